@@ -1,0 +1,87 @@
+import tseslint from 'typescript-eslint';
+
+/**
+ * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model.
+ * Adapters never import one another; only compose.ts constructs them.
+ */
+const rooms = {
+  model: [],
+  ports: ['model'],
+  repository: ['model', 'ports'],
+  storage: ['model', 'ports'],
+  archive: ['model', 'ports'],
+  components: ['model', 'ports'],
+  runtimes: ['model', 'ports'],
+  operations: ['model', 'ports'],
+  settings: ['model', 'ports'],
+  demo: ['model', 'ports', 'operations', 'settings', 'compose'],
+  cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo'],
+};
+const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config'];
+
+const forbid = (files, targets, message) => ({
+  files,
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      { patterns: [{ regex: `^\\.\\.?/(.*/)?(${targets.join('|')})(/|\\.ts$)`, message }] },
+    ],
+  },
+});
+
+const directionRules = Object.entries(rooms).flatMap(([room, allowed]) => {
+  const targets = [...Object.keys(rooms), 'compose'].filter((other) => other !== room && !allowed.includes(other));
+  return [forbid([`src/${room}/**/*.ts`], targets, `${room} may import only ${allowed.join(', ') || 'itself'}.`)];
+});
+
+// A component may not reach into its siblings, on top of the room rule.
+const siblingRules = componentFolders.map((folder) => {
+  const outside = [...Object.keys(rooms), 'compose'].filter((r) => !['model', 'ports', 'components'].includes(r));
+  const siblings = componentFolders.filter((f) => f !== folder);
+  return forbid(
+    [`src/components/${folder}/**/*.ts`],
+    [...outside.filter((r) => r !== folder), ...siblings],
+    'Component adapters never import one another.',
+  );
+});
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/', 'eslint.config.js'] },
+  ...tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/no-unnecessary-condition': ['error', { allowConstantLoopConditions: true }],
+      '@typescript-eslint/no-non-null-assertion': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      'no-console': 'error',
+    },
+  },
+  // Only the edge prints, and only the clock adapter knows the time.
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/**/*.test.ts'],
+    rules: {
+      'no-restricted-properties': [
+        'error',
+        { object: 'Date', property: 'now', message: 'Take the time from OperationContext.clock.' },
+        { object: 'Math', property: 'random', message: 'Use node:crypto.' },
+      ],
+    },
+  },
+  {
+    files: ['test/**/*.ts', 'src/**/*.test.ts', 'bench/**/*.ts'],
+    rules: {
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        { allowForKnownSafeCalls: [{ from: 'package', package: 'node:test', name: ['test', 'it', 'describe', 'suite', 'before', 'after'] }] },
+      ],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+    },
+  },
+  { files: ['bench/**/*.ts', 'scripts/**/*.ts'], rules: { 'no-console': 'off' } },
+  ...directionRules,
+  ...siblingRules,
+);

@@ -1,0 +1,131 @@
+/** Stable machine-readable error codes. The CLI maps them to exit codes; `--json` prints them. */
+export type ErrorCode =
+  | 'configuration'
+  | 'repository-not-found'
+  | 'repository-exists'
+  | 'repository-locked'
+  | 'wrong-password'
+  | 'snapshot-not-found'
+  | 'artifact-not-found'
+  | 'corruption'
+  | 'unsupported-version'
+  | 'service-unavailable'
+  | 'access-denied'
+  | 'no-space'
+  | 'storage-not-found'
+  | 'storage-exists'
+  | 'storage-failed'
+  | 'subprocess'
+  | 'capture-failed'
+  | 'restore-refused'
+  | 'restore-failed'
+  | 'timeout'
+  | 'interrupted'
+  | 'internal';
+
+export interface TarsErrorOptions {
+  /** What the operator should do next; an imperative sentence. */
+  readonly hint?: string;
+  /** Facts for logs and `--json`: paths, versions, counts. Never a secret. */
+  readonly context?: Readonly<Record<string, string | number | boolean>>;
+  readonly cause?: unknown;
+}
+
+/**
+ * The base of every error this program raises on purpose: what happened and to what (`message`), what to do
+ * next (`hint`). Messages start with a capital, give the offending value and end without a full stop.
+ */
+export class TarsError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly context: Readonly<Record<string, string | number | boolean>>;
+
+  constructor(code: ErrorCode, message: string, options: TarsErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = options.hint;
+    this.context = options.context ?? {};
+  }
+}
+
+/** Bytes are not what they were when stored: MAC, hash, length or structure is wrong. */
+export class CorruptionError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('corruption', message, options);
+  }
+}
+
+/** A store or service does not answer. */
+export class ServiceUnavailableError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('service-unavailable', message, options);
+  }
+}
+
+/** A restore was refused before anything was touched. */
+export class RestoreRefusedError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('restore-refused', message, options);
+  }
+}
+
+/** `tars.yaml`, an environment variable or a flag is wrong. */
+export class ConfigurationError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('configuration', message, options);
+  }
+}
+
+/** The repository is locked by somebody else. */
+export class RepositoryLockedError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('repository-locked', message, options);
+  }
+}
+
+/** The operator or a signal stopped the operation. */
+export class InterruptedError extends TarsError {
+  constructor(message = 'Interrupted', options?: TarsErrorOptions) {
+    super('interrupted', message, options);
+  }
+}
+
+const systemErrorCodes: Readonly<Record<string, ErrorCode>> = {
+  ENOENT: 'storage-not-found',
+  EEXIST: 'storage-exists',
+  EACCES: 'access-denied',
+  EPERM: 'access-denied',
+  EROFS: 'access-denied',
+  ENOSPC: 'no-space',
+  EDQUOT: 'no-space',
+  ECONNREFUSED: 'service-unavailable',
+};
+
+const systemErrorHints: Readonly<Partial<Record<ErrorCode, string>>> = {
+  'access-denied': 'Run tars as a user who may read and write it, or correct its owner and mode.',
+  'no-space': 'Free space on that file system, or point the directory elsewhere in tars.yaml.',
+};
+
+/** True for errors of Node's system calls, which carry an errno name in `code`. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string';
+}
+
+/** True when `error` is a system error with that errno name, such as `ENOENT`. */
+export function hasErrno(error: unknown, errno: string): boolean {
+  return isSystemError(error) && error.code === errno;
+}
+
+/**
+ * Turns whatever was thrown into a {@link TarsError}, keeping TarsErrors as they are. `what` says what was being
+ * attempted, to what, as a clause: "Cannot write pack data/ab/abcd".
+ */
+export function toTarsError(error: unknown, what: string): TarsError {
+  if (error instanceof TarsError) return error;
+  if (error instanceof Error && error.name === 'AbortError') return new InterruptedError('Interrupted', { cause: error });
+  const code = isSystemError(error) ? (systemErrorCodes[error.code ?? ''] ?? 'internal') : 'internal';
+  const hint = systemErrorHints[code];
+  const detail = error instanceof Error ? error.message : String(error);
+  return new TarsError(code, `${what}: ${detail}`, hint === undefined ? { cause: error } : { hint, cause: error });
+}

@@ -1,0 +1,15 @@
+/** Something a check or a verification noticed. `error` means data is wrong or missing. */
+export interface Finding {
+  readonly severity: 'error' | 'warning' | 'info';
+  /** The component, artifact or repository file concerned, such as `postgres` or `data/ab/abcd…`. */
+  readonly subject: string;
+  /** Stable and machine-readable, such as `row-count-differs`, `pack-damaged`, `lock-stale`. */
+  readonly code: string;
+  /** One sentence for a person: what was expected, what was found. */
+  readonly message: string;
+}
+
+/** True when any finding is an error. */
+export function hasErrors(findings: readonly Finding[]): boolean {
+  return findings.some((finding) => finding.severity === 'error');
+}

@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { CorruptionError, TarsError } from './errors.ts';
+
+/** The manifest schema version this build writes; readers refuse a higher one. */
+export const manifestSchemaVersion = 1;
+
+/** The manifest's path in every snapshot. It is written last. */
+export const manifestPath = 'manifest.json';
+
+const artifactSchema = z.object({
+  /** Relative to the snapshot's root, `/`-separated, such as `postgres/tars_home.dump`. */
+  path: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  /** SHA-256 of the whole artifact, lower-case hex. */
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  /** How the repository cut it (`fixed:65536`, `gear:16384`); absent in archives. */
+  chunking: z.string().optional(),
+});
+
+const componentErrorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().optional(),
+});
+
+const componentSchema = z.object({
+  name: z.string(),
+  kind: z.string(),
+  outcome: z.enum(['captured', 'failed']),
+  error: componentErrorSchema.optional(),
+  serverVersion: z.string().optional(),
+  /** `cut` when the component's state is that of the snapshot's cut, `own` when it fixed a moment of its own. */
+  pointInTime: z.enum(['cut', 'own']).optional(),
+  /** How it was captured, such as `physical` or `logical`. */
+  method: z.string().optional(),
+  /** For how long the capture kept the store from accepting writes, in milliseconds. */
+  writesBlockedMs: z.number().nonnegative().optional(),
+  captureMs: z.number().nonnegative().optional(),
+  /** What the component's own verification compares against; its schema belongs to the component. */
+  facts: z.record(z.string(), z.unknown()),
+  artifacts: z.array(artifactSchema),
+});
+
+const manifestSchema = z.object({
+  schemaVersion: z.number().int().positive(),
+  stack: z.string(),
+  toolVersion: z.string(),
+  hostname: z.string(),
+  /** The moment of the cut, RFC 3339 UTC. */
+  time: z.string(),
+  startedAt: z.string(),
+  finishedAt: z.string(),
+  /** `cut`: writers were paused while every component was marked. `per-store`: each has a moment of its own. */
+  consistency: z.enum(['cut', 'per-store']),
+  consistencyReason: z.string().optional(),
+  writerPauseMs: z.number().nonnegative().optional(),
+  /** `partial` when at least one component failed. */
+  outcome: z.enum(['complete', 'partial']),
+  components: z.array(componentSchema),
+  /** Parts of the stack nothing captures, and components left out on request. */
+  notCaptured: z.array(z.object({ subject: z.string(), reason: z.string() })),
+});
+
+export type ManifestArtifact = z.infer<typeof artifactSchema>;
+export type ComponentManifest = z.infer<typeof componentSchema>;
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/** The manifest as stored: stable key order, two-space indent, trailing newline. */
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(manifestSchema.parse(manifest), null, 2)}\n`);
+}
+
+/**
+ * Parses a stored manifest. Unknown fields are ignored, so that older builds read what newer minor ones wrote.
+ * @throws TarsError `unsupported-version` when its schema version is higher than this build knows
+ * @throws CorruptionError when it is no manifest
+ */
+export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new CorruptionError(`The manifest of ${where} is not valid JSON`, { cause });
+  }
+  const version = z.object({ schemaVersion: z.number() }).safeParse(value);
+  if (version.success && version.data.schemaVersion > manifestSchemaVersion) {
+    throw new TarsError(
+      'unsupported-version',
+      `The manifest of ${where} has schema version ${version.data.schemaVersion}, this tars knows up to ${manifestSchemaVersion}`,
+      { hint: 'Use the version of tars that wrote it, or a newer one.' },
+    );
+  }
+  const parsed = manifestSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new CorruptionError(`The manifest of ${where} does not fit its schema: ${z.prettifyError(parsed.error)}`);
+  }
+  return parsed.data;
+}

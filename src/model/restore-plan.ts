@@ -1,0 +1,40 @@
+/** What one component would do to restore; shown by `--dry-run` and consumed by the execution. */
+export interface RestorePlan<Details = unknown> {
+  readonly component: string;
+  readonly kind: string;
+  /** One line per step in the order of execution, for a person, naming what is replaced and where it is kept. */
+  readonly steps: readonly string[];
+  readonly warnings: readonly string[];
+  /** Artifacts read during the restore, as manifest paths; all are verified before anything is touched. */
+  readonly artifacts: readonly string[];
+  readonly requires: {
+    /** Services that must be stopped while the swap happens. */
+    readonly stopped: readonly string[];
+    /** Services that must be running while staging (and again afterwards). */
+    readonly running: readonly string[];
+  };
+  /** Space needed beside the live data, by directory. */
+  readonly space: readonly { readonly path: string; readonly sizeBytes: number }[];
+  /** The component's own. */
+  readonly details: Details;
+}
+
+/** How the operator wants a restore to go. */
+export interface RestoreOptions {
+  /** Replace configuration files that exist and differ (the previous ones are moved aside). */
+  readonly restoreConfig: boolean;
+  /** Identifies this restore; lower-case letters and digits, used in the names of staged and previous data. */
+  readonly restoreId: string;
+}
+
+/**
+ * Everything needed to undo or complete one component's swap, also by another process after a crash.
+ * Written to the journal before the swap begins; JSON only, no secrets.
+ */
+export interface SwapRecord {
+  readonly component: string;
+  readonly kind: string;
+  /** What the operator would type to go back by hand. */
+  readonly wayBack: readonly string[];
+  readonly details: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,30 @@
+/** One published snapshot as a listing shows it. */
+export interface SnapshotSummary {
+  /** 64 hex digits in a repository; the archive's base name for a portable archive. */
+  readonly id: string;
+  /** The moment of the cut. */
+  readonly time: Date;
+  readonly stack: string | undefined;
+  readonly hostname: string;
+  readonly tags: readonly string[];
+  /** Absolute paths as the snapshot records them, such as `/tars/tars-home`. */
+  readonly paths: readonly string[];
+  /** What wrote it, such as `tars 0.1.0` or `restic 0.19.0`. */
+  readonly program: string | undefined;
+}
+
+/** A snapshot id shortened for people, as restic shows it. */
+export function shortId(id: string): string {
+  return /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 8) : id;
+}
+
+/** What publishing a snapshot stored. */
+export interface PublishedSnapshot {
+  readonly summary: SnapshotSummary;
+  /** Bytes of all artifacts before deduplication and compression. */
+  readonly processedBytes: number;
+  /** Bytes this snapshot added to the store. */
+  readonly addedBytes: number;
+  readonly newBlobs: number;
+  readonly reusedBlobs: number;
+}

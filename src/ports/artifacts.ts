@@ -1,0 +1,80 @@
+import type { ManifestArtifact } from '../model/manifest.ts';
+
+export type Bytes = AsyncIterable<Uint8Array>;
+
+/**
+ * What the bytes are, so that the repository can cut them well (DESIGN.md section 6):
+ * `stream` dumps and text whose content shifts (small content-defined chunks);
+ * `pages` databases and vector files changed in place (fixed-size, aligned chunks);
+ * `large` immutable models (8 MiB chunks, not worth compressing); `small` anything else.
+ */
+export type ChunkingHint = 'stream' | 'pages' | 'large' | 'small';
+
+/** File attributes kept in the snapshot. */
+export interface ArtifactAttributes {
+  /** Permission bits including setuid, setgid and sticky, such as 0o600. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Nanoseconds since the Unix epoch. */
+  readonly mtimeNs: bigint;
+}
+
+/** Identity of a source file, to recognise it unchanged without reading it. */
+export interface FileIdentity {
+  readonly sizeBytes: number;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly inode: bigint;
+}
+
+export interface WriteOptions {
+  readonly attributes: ArtifactAttributes;
+  readonly chunking: ChunkingHint;
+  /** When known in advance; the archive needs no spooling then. A body of another length is an error. */
+  readonly sizeBytes?: number;
+  /** Recorded so that a later snapshot can skip the file when nothing of it changed. */
+  readonly identity?: FileIdentity;
+  readonly signal: AbortSignal;
+}
+
+/** Where a capture writes its artifacts: a repository snapshot or an archive under construction. */
+export interface ArtifactSink {
+  /** True for a repository (encrypted), false for an archive in the clear. */
+  readonly encrypted: boolean;
+  /**
+   * Stores one artifact. May be called concurrently; `body` is consumed at the sink's pace (back-pressure) and
+   * its iterator is closed on failure. A chunk is the sink's from the moment it is yielded: never reuse buffers.
+   * @param path relative to the snapshot's root, `/`-separated; parents are created as needed
+   */
+  write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact>;
+  /**
+   * Takes the artifact over from the parent snapshot without reading it, when that has the same path with the
+   * same identity and all its blobs are still there; otherwise undefined, and the caller writes it.
+   */
+  reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined>;
+  /** Records a directory with its attributes (empty ones too). Intermediate directories need no call. */
+  directory(path: string, attributes: ArtifactAttributes): Promise<void>;
+  symlink(path: string, target: string, attributes: ArtifactAttributes): Promise<void>;
+}
+
+/** One entry of a snapshot's tree. */
+export interface ArtifactEntry {
+  readonly path: string;
+  readonly type: 'file' | 'directory' | 'symlink' | 'other';
+  readonly sizeBytes: number;
+  readonly attributes: ArtifactAttributes;
+  readonly linkTarget?: string;
+}
+
+/** Where a restore reads from: a repository snapshot or an opened archive. */
+export interface ArtifactSource {
+  /** Entries at and below `prefix` ('' for all), parents before children, in byte order of names. */
+  entries(prefix: string, signal: AbortSignal): AsyncIterable<ArtifactEntry>;
+  /**
+   * The artifact's bytes. Every blob is authenticated and hashed before its bytes are handed out.
+   * @throws TarsError `artifact-not-found`
+   * @throws CorruptionError when a blob is damaged or missing
+   */
+  open(path: string, signal: AbortSignal): Bytes;
+}

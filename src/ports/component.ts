@@ -1,0 +1,86 @@
+import type { Finding } from '../model/finding.ts';
+import type { ComponentManifest } from '../model/manifest.ts';
+import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
+import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
+import type { OperationContext } from './context.ts';
+
+/** What {@link Component.probe} found. */
+export interface ComponentProbe {
+  readonly serverVersion: string | undefined;
+  /** Approximate bytes a capture will read, for plans and space checks. */
+  readonly sizeBytes: number;
+  /** For a person: what is there, such as `3 databases, 41 tables` . */
+  readonly summary: string;
+  readonly warnings: readonly string[];
+}
+
+/** What a capture reports beside the artifacts it wrote; becomes the component's part of the manifest. */
+export interface CaptureReport {
+  readonly serverVersion: string | undefined;
+  readonly method: string;
+  readonly writesBlockedMs: number;
+  readonly facts: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * A store we capture, bound to one configured place: the same object captures from there and restores to there
+ * (another target is another object). One folder per kind.
+ */
+export interface Component {
+  /** Unique in the stack; also the folder of its artifacts in the snapshot. Defaults to the kind. */
+  readonly name: string;
+  readonly kind: string;
+  /** The service of the runtime this store runs in, when it has one. */
+  readonly service: string | undefined;
+  /** True when the store writes only through paused writers, so that it needs no server (config, model files). */
+  probe(ctx: OperationContext): Promise<ComponentProbe>;
+  /**
+   * One attempt to see whether the store answers and would accept work. Cheap.
+   * @throws ServiceUnavailableError when it does not (yet)
+   */
+  ready(ctx: OperationContext): Promise<void>;
+  /** Opens connections and does everything slow that may come before the mark. Never mutates the store. */
+  prepare(ctx: OperationContext): Promise<PreparedCapture>;
+  /**
+   * Decides how `from` would be restored here; touches nothing.
+   * @throws RestoreRefusedError when it cannot be done safely (version lower, extension missing, no space…)
+   */
+  planRestore(from: ComponentManifest, options: RestoreOptions, ctx: OperationContext): Promise<RestorePlan>;
+  /** Builds the restored data beside the live data. Nothing live changes; on failure nothing staged remains. */
+  stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged>;
+  /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
+  generation(record: SwapRecord): Generation;
+  /** Compares what is live here with the capture's facts. */
+  verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]>;
+}
+
+export interface PreparedCapture extends AsyncDisposable {
+  /** `cut` when {@link mark} fixes the store's state at that moment; `own` when it cannot. */
+  readonly pointInTime: 'cut' | 'own';
+  /** Called inside the writer pause, all components at once: milliseconds, fixes the point in time. */
+  mark(signal: AbortSignal): Promise<void>;
+  /** Called right after the writers resumed, all components at once: leaves the live store (releases locks). */
+  settle(ctx: OperationContext): Promise<void>;
+  /** Streams the marked state out at leisure. Artifact paths start with `${component.name}/`. */
+  capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport>;
+}
+
+/** Restored data beside the live data, not yet in use. */
+export interface Staged {
+  /** What the swap will do; the operation journals it before calling {@link swap}. */
+  readonly record: SwapRecord;
+  /** Checks the staged data offline or beside the live store. */
+  verify(ctx: OperationContext): Promise<readonly Finding[]>;
+  /** Puts the staged data in place and moves the previous data aside. `requires.stopped` services are stopped. */
+  swap(ctx: OperationContext): Promise<void>;
+  /** Removes the staged data; harmless after a swap. */
+  discard(ctx: OperationContext): Promise<void>;
+}
+
+/** The previous data of one swap. Both calls are idempotent and start from whatever state a crash left. */
+export interface Generation {
+  /** Puts the previous data back; what had been swapped in is moved out and removed. Services are stopped. */
+  undo(ctx: OperationContext): Promise<void>;
+  /** Deletes the previous data for good. */
+  discardPrevious(ctx: OperationContext): Promise<void>;
+}

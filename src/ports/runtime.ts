@@ -1,0 +1,50 @@
+import type { OperationContext } from './context.ts';
+
+/** A service of the stack as the runtime sees it. */
+export interface Service {
+  readonly name: string;
+  readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** Services that must run before this one. */
+  readonly dependsOn: readonly string[];
+  /** Writes to the stores, and is paused for the cut. */
+  readonly writer: boolean;
+  readonly canPause: boolean;
+  readonly canStop: boolean;
+}
+
+/**
+ * How to resume one paused writer without this process: executed by the detached guardian when we die or the
+ * pause lasts too long. Must be idempotent. Argv carries no secrets.
+ */
+export type ResumeAction =
+  | { readonly kind: 'exec'; readonly argv: readonly string[] }
+  | { readonly kind: 'signal'; readonly pid: number; readonly signal: 'SIGCONT' };
+
+/** Where services run. Never decides anything: operations say what to pause, stop and start. */
+export interface Runtime {
+  discover(ctx: OperationContext): Promise<readonly Service[]>;
+  /** Computed before the pause, for the guardian. */
+  resumeActions(writers: readonly string[], ctx: OperationContext): Promise<readonly ResumeAction[]>;
+  /** Pauses all writers at once; when one fails, those already paused are resumed before it throws. */
+  pause(writers: readonly string[], ctx: OperationContext): Promise<void>;
+  /** Resumes; harmless when already resumed. Does not take the operation's signal: it must happen. */
+  resume(writers: readonly string[]): Promise<void>;
+  /** Stops and waits until it has stopped. @throws TarsError `timeout` */
+  stop(service: string, ctx: OperationContext): Promise<void>;
+  /** Starts; returns when the start command did, which may be before the service is ready. */
+  start(service: string, ctx: OperationContext): Promise<void>;
+}
+
+/** The detached process that resumes writers when nobody else does (DESIGN.md section 4). */
+export interface Guardian {
+  /**
+   * Starts the guardian and returns when it stands ready. From then on, unless disarmed, it carries out `actions`
+   * once `pauseMaxMs` have passed or this process is gone.
+   */
+  arm(actions: readonly ResumeAction[], pauseMaxMs: number, ctx: OperationContext): Promise<ArmedGuardian>;
+}
+
+export interface ArmedGuardian {
+  /** Ends the guardian. Resolves to `true` when it had already resumed the writers: the cut is void then. */
+  disarm(): Promise<boolean>;
+}

@@ -1,0 +1,55 @@
+import type { Finding } from '../model/finding.ts';
+import type { Manifest } from '../model/manifest.ts';
+import type { PublishedSnapshot, SnapshotSummary } from '../model/snapshot.ts';
+import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
+import type { OperationContext } from './context.ts';
+
+/** What a snapshot is published as. */
+export interface SnapshotLabel {
+  readonly stack: string;
+  readonly hostname: string;
+  readonly username: string;
+}
+
+/** A snapshot under construction. Disposing without {@link publish} leaves nothing that anybody would see. */
+export interface SnapshotWriter extends ArtifactSink, AsyncDisposable {
+  /** Writes the manifest, then publishes everything atomically. Called once, last. */
+  publish(manifest: Manifest, ctx: OperationContext): Promise<PublishedSnapshot>;
+}
+
+/** Something snapshots can be written to. */
+export interface SnapshotDestination {
+  readonly location: string;
+  begin(label: SnapshotLabel, ctx: OperationContext): Promise<SnapshotWriter>;
+}
+
+/** An opened snapshot. */
+export interface SnapshotSource extends ArtifactSource, AsyncDisposable {
+  readonly summary: SnapshotSummary;
+  /** @throws TarsError `artifact-not-found` when it was not written by tars */
+  manifest(signal: AbortSignal): Promise<Manifest>;
+}
+
+export interface CheckReport {
+  readonly findings: readonly Finding[];
+  readonly snapshots: number;
+  readonly packs: number;
+  readonly blobs: number;
+  /** Bytes of packs read and verified; 0 without `readData`. */
+  readonly readBytes: number;
+}
+
+/** An opened repository. */
+export interface SnapshotStore extends SnapshotDestination, AsyncDisposable {
+  readonly id: string;
+  /** Oldest first. */
+  list(ctx: OperationContext): Promise<readonly SnapshotSummary[]>;
+  /**
+   * @param reference an id, a unique prefix of one, or `latest` (of `stack` when given)
+   * @throws TarsError `snapshot-not-found`
+   */
+  open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport>;
+  /** Removes locks whose holders are dead or stale (all of them with `all`). Returns how many went. */
+  unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number>;
+}
