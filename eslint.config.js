@@ -30,13 +30,19 @@ const forbid = (files, targets, message) => ({
 });
 
 const directionRules = Object.entries(rooms).flatMap(([room, allowed]) => {
-  const targets = [...Object.keys(rooms), 'compose'].filter((other) => other !== room && !allowed.includes(other));
-  return [forbid([`src/${room}/**/*.ts`], targets, `${room} may import only ${allowed.join(', ') || 'itself'}.`)];
+  const targets = [...Object.keys(rooms), 'compose'].filter(
+    (other) => other !== room && !allowed.includes(other),
+  );
+  return [
+    forbid([`src/${room}/**/*.ts`], targets, `${room} may import only ${allowed.join(', ') || 'itself'}.`),
+  ];
 });
 
 // A component may not reach into its siblings, on top of the room rule.
 const siblingRules = componentFolders.map((folder) => {
-  const outside = [...Object.keys(rooms), 'compose'].filter((r) => !['model', 'ports', 'components'].includes(r));
+  const outside = [...Object.keys(rooms), 'compose'].filter(
+    (r) => !['model', 'ports', 'components'].includes(r),
+  );
   const siblings = componentFolders.filter((f) => f !== folder);
   return forbid(
     [`src/components/${folder}/**/*.ts`],
@@ -51,7 +57,10 @@ export default tseslint.config(
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
-      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
       '@typescript-eslint/no-unnecessary-condition': ['error', { allowConstantLoopConditions: true }],
       '@typescript-eslint/no-non-null-assertion': 'error',
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
@@ -76,7 +85,15 @@ export default tseslint.config(
     rules: {
       '@typescript-eslint/no-floating-promises': [
         'error',
-        { allowForKnownSafeCalls: [{ from: 'package', package: 'node:test', name: ['test', 'it', 'describe', 'suite', 'before', 'after'] }] },
+        {
+          allowForKnownSafeCalls: [
+            {
+              from: 'package',
+              package: 'node:test',
+              name: ['test', 'it', 'describe', 'suite', 'before', 'after'],
+            },
+          ],
+        },
       ],
       '@typescript-eslint/no-non-null-assertion': 'off',
     },

@@ -123,9 +123,14 @@ export function hasErrno(error: unknown, errno: string): boolean {
  */
 export function toTarsError(error: unknown, what: string): TarsError {
   if (error instanceof TarsError) return error;
-  if (error instanceof Error && error.name === 'AbortError') return new InterruptedError('Interrupted', { cause: error });
+  if (error instanceof Error && error.name === 'AbortError')
+    return new InterruptedError('Interrupted', { cause: error });
   const code = isSystemError(error) ? (systemErrorCodes[error.code ?? ''] ?? 'internal') : 'internal';
   const hint = systemErrorHints[code];
   const detail = error instanceof Error ? error.message : String(error);
-  return new TarsError(code, `${what}: ${detail}`, hint === undefined ? { cause: error } : { hint, cause: error });
+  return new TarsError(
+    code,
+    `${what}: ${detail}`,
+    hint === undefined ? { cause: error } : { hint, cause: error },
+  );
 }

@@ -92,7 +92,9 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   }
   const parsed = manifestSchema.safeParse(value);
   if (!parsed.success) {
-    throw new CorruptionError(`The manifest of ${where} does not fit its schema: ${z.prettifyError(parsed.error)}`);
+    throw new CorruptionError(
+      `The manifest of ${where} does not fit its schema: ${z.prettifyError(parsed.error)}`,
+    );
   }
   return parsed.data;
 }

@@ -19,10 +19,17 @@ export interface StorageBackend {
    */
   save(file: StorageFile, content: readonly Uint8Array[], signal: AbortSignal): Promise<void>;
   /** Reads `lengthBytes` from `offsetBytes`, or all of it. @throws TarsError `storage-not-found`; short reads throw too */
-  load(file: StorageFile, range: { offsetBytes: number; lengthBytes: number } | undefined, signal: AbortSignal): Promise<Uint8Array>;
+  load(
+    file: StorageFile,
+    range: { offsetBytes: number; lengthBytes: number } | undefined,
+    signal: AbortSignal,
+  ): Promise<Uint8Array>;
   /** @throws TarsError `storage-not-found` */
   stat(file: StorageFile, signal: AbortSignal): Promise<{ readonly sizeBytes: number }>;
-  list(type: StorageFileType, signal: AbortSignal): AsyncIterable<{ readonly name: string; readonly sizeBytes: number }>;
+  list(
+    type: StorageFileType,
+    signal: AbortSignal,
+  ): AsyncIterable<{ readonly name: string; readonly sizeBytes: number }>;
   /** Removing what is not there is no error. */
   remove(file: StorageFile, signal: AbortSignal): Promise<void>;
 }

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs what the project's own commands need: npm packages, and (Debian/Ubuntu) PostgreSQL, Redis, restic, age.
+set -eu
+cd "$(dirname "$0")/.."
+if [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  npm ci --no-fund --no-audit >&2
+fi
+missing=''
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+command -v restic >/dev/null 2>&1 || missing="$missing restic"
+command -v age >/dev/null 2>&1 || missing="$missing age"
+command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
+[ -z "$missing" ] && exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "[ERROR] Missing:$missing. Install them with your package manager, then run this again." >&2
+  exit 1
+fi
+as_root=''
+if [ "$(id -u)" -ne 0 ]; then as_root='sudo -n'; fi
+echo "[INFO] Installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq $missing; } >&2; then
+  echo "[ERROR] Could not install:$missing. Run as root: apt-get install$missing" >&2
+  exit 1
+fi

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Runs the tests: everything, or with "campaign" the long counts (TARS_CAMPAIGN=full).
+set -eu
+cd "$(dirname "$0")/.."
+export PATH="$PWD/node_modules/.bin:$PATH"
+exec node --test --test-concurrency=2 'src/**/*.test.ts' 'test/**/*.test.ts'
