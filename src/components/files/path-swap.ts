@@ -1,0 +1,155 @@
+import { constants } from 'node:fs';
+import { access, lstat, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
+import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+
+/**
+ * One path whose content is exchanged by renames on one file system: live moves to `previous`, then `staged`
+ * (when there is one) moves to live. `hadLive` is what was true before the swap; with it the state a crash left
+ * can be told from the paths that exist, so that undoing needs no further bookkeeping.
+ */
+export const pathSwapSchema = z.object({
+  live: z.string(),
+  staged: z.string().nullable(),
+  previous: z.string(),
+  hadLive: z.boolean(),
+});
+export type PathSwap = z.infer<typeof pathSwapSchema>;
+
+/** Where to stage a directory's replacement and how it will be put in place. */
+export interface DirectoryStage {
+  /** Created, empty, mode 0700; on the live directory's file system. */
+  readonly stagedDir: string;
+  readonly previousDir: string;
+  /** `entries` when the live directory is a mount point, which cannot be renamed: its entries are, one by one. */
+  readonly mode: 'rename' | 'entries';
+}
+
+const exists = async (path: string): Promise<boolean> => {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw error;
+  }
+};
+
+/** Makes renames inside `directory` survive a power cut. */
+export async function fsyncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function isMountPoint(path: string): Promise<boolean> {
+  if (!(await exists(path))) return false;
+  const [own, parent] = await Promise.all([stat(path), stat(dirname(path))]);
+  return own.dev !== parent.dev;
+}
+
+/**
+ * Decides how the directory `live` will be replaced, and creates the empty directory to stage into.
+ * @throws RestoreRefusedError when the place beside it cannot be written
+ */
+export async function stageBeside(live: string, restoreId: string): Promise<DirectoryStage> {
+  const mode = (await isMountPoint(live)) ? 'entries' : 'rename';
+  const parent = mode === 'entries' ? live : dirname(live);
+  const prefix = mode === 'entries' ? '.tars' : `${basename(live)}.tars`;
+  const stagedDir = join(parent, `${prefix}-new-${restoreId}`);
+  try {
+    await mkdir(parent, { recursive: true });
+    await access(parent, constants.W_OK | constants.X_OK);
+    await mkdir(stagedDir, { mode: 0o700 });
+  } catch (cause) {
+    throw new RestoreRefusedError(`Cannot stage beside ${live}: ${toTarsError(cause, 'no access').message}`, {
+      hint: `Make ${parent} writable for the user who runs tars.`,
+      cause,
+    });
+  }
+  return { stagedDir, previousDir: join(parent, `${prefix}-prev-${restoreId}`), mode };
+}
+
+/**
+ * The swaps that replace the whole directory `live` with what now lies staged. For a mount point that is a swap
+ * per entry; entries of other restores (`.tars-…`) and `lost+found` stay where they are.
+ */
+export async function directorySwaps(live: string, stage: DirectoryStage): Promise<PathSwap[]> {
+  if (stage.mode === 'rename') {
+    return [{ live, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await exists(live) }];
+  }
+  const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found';
+  const liveNames = new Set((await readdir(live)).filter(own));
+  const stagedNames = new Set(await readdir(stage.stagedDir));
+  return [...new Set([...liveNames, ...stagedNames])].sort().map((name) => ({
+    live: join(live, name),
+    staged: stagedNames.has(name) ? join(stage.stagedDir, name) : null,
+    previous: join(stage.previousDir, name),
+    hadLive: liveNames.has(name),
+  }));
+}
+
+async function move(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true });
+  await rename(from, to);
+  await fsyncDirectory(dirname(to));
+  if (dirname(from) !== dirname(to)) await fsyncDirectory(dirname(from));
+}
+
+/** Carries the swaps out in order. Done ones are recognised, so it can be run again after a crash. */
+export async function swapPaths(swaps: readonly PathSwap[]): Promise<void> {
+  for (const { live, staged, previous, hadLive } of swaps) {
+    if (staged === null) {
+      if (hadLive && !(await exists(previous))) await move(live, previous);
+      continue;
+    }
+    if (!(await exists(staged))) continue;
+    if (hadLive && !(await exists(previous))) await move(live, previous);
+    await move(staged, live);
+  }
+}
+
+/** Puts everything back as it was before {@link swapPaths}, from whatever state it was left in. Idempotent. */
+export async function undoPaths(swaps: readonly PathSwap[]): Promise<void> {
+  for (const { live, staged, previous, hadLive } of [...swaps].reverse()) {
+    const previousExists = await exists(previous);
+    if (staged !== null && !(await exists(staged)) && (previousExists || !hadLive) && (await exists(live))) {
+      await move(live, staged);
+    }
+    if (previousExists) await move(previous, live);
+    if (staged !== null) await rm(staged, { recursive: true, force: true });
+  }
+  await removeEmptyParents(swaps);
+}
+
+/** Deletes the previous data of finished swaps for good. Idempotent. */
+export async function discardPreviousPaths(swaps: readonly PathSwap[]): Promise<void> {
+  for (const { previous } of swaps) await rm(previous, { recursive: true, force: true });
+  await removeEmptyParents(swaps);
+}
+
+/** Shell lines with which a person undoes the swaps, the service being stopped. */
+export function wayBackLines(swaps: readonly PathSwap[]): string[] {
+  const quote = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
+  return swaps.flatMap(({ live, staged, previous, hadLive }) => [
+    ...(staged === null ? [] : [`mv ${quote(live)} ${quote(`${previous}.restored`)}`]),
+    ...(hadLive ? [`mv ${quote(previous)} ${quote(live)}`] : []),
+  ]);
+}
+
+/** Per-entry swaps leave their `.tars-new-…`/`.tars-prev-…` folders empty behind. */
+async function removeEmptyParents(swaps: readonly PathSwap[]): Promise<void> {
+  const candidates = new Set(
+    swaps.flatMap(({ staged, previous }) => [previous, staged ?? previous]).map(dirname),
+  );
+  for (const folder of candidates) {
+    if (!/\.tars-(new|prev)-[a-z0-9]+$/.test(folder)) continue;
+    await rmdir(folder).catch((error: unknown) => {
+      if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
+    });
+  }
+}
