@@ -1,0 +1,122 @@
+import { z } from 'zod';
+
+const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
+const secret = {
+  password: z.string().optional().describe('Prefer password_file, or ${VARIABLE} from the environment.'),
+  password_file: z.string().optional().describe('A file that holds the password and nothing else.'),
+};
+const common = {
+  service: z.string().optional().describe('The service (below) this store runs in.'),
+};
+
+const postgres = z.strictObject({
+  kind: z.literal('postgres'),
+  host: z.string().default('127.0.0.1'),
+  port: z.int().default(5432),
+  user: z.string().default('postgres'),
+  databases: z.array(z.string()).optional().describe('Default: every database that takes connections.'),
+  client_bin_dir: z
+    .string()
+    .optional()
+    .describe('Where pg_dump and pg_restore are, when not found by themselves.'),
+  ...secret,
+  ...common,
+});
+
+const redis = z.strictObject({
+  kind: z.literal('redis'),
+  host: z.string().default('127.0.0.1'),
+  port: z.int().default(6379),
+  username: z.string().optional(),
+  data_dir: z.string().optional().describe("The server's `dir`; needed to restore."),
+  ...secret,
+  ...common,
+});
+
+const chroma = z.strictObject({
+  kind: z.literal('chroma'),
+  url: z.string().optional().describe('Such as http://127.0.0.1:8000'),
+  headers: z.record(z.string(), z.string()).default({}),
+  path: z
+    .string()
+    .optional()
+    .describe('The persist directory, the one with chroma.sqlite3; the safest capture.'),
+  tenants: z.array(z.string()).optional().describe('For captures over HTTP only: which tenants there are.'),
+  ...common,
+});
+
+const ollama = z.strictObject({
+  kind: z.literal('ollama'),
+  path: z.string().describe('The model store, with manifests/ and blobs/ in it.'),
+  url: z.string().optional(),
+  models: z.enum(['none', 'list', 'all']).default('list'),
+  ...common,
+});
+
+const config = z.strictObject({
+  kind: z.literal('config'),
+  files: z.array(z.string()).min(1),
+  age_identity_file: z.string().optional().describe('Opens sealed configuration at a restore.'),
+  ...common,
+});
+
+const component = z.discriminatedUnion('kind', [postgres, redis, chroma, ollama, config]);
+export type ComponentSettings = z.infer<typeof component>;
+
+const service = z.strictObject({
+  start: argv.optional().describe('Returns when the service was started.'),
+  stop: argv.optional(),
+  status: argv.optional().describe('Exit code 0 means it runs.'),
+  command: argv.optional().describe('A program in the foreground that tars starts detached.'),
+  pid_file: z.string().optional(),
+  log_file: z.string().optional(),
+  systemd_unit: z.string().optional(),
+  user: z.string().optional(),
+  depends_on: z.array(z.string()).default([]),
+  stop_timeout_ms: z.int().positive().default(60_000),
+  start_timeout_ms: z.int().positive().default(120_000),
+  writer: z
+    .boolean()
+    .default(false)
+    .describe('Writes to the stores; is paused for some milliseconds for the cut.'),
+  pause: argv.optional().describe('Default: SIGSTOP to the process in pid_file.'),
+  resume: argv.optional().describe('Default: SIGCONT to the process in pid_file.'),
+});
+export type ServiceSettings = z.infer<typeof service>;
+
+/** The kinds whose `kind:` may be left out because the component's name says it. */
+const kinds = new Set(['postgres', 'redis', 'chroma', 'ollama', 'config']);
+
+const components = z.preprocess(
+  (value) => {
+    if (typeof value !== 'object' || value === null) return value;
+    const withKind = ([name, body]: [string, unknown]): [string, unknown] =>
+      typeof body === 'object' && body !== null && !('kind' in body) && kinds.has(name)
+        ? [name, { ...body, kind: name }]
+        : [name, body];
+    return Object.fromEntries(Object.entries(value).map(withKind));
+  },
+  z.record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/), component),
+);
+
+/** `tars.yaml`. Spelt in snake_case, as the Compose files beside it are. */
+export const settingsSchema = z.strictObject({
+  version: z.literal(1),
+  stack: z.string().regex(/^[a-z0-9][a-z0-9_.-]*$/),
+  repository: z.strictObject({
+    path: z.string(),
+    password_file: z.string().optional(),
+    password_command: argv.optional(),
+  }),
+  scratch_dir: z
+    .string()
+    .optional()
+    .describe('Room for spooled data; default: the system’s temporary directory.'),
+  state_dir: z.string().optional().describe('Where running and finished restores are recorded.'),
+  pause_max_ms: z.int().positive().default(5000),
+  secrets: z.enum(['repository', 'sealed', 'redact-only']).default('repository'),
+  age_recipients: z.array(z.string()).default([]),
+  services: z.record(z.string(), service).default({}),
+  components,
+});
+export type SettingsFile = z.infer<typeof settingsSchema>;

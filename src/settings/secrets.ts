@@ -1,0 +1,57 @@
+import { execa } from 'execa';
+import { readFile } from 'node:fs/promises';
+import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import type { Environment, Settings } from './load.ts';
+
+/** A file's content without its last line end. @throws TarsError naming the file, never its content */
+async function readSecretFile(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw toTarsError(error, `Cannot read the secret file ${path}`);
+  });
+  return text.replace(/\r?\n$/, '');
+}
+
+/** A store's password from `password` or `password_file`. */
+export async function componentPassword(settings: {
+  readonly password?: string | undefined;
+  readonly password_file?: string | undefined;
+}): Promise<string | undefined> {
+  if (settings.password_file !== undefined) return readSecretFile(settings.password_file);
+  return settings.password;
+}
+
+/**
+ * The repository's password: TARS_PASSWORD, TARS_PASSWORD_FILE, TARS_PASSWORD_COMMAND (run by a shell), then
+ * what the configuration names.
+ * @throws ConfigurationError when nothing gives one
+ */
+export async function repositoryPassword(
+  repository: Settings['repository'],
+  env: Environment,
+  signal: AbortSignal,
+): Promise<string> {
+  if (env['TARS_PASSWORD']) return env['TARS_PASSWORD'];
+  if (env['TARS_PASSWORD_FILE']) return readSecretFile(env['TARS_PASSWORD_FILE']);
+  if (env['TARS_PASSWORD_COMMAND']) return passwordFrom(['sh', '-c', env['TARS_PASSWORD_COMMAND']], signal);
+  if (repository.password_command) return passwordFrom(repository.password_command, signal);
+  if (repository.password_file !== undefined) return readSecretFile(repository.password_file);
+  throw new ConfigurationError(`No password for the repository ${repository.path}`, {
+    hint: 'Set TARS_PASSWORD_FILE, or repository.password_file in tars.yaml.',
+  });
+}
+
+async function passwordFrom([file, ...args]: readonly string[], signal: AbortSignal): Promise<string> {
+  try {
+    const { stdout } = await execa(file ?? '', args, {
+      cancelSignal: signal,
+      stdin: 'inherit',
+      stderr: 'inherit',
+    });
+    return stdout;
+  } catch {
+    // Its output may hold the password, so nothing of the failed run goes into the error.
+    throw new ConfigurationError('The password command failed', {
+      hint: 'Run it by hand; it must print the password.',
+    });
+  }
+}
