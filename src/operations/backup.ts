@@ -1,0 +1,316 @@
+import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
+import {
+  manifestSchemaVersion,
+  type ComponentManifest,
+  type Manifest,
+  type ManifestArtifact,
+} from '../model/manifest.ts';
+import type { PublishedSnapshot } from '../model/snapshot.ts';
+import type { ArtifactSink } from '../ports/artifacts.ts';
+import type { CaptureReport, Component, PreparedCapture } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { Guardian, Runtime } from '../ports/runtime.ts';
+import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
+import { takeCut, type Cut } from './cut.ts';
+
+/** What a backup works on. */
+export interface BackupTarget {
+  readonly stack: string;
+  readonly hostname: string;
+  readonly username: string;
+  readonly toolVersion: string;
+  readonly components: readonly Component[];
+  /** Left out on request or by configuration, for the manifest. */
+  readonly notCaptured: Manifest['notCaptured'];
+  readonly runtime: Runtime;
+  readonly guardian: Guardian;
+  readonly pauseMaxMs: number;
+}
+
+export interface PlannedComponent {
+  readonly name: string;
+  readonly kind: string;
+  readonly serverVersion?: string;
+  readonly sizeBytes?: number;
+  readonly summary: string;
+  readonly warnings: readonly string[];
+  /** Why it cannot be captured right now. */
+  readonly error?: TarsError;
+}
+
+/** What a backup would do; `--dry-run` prints it. */
+export interface BackupPlan {
+  readonly stack: string;
+  readonly destination: string;
+  readonly components: readonly PlannedComponent[];
+  /** Services that will be paused for the cut. */
+  readonly writers: readonly string[];
+  readonly notCaptured: Manifest['notCaptured'];
+}
+
+export interface BackupResult {
+  readonly manifest: Manifest;
+  readonly snapshot: PublishedSnapshot;
+}
+
+/** Asks every component what is there; mutates nothing. */
+export async function planBackup(
+  target: BackupTarget,
+  destination: SnapshotDestination,
+  ctx: OperationContext,
+): Promise<BackupPlan> {
+  const components = await Promise.all(target.components.map((component) => planComponent(component, ctx)));
+  ctx.signal.throwIfAborted();
+  return {
+    stack: target.stack,
+    destination: destination.location,
+    components,
+    writers: await runningWriters(target.runtime, ctx),
+    notCaptured: target.notCaptured,
+  };
+}
+
+async function planComponent(component: Component, ctx: OperationContext): Promise<PlannedComponent> {
+  const { name, kind } = component;
+  try {
+    const { serverVersion, sizeBytes, summary, warnings } = await component.probe(ctx);
+    return {
+      name,
+      kind,
+      sizeBytes,
+      summary,
+      warnings,
+      ...(serverVersion === undefined ? {} : { serverVersion }),
+    };
+  } catch (error) {
+    const failure = toTarsError(error, `Cannot look into ${name}`);
+    return { name, kind, summary: 'cannot be captured', warnings: [], error: failure };
+  }
+}
+
+async function runningWriters(runtime: Runtime, ctx: OperationContext): Promise<readonly string[]> {
+  const services = await runtime.discover(ctx);
+  return services
+    .filter(({ writer, canPause, state }) => writer && canPause && state === 'running')
+    .map((s) => s.name);
+}
+
+/**
+ * Takes one snapshot of the whole stack: prepare, cut, settle, capture, publish. A component that fails is
+ * recorded with its error and the snapshot is `partial`.
+ * @throws TarsError `capture-failed` when nothing at all could be captured; nothing is published then
+ * @throws InterruptedError when the signal aborts; nothing is published, writers run
+ */
+export async function backup(
+  target: BackupTarget,
+  destination: SnapshotDestination,
+  ctx: OperationContext,
+): Promise<BackupResult> {
+  const startedAt = ctx.clock.now();
+  const failed = new Map<string, TarsError>();
+  await using prepared = new PreparedCaptures();
+  const writers = await runningWriters(target.runtime, ctx);
+  await using writer = await destination.begin(target, ctx);
+  await prepareAll(target.components, prepared.captures, failed, ctx);
+  stopWhenAborted(ctx);
+
+  const cut = await takeCut({ ...target, prepared: prepared.captures, writers }, ctx);
+  addFailures(failed, cut.failed);
+  await settleAll(prepared.captures, failed, ctx);
+  stopWhenAborted(ctx);
+
+  const components = await captureAll(target.components, prepared.captures, failed, writer, ctx);
+  stopWhenAborted(ctx);
+  if (components.every(({ outcome }) => outcome === 'failed')) throw nothingCaptured(failed);
+
+  const manifest = buildManifest(target, cut, components, { startedAt, finishedAt: ctx.clock.now() });
+  return { manifest, snapshot: await writer.publish(manifest, ctx) };
+}
+
+/** Every opened capture, closed on all paths; one that fails to close does not keep the others open. */
+class PreparedCaptures implements AsyncDisposable {
+  readonly captures = new Map<string, PreparedCapture>();
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([...this.captures.values()].map((capture) => capture[Symbol.asyncDispose]()));
+  }
+}
+
+function stopWhenAborted(ctx: OperationContext): void {
+  if (ctx.signal.aborted) throw new InterruptedError();
+}
+
+function addFailures(failed: Map<string, TarsError>, more: ReadonlyMap<string, TarsError>): void {
+  for (const [name, error] of more) failed.set(name, error);
+}
+
+async function prepareAll(
+  components: readonly Component[],
+  captures: Map<string, PreparedCapture>,
+  failed: Map<string, TarsError>,
+  ctx: OperationContext,
+): Promise<void> {
+  await Promise.all(
+    components.map(async (component) => {
+      try {
+        captures.set(component.name, await component.prepare(ctx));
+      } catch (error) {
+        failed.set(component.name, toTarsError(error, `Cannot prepare ${component.name}`));
+      }
+    }),
+  );
+}
+
+async function settleAll(
+  captures: ReadonlyMap<string, PreparedCapture>,
+  failed: Map<string, TarsError>,
+  ctx: OperationContext,
+): Promise<void> {
+  await Promise.all(
+    [...captures].map(async ([name, capture]) => {
+      if (failed.has(name)) {
+        // A mark that failed late may still hold a lock: let go of the live store at once.
+        await capture[Symbol.asyncDispose]();
+        return;
+      }
+      try {
+        await capture.settle(ctx);
+      } catch (error) {
+        failed.set(name, toTarsError(error, `Cannot settle ${name}`));
+      }
+    }),
+  );
+}
+
+async function captureAll(
+  components: readonly Component[],
+  captures: ReadonlyMap<string, PreparedCapture>,
+  failed: Map<string, TarsError>,
+  writer: SnapshotWriter,
+  ctx: OperationContext,
+): Promise<ComponentManifest[]> {
+  return Promise.all(
+    components.map(async (component) => {
+      const prepared = captures.get(component.name);
+      const failure = failed.get(component.name);
+      if (failure !== undefined || prepared === undefined) {
+        return failedComponent(
+          component,
+          failure ?? new TarsError('internal', `${component.name} was not prepared`),
+        );
+      }
+      try {
+        return await captureOne(component, prepared, writer, ctx);
+      } catch (error) {
+        const captureError = toTarsError(error, `Cannot capture ${component.name}`);
+        failed.set(component.name, captureError);
+        return failedComponent(component, captureError);
+      }
+    }),
+  );
+}
+
+async function captureOne(
+  component: Component,
+  prepared: PreparedCapture,
+  writer: SnapshotWriter,
+  ctx: OperationContext,
+): Promise<ComponentManifest> {
+  const startedMs = ctx.clock.monotonicMs();
+  const artifacts: ManifestArtifact[] = [];
+  const task = ctx.progress.start(component.name);
+  let report: CaptureReport;
+  try {
+    report = await prepared.capture(
+      recordingSink(writer, artifacts, (bytes) => task.advance(bytes)),
+      ctx,
+    );
+    task.finish('ok');
+  } catch (error) {
+    task.finish('failed');
+    throw error;
+  }
+  return {
+    name: component.name,
+    kind: component.kind,
+    outcome: 'captured',
+    ...(report.serverVersion === undefined ? {} : { serverVersion: report.serverVersion }),
+    pointInTime: prepared.pointInTime,
+    method: report.method,
+    writesBlockedMs: report.writesBlockedMs,
+    captureMs: ctx.clock.monotonicMs() - startedMs,
+    facts: report.facts,
+    artifacts: artifacts.sort((a, b) => (a.path < b.path ? -1 : 1)),
+  };
+}
+
+function recordingSink(
+  sink: ArtifactSink,
+  artifacts: ManifestArtifact[],
+  advance: (bytes: number) => void,
+): ArtifactSink {
+  return {
+    encrypted: sink.encrypted,
+    async write(path, body, options) {
+      async function* counted(): AsyncGenerator<Uint8Array> {
+        for await (const chunk of body) {
+          advance(chunk.byteLength);
+          yield chunk;
+        }
+      }
+      const artifact = await sink.write(path, counted(), options);
+      artifacts.push(artifact);
+      return artifact;
+    },
+    async reuse(path, identity) {
+      const artifact = await sink.reuse(path, identity);
+      if (artifact !== undefined) {
+        artifacts.push(artifact);
+        advance(artifact.sizeBytes);
+      }
+      return artifact;
+    },
+    directory: (path, attributes) => sink.directory(path, attributes),
+    symlink: (path, linkTarget, attributes) => sink.symlink(path, linkTarget, attributes),
+  };
+}
+
+function failedComponent({ name, kind }: Component, { code, message, hint }: TarsError): ComponentManifest {
+  const error = { code, message, ...(hint === undefined ? {} : { hint }) };
+  return { name, kind, outcome: 'failed', error, facts: {}, artifacts: [] };
+}
+
+function nothingCaptured(failed: ReadonlyMap<string, TarsError>): TarsError {
+  const reasons = [...failed].map(([name, { message }]) => `${name}: ${message}`);
+  const hint = [...failed.values()].find((error) => error.hint !== undefined)?.hint;
+  return new TarsError(
+    'capture-failed',
+    `Nothing could be captured, so there is no snapshot: ${reasons.join('; ')}`,
+    {
+      ...(hint === undefined ? {} : { hint }),
+    },
+  );
+}
+
+function buildManifest(
+  target: BackupTarget,
+  cut: Cut,
+  components: readonly ComponentManifest[],
+  { startedAt, finishedAt }: { startedAt: Date; finishedAt: Date },
+): Manifest {
+  return {
+    schemaVersion: manifestSchemaVersion,
+    stack: target.stack,
+    toolVersion: target.toolVersion,
+    hostname: target.hostname,
+    time: cut.time.toISOString(),
+    startedAt: startedAt.toISOString(),
+    finishedAt: finishedAt.toISOString(),
+    consistency: cut.consistency,
+    ...(cut.reason === undefined ? {} : { consistencyReason: cut.reason }),
+    ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
+    outcome: components.some(({ outcome }) => outcome === 'failed') ? 'partial' : 'complete',
+    components: [...components],
+    notCaptured: [...target.notCaptured],
+  };
+}

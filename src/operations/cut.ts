@@ -1,0 +1,169 @@
+import { TarsError, toTarsError } from '../model/errors.ts';
+import type { PreparedCapture } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { ArmedGuardian, Guardian, Runtime } from '../ports/runtime.ts';
+
+export interface CutOptions {
+  readonly prepared: ReadonlyMap<string, PreparedCapture>;
+  /** Services to pause; empty when the stack names none. */
+  readonly writers: readonly string[];
+  readonly runtime: Runtime;
+  readonly guardian: Guardian;
+  readonly pauseMaxMs: number;
+}
+
+export interface Cut {
+  readonly time: Date;
+  readonly consistency: 'cut' | 'per-store';
+  /** Why it is only `per-store`. */
+  readonly reason?: string;
+  readonly writerPauseMs?: number;
+  /** Components whose mark failed or was late. */
+  readonly failed: ReadonlyMap<string, TarsError>;
+}
+
+/** Part of the allowed pause that marks may take; the rest is for resuming. */
+const markShare = 0.8;
+
+/**
+ * Fixes every prepared component at one moment: pauses the writers, marks all at once, resumes. Never claims
+ * more than was done: without a pause, with a failed or expired one, or with a component that fixes a moment of
+ * its own, the cut is `per-store` and says why. The writers run again when this returns or throws; should this
+ * process die inside, the guardian resumes them.
+ */
+export async function takeCut(options: CutOptions, ctx: OperationContext): Promise<Cut> {
+  const { prepared, writers, pauseMaxMs } = options;
+  const markTimeoutMs = pauseMaxMs * markShare;
+  if (writers.length === 0) {
+    const time = ctx.clock.now();
+    const failed = await markAll(prepared, markTimeoutMs, ctx);
+    return {
+      time,
+      consistency: 'per-store',
+      reason: 'no service is declared as a writer, so none was paused',
+      failed,
+    };
+  }
+  const paused = await markWhilePaused(options, markTimeoutMs, ctx);
+  ctx.signal.throwIfAborted();
+  const reason = paused.reason ?? ownMoments(prepared, paused.failed);
+  return {
+    ...paused,
+    consistency: reason === undefined ? 'cut' : 'per-store',
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+async function markWhilePaused(
+  { prepared, writers, runtime, guardian, pauseMaxMs }: CutOptions,
+  markTimeoutMs: number,
+  ctx: OperationContext,
+): Promise<Omit<Cut, 'consistency'>> {
+  let armed: ArmedGuardian;
+  try {
+    armed = await guardian.arm(await runtime.resumeActions(writers, ctx), pauseMaxMs, ctx);
+  } catch (error) {
+    // Without a guardian nobody is frozen: an unpaused snapshot is worth more than none.
+    return markUnpaused(
+      prepared,
+      markTimeoutMs,
+      `the guardian could not be started: ${messageOf(error)}`,
+      ctx,
+    );
+  }
+  const startedMs = ctx.clock.monotonicMs();
+  let pauseError: unknown;
+  let time = ctx.clock.now();
+  let failed: ReadonlyMap<string, TarsError> = new Map();
+  let guardianResumed = false;
+  let writerPauseMs = 0;
+  try {
+    await runtime.pause(writers, ctx).catch((error: unknown) => {
+      pauseError = error;
+    });
+    time = ctx.clock.now();
+    failed = await markAll(prepared, markTimeoutMs, ctx);
+  } finally {
+    try {
+      await runtime.resume(writers);
+      writerPauseMs = ctx.clock.monotonicMs() - startedMs;
+    } finally {
+      guardianResumed = await armed.disarm();
+    }
+  }
+  if (pauseError !== undefined) {
+    return { time, failed, reason: `the writers could not be paused: ${messageOf(pauseError)}` };
+  }
+  if (guardianResumed) {
+    return {
+      time,
+      failed,
+      writerPauseMs,
+      reason: `the pause lasted longer than ${pauseMaxMs} ms and was ended early`,
+    };
+  }
+  return { time, failed, writerPauseMs };
+}
+
+async function markUnpaused(
+  prepared: ReadonlyMap<string, PreparedCapture>,
+  markTimeoutMs: number,
+  reason: string,
+  ctx: OperationContext,
+): Promise<Omit<Cut, 'consistency'>> {
+  const time = ctx.clock.now();
+  return { time, failed: await markAll(prepared, markTimeoutMs, ctx), reason };
+}
+
+/** Marks all components at once; one that fails or is late does not hold up the others. */
+async function markAll(
+  prepared: ReadonlyMap<string, PreparedCapture>,
+  timeoutMs: number,
+  ctx: OperationContext,
+): Promise<ReadonlyMap<string, TarsError>> {
+  const finished = new AbortController();
+  const late = new AbortController();
+  const timer = ctx.clock.sleep(timeoutMs, finished.signal).then(
+    () => late.abort(),
+    () => undefined,
+  );
+  const signal = AbortSignal.any([ctx.signal, late.signal]);
+  const expired = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(lateError(timeoutMs)), { once: true });
+  });
+  expired.catch(() => undefined);
+  const failed = new Map<string, TarsError>();
+  await Promise.all(
+    [...prepared].map(async ([name, capture]) => {
+      try {
+        await Promise.race([capture.mark(signal), expired]);
+      } catch (error) {
+        failed.set(
+          name,
+          late.signal.aborted ? lateError(timeoutMs) : toTarsError(error, `Cannot mark ${name}`),
+        );
+      }
+    }),
+  );
+  finished.abort();
+  await timer;
+  return failed;
+}
+
+function lateError(timeoutMs: number): TarsError {
+  return new TarsError('timeout', `The store did not fix its point in time within ${timeoutMs} ms`, {
+    hint: 'See what keeps it busy, or raise pause_max_ms in tars.yaml.',
+  });
+}
+
+function ownMoments(
+  prepared: ReadonlyMap<string, PreparedCapture>,
+  failed: ReadonlyMap<string, TarsError>,
+): string | undefined {
+  const own = [...prepared].filter(([name, capture]) => !failed.has(name) && capture.pointInTime === 'own');
+  return own.length === 0
+    ? undefined
+    : `${own.map(([name]) => name).join(', ')} cannot be fixed at a given moment`;
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
