@@ -1,0 +1,85 @@
+import { lstat, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasErrno, TarsError } from '../../model/errors.ts';
+import { syncDirectory } from './durable-file.ts';
+import { directoryTypes, packFolders } from './layout.ts';
+import { storageError, throwIfAborted } from './storage-errors.ts';
+
+/** Every mount point of an ext file system has it. */
+const harmlessEntries = new Set(['lost+found', ...directoryTypes]);
+
+async function entriesOf(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
+
+/**
+ * Refuses a directory that is a repository, was one, or holds somebody's files. An empty structure, such as an
+ * interrupted creation leaves, is taken over.
+ */
+async function refuseOccupied(root: string): Promise<void> {
+  if (await exists(join(root, 'config'))) {
+    throw new TarsError('storage-exists', `There is a repository in ${root} already`, {
+      hint: 'Use it as it is, or choose another directory.',
+      context: { path: root },
+    });
+  }
+  const foreign = (await entriesOf(root)).find((name) => !harmlessEntries.has(name));
+  if (foreign !== undefined) {
+    throw new TarsError('storage-exists', `${root} is not empty and no repository: it contains ${foreign}`, {
+      hint: 'Choose an empty or a new directory for the repository.',
+      context: { path: root },
+    });
+  }
+  for (const type of ['keys', 'snapshots', 'index'] as const) {
+    const names = await entriesOf(join(root, type));
+    if (names.length === 0) continue;
+    throw new TarsError('storage-exists', `${root} has files in ${type}/ but no config`, {
+      hint:
+        `If a repository was in use here, its config is lost: bring it back from a copy. If only its creation ` +
+        `was interrupted, delete ${root} and try again.`,
+      context: { path: root },
+    });
+  }
+}
+
+/** A parent we may enter but not read cannot be opened, and so not be synced. */
+function ignoreUnreadable(error: unknown): void {
+  if (!hasErrno(error, 'EACCES')) throw error;
+}
+
+/**
+ * Creates the directories of an empty repository below `root`, mode 0700, durably.
+ * @throws TarsError `storage-exists` when `root` is a repository or not empty
+ */
+export async function createStructure(root: string, signal: AbortSignal): Promise<void> {
+  try {
+    await refuseOccupied(root);
+    const make = async (path: string): Promise<void> => {
+      throwIfAborted(signal);
+      await mkdir(path, { recursive: true, mode: 0o700 });
+    };
+    await make(root);
+    for (const type of directoryTypes) await make(join(root, type));
+    for (const folder of packFolders) await make(join(root, 'data', folder));
+    await syncDirectory(join(root, 'data'));
+    await syncDirectory(root);
+    await syncDirectory(join(root, '..')).catch(ignoreUnreadable);
+  } catch (error) {
+    throw storageError(error, `Cannot create a repository in ${root}`, root);
+  }
+}

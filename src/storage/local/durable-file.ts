@@ -1,0 +1,108 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { hasErrno, isSystemError } from '../../model/errors.ts';
+import { throwIfAborted } from './storage-errors.ts';
+
+const notSupported = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
+const noHardLinks = new Set(['EPERM', 'EMLINK', ...notSupported]);
+
+const failedWith = (error: unknown, errnos: ReadonlySet<string>): boolean =>
+  isSystemError(error) && errnos.has(error.code ?? '');
+
+/** Network and FUSE file systems may not know fsync; restic goes on without it there, and so do we. */
+async function syncWhereSupported(handle: FileHandle): Promise<void> {
+  try {
+    await handle.sync();
+  } catch (error) {
+    if (!failedWith(error, notSupported)) throw error;
+  }
+}
+
+/** Makes creations, links and removals inside `directory` survive a power cut. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await syncWhereSupported(handle);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeAll(
+  handle: FileHandle,
+  content: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const part of content) {
+    let writtenBytes = 0;
+    while (writtenBytes < part.length) {
+      throwIfAborted(signal);
+      writtenBytes += (await handle.write(part, writtenBytes)).bytesWritten;
+    }
+  }
+}
+
+/** Read-only guards against accidents; some file systems (exFAT, CIFS) refuse chmod, which restic ignores too. */
+async function makeReadOnly(handle: FileHandle, mode: number): Promise<void> {
+  try {
+    await handle.chmod(mode);
+  } catch (error) {
+    if (!hasErrno(error, 'EPERM') && !failedWith(error, notSupported)) throw error;
+  }
+}
+
+/**
+ * Gives `temporary` its final name unless that exists: a hard link fails on an existing name atomically, which a
+ * rename does not. File systems without hard links get a look and a rename.
+ */
+async function publish(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    if (!failedWith(error, noHardLinks)) throw error;
+    const taken = await stat(path).catch(() => undefined);
+    if (taken !== undefined) throw Object.assign(new Error(`${path} exists`), { code: 'EEXIST' });
+    await rename(temporary, path);
+  }
+}
+
+export interface WriteDurablyOptions {
+  readonly content: readonly Uint8Array[];
+  /** Permission bits while writing; the write bits go before the file gets its name. */
+  readonly mode: number;
+  /** Without, the file may be gone or empty after a power cut. */
+  readonly durable: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Creates the read-only file `path` whole or not at all: temporary file beside it, fsync, link, fsync of the
+ * directory. The temporary's name is restic's, `<name>-tmp-<random>`, which listings pass over.
+ * @throws NodeJS.ErrnoException `EEXIST` when `path` exists
+ */
+export async function writeDurably(path: string, options: WriteDurablyOptions): Promise<void> {
+  const { content, mode, durable, signal } = options;
+  const temporary = `${path}-tmp-${randomBytes(8).toString('hex')}`;
+  let published = false;
+  try {
+    const handle = await open(temporary, 'wx', mode);
+    try {
+      await writeAll(handle, content, signal);
+      await makeReadOnly(handle, mode & 0o444);
+      if (durable) await syncWhereSupported(handle);
+    } finally {
+      await handle.close();
+    }
+    throwIfAborted(signal);
+    await publish(temporary, path);
+    published = true;
+    await rm(temporary, { force: true });
+    if (durable) await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    if (published) await rm(path, { force: true }).catch(() => undefined);
+    throw error;
+  }
+}

@@ -1,0 +1,29 @@
+import { isSystemError, TarsError, toTarsError, type ErrorCode } from '../../model/errors.ts';
+
+const hints: Readonly<Partial<Record<ErrorCode, (path: string) => string>>> = {
+  'no-space': (path) => `Free space on the file system of ${path}, or move the repository to a larger one.`,
+  'access-denied': (path) =>
+    `Run tars as a user who may read and write ${path}, or correct its owner and mode.`,
+  'storage-failed': (path) => `Check the disk that holds ${path}: mount, cabling, kernel log.`,
+};
+
+/**
+ * An error of a system call on `path` as a {@link TarsError} whose hint names the path. Anything the model does
+ * not know better, such as `EIO`, becomes `storage-failed`.
+ */
+export function storageError(error: unknown, what: string, path: string): TarsError {
+  const known = toTarsError(error, what);
+  if (!isSystemError(error) || error instanceof TarsError || known.code === 'interrupted') return known;
+  const code = known.code === 'internal' ? 'storage-failed' : known.code;
+  const hint = hints[code]?.(path);
+  return new TarsError(code, known.message, {
+    ...(hint === undefined ? {} : { hint }),
+    context: { path, errno: error.code ?? '' },
+    cause: error,
+  });
+}
+
+/** @throws TarsError the signal's reason, `interrupted` when it is an ordinary abort */
+export function throwIfAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw toTarsError(signal.reason, 'Interrupted');
+}
