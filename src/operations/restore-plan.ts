@@ -1,0 +1,169 @@
+import { RestoreRefusedError, TarsError, toTarsError } from '../model/errors.ts';
+import type { Manifest, ManifestArtifact } from '../model/manifest.ts';
+import type { RestoreOptions, RestorePlan } from '../model/restore-plan.ts';
+import type { Component } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { Runtime } from '../ports/runtime.ts';
+import type { SnapshotSource } from '../ports/snapshot-store.ts';
+import { dependentsOf, startOrder } from './services.ts';
+
+export interface RestoreTarget {
+  readonly stack: string;
+  /** The configured components; those not in the snapshot are left alone. */
+  readonly components: readonly Component[];
+  readonly runtime: Runtime;
+}
+
+export interface PlannedRestore {
+  readonly component: Component;
+  readonly plan: RestorePlan;
+}
+
+/** The whole restore as it will happen; `--dry-run` prints it, {@link executeRestore} consumes it. */
+export interface StackRestorePlan {
+  readonly snapshot: string;
+  readonly manifest: Manifest;
+  readonly restoreId: string;
+  readonly planned: readonly PlannedRestore[];
+  /** Services that will be stopped for the swap, in the order of stopping. */
+  readonly stop: readonly string[];
+  /** Services started for staging or afterwards, in the order of starting: stores first, then what ran before. */
+  readonly start: readonly string[];
+  /** Every artifact that is verified before anything is touched. */
+  readonly artifacts: readonly ManifestArtifact[];
+  readonly warnings: readonly string[];
+}
+
+export interface RestoreSelection extends RestoreOptions {
+  /** Names of components to restore; all of the snapshot when undefined. */
+  readonly only: readonly string[] | undefined;
+  readonly skip: readonly string[];
+}
+
+/**
+ * Decides everything about a restore and touches nothing.
+ * @throws RestoreRefusedError when a component cannot be restored safely; all refusals are in the message
+ */
+export async function planRestore(
+  source: SnapshotSource,
+  target: RestoreTarget,
+  selection: RestoreSelection,
+  ctx: OperationContext,
+): Promise<StackRestorePlan> {
+  const manifest = await source.manifest(ctx.signal);
+  const chosen = chooseComponents(manifest, target, selection);
+  const planned: PlannedRestore[] = [];
+  const refusals: TarsError[] = [];
+  for (const { component, captured } of chosen.pairs) {
+    try {
+      planned.push({ component, plan: await component.planRestore(captured, selection, ctx) });
+    } catch (error) {
+      refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
+    }
+  }
+  ctx.signal.throwIfAborted();
+  refuseOn(refusals);
+  const services = await planServices(planned, target, ctx);
+  const needed = new Set(planned.flatMap(({ plan }) => plan.artifacts));
+  const artifacts = manifest.components.flatMap((c) => c.artifacts).filter(({ path }) => needed.has(path));
+  return {
+    snapshot: source.summary.id,
+    manifest,
+    restoreId: selection.restoreId,
+    planned,
+    artifacts,
+    ...services,
+    warnings: [...chosen.warnings, ...services.warnings, ...planned.flatMap(({ plan }) => plan.warnings)],
+  };
+}
+
+function refuseOn(refusals: readonly TarsError[]): void {
+  const [first] = refusals;
+  if (first === undefined) return;
+  if (refusals.length === 1) throw first;
+  const hint = refusals.map((refusal) => refusal.hint).find((text) => text !== undefined);
+  throw new RestoreRefusedError(
+    refusals.map((refusal) => refusal.message).join('; '),
+    hint === undefined ? { cause: first } : { hint, cause: first },
+  );
+}
+
+function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: RestoreSelection) {
+  const known = manifest.components.map(({ name }) => name);
+  for (const name of [...(selection.only ?? []), ...selection.skip]) {
+    if (!known.includes(name)) {
+      throw new RestoreRefusedError(`The snapshot has no component ${name}`, {
+        hint: `It has: ${known.join(', ')}.`,
+      });
+    }
+  }
+  const wanted = manifest.components.filter(
+    ({ name }) => (selection.only ?? known).includes(name) && !selection.skip.includes(name),
+  );
+  const warnings: string[] = [];
+  const pairs = wanted.flatMap((captured) => {
+    if (captured.outcome === 'failed') {
+      const reason = captured.error?.message ?? 'no reason recorded';
+      if (selection.only !== undefined) {
+        throw new RestoreRefusedError(`${captured.name} was not captured in this snapshot: ${reason}`, {
+          hint: 'Choose another snapshot: tars snapshots',
+        });
+      }
+      warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
+      return [];
+    }
+    const component = target.components.find(({ name }) => name === captured.name);
+    if (component === undefined) {
+      throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {
+        hint: `Add it to tars.yaml, or leave it out with --skip ${captured.name}.`,
+      });
+    }
+    if (component.kind !== captured.kind) {
+      throw new RestoreRefusedError(
+        `${captured.name} is of kind ${captured.kind} in the snapshot and ${component.kind} in the configuration`,
+      );
+    }
+    return [{ component, captured }];
+  });
+  if (pairs.length === 0) throw new RestoreRefusedError('There is nothing to restore in this selection');
+  return { pairs, warnings };
+}
+
+async function planServices(
+  planned: readonly PlannedRestore[],
+  target: RestoreTarget,
+  ctx: OperationContext,
+) {
+  const services = startOrder(await target.runtime.discover(ctx));
+  const mustStop = new Set(planned.flatMap(({ plan }) => plan.requires.stopped));
+  const stores = new Set(
+    planned.flatMap(({ component }) => (component.service === undefined ? [] : [component.service])),
+  );
+  const dependents = dependentsOf(stores, services);
+  const warnings: string[] = [];
+  const stop: string[] = [];
+  for (const service of [...services].reverse()) {
+    const concerned = mustStop.has(service.name) || service.writer || dependents.has(service.name);
+    if (!concerned || service.state === 'stopped') continue;
+    if (service.canStop) stop.push(service.name);
+    else if (mustStop.has(service.name)) {
+      throw new RestoreRefusedError(
+        `${service.name} must be stopped for the restore, and tars does not know how`,
+        {
+          hint: `Give services.${service.name} a stop command in tars.yaml, or stop it yourself first.`,
+        },
+      );
+    } else warnings.push(`${service.name} keeps running during the restore: tars.yaml has no way to stop it`);
+  }
+  for (const name of [...mustStop, ...stores]) {
+    if (!services.some((service) => service.name === name)) {
+      throw new RestoreRefusedError(`The service ${name} is not defined`, {
+        hint: 'Define it under services: in tars.yaml.',
+      });
+    }
+  }
+  const start = services
+    .filter(({ name }) => stores.has(name) || stop.includes(name))
+    .map(({ name }) => name);
+  return { stop, start, warnings };
+}

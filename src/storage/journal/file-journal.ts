@@ -1,0 +1,99 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { CorruptionError, hasErrno, toTarsError } from '../../model/errors.ts';
+import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
+
+const entrySchema = z.object({
+  restoreId: z.string(),
+  stack: z.string(),
+  snapshot: z.string(),
+  startedAt: z.string(),
+  phase: z.enum(['staging', 'swapping', 'swapped', 'done']),
+  stopped: z.array(z.string()),
+  records: z.array(
+    z.object({
+      component: z.string(),
+      kind: z.string(),
+      wayBack: z.array(z.string()),
+      details: z.record(z.string(), z.unknown()),
+    }),
+  ),
+});
+const fileSchema = z.object({
+  entry: entrySchema,
+  pid: z.int(),
+  /** Field 22 of /proc/<pid>/stat: a recycled pid has another one. */
+  processStart: z.string(),
+});
+
+/** Restores recorded as one JSON file each (0600) in `directory`, replaced atomically. */
+export function createFileJournal(directory: string): RestoreJournal {
+  const fileOf = (restoreId: string): string => join(directory, `restore-${restoreId}.json`);
+
+  return {
+    async write(entry: RestoreJournalEntry): Promise<void> {
+      const path = fileOf(entry.restoreId);
+      const content = { entry, pid: process.pid, processStart: await processStartOf(process.pid) };
+      try {
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await replaceDurably(path, `${JSON.stringify(content, null, 2)}\n`, directory);
+      } catch (error) {
+        throw toTarsError(error, `Cannot record the restore in ${path}`);
+      }
+    },
+
+    async pending(): Promise<readonly PendingRestore[]> {
+      const names = await readdir(directory).catch((error: unknown) => {
+        if (hasErrno(error, 'ENOENT')) return [];
+        throw toTarsError(error, `Cannot read ${directory}`);
+      });
+      const pending: PendingRestore[] = [];
+      for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
+        const { entry, pid, processStart } = await readEntry(join(directory, name));
+        if (entry.phase === 'done') continue;
+        pending.push({ entry, alive: (await processStartOf(pid)) === processStart && processStart !== '' });
+      }
+      return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
+    },
+
+    async remove(restoreId: string): Promise<void> {
+      await rm(fileOf(restoreId), { force: true });
+    },
+  };
+}
+
+async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
+  try {
+    return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch (cause) {
+    throw new CorruptionError(`The record of a restore, ${path}, cannot be read`, {
+      hint: 'Look into it; it lists how to go back by hand. Move it away to go on.',
+      cause,
+    });
+  }
+}
+
+async function replaceDurably(path: string, text: string, directory: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  const file = await open(temporary, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+  const folder = await open(directory, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Empty when there is no such process. The name in field 2 may hold spaces, so fields are counted after it. */
+async function processStartOf(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+}
