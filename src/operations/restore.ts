@@ -1,3 +1,4 @@
+import type { StatsFs } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CorruptionError, RestoreRefusedError, TarsError, toTarsError } from '../model/errors.ts';
@@ -56,6 +57,7 @@ export async function executeRestore(
     startedAt: ctx.clock.now().toISOString(),
     phase: 'staging',
     stopped: [],
+    offline: [],
     records: [],
   };
   const note = async (change: Partial<RestoreJournalEntry>): Promise<void> => {
@@ -128,7 +130,7 @@ async function requireSpace(plan: StackRestorePlan): Promise<void> {
   }
 }
 
-async function statfsOfNearest(path: string): Promise<Awaited<ReturnType<typeof statfs>>> {
+async function statfsOfNearest(path: string): Promise<StatsFs> {
   try {
     return await statfs(path);
   } catch (error) {
@@ -248,7 +250,8 @@ export async function putBack(
     target.components.find(({ name }) => name === record.component),
   );
   const stores = new Set(swapped.flatMap((component) => component?.service ?? []));
-  const mustStop = services.filter(({ name, state }) => entry.stopped.includes(name) && state !== 'stopped');
+  const down = new Set([...entry.stopped, ...entry.offline]);
+  const mustStop = services.filter(({ name, state }) => down.has(name) && state !== 'stopped');
   for (const { name } of mustStop) await target.runtime.stop(name, fresh);
   for (const record of [...entry.records].reverse()) {
     const component = target.components.find(({ name }) => name === record.component);

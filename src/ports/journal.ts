@@ -10,6 +10,8 @@ export interface RestoreJournalEntry {
   readonly phase: 'staging' | 'swapping' | 'swapped' | 'done';
   /** Services this restore stopped, in the order they were stopped. */
   readonly stopped: readonly string[];
+  /** Services that must be down while data is exchanged, whoever stopped them. */
+  readonly offline: readonly string[];
   readonly records: readonly SwapRecord[];
 }
 

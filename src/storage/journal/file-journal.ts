@@ -11,6 +11,7 @@ const entrySchema = z.object({
   startedAt: z.string(),
   phase: z.enum(['staging', 'swapping', 'swapped', 'done']),
   stopped: z.array(z.string()),
+  offline: z.array(z.string()),
   records: z.array(
     z.object({
       component: z.string(),
