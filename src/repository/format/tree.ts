@@ -1,0 +1,193 @@
+import { z } from 'zod';
+import { CorruptionError } from '../../model/errors.ts';
+import { encodeGoJson, parseJson64 } from './go-json.ts';
+import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
+import { formatGoTime, parseGoTime } from './go-time.ts';
+
+/** restic's node types. */
+export type NodeType = 'file' | 'dir' | 'symlink' | 'dev' | 'chardev' | 'fifo' | 'socket' | 'irregular' | '';
+
+/** One entry of a directory. Extended attributes and the like are read over: tars writes none. */
+export interface TreeNode {
+  /** Bytes that are not UTF-8 stand as lone surrogates (see go-quote.ts). */
+  readonly name: string;
+  readonly type: NodeType;
+  /** Permission bits with setuid, setgid and sticky, as in `stat` (not Go's layout). */
+  readonly mode: number;
+  readonly mtimeNs: bigint;
+  readonly atimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly uid: number;
+  readonly gid: number;
+  readonly user?: string;
+  readonly group?: string;
+  readonly inode?: bigint;
+  readonly deviceId?: bigint;
+  readonly sizeBytes?: number;
+  readonly links?: number;
+  readonly linkTarget?: string;
+  /** Blobs of a file, 32 bytes each one after another; undefined for other types. */
+  readonly content?: Buffer;
+  /** The tree of a directory, 64 hex digits. */
+  readonly subtree?: string;
+}
+
+/** Go's `os.FileMode` bits (https://pkg.go.dev/io/fs#FileMode) beside the nine permission bits. */
+const goSetuid = 2 ** 23;
+const goSetgid = 2 ** 22;
+const goSticky = 2 ** 20;
+const goTypeBits: Readonly<Record<NodeType, number>> = {
+  file: 0,
+  dir: 2 ** 31,
+  symlink: 2 ** 27,
+  dev: 2 ** 26,
+  chardev: 2 ** 26 + 2 ** 21,
+  fifo: 2 ** 25,
+  socket: 2 ** 24,
+  irregular: 2 ** 19,
+  '': 0,
+};
+
+const idSchema = z.string().regex(/^[0-9a-f]{64}$/);
+const integerSchema = z.union([z.number().int(), z.bigint()]);
+const nodeSchema = z.object({
+  name: z.string(),
+  type: z.enum(['file', 'dir', 'symlink', 'dev', 'chardev', 'fifo', 'socket', 'irregular', '']),
+  mode: z.number().int().default(0),
+  mtime: z.string(),
+  atime: z.string(),
+  ctime: z.string(),
+  uid: z.number().int().default(0),
+  gid: z.number().int().default(0),
+  user: z.string().optional(),
+  group: z.string().optional(),
+  inode: integerSchema.optional(),
+  device_id: integerSchema.optional(),
+  size: integerSchema.optional(),
+  links: integerSchema.optional(),
+  linktarget: z.string().optional(),
+  linktarget_raw: z.base64().optional(),
+  content: z.array(z.string()).nullish(),
+  subtree: idSchema.optional(),
+});
+const treeSchema = z.object({ nodes: z.array(nodeSchema).nullable() });
+type StoredNode = z.infer<typeof nodeSchema>;
+
+/** The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires. */
+export function encodeTree(nodes: readonly TreeNode[]): Buffer {
+  const named = nodes.map((node) => ({ node, bytes: encodeLossless(node.name) }));
+  named.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
+  return Buffer.from(`{"nodes":[${named.map(({ node }) => encodeNode(node)).join(',')}]}\n`);
+}
+
+/** Members in the order of restic's struct (`internal/data/node.go`), zero values left out where it does. */
+function encodeNode(node: TreeNode): string {
+  const head = encodeGoJson({
+    name: goQuote(node.name),
+    type: node.type,
+    mode: toGoMode(node.type, node.mode) || undefined,
+    mtime: formatGoTime(node.mtimeNs),
+    atime: formatGoTime(node.atimeNs),
+    ctime: formatGoTime(node.ctimeNs),
+    uid: node.uid,
+    gid: node.gid,
+    user: node.user || undefined,
+    group: node.group || undefined,
+    inode: node.inode || undefined,
+    device_id: node.deviceId || undefined,
+    size: node.sizeBytes || undefined,
+    links: node.links || undefined,
+    ...encodeLinkTarget(node.linkTarget),
+  });
+  const content = node.content === undefined ? 'null' : encodeContent(node.content);
+  const subtree = node.subtree === undefined ? '' : `,"subtree":"${node.subtree}"`;
+  return `${head.slice(0, -1)},"content":${content}${subtree}}`;
+}
+
+function encodeLinkTarget(target: string | undefined): { linktarget?: string; linktarget_raw?: string } {
+  if (target === undefined || target === '') return {};
+  if (target.isWellFormed()) return { linktarget: target };
+  const bytes = encodeLossless(target);
+  // Go's encoder puts U+FFFD for each byte that is not UTF-8; the raw member carries the truth.
+  return { linktarget: target.toWellFormed(), linktarget_raw: bytes.toString('base64') };
+}
+
+function encodeContent(content: Buffer): string {
+  return `[${splitIds(content)
+    .map((id) => `"${id}"`)
+    .join(',')}]`;
+}
+
+/** The 64-digit ids in a node's `content`. */
+export function splitIds(content: Buffer): string[] {
+  const ids: string[] = [];
+  for (let at = 0; at < content.length; at += 32) ids.push(content.toString('hex', at, at + 32));
+  return ids;
+}
+
+/** @throws CorruptionError when it is no tree */
+export function decodeTree(plaintext: Uint8Array, name: string): TreeNode[] {
+  let stored: StoredNode[];
+  try {
+    stored = treeSchema.parse(parseJson64(Buffer.from(plaintext).toString('utf8'))).nodes ?? [];
+  } catch (cause) {
+    throw new CorruptionError(`Tree ${name} is not what it should be`, { cause });
+  }
+  return stored.map((node) => decodeNode(node, name));
+}
+
+function decodeNode(node: StoredNode, tree: string): TreeNode {
+  const linkTarget =
+    node.linktarget_raw === undefined
+      ? node.linktarget
+      : decodeLossless(Buffer.from(node.linktarget_raw, 'base64'));
+  return {
+    name: goUnquote(node.name),
+    type: node.type,
+    mode: fromGoMode(node.mode),
+    mtimeNs: parseGoTime(node.mtime),
+    atimeNs: parseGoTime(node.atime),
+    ctimeNs: parseGoTime(node.ctime),
+    uid: node.uid,
+    gid: node.gid,
+    ...(node.user === undefined ? {} : { user: node.user }),
+    ...(node.group === undefined ? {} : { group: node.group }),
+    ...(node.inode === undefined ? {} : { inode: BigInt(node.inode) }),
+    ...(node.device_id === undefined ? {} : { deviceId: BigInt(node.device_id) }),
+    ...(node.size === undefined ? {} : { sizeBytes: Number(node.size) }),
+    ...(node.links === undefined ? {} : { links: Number(node.links) }),
+    ...(linkTarget === undefined ? {} : { linkTarget }),
+    ...(node.content == null ? {} : { content: decodeContent(node.content, tree) }),
+    ...(node.subtree === undefined ? {} : { subtree: node.subtree }),
+  };
+}
+
+function decodeContent(ids: readonly string[], tree: string): Buffer {
+  const content = Buffer.alloc(ids.length * 32);
+  ids.forEach((id, i) => {
+    if (id.length !== 64 || content.write(id, i * 32, 'hex') !== 32) {
+      throw new CorruptionError(`Tree ${tree} refers to the blob "${id}", which is no id`);
+    }
+  });
+  return content;
+}
+
+/** `stat` permission bits to Go's `os.FileMode`. */
+export function toGoMode(type: NodeType, mode: number): number {
+  return (
+    (mode & 0o777) +
+    ((mode & 0o4000) === 0 ? 0 : goSetuid) +
+    ((mode & 0o2000) === 0 ? 0 : goSetgid) +
+    ((mode & 0o1000) === 0 ? 0 : goSticky) +
+    goTypeBits[type]
+  );
+}
+
+function fromGoMode(goMode: number): number {
+  return (
+    (goMode & 0o777) |
+    ((goMode & goSetuid) === 0 ? 0 : 0o4000) |
+    ((goMode & goSetgid) === 0 ? 0 : 0o2000) |
+    ((goMode & goSticky) === 0 ? 0 : 0o1000)
+  );
+}

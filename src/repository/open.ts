@@ -1,0 +1,181 @@
+import { createHash } from 'node:crypto';
+import { hostname, userInfo } from 'node:os';
+import { CorruptionError, TarsError } from '../model/errors.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { StorageBackend, StorageFileType } from '../ports/storage.ts';
+import { decodeConfig, encodeConfig, newConfig, type RepositoryConfig } from './format/config-file.ts';
+import { SealingKey } from './format/crypto.ts';
+import { dateToNs } from './format/go-time.ts';
+import { encodeKeyFile, openKeyFile } from './format/key-file.ts';
+import { decodeUnpacked, encodeUnpacked } from './format/unpacked.ts';
+
+/** Files that hold one sealed JSON document. */
+export type UnpackedFileType = Extract<StorageFileType, 'index' | 'snapshots' | 'locks'>;
+
+/** A repository whose master key is known. Holds no resources of its own. */
+export interface OpenedRepository {
+  readonly storage: StorageBackend;
+  /** The repository's id, 64 hex digits. */
+  readonly id: string;
+  readonly config: RepositoryConfig;
+  /** The master key. */
+  readonly crypto: SealingKey;
+  /**
+   * The JSON text of an index, snapshot or lock file, its name checked against its content.
+   * @throws TarsError `storage-not-found`
+   * @throws CorruptionError
+   */
+  loadUnpacked(type: UnpackedFileType, name: string, signal: AbortSignal): Promise<string>;
+  /** Compresses (from format version 2 on), seals and stores `json`. Returns the new file's name. */
+  saveUnpacked(type: UnpackedFileType, json: string, signal: AbortSignal): Promise<string>;
+}
+
+const configFile = { type: 'config', name: '' } as const;
+
+/**
+ * Creates a repository of format version 2. The configuration is written last: without it there is no repository.
+ * @throws TarsError `repository-exists`
+ */
+export async function createRepository(
+  storage: StorageBackend,
+  password: string,
+  ctx: OperationContext,
+): Promise<OpenedRepository> {
+  requirePassword(password);
+  await refuseExisting(storage, ctx.signal);
+  const config = newConfig();
+  const key = SealingKey.generate();
+  const repository = assemble(storage, config, key);
+  await addKey(repository, password, ctx);
+  await storage.save(configFile, [key.seal(encodeConfig(config))], ctx.signal);
+  return repository;
+}
+
+async function refuseExisting(storage: StorageBackend, signal: AbortSignal): Promise<void> {
+  try {
+    await storage.create(signal);
+  } catch (cause) {
+    if (!(cause instanceof TarsError && cause.code === 'storage-exists')) throw cause;
+    throw new TarsError('repository-exists', `There is a repository at ${storage.location} already`, {
+      hint: 'Use it as it is, or choose another location in tars.yaml.',
+      cause,
+    });
+  }
+}
+
+/**
+ * Opens a repository with any of its keys' passwords.
+ * @throws TarsError `repository-not-found` | `wrong-password` | `unsupported-version`
+ * @throws CorruptionError when the configuration is damaged
+ */
+export async function openRepository(
+  storage: StorageBackend,
+  password: string,
+  ctx: OperationContext,
+): Promise<OpenedRepository> {
+  const sealedConfig = await loadConfig(storage, ctx.signal);
+  const key = await findKey(storage, password, ctx);
+  return assemble(storage, decodeConfig(key.open(sealedConfig, 'the repository configuration')), key);
+}
+
+async function loadConfig(storage: StorageBackend, signal: AbortSignal): Promise<Uint8Array> {
+  try {
+    return await storage.load(configFile, undefined, signal);
+  } catch (cause) {
+    if (!(cause instanceof TarsError && cause.code === 'storage-not-found')) throw cause;
+    throw new TarsError('repository-not-found', `There is no repository at ${storage.location}`, {
+      hint: 'Create one with `tars init`, or correct the location in tars.yaml.',
+      cause,
+    });
+  }
+}
+
+async function findKey(
+  storage: StorageBackend,
+  password: string,
+  ctx: OperationContext,
+): Promise<SealingKey> {
+  let damaged: unknown;
+  for await (const { name } of storage.list('keys', ctx.signal)) {
+    ctx.signal.throwIfAborted();
+    try {
+      const content = await storage.load({ type: 'keys', name }, undefined, ctx.signal);
+      const key = await openKeyFile(content, password, name);
+      if (key) return key;
+    } catch (error) {
+      // One damaged key must not lock out the others.
+      if (!(error instanceof CorruptionError)) throw error;
+      ctx.log.warn(error.message);
+      damaged = error;
+    }
+  }
+  throw new TarsError(
+    'wrong-password',
+    `No key of the repository at ${storage.location} opens with this password`,
+    {
+      hint: 'Check TARS_PASSWORD, TARS_PASSWORD_FILE or the file named in tars.yaml.',
+      ...(damaged === undefined ? {} : { cause: damaged }),
+    },
+  );
+}
+
+/** Adds a key that opens the repository with `password`. Returns the key's name. */
+export async function addKey(
+  repository: OpenedRepository,
+  password: string,
+  ctx: OperationContext,
+): Promise<string> {
+  requirePassword(password);
+  const origin = {
+    createdNs: dateToNs(ctx.clock.now()),
+    hostname: hostname(),
+    username: userInfo().username,
+  };
+  const content = await encodeKeyFile(repository.crypto, password, origin);
+  const name = sha256Hex(content);
+  await repository.storage.save({ type: 'keys', name }, [content], ctx.signal);
+  return name;
+}
+
+function requirePassword(password: string): void {
+  if (password !== '') return;
+  throw new TarsError('configuration', 'The repository password is empty', {
+    hint: 'Set TARS_PASSWORD, TARS_PASSWORD_FILE or TARS_PASSWORD_COMMAND.',
+  });
+}
+
+function assemble(storage: StorageBackend, config: RepositoryConfig, key: SealingKey): OpenedRepository {
+  return {
+    storage,
+    id: config.id,
+    config,
+    crypto: key,
+    async loadUnpacked(type, name, signal) {
+      const sealed = await storage.load({ type, name }, undefined, signal);
+      const what = `${type === 'index' ? 'index' : type.slice(0, -1)} ${name}`;
+      if (sha256Hex(sealed) !== name) {
+        throw new CorruptionError(
+          `The content of ${what} is not what its name says: it was changed or truncated`,
+        );
+      }
+      return decodeUnpacked(key.open(sealed, what), what);
+    },
+    async saveUnpacked(type, json, signal) {
+      const sealed = key.seal(encodeUnpacked(json, config.version));
+      // A document nobody could open later must not be published.
+      if (decodeUnpacked(key.open(sealed, type), type) !== json) {
+        throw new CorruptionError(`Sealing a file of type ${type} damaged it`, {
+          hint: 'Check the memory of this machine.',
+        });
+      }
+      const name = sha256Hex(sealed);
+      await storage.save({ type, name }, [sealed], signal);
+      return name;
+    },
+  };
+}
+
+/** SHA-256 as 64 hex digits. */
+export function sha256Hex(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
