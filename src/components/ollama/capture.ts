@@ -1,0 +1,250 @@
+import type { BigIntStats } from 'node:fs';
+import { lstat, open, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
+import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
+import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { attributesOf, identityOf } from '../files/file-bytes.ts';
+import type { OllamaFacts, StoredModel } from './facts.ts';
+import { blobFileName, readModels, type Model, type ModelBlob, type ModelListing } from './model-store.ts';
+import { BlobMismatchError, handleBytes, verifiedBytes } from './verified-bytes.ts';
+
+/** Blobs held open from the mark on; beyond that they are opened by name when their turn comes. */
+const heldBlobsMax = 512;
+
+export interface CaptureOptions {
+  readonly name: string;
+  readonly root: string;
+  readonly mode: 'none' | 'list' | 'all';
+  readonly serverVersion: string | undefined;
+}
+
+/** Why a blob cannot be stored; ends the capture of the models that need it. */
+interface BlobProblem {
+  readonly reason: string;
+  readonly damaged: boolean;
+}
+
+/**
+ * The capture of a model store. The mark reads all manifests and opens the blobs they name: what Ollama removes
+ * afterwards (it deletes a model's old layers when the model is pulled anew) is still captured as it was.
+ */
+export function prepareOllamaCapture(options: CaptureOptions): PreparedCapture {
+  const held = new Map<string, FileHandle>();
+  let marked: ModelListing | undefined;
+  const close = async (): Promise<void> => {
+    const handles = [...held.values()];
+    held.clear();
+    await Promise.all(handles.map((handle) => handle.close()));
+  };
+  return {
+    pointInTime: 'cut',
+    async mark(signal) {
+      marked = await readModels(options.root, signal);
+      const blobs = new Set(
+        marked.models
+          .filter((m) => storesBlobs(m, options.mode))
+          .flatMap((m) => m.blobs.map((b) => b.sha256)),
+      );
+      for (const sha256 of [...blobs].slice(0, heldBlobsMax)) {
+        const handle = await openBlob(options.root, sha256);
+        if (handle !== undefined) held.set(sha256, handle);
+      }
+    },
+    settle: () => Promise.resolve(),
+    async capture(sink, ctx) {
+      if (marked === undefined)
+        throw new TarsError('internal', `Cannot capture ${options.name}: it was not marked`);
+      try {
+        return await captureModels(options, marked, held, sink, ctx);
+      } finally {
+        await close();
+      }
+    },
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+const storesBlobs = (model: Model, mode: CaptureOptions['mode']): boolean =>
+  mode === 'all' || (mode === 'list' && model.origin === 'local');
+
+async function openBlob(root: string, sha256: string): Promise<FileHandle | undefined> {
+  const path = join(root, 'blobs', blobFileName(sha256));
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw toTarsError(error, `Cannot read ${path}`);
+  }
+}
+
+async function captureModels(
+  options: CaptureOptions,
+  { models, broken }: ModelListing,
+  held: ReadonlyMap<string, FileHandle>,
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<CaptureReport> {
+  const stored: StoredModel[] = [];
+  const incomplete: { name: string; reason: string; damaged: boolean }[] = broken.map(({ name, reason }) => ({
+    name,
+    reason,
+    damaged: false,
+  }));
+  const blobs = new Map<string, BlobProblem | undefined>();
+  for (const model of models) {
+    const withBlobs = storesBlobs(model, options.mode);
+    const problem = withBlobs ? await captureBlobs(options, model, blobs, held, sink, ctx) : undefined;
+    if (problem !== undefined) {
+      incomplete.push({ name: model.name, ...problem });
+      continue;
+    }
+    if (options.mode !== 'none') await captureManifest(options, model, sink, ctx.signal);
+    const { name, path, digest, origin } = model;
+    const what = withBlobs ? 'model' : options.mode === 'list' ? 'manifest' : 'none';
+    stored.push({ name, path, digest, origin, stored: what, blobs: [...model.blobs] });
+  }
+  for (const { name, reason } of incomplete) ctx.log.warn(`Ollama model ${name} is not captured: ${reason}`);
+  const damaged = incomplete.filter((entry) => entry.damaged);
+  if (damaged.length > 0) {
+    throw new TarsError(
+      'capture-failed',
+      `Cannot capture ${damaged.map(({ name, reason }) => `${name}: ${reason}`).join('; ')}`,
+      { hint: 'Remove the model with "ollama rm" and pull or create it again.' },
+    );
+  }
+  const facts: OllamaFacts = {
+    mode: options.mode,
+    models: stored,
+    incomplete: incomplete.map(({ name, reason }) => ({ name, reason })),
+  };
+  if (options.mode === 'list') await captureList(options.name, stored, sink, ctx);
+  return { serverVersion: options.serverVersion, method: 'physical', writesBlockedMs: 0, facts };
+}
+
+/** Stores the blobs of one model that are not stored yet; returns what keeps the model from being captured. */
+async function captureBlobs(
+  options: CaptureOptions,
+  model: Model,
+  done: Map<string, BlobProblem | undefined>,
+  held: ReadonlyMap<string, FileHandle>,
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<BlobProblem | undefined> {
+  for (const blob of model.blobs) {
+    if (!done.has(blob.sha256)) {
+      const handle = held.get(blob.sha256) ?? (await openBlob(options.root, blob.sha256));
+      try {
+        done.set(blob.sha256, await captureBlob(options.name, blob, handle, sink, ctx));
+      } finally {
+        if (!held.has(blob.sha256)) await handle?.close();
+      }
+    }
+    const problem = done.get(blob.sha256);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+async function captureBlob(
+  component: string,
+  { sha256 }: ModelBlob,
+  handle: FileHandle | undefined,
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<BlobProblem | undefined> {
+  const file = blobFileName(sha256);
+  if (handle === undefined) return { reason: `its blob ${file} is missing`, damaged: false };
+  const stats = await handle.stat({ bigint: true });
+  const identity = identityOf(stats);
+  const path = `${component}/blobs/${file}`;
+  const reused = await sink.reuse(path, identity);
+  if (reused?.sha256 === sha256) return undefined;
+  const task = ctx.progress.start(`${component} ${file.slice(0, 19)}`, identity.sizeBytes);
+  const body = verifiedBytes(handleBytes(handle, file, ctx.signal), sha256, `its blob ${file}`);
+  try {
+    await sink.write(path, counted(body, task.advance.bind(task)), {
+      attributes: attributesOf(stats),
+      chunking: 'large',
+      sizeBytes: identity.sizeBytes,
+      identity,
+      signal: ctx.signal,
+    });
+    task.finish('ok');
+    return undefined;
+  } catch (error) {
+    task.finish('failed');
+    const mismatch = mismatchIn(error);
+    if (mismatch === undefined) throw error;
+    return { reason: mismatch.message, damaged: true };
+  }
+}
+
+/** A sink may wrap what the body threw. */
+function mismatchIn(error: unknown): BlobMismatchError | undefined {
+  if (error instanceof BlobMismatchError) return error;
+  return error instanceof Error && error.cause !== undefined ? mismatchIn(error.cause) : undefined;
+}
+
+async function* counted(body: Bytes, advance: (bytes: number) => void): Bytes {
+  for await (const chunk of body) {
+    yield chunk;
+    advance(chunk.byteLength);
+  }
+}
+
+async function* once(bytes: Uint8Array): Bytes {
+  yield await Promise.resolve(bytes);
+}
+
+async function captureManifest(
+  { name, root }: CaptureOptions,
+  model: Model,
+  sink: ArtifactSink,
+  signal: AbortSignal,
+): Promise<void> {
+  const stats = await lstat(join(root, 'manifests', model.path), { bigint: true }).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw toTarsError(error, `Cannot read the manifest of ${model.name}`);
+  });
+  await sink.write(`${name}/manifests/${model.path}`, once(model.manifest), {
+    attributes: stats === undefined ? await attributesOfRoot(root) : attributesOf(stats),
+    chunking: 'small',
+    sizeBytes: model.manifest.byteLength,
+    signal,
+  });
+}
+
+/** For what has no file of its own (any more): the store's owner, readable by all as Ollama writes its files. */
+async function attributesOfRoot(root: string): Promise<ArtifactAttributes> {
+  const stats: BigIntStats = await lstat(root, { bigint: true });
+  return { ...attributesOf(stats), mode: 0o644 };
+}
+
+/** `models.json`: the list for people and scripts that want to pull everything again. */
+async function captureList(
+  component: string,
+  models: readonly StoredModel[],
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<void> {
+  const list = models.map(({ name, digest, origin, blobs }) => ({
+    name,
+    digest: `sha256:${digest}`,
+    sizeBytes: blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0),
+    origin,
+  }));
+  const bytes = new TextEncoder().encode(`${JSON.stringify({ models: list }, null, 2)}\n`);
+  await sink.write(`${component}/models.json`, once(bytes), {
+    attributes: {
+      mode: 0o644,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      mtimeNs: BigInt(ctx.clock.now().getTime()) * 1_000_000n,
+    },
+    chunking: 'small',
+    sizeBytes: bytes.byteLength,
+    signal: ctx.signal,
+  });
+}

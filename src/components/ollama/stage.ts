@@ -1,0 +1,279 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import type { Finding } from '../../model/finding.ts';
+import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type { Generation, Staged } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { fileBytes } from '../files/file-bytes.ts';
+import {
+  discardPreviousPaths,
+  pathSwapSchema,
+  swapPaths,
+  undoPaths,
+  wayBackLines,
+  type PathSwap,
+} from '../files/path-swap.ts';
+import type { StoredModel } from './facts.ts';
+import { blobFileName, readModels } from './model-store.ts';
+import {
+  createDirectories,
+  isThere,
+  missingDirectories,
+  nearestExisting,
+  removeEmptyDirectories,
+  removeEmptyTree,
+  statIfThere,
+  workFolders,
+  writeDurably,
+  type Owner,
+  type WorkFolders,
+} from './place.ts';
+import type { OllamaPlace, OllamaPlanDetails } from './plan.ts';
+import { sha256Of, verifiedBytes } from './verified-bytes.ts';
+
+const recordSchema = z.object({
+  swaps: z.array(pathSwapSchema),
+  /** Directories the swap creates, outermost first. */
+  created: z.array(z.string()),
+  /** `.tars-new-…` and `.tars-prev-…` folders. */
+  stagedFolders: z.array(z.string()),
+  previousFolders: z.array(z.string()),
+});
+type RecordDetails = z.infer<typeof recordSchema>;
+
+interface Staging {
+  readonly blobs: WorkFolders;
+  readonly manifests: WorkFolders;
+  readonly owner: Owner;
+  readonly swaps: PathSwap[];
+}
+
+/**
+ * Stages blobs, verified by their names while they are written, and manifests. A blob that is already there and
+ * right is used as it is; a wrong one will be moved aside.
+ */
+export async function stageOllamaRestore(
+  place: OllamaPlace,
+  plan: RestorePlan<OllamaPlanDetails>,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<Staged> {
+  const { restoreId, models, folder } = plan.details;
+  const staging: Staging = {
+    blobs: await workFolders(place.root, 'blobs', restoreId),
+    manifests: await workFolders(place.root, 'manifests', restoreId),
+    owner: await ownerOf(place.root, folder, source, ctx.signal),
+    swaps: [],
+  };
+  const stagedFolders = [...new Set([dirname(staging.blobs.staged), dirname(staging.manifests.staged)])];
+  const rootMissing = await missingDirectories(place.root);
+  const discard = async (): Promise<void> => {
+    for (const path of stagedFolders) await rm(path, { recursive: true, force: true });
+    await removeEmptyDirectories(rootMissing);
+  };
+  try {
+    await createDirectories(rootMissing, staging.owner);
+    await stageBlobs(staging, models, folder, source, ctx);
+    for (const model of models) await stageManifest(staging, model, folder, source, ctx.signal);
+    await setOrphansAside(place.root, staging, models, ctx.signal);
+    const details: RecordDetails = {
+      swaps: staging.swaps,
+      created: [...rootMissing, ...(await directoriesToCreate(staging.swaps))],
+      stagedFolders,
+      previousFolders: [...new Set([dirname(staging.blobs.previous), dirname(staging.manifests.previous)])],
+    };
+    return staged(place, staging, details, discard);
+  } catch (error) {
+    await discard();
+    throw toTarsError(error, `Cannot stage the models for ${place.root}`);
+  }
+}
+
+function staged(
+  place: OllamaPlace,
+  staging: Staging,
+  details: RecordDetails,
+  discard: () => Promise<void>,
+): Staged {
+  return {
+    record: { component: place.name, kind: place.kind, wayBack: wayBackLines(staging.swaps), details },
+    verify: (ctx) => verifyStaged(place.name, staging, ctx),
+    async swap() {
+      await createDirectories(details.created, staging.owner);
+      await swapPaths(staging.swaps);
+      for (const folder of details.stagedFolders) await removeEmptyTree(folder);
+    },
+    discard,
+  };
+}
+
+/** The store's owner; when there is no store, the one the captured manifests had. */
+async function ownerOf(
+  root: string,
+  folder: string,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): Promise<Owner> {
+  const stats = await statIfThere(root);
+  if (stats !== undefined) return { uid: Number(stats.uid), gid: Number(stats.gid) };
+  for await (const entry of source.entries(`${folder}/manifests`, signal))
+    if (entry.type === 'file') return entry.attributes;
+  const parent = await statIfThere(await nearestExisting(root));
+  return { uid: Number(parent?.uid ?? 0), gid: Number(parent?.gid ?? 0) };
+}
+
+async function stageBlobs(
+  staging: Staging,
+  models: readonly StoredModel[],
+  folder: string,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<void> {
+  const wanted = new Map(
+    models.flatMap((model) => model.blobs.map((blob) => [blob.sha256, { model, sizeBytes: blob.sizeBytes }])),
+  );
+  await mkdir(staging.blobs.staged, { recursive: true, mode: 0o700 });
+  for (const [sha256, { model, sizeBytes }] of wanted) {
+    const file = blobFileName(sha256);
+    const live = join(staging.blobs.live, file);
+    const task = ctx.progress.start(`${folder} ${file.slice(0, 19)}`, sizeBytes);
+    const advance = task.advance.bind(task);
+    try {
+      const hadLive = await isThere(live);
+      if (!(hadLive && (await isBlob(live, sha256, ctx.signal, advance)))) {
+        if (model.stored === 'manifest') {
+          throw new RestoreRefusedError(
+            `Cannot restore ${model.name}: its blob ${file} in ${staging.blobs.live} is damaged, and the snapshot holds only its name`,
+            { hint: `Run "ollama rm ${model.name}" and "ollama pull ${model.name}", then restore again.` },
+          );
+        }
+        const path = join(staging.blobs.staged, file);
+        const body = source.open(`${folder}/blobs/${file}`, ctx.signal);
+        const what = `The blob ${file} of ${model.name} in the snapshot`;
+        await writeDurably(path, verifiedBytes(body, sha256, what), staging.owner, advance);
+        staging.swaps.push({ live, staged: path, previous: join(staging.blobs.previous, file), hadLive });
+      }
+      task.finish('ok');
+    } catch (error) {
+      task.finish('failed');
+      throw error;
+    }
+  }
+}
+
+async function isBlob(
+  path: string,
+  sha256: string,
+  signal: AbortSignal,
+  onBytes: (bytes: number) => void,
+): Promise<boolean> {
+  const stats = await statIfThere(path);
+  if (stats?.isFile() !== true) return false;
+  return (await sha256Of(fileBytes(path, signal), onBytes)) === sha256;
+}
+
+async function stageManifest(
+  staging: Staging,
+  model: StoredModel,
+  folder: string,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const live = join(staging.manifests.live, model.path);
+  const hadLive = await isThere(live);
+  if (hadLive) {
+    const present = await readFile(live).catch(() => undefined);
+    if (present !== undefined && createHash('sha256').update(present).digest('hex') === model.digest) return;
+  }
+  const path = join(staging.manifests.staged, model.path);
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const body = source.open(`${folder}/manifests/${model.path}`, signal);
+  const what = `The manifest of ${model.name} in the snapshot`;
+  await writeDurably(path, verifiedBytes(body, model.digest, what), staging.owner, () => undefined);
+  staging.swaps.push({ live, staged: path, previous: join(staging.manifests.previous, model.path), hadLive });
+}
+
+/**
+ * A replaced manifest leaves blobs behind that no manifest names any more, and Ollama deletes such blobs when it
+ * starts. They belong to the previous generation, so they are moved aside with it.
+ */
+async function setOrphansAside(
+  root: string,
+  staging: Staging,
+  restored: readonly StoredModel[],
+  signal: AbortSignal,
+): Promise<void> {
+  const live = (await readModels(root, signal)).models;
+  const digestAfter = new Map(restored.map((model) => [model.path, model.digest]));
+  const replaced = live.filter((m) => digestAfter.has(m.path) && digestAfter.get(m.path) !== m.digest);
+  const stays = live.filter((model) => !replaced.includes(model));
+  const needed = new Set([...stays, ...restored].flatMap((model) => model.blobs.map((blob) => blob.sha256)));
+  const orphans = new Set(replaced.flatMap((model) => model.blobs.map((blob) => blob.sha256)));
+  for (const sha256 of orphans) {
+    const file = blobFileName(sha256);
+    const path = join(staging.blobs.live, file);
+    if (needed.has(sha256) || !(await isThere(path))) continue;
+    staging.swaps.push({
+      live: path,
+      staged: null,
+      previous: join(staging.blobs.previous, file),
+      hadLive: true,
+    });
+  }
+}
+
+/** What is missing of the directories that restored files go into, outermost first. */
+async function directoriesToCreate(swaps: readonly PathSwap[]): Promise<string[]> {
+  const missing = new Set<string>();
+  for (const { live, staged: path } of swaps)
+    if (path !== null)
+      for (const directory of await missingDirectories(dirname(live))) missing.add(directory);
+  return [...missing].sort((a, b) => a.length - b.length);
+}
+
+async function verifyStaged(
+  component: string,
+  staging: Staging,
+  ctx: OperationContext,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { staged: path } of staging.swaps) {
+    if (path?.startsWith(`${staging.blobs.staged}/`) !== true) continue;
+    const file = path.slice(staging.blobs.staged.length + 1);
+    const actual = await sha256Of(fileBytes(path, ctx.signal), () => undefined);
+    if (blobFileName(actual) === file) continue;
+    findings.push({
+      severity: 'error',
+      subject: component,
+      code: 'blob-damaged',
+      message: `The staged blob ${file} reads back with SHA-256 ${actual}`,
+    });
+  }
+  return findings;
+}
+
+/** The swap of one restore, for going back or tidying up. @throws CorruptionError when the record is not ours */
+export function ollamaGeneration(record: SwapRecord): Generation {
+  const parsed = recordSchema.safeParse(record.details);
+  if (!parsed.success)
+    throw new CorruptionError(`The journalled swap of ${record.component} is not readable`, {
+      cause: parsed.error,
+    });
+  const { swaps, created, stagedFolders, previousFolders } = parsed.data;
+  return {
+    async undo() {
+      await undoPaths(swaps);
+      for (const folder of stagedFolders) await rm(folder, { recursive: true, force: true });
+      for (const folder of previousFolders) await removeEmptyTree(folder);
+      await removeEmptyDirectories(created);
+    },
+    async discardPrevious() {
+      await discardPreviousPaths(swaps);
+      for (const folder of [...stagedFolders, ...previousFolders]) await removeEmptyTree(folder);
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import { CorruptionError, toTarsError } from '../../model/errors.ts';
+import type { Bytes } from '../../ports/artifacts.ts';
+
+const readBufferBytes = 1 << 20;
+
+/** What went wrong with a blob whose bytes are not what its name says. */
+export class BlobMismatchError extends CorruptionError {}
+
+/**
+ * Hands `body` on and fails after its last byte when the SHA-256 is not `sha256`, so that nothing downstream
+ * completes with wrong bytes.
+ * @throws BlobMismatchError
+ */
+export async function* verifiedBytes(body: Bytes, sha256: string, where: string): Bytes {
+  const hash = createHash('sha256');
+  for await (const chunk of body) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  const actual = hash.digest('hex');
+  if (actual !== sha256)
+    throw new BlobMismatchError(`${where} is damaged: its SHA-256 is ${actual}`, {
+      hint: 'Remove the model with "ollama rm" and pull or create it again.',
+    });
+}
+
+/** The bytes behind an open file, also when its name is gone by now; fresh buffers of up to 1 MiB. */
+export async function* handleBytes(handle: FileHandle, path: string, signal: AbortSignal): Bytes {
+  const stream = handle.createReadStream({
+    start: 0,
+    autoClose: false,
+    highWaterMark: readBufferBytes,
+    signal,
+  });
+  try {
+    for await (const chunk of stream) yield chunk as Uint8Array;
+  } catch (error) {
+    throw toTarsError(error, `Cannot read ${path}`);
+  } finally {
+    stream.destroy();
+  }
+}
+
+/** SHA-256 of everything in `body`, lower-case hex. */
+export async function sha256Of(body: Bytes, onBytes: (bytes: number) => void): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of body) {
+    hash.update(chunk);
+    onBytes(chunk.byteLength);
+  }
+  return hash.digest('hex');
+}
