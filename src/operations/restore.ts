@@ -23,6 +23,8 @@ export interface RestoreResult {
   readonly restoreId: string;
   readonly snapshot: string;
   readonly restored: readonly string[];
+  /** False when the comparison with the snapshot was skipped on request. */
+  readonly validated: boolean;
   readonly findings: readonly Finding[];
   /** Shell lines with which a person goes back; empty when the previous data was discarded. */
   readonly wayBack: readonly string[];
@@ -89,6 +91,7 @@ export async function executeRestore(
     restoreId: plan.restoreId,
     snapshot: plan.snapshot,
     restored: plan.planned.map(({ component }) => component.name),
+    validated: !execution.skipValidation,
     findings,
     wayBack: discard ? [] : entry.records.flatMap(({ wayBack }) => wayBack),
     durationMs: ctx.clock.monotonicMs() - startedMs,

@@ -1,0 +1,46 @@
+import { Command } from 'commander';
+import { toolVersion } from '../model/version.ts';
+import type { Surroundings } from './session.ts';
+import { addBackup } from './verbs/backup.ts';
+import { addCheck } from './verbs/check.ts';
+import { addDemo } from './verbs/demo.ts';
+import { addInit } from './verbs/init.ts';
+import { addRestore } from './verbs/restore.ts';
+import { addShow } from './verbs/show.ts';
+import { addSnapshots } from './verbs/snapshots.ts';
+import { addUnlock } from './verbs/unlock.ts';
+import { addVerify } from './verbs/verify.ts';
+
+/** The whole command line; one file per verb. */
+export function createProgram(surroundings: Surroundings): Command {
+  const program = new Command('tars')
+    .description(
+      'One consistent, encrypted, deduplicated snapshot of a whole self-hosted AI stack, and the way back.',
+    )
+    .version(toolVersion, '-V, --version')
+    .option(
+      '-c, --config <file>',
+      'configuration file (default: TARS_CONFIG, ./tars.yaml, ~/.config/tars/, /etc/tars/)',
+    )
+    .option('--json', 'results as JSON on stdout, events as JSON lines on stderr')
+    .option('-v, --verbose', 'say more')
+    .showHelpAfterError('(run with --help for the options)')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 success, 1 error, 2 partial, 10 no repository, 11 locked, 12 wrong password, 130 interrupted',
+    );
+  for (const add of [
+    addInit,
+    addBackup,
+    addSnapshots,
+    addShow,
+    addRestore,
+    addVerify,
+    addCheck,
+    addUnlock,
+    addDemo,
+  ]) {
+    add(program, surroundings);
+  }
+  return program;
+}

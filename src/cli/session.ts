@@ -1,0 +1,74 @@
+import type { Command } from 'commander';
+import { toTarsError } from '../model/errors.ts';
+import type { OperationContext } from '../ports/context.ts';
+import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+import { contextFor } from './context.ts';
+import { exitCodeOf } from './exit-codes.ts';
+import type { Audience } from './render/audience.ts';
+import { humanAudience } from './render/human.ts';
+import { jsonAudience } from './render/json.ts';
+
+/** Options every verb takes. */
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly json?: boolean;
+  readonly verbose?: boolean;
+}
+
+/** What the process gives a verb. */
+export interface Surroundings {
+  readonly env: Environment;
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
+  readonly stdin: NodeJS.ReadStream;
+  readonly signal: AbortSignal;
+  setExitCode(code: number): void;
+}
+
+/** What one run of a verb works with. */
+export interface Session {
+  readonly env: Environment;
+  readonly ctx: OperationContext;
+  readonly audience: Audience;
+  readonly configPath: string | undefined;
+  readonly settings: () => Promise<Settings>;
+}
+
+/** Runs a verb's work and turns its outcome into output and an exit code; the only place that catches. */
+export async function runVerb(
+  command: Command,
+  surroundings: Surroundings,
+  work: (session: Session) => Promise<number>,
+): Promise<void> {
+  const options = command.optsWithGlobals<GlobalOptions>();
+  const { env, stdout, stderr, stdin, signal } = surroundings;
+  const color = stderr.isTTY && env['NO_COLOR'] === undefined && env['TERM'] !== 'dumb';
+  using audience =
+    options.json === true
+      ? jsonAudience({ stdout, stderr })
+      : humanAudience({
+          ...{ stdout, stderr, stdin, color, verbose: options.verbose === true },
+          monotonicMs: () => performance.now(),
+        });
+  try {
+    const ctx = contextFor(audience, signal);
+    const settings = (): Promise<Settings> => loadSettings(options.config, env);
+    surroundings.setExitCode(await work({ env, ctx, audience, configPath: options.config, settings }));
+  } catch (error) {
+    const failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
+    audience.failure(failure);
+    surroundings.setExitCode(exitCodeOf(failure));
+  }
+}
+
+/** After an interruption whatever surfaced is a consequence of it, unless it says something of its own. */
+function abortOf(error: unknown): unknown {
+  const aborted = new Error('Interrupted', { cause: error });
+  aborted.name = 'AbortError';
+  return aborted;
+}
+
+/** Splits `a,b` and repeated flags into names. */
+export function collectNames(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, ...value.split(',').filter((name) => name !== '')];
+}

@@ -1,0 +1,173 @@
+import { Option, type Command } from 'commander';
+import { archiveDestination, composeStack, openStore, type Stack } from '../../compose.ts';
+import { ConfigurationError } from '../../model/errors.ts';
+import type { Manifest } from '../../model/manifest.ts';
+import { shortId } from '../../model/snapshot.ts';
+import { toolVersion } from '../../model/version.ts';
+import {
+  backup,
+  planBackup,
+  type BackupPlan,
+  type BackupResult,
+  type BackupTarget,
+} from '../../operations/backup.ts';
+import { recoverInterrupted } from '../../operations/recover.ts';
+import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { formatBytes, formatMs, formatTable } from '../render/units.ts';
+import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+
+interface BackupFlags {
+  readonly outputDir?: string;
+  readonly compression: 'gzip' | 'zstd' | 'none';
+  readonly only?: readonly string[];
+  readonly skip?: readonly string[];
+  readonly skipPostgres?: boolean;
+  readonly skipChromadb?: boolean;
+  readonly skipRedis?: boolean;
+  readonly includeModels?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function addBackup(program: Command, surroundings: Surroundings): void {
+  program
+    .command('backup')
+    .description('take one snapshot of the whole stack, into the repository or a portable archive')
+    .option('--output-dir <dir>', 'write a portable archive and its .sha256 there instead')
+    .addOption(
+      new Option('--compression <method>', 'of the archive')
+        .choices(['gzip', 'zstd', 'none'])
+        .default('gzip'),
+    )
+    .option('--only <names>', 'only these components (comma-separated, repeatable)', collectNames)
+    .option('--skip <names>', 'all but these components', collectNames)
+    .option('--skip-postgres', 'leave out every PostgreSQL component')
+    .option('--skip-chromadb', 'leave out every Chroma component')
+    .option('--skip-redis', 'leave out every Redis component')
+    .option('--include-models', 'store the Ollama models whole, not only their list')
+    .option('--dry-run', 'show what would be captured and stop')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas',
+    )
+    .action((flags: BackupFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags)),
+    );
+}
+
+async function run(session: Session, flags: BackupFlags): Promise<number> {
+  const { ctx, audience, env } = session;
+  const settings = await session.settings();
+  const stack = await composeStack(settings, { includeModels: flags.includeModels === true });
+  const target = backupTarget(stack, flags);
+  if (flags.outputDir !== undefined) {
+    return runInto(archiveDestination(flags.outputDir, flags.compression, settings));
+  }
+  await using store = await openStore(settings, env, ctx);
+  return await runInto(store);
+
+  async function runInto(destination: SnapshotDestination): Promise<number> {
+    if (flags.dryRun === true) {
+      const plan = await planBackup(target, destination, ctx);
+      audience.result(planValue(plan), renderPlan(plan));
+      return exitCodes.success;
+    }
+    await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
+    const result = await backup(target, destination, ctx);
+    audience.result(resultValue(result), renderResult(result));
+    return result.manifest.outcome === 'complete' ? exitCodes.success : exitCodes.partial;
+  }
+}
+
+function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
+  const names = stack.components.map(({ name }) => name);
+  for (const name of [...(flags.only ?? []), ...(flags.skip ?? [])]) {
+    if (!names.includes(name)) {
+      throw new ConfigurationError(`There is no component ${name}`, {
+        hint: `tars.yaml has: ${names.join(', ')}`,
+      });
+    }
+  }
+  const skippedKinds = new Set([
+    ...(flags.skipPostgres === true ? ['postgres'] : []),
+    ...(flags.skipChromadb === true ? ['chroma'] : []),
+    ...(flags.skipRedis === true ? ['redis'] : []),
+  ]);
+  const wanted = stack.components.filter(
+    ({ name, kind }) =>
+      (flags.only ?? names).includes(name) && flags.skip?.includes(name) !== true && !skippedKinds.has(kind),
+  );
+  if (wanted.length === 0) throw new ConfigurationError('There is nothing to back up in this selection');
+  const notCaptured: Manifest['notCaptured'] = stack.components
+    .filter((component) => !wanted.includes(component))
+    .map(({ name }) => ({ subject: name, reason: 'left out on request' }));
+  return { ...stack, stack: stack.name, toolVersion, components: wanted, notCaptured };
+}
+
+function planValue(plan: BackupPlan): unknown {
+  return {
+    ...plan,
+    components: plan.components.map(({ error, ...rest }) =>
+      error === undefined
+        ? rest
+        : { ...rest, error: { code: error.code, message: error.message, hint: error.hint } },
+    ),
+  };
+}
+
+function renderPlan(plan: BackupPlan): string {
+  const rows = plan.components.map(({ name, serverVersion, sizeBytes, summary, error }) => [
+    name,
+    serverVersion ?? '',
+    sizeBytes === undefined ? '' : formatBytes(sizeBytes),
+    error === undefined ? summary : `cannot be captured: ${error.message}`,
+  ]);
+  const writers =
+    plan.writers.length === 0
+      ? 'no running writer is declared, so each store has its own moment'
+      : plan.writers.join(', ');
+  return [
+    `Would back up ${plan.stack} to ${plan.destination}`,
+    formatTable(['COMPONENT', 'VERSION', 'SIZE', 'WHAT'], rows),
+    `Paused for the cut: ${writers}`,
+    ...plan.components.flatMap(({ name, warnings }) =>
+      warnings.map((warning) => `Warning: ${name}: ${warning}`),
+    ),
+    ...plan.notCaptured.map(({ subject, reason }) => `Not captured: ${subject} (${reason})`),
+  ].join('\n');
+}
+
+function resultValue({ manifest, snapshot }: BackupResult): unknown {
+  const { summary, ...counts } = snapshot;
+  return { snapshot: summary.id, ...counts, manifest };
+}
+
+function renderResult({ manifest, snapshot }: BackupResult): string {
+  const rows = manifest.components.map((component) => [
+    component.name,
+    component.outcome,
+    formatBytes(component.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)),
+    component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
+  ]);
+  const elapsedMs = Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt);
+  const pause =
+    manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
+  const consistency =
+    manifest.consistency === 'cut'
+      ? `one cut at ${manifest.time}`
+      : `per store (${manifest.consistencyReason ?? ''})`;
+  return [
+    formatTable(['COMPONENT', 'OUTCOME', 'SIZE', 'HOW'], rows),
+    ...manifest.components.flatMap((c) =>
+      c.error?.hint === undefined ? [] : [`${c.name}: ${c.error.hint}`],
+    ),
+    ...manifest.notCaptured.map(({ subject, reason }) => `Not captured: ${subject} (${reason})`),
+    `Consistency: ${consistency}${pause}`,
+    `Snapshot ${shortId(snapshot.summary.id)} ${manifest.outcome} in ${formatMs(elapsedMs)}: ` +
+      `${formatBytes(snapshot.processedBytes)} captured, ${formatBytes(snapshot.addedBytes)} added`,
+  ].join('\n');
+}
+
+function blockedNote(writesBlockedMs = 0): string {
+  return writesBlockedMs === 0 ? '' : `, own writes held for ${formatMs(writesBlockedMs)}`;
+}

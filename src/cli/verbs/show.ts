@@ -1,0 +1,55 @@
+import type { Command } from 'commander';
+import { openStore } from '../../compose.ts';
+import type { Manifest } from '../../model/manifest.ts';
+import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { formatBytes, formatMs, formatTable } from '../render/units.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+export function addShow(program: Command, surroundings: Surroundings): void {
+  program
+    .command('show')
+    .description('show what a snapshot holds')
+    .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
+    .addHelpText('after', '\nExamples:\n  tars show\n  tars show 4f3a9c21 --json')
+    .action((snapshot: string, _flags: unknown, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, snapshot)),
+    );
+}
+
+async function run({ ctx, audience, env, settings }: Session, reference: string): Promise<number> {
+  const { stack } = await settings();
+  await using store = await openStore(await settings(), env, ctx);
+  await using source = await store.open(reference, stack, ctx);
+  const manifest = await source.manifest(ctx.signal);
+  audience.result({ summary: source.summary, manifest }, renderShow(source.summary, manifest));
+  return exitCodes.success;
+}
+
+function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
+  const pause =
+    manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
+  const reason = manifest.consistencyReason === undefined ? '' : ` (${manifest.consistencyReason})`;
+  const artifacts = manifest.components.flatMap((component) =>
+    component.artifacts.map(({ path, sizeBytes, sha256 }) => [
+      path,
+      formatBytes(sizeBytes),
+      sha256.slice(0, 16),
+    ]),
+  );
+  const components = manifest.components.map((component) => [
+    component.name,
+    component.outcome,
+    component.serverVersion ?? '',
+    component.error?.message ?? component.method ?? '',
+  ]);
+  return [
+    `Snapshot ${shortId(summary.id)} of ${manifest.stack} on ${manifest.hostname}, ${manifest.outcome}`,
+    `Time ${manifest.time}, consistency ${manifest.consistency}${reason}${pause}`,
+    '',
+    formatTable(['COMPONENT', 'OUTCOME', 'VERSION', 'HOW'], components),
+    '',
+    formatTable(['ARTIFACT', 'SIZE', 'SHA-256'], artifacts),
+    ...manifest.notCaptured.map((left) => `Not captured: ${left.subject} (${left.reason})`),
+  ].join('\n');
+}

@@ -1,0 +1,21 @@
+import type { Command } from 'commander';
+import { openStore } from '../../compose.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+export function addUnlock(program: Command, surroundings: Surroundings): void {
+  program
+    .command('unlock')
+    .description('remove locks that dead processes left in the repository')
+    .option('--all', 'remove every lock, also of processes that may still run')
+    .action((flags: { all?: boolean }, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags.all === true)),
+    );
+}
+
+async function run({ ctx, audience, env, settings }: Session, all: boolean): Promise<number> {
+  await using store = await openStore(await settings(), env, ctx);
+  const removed = await store.unlock({ all }, ctx);
+  audience.result({ removed }, removed === 0 ? 'No stale lock was there.' : `Removed locks: ${removed}`);
+  return exitCodes.success;
+}

@@ -1,0 +1,46 @@
+import type { Command } from 'commander';
+import { composeStack, openStore } from '../../compose.ts';
+import { ConfigurationError } from '../../model/errors.ts';
+import { hasErrors } from '../../model/finding.ts';
+import { shortId } from '../../model/snapshot.ts';
+import { recoverInterrupted } from '../../operations/recover.ts';
+import { verifyStack } from '../../operations/verify.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+
+export function addVerify(program: Command, surroundings: Surroundings): void {
+  program
+    .command('verify')
+    .description('compare the live stack with a snapshot, store by store')
+    .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
+    .option('--component <names>', 'only these components', collectNames)
+    .addHelpText(
+      'after',
+      '\nWhat changed since the snapshot is reported too. Exit code 1 when anything differs.',
+    )
+    .action((snapshot: string, flags: { component?: readonly string[] }, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, snapshot, flags.component)),
+    );
+}
+
+async function run(
+  session: Session,
+  reference: string,
+  only: readonly string[] | undefined,
+): Promise<number> {
+  const { ctx, audience, env } = session;
+  const settings = await session.settings();
+  const stack = await composeStack(settings, { includeModels: false });
+  const unknown = only?.find((name) => !stack.components.some((component) => component.name === name));
+  if (unknown !== undefined) throw new ConfigurationError(`There is no component ${unknown}`);
+  await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
+  await using store = await openStore(settings, env, ctx);
+  await using source = await store.open(reference, stack.name, ctx);
+  const components = stack.components.filter(({ name }) => only?.includes(name) ?? true);
+  const result = await verifyStack(source, components, ctx);
+  for (const finding of result.findings) audience.event({ type: 'finding', finding });
+  const differs = hasErrors(result.findings);
+  const what = `${result.compared.join(', ')} ${differs ? 'differ from' : 'equal'} snapshot ${shortId(result.snapshot)}`;
+  audience.result(result, what);
+  return differs ? exitCodes.error : exitCodes.success;
+}

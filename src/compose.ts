@@ -1,0 +1,197 @@
+import { hostname, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { openArchive, verifyArchive } from './archive/read.ts';
+import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
+import { createChromaComponent } from './components/chroma/index.ts';
+import { createConfigComponent } from './components/config/index.ts';
+import { createOllamaComponent } from './components/ollama/index.ts';
+import { createPostgresComponent } from './components/postgres/index.ts';
+import { createRedisComponent } from './components/redis/index.ts';
+import type { Finding } from './model/finding.ts';
+import type { Component } from './ports/component.ts';
+import type { OperationContext } from './ports/context.ts';
+import type { RestoreJournal } from './ports/journal.ts';
+import type { Guardian, Runtime } from './ports/runtime.ts';
+import type { SnapshotDestination, SnapshotSource, SnapshotStore } from './ports/snapshot-store.ts';
+import { createRepository } from './repository/open.ts';
+import { openSnapshotStore } from './repository/repository.ts';
+import { createGuardian } from './runtimes/guardian/index.ts';
+import { createProcessRuntime } from './runtimes/process/index.ts';
+import type { Environment, Settings } from './settings/load.ts';
+import type { ComponentSettings, ServiceSettings } from './settings/schema.ts';
+import { componentPassword, repositoryPassword } from './settings/secrets.ts';
+import { createFileJournal } from './storage/journal/file-journal.ts';
+import { createLocalStorage } from './storage/local/local-storage.ts';
+
+export { systemClock } from './runtimes/system-clock.ts';
+
+/** The configured stack with every adapter in place. */
+export interface Stack {
+  readonly name: string;
+  readonly hostname: string;
+  readonly username: string;
+  readonly components: readonly Component[];
+  readonly runtime: Runtime;
+  readonly guardian: Guardian;
+  readonly journal: RestoreJournal;
+  readonly pauseMaxMs: number;
+}
+
+/** Overrides of settings by flags. */
+export interface StackOverrides {
+  /** Capture whole models, whatever `models:` says. */
+  readonly includeModels: boolean;
+}
+
+/** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */
+export async function composeStack(settings: Settings, overrides: StackOverrides): Promise<Stack> {
+  const passwords = new Map<string, string | undefined>();
+  for (const [name, component] of Object.entries(settings.components)) {
+    if ('password' in component || 'password_file' in component)
+      passwords.set(name, await componentPassword(component));
+  }
+  const knownSecrets = [...passwords.values()].filter((secret) => secret !== undefined);
+  const components = Object.entries(settings.components).map(([name, component]) =>
+    composeComponent(name, component, { settings, overrides, password: passwords.get(name), knownSecrets }),
+  );
+  return {
+    name: settings.stack,
+    hostname: hostname(),
+    username: userInfo().username,
+    components,
+    runtime: composeRuntime(settings.services),
+    guardian: createGuardian(),
+    journal: createFileJournal(join(settings.state_dir, 'restores')),
+    pauseMaxMs: settings.pause_max_ms,
+  };
+}
+
+interface Surroundings {
+  readonly settings: Settings;
+  readonly overrides: StackOverrides;
+  readonly password: string | undefined;
+  readonly knownSecrets: readonly string[];
+}
+
+function composeComponent(
+  name: string,
+  component: ComponentSettings,
+  { settings, overrides, password, knownSecrets }: Surroundings,
+): Component {
+  const common = { name, service: component.service };
+  const scratchDir = settings.scratch_dir;
+  switch (component.kind) {
+    case 'postgres': {
+      const { host, port, user, databases, client_bin_dir: clientBinDir } = component;
+      const clients = clientBinDir === undefined ? {} : { clientBinDir };
+      return createPostgresComponent({
+        ...common,
+        host,
+        port,
+        user,
+        password,
+        databases,
+        scratchDir,
+        ...clients,
+      });
+    }
+    case 'redis': {
+      const { host, port, username, data_dir: dataDir } = component;
+      return createRedisComponent({ ...common, host, port, username, password, dataDir, scratchDir });
+    }
+    case 'chroma': {
+      const { url, headers, path, tenants } = component;
+      const named = tenants === undefined ? {} : { tenants };
+      return createChromaComponent({ ...common, url, headers, path, scratchDir, ...named });
+    }
+    case 'ollama': {
+      const { path, url, models } = component;
+      return createOllamaComponent({
+        ...common,
+        path,
+        url,
+        models: overrides.includeModels ? 'all' : models,
+      });
+    }
+    case 'config':
+      return createConfigComponent({
+        ...common,
+        files: component.files,
+        secrets: settings.secrets,
+        ageRecipients: settings.age_recipients,
+        ageIdentityFile: component.age_identity_file,
+        knownSecrets,
+      });
+  }
+}
+
+function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Runtime {
+  const entries = Object.entries(services);
+  return createProcessRuntime({
+    services: Object.fromEntries(
+      entries.map(([name, service]) => [
+        name,
+        {
+          start: service.start,
+          stop: service.stop,
+          status: service.status,
+          command: service.command,
+          pidFile: service.pid_file,
+          logFile: service.log_file,
+          systemdUnit: service.systemd_unit,
+          user: service.user,
+          dependsOn: service.depends_on,
+          stopTimeoutMs: service.stop_timeout_ms,
+          startTimeoutMs: service.start_timeout_ms,
+        },
+      ]),
+    ),
+    writers: Object.fromEntries(
+      entries
+        .filter(([, service]) => service.writer)
+        .map(([name, { pause, resume, pid_file: pidFile }]) => [name, { pause, resume, pidFile }]),
+    ),
+  });
+}
+
+/** Creates the repository that `settings` name, sealed with `password`. @throws TarsError `repository-exists` */
+export async function createStore(path: string, password: string, ctx: OperationContext): Promise<void> {
+  await createRepository(createLocalStorage(path), password, ctx);
+}
+
+/** Opens the repository that `settings` name. */
+export async function openStore(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<SnapshotStore> {
+  const password = await repositoryPassword(settings.repository, env, ctx.signal);
+  return openSnapshotStore(createLocalStorage(settings.repository.path), password, ctx);
+}
+
+/** Where `backup --output-dir` writes. */
+export function archiveDestination(
+  outputDir: string,
+  compression: ArchiveCompression,
+  settings: Settings,
+): SnapshotDestination {
+  return createArchiveDestination({ outputDir, compression, scratchDir: settings.scratch_dir });
+}
+
+/** Opens a portable archive, verified. */
+export function openArchiveFile(
+  file: string,
+  scratchDir: string,
+  ctx: OperationContext,
+): Promise<SnapshotSource> {
+  return openArchive(file, { scratchDir }, ctx);
+}
+
+/** Verifies a portable archive without unpacking it. */
+export function checkArchiveFile(
+  file: string,
+  scratchDir: string,
+  ctx: OperationContext,
+): Promise<readonly Finding[]> {
+  return verifyArchive(file, { scratchDir }, ctx);
+}

@@ -1,0 +1,89 @@
+/** What {@link settingsTemplate} fills in. */
+export interface TemplateValues {
+  readonly stack: string;
+  readonly repositoryPath: string;
+  readonly passwordFile: string;
+  /** Components found on this machine; the others are written as comments. */
+  readonly found: ReadonlySet<'postgres' | 'redis' | 'chroma' | 'ollama'>;
+  /** The model store, when there is one. */
+  readonly ollamaPath: string;
+}
+
+const quote = (text: string): string => JSON.stringify(text);
+
+/** The commented `tars.yaml` that `tars init` writes. */
+export function settingsTemplate({
+  stack,
+  repositoryPath,
+  passwordFile,
+  found,
+  ollamaPath,
+}: TemplateValues): string {
+  const component = (kind: 'postgres' | 'redis' | 'chroma' | 'ollama', lines: readonly string[]): string =>
+    lines.map((line) => (found.has(kind) ? `  ${line}` : `  # ${line}`)).join('\n');
+  return `# What tars backs up, where to, and how services are stopped and started.
+# \${NAME} is taken from the environment; relative paths start at this file's directory.
+version: 1
+stack: ${quote(stack)}
+
+repository:
+  path: ${quote(repositoryPath)}
+  # The recovery key. Keep a copy of it away from this machine: without it the snapshots cannot be read.
+  password_file: ${quote(passwordFile)}
+
+# Room for spooled dumps; default: the system's temporary directory.
+# scratch_dir: /var/tmp
+
+# How the true configuration is kept: repository (encrypted with everything else),
+# sealed (additionally for the age recipients below) or redact-only (secrets are not kept at all).
+secrets: repository
+# age_recipients: [age1...]
+
+components:
+${component('postgres', [
+  'postgres:',
+  '  host: 127.0.0.1',
+  '  port: 5432',
+  '  user: postgres',
+  '  password_file: /etc/tars/postgres-password # or password: ${POSTGRES_PASSWORD}',
+  '  # databases: [tars_home]              # default: all',
+  '  # service: postgres                   # the service below that runs it',
+])}
+
+${component('redis', [
+  'redis:',
+  '  host: 127.0.0.1',
+  '  port: 6379',
+  '  # password_file: /etc/tars/redis-password',
+  "  # data_dir: /var/lib/redis            # the server's `dir`; a restore needs it",
+  '  # service: redis',
+])}
+
+${component('chroma', [
+  'chroma:',
+  '  url: http://127.0.0.1:8000',
+  '  # path: /var/lib/chroma               # the directory with chroma.sqlite3: safest and fastest',
+  '  # service: chroma',
+])}
+
+${component('ollama', [
+  'ollama:',
+  `  path: ${quote(ollamaPath)}`,
+  '  models: list                          # none | list (names to pull again) | all',
+  '  # service: ollama',
+])}
+
+  # config:
+  #   files: [tars-home.env, docker-compose.yml]
+
+# Services tars may stop and start for a restore, and pause for the cut.
+services: {}
+#  redis:
+#    systemd_unit: redis-server             # or start: [...], stop: [...], status: [...]
+#  backend:
+#    systemd_unit: tars-backend
+#    depends_on: [postgres, redis]
+#    writer: true                           # paused for some milliseconds while the cut is taken
+#    pid_file: /run/tars-backend.pid        # or pause: [...] and resume: [...]
+`;
+}
