@@ -62,7 +62,7 @@ export function metadataUpdateOf(value: unknown): ReadonlyMap<string, MetadataVa
     throw new SyntaxError('Metadata is not a JSON object');
   }
   const metadata = new Map<string, MetadataValue | null>();
-  for (const [key, member] of Object.entries(value)) {
+  for (const [key, member] of Object.entries(value as Record<string, unknown>)) {
     if (member !== null && !isMetadataValue(member)) {
       throw new SyntaxError(
         `Metadata member ${JSON.stringify(key)} is neither a scalar nor a list of scalars`,
@@ -93,5 +93,5 @@ export function parseLosslessJson(text: string): unknown {
       ? BigInt(source)
       : value;
   };
-  return JSON.parse(text, revive as (this: unknown, key: string, value: unknown) => unknown);
+  return JSON.parse(text, revive);
 }

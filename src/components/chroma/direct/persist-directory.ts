@@ -1,0 +1,105 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { join } from 'node:path';
+import { CorruptionError } from '../../../model/errors.ts';
+import type { Migration } from '../facts.ts';
+import type { ChromaRecord } from '../record.ts';
+import { CollectionReader } from './collection-reader.ts';
+import { HnswFiles } from './hnsw-files.ts';
+import { Queue } from './queue.ts';
+import {
+  openTables,
+  readCollections,
+  readMaxSeqId,
+  readMigrations,
+  readTenants,
+  rowsOf,
+  type StoredCollection,
+} from './tables.ts';
+import { CollectionVectors, type VectorProblem } from './vectors.ts';
+
+/** An opened collection. Memory: its ids twice and 16 bytes a record, never its vectors or documents. */
+export interface OpenedCollection extends Disposable {
+  records(signal: AbortSignal): AsyncGenerator<ChromaRecord>;
+  record(id: string): ChromaRecord | undefined;
+  /** Ids that have a vector, whether or not they have a record. */
+  vectorIds(): Generator<string>;
+}
+
+/**
+ * A persist directory read without a server, as the server would see it: the tables, the saved vector indexes, and
+ * the queue rows neither has taken yet. The directory must not change meanwhile (a copy, or under the lock).
+ */
+export class PersistDirectory implements Disposable {
+  readonly path: string;
+  readonly #database: DatabaseSync;
+
+  /** @throws TarsError `capture-failed` when `chroma.sqlite3` cannot be opened */
+  constructor(path: string) {
+    this.path = path;
+    this.#database = openTables(path);
+  }
+
+  migrations(): readonly Migration[] {
+    return readMigrations(this.#database);
+  }
+
+  tenants(): readonly { readonly name: string; readonly databases: readonly string[] }[] {
+    return readTenants(this.#database);
+  }
+
+  collections(): readonly StoredCollection[] {
+    return readCollections(this.#database);
+  }
+
+  /** What SQLite's own structural check finds; empty when all is well. */
+  quickCheck(): readonly string[] {
+    const lines = rowsOf(this.#database, 'PRAGMA quick_check(10)').map((row) => String(row['quick_check']));
+    return lines.length === 1 && lines[0] === 'ok' ? [] : lines;
+  }
+
+  /**
+   * @param report is told about each vector that is listed and cannot be had
+   * @throws CorruptionError when the vector index is torn
+   */
+  async open(
+    collection: StoredCollection,
+    report: (code: VectorProblem, id: string) => void,
+    signal: AbortSignal,
+  ): Promise<OpenedCollection> {
+    const queue = new Queue(this.#database);
+    const index = await this.#index(collection, signal);
+    const taken = readMaxSeqId(this.#database, collection.vectorSegment) ?? index?.idMap.maxSeqId ?? 0n;
+    const vectors = new CollectionVectors(
+      index,
+      collection.space,
+      queue,
+      queue.after(taken, collection.id),
+      report,
+    );
+    const metadataTaken = readMaxSeqId(this.#database, collection.metadataSegment) ?? 0n;
+    const queued = queue.after(metadataTaken, collection.id);
+    const reader = new CollectionReader(this.#database, collection, queue, queued, vectors);
+    return {
+      records: (recordSignal) => reader.records(recordSignal),
+      record: (id) => reader.record(id),
+      vectorIds: () => vectors.ids(),
+      [Symbol.dispose]: () => index?.[Symbol.dispose](),
+    };
+  }
+
+  async #index(collection: StoredCollection, signal: AbortSignal): Promise<HnswFiles | undefined> {
+    if (collection.vectorSegment === undefined) return undefined;
+    const directory = join(this.path, collection.vectorSegment);
+    if (!HnswFiles.exist(directory)) return undefined;
+    const index = await HnswFiles.open(directory, signal);
+    if (collection.dimension === null || index.dimension === collection.dimension) return index;
+    index[Symbol.dispose]();
+    throw new CorruptionError(
+      `The vector index ${directory} has ${index.dimension} dimensions, its collection ${collection.dimension}`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+}

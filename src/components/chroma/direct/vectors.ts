@@ -1,0 +1,79 @@
+import type { Space } from '../facts.ts';
+import type { HnswFiles } from './hnsw-files.ts';
+import type { Queue, QueuedOperation } from './queue.ts';
+
+export type VectorProblem = 'label-missing' | 'label-deleted' | 'length-missing';
+
+/** The vectors of one collection: the saved index with the queue's later operations on top. */
+export class CollectionVectors {
+  readonly #index: HnswFiles | undefined;
+  readonly #space: Space;
+  readonly #queue: Queue;
+  readonly #queued: ReadonlyMap<string, readonly QueuedOperation[]>;
+  readonly #report: (code: VectorProblem, id: string) => void;
+
+  constructor(
+    index: HnswFiles | undefined,
+    space: Space,
+    queue: Queue,
+    queued: ReadonlyMap<string, readonly QueuedOperation[]>,
+    report: (code: VectorProblem, id: string) => void,
+  ) {
+    this.#index = index;
+    this.#space = space;
+    this.#queue = queue;
+    this.#queued = queued;
+    this.#report = report;
+  }
+
+  /** Every id that has a vector. */
+  *ids(): Generator<string> {
+    for (const id of this.#index?.idMap.idToLabel.keys() ?? []) if (this.has(id)) yield id;
+    for (const id of this.#queued.keys()) if (!this.#isSaved(id) && this.has(id)) yield id;
+  }
+
+  has(id: string): boolean {
+    return this.#source(id) !== undefined;
+  }
+
+  /** The vector a server would return, within 1 ulp for cosine; `null` when there is none. */
+  get(id: string): Float32Array | null {
+    const source = this.#source(id);
+    if (source === undefined) return null;
+    return source === 'saved' ? this.#saved(id) : this.#queue.vector(source);
+  }
+
+  #isSaved(id: string): boolean {
+    return this.#index?.idMap.idToLabel.has(id) ?? false;
+  }
+
+  /** Replays the queue as the server does when it opens the index (rust/segment/src/local_hnsw.rs). */
+  #source(id: string): 'saved' | QueuedOperation | undefined {
+    let source: 'saved' | QueuedOperation | undefined = this.#isSaved(id) ? 'saved' : undefined;
+    for (const queued of this.#queued.get(id) ?? []) {
+      const exists = source !== undefined;
+      if (queued.operation === 'delete') source = undefined;
+      else if (!queued.hasVector) continue;
+      else if (queued.operation === 'add' ? !exists : queued.operation === 'update' ? exists : true)
+        source = queued;
+    }
+    return source;
+  }
+
+  #saved(id: string): Float32Array | null {
+    const index = this.#index;
+    const label = index?.idMap.idToLabel.get(id);
+    if (index === undefined || label === undefined) return null;
+    const position = index.locate(label);
+    if (typeof position === 'string') {
+      this.#report(position, id);
+      return null;
+    }
+    const vector = index.vectorAt(position);
+    if (this.#space !== 'cosine') return vector;
+    const length = index.lengthAt(position);
+    if (length === 0 && vector.some((component) => component !== 0)) this.#report('length-missing', id);
+    // Float32Array rounds each product to float32, as the server does.
+    return vector.map((component) => component * length);
+  }
+}
