@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { open, readFile, unlink, type FileHandle } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { CorruptionError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+
+/** The checksum beside an archive, in the format of `sha256sum -c`. */
+export const checksumPath = (archive: string): string => `${archive}.sha256`;
+
+/** Makes names created or renamed in `directory` survive a power cut. */
+export async function fsyncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes the checksum of `archive` durably, before the archive itself appears under its name. Creating it
+ * exclusively is also the claim to that name.
+ * @throws TarsError `storage-exists` when another run has the name
+ */
+export async function writeChecksum(archive: string, sha256: string): Promise<void> {
+  const path = checksumPath(archive);
+  let handle: FileHandle;
+  try {
+    handle = await open(path, 'wx', 0o600);
+  } catch (cause) {
+    if (!hasErrno(cause, 'EEXIST')) throw toTarsError(cause, `Cannot create ${path}`);
+    throw new TarsError('storage-exists', `Another archive is already called ${basename(archive)}`, {
+      hint: 'Run the backup again; the name carries the time to the second.',
+      cause,
+    });
+  }
+  try {
+    await handle.writeFile(`${sha256}  ${basename(archive)}\n`);
+    await handle.sync();
+    await handle.close();
+    await fsyncDirectory(dirname(path));
+  } catch (cause) {
+    await handle.close().catch(() => undefined);
+    await unlink(path);
+    throw toTarsError(cause, `Cannot write ${path}`);
+  }
+}
+
+/** Compares the archive with the checksum beside it. */
+export async function compareChecksum(
+  archive: string,
+  signal: AbortSignal,
+): Promise<'matches' | 'differs' | 'missing'> {
+  const path = checksumPath(archive);
+  let line: string;
+  try {
+    line = await readFile(path, 'latin1');
+  } catch (cause) {
+    if (hasErrno(cause, 'ENOENT')) return 'missing';
+    throw toTarsError(cause, `Cannot read ${path}`);
+  }
+  const expected = /^([0-9a-f]{64}) [ *][^\n]+\n?$/.exec(line)?.[1];
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(archive, { highWaterMark: 1 << 20, signal })) {
+      hash.update(chunk as Uint8Array);
+    }
+  } catch (cause) {
+    throw toTarsError(cause, `Cannot read ${archive}`);
+  }
+  return hash.digest('hex') === expected ? 'matches' : 'differs';
+}
+
+export function checksumError(archive: string): CorruptionError {
+  return new CorruptionError(`${archive} does not match the checksum in ${basename(checksumPath(archive))}`, {
+    hint: 'The archive or its .sha256 is damaged: use another copy, or another backup.',
+  });
+}

@@ -1,0 +1,235 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { Readable } from 'node:stream';
+import { CorruptionError, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
+import type { Finding } from '../model/finding.ts';
+import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
+import type { Bytes } from '../ports/artifacts.ts';
+import { decompressor, detectCompression, magicBytes } from './compression.ts';
+import { parentsOf, splitEntryName } from './names.ts';
+import type { TarHeader } from './tar-format.ts';
+import { readTar, type TarEntry } from './tar-read.ts';
+import { cutAtFrames } from './zstd-frames.ts';
+
+/** One entry as found, its path relative to the archive's root; `sha256` of files only. */
+export interface ScannedEntry {
+  readonly header: TarHeader;
+  readonly path: string;
+  readonly sha256: string | undefined;
+}
+
+export interface ScannedArchive {
+  /** The folder everything lies in. */
+  readonly root: string;
+  readonly manifest: Manifest;
+  /** By path, the manifest included, the root itself left out. */
+  readonly entries: ReadonlyMap<string, ScannedEntry>;
+  /** Artifacts missing, different from the manifest, or unknown to it. Empty for a sound archive. */
+  readonly findings: readonly Finding[];
+}
+
+/** Takes a file's bytes in passing. It must read `body` to its end. */
+export type TakeFile = (path: string, sizeBytes: number, body: Bytes, signal: AbortSignal) => Promise<void>;
+
+/** Entries are remembered in memory. */
+const maxEntries = 1_000_000;
+const maxManifestBytes = 64 * 1024 * 1024;
+
+/**
+ * Reads an archive once from start to end, hashing everything, and compares it with its manifest.
+ * @throws CorruptionError when its structure is damaged; what merely differs is among the findings
+ */
+export async function scanArchive(
+  file: string,
+  take: TakeFile,
+  signal: AbortSignal,
+): Promise<ScannedArchive> {
+  const collector = new Collector(file, take, signal);
+  await eachEntry(file, (entry) => collector.add(entry), signal);
+  return collector.finish();
+}
+
+async function eachEntry(
+  file: string,
+  visit: (entry: TarEntry) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const compression = detectCompression(await firstBytes(file), file);
+  const stored = createReadStream(file, { highWaterMark: 1 << 18 });
+  try {
+    await pipeline(
+      compression === 'zstd' ? Readable.from(cutAtFrames(stored)) : stored,
+      decompressor(compression),
+      async (bytes: Bytes) => {
+        for await (const entry of readTar(bytes)) await visit(entry);
+      },
+      { signal },
+    );
+  } catch (error) {
+    throw readError(error, file);
+  }
+}
+
+async function firstBytes(file: string): Promise<Buffer> {
+  try {
+    const handle = await open(file);
+    try {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  } catch (cause) {
+    throw toTarsError(cause, `Cannot read ${file}`);
+  }
+}
+
+/** Decompressors report damage as errors of their own (`Z_…`, `ZSTD_…`, `ERR_…`). */
+function readError(error: unknown, file: string): TarsError {
+  if (error instanceof CorruptionError) {
+    return new CorruptionError(`${error.message} (${file})`, {
+      hint: error.hint ?? 'Use another copy of the archive, or another backup.',
+      cause: error,
+    });
+  }
+  if (isSystemError(error) && /^(Z_|ZSTD_|ERR_)/.test(error.code ?? '')) {
+    return new CorruptionError(`${file} cannot be decompressed: ${error.message}`, {
+      hint: 'Use another copy of the archive, or another backup.',
+      cause: error,
+    });
+  }
+  return toTarsError(error, `Cannot read ${file}`);
+}
+
+class Collector {
+  readonly #file: string;
+  readonly #take: TakeFile;
+  readonly #signal: AbortSignal;
+  readonly #entries = new Map<string, ScannedEntry>();
+  #root: string | undefined;
+  #manifest: Manifest | undefined;
+
+  constructor(file: string, take: TakeFile, signal: AbortSignal) {
+    this.#file = file;
+    this.#take = take;
+    this.#signal = signal;
+  }
+
+  async add({ header, body }: TarEntry): Promise<void> {
+    const { root, path } = splitEntryName(header.name);
+    this.#root ??= root;
+    if (root !== this.#root)
+      throw new CorruptionError(`The archive has two roots, ${this.#root} and ${root}`);
+    if (path === '' && header.type === 'directory') return;
+    this.#requirePlace(path);
+    if (this.#manifest !== undefined) {
+      throw new CorruptionError(`The archive goes on after its manifest, with ${path}`);
+    }
+    const sha256 = header.type === 'file' ? await this.#takeFile(path, header, body) : undefined;
+    this.#entries.set(path, { header, path, sha256 });
+  }
+
+  #requirePlace(path: string): void {
+    if (path === '' || this.#entries.has(path)) {
+      throw new CorruptionError(`The archive holds ${path || 'its root'} twice`);
+    }
+    const parent = parentsOf(path).find(
+      (each) => (this.#entries.get(each)?.header.type ?? 'directory') !== 'directory',
+    );
+    if (parent !== undefined) {
+      throw new CorruptionError(`The archive holds ${path} below ${parent}, which is no directory`);
+    }
+    if (this.#entries.size >= maxEntries) {
+      throw new CorruptionError(`The archive holds more than ${maxEntries} entries`);
+    }
+  }
+
+  async #takeFile(path: string, header: TarHeader, body: Bytes): Promise<string> {
+    const hash = createHash('sha256');
+    const isManifest = path === manifestPath;
+    if (isManifest && header.sizeBytes > maxManifestBytes) {
+      throw new CorruptionError(`The manifest of the archive claims ${header.sizeBytes} bytes`);
+    }
+    const kept: Uint8Array[] = [];
+    const hashed = async function* (): Bytes {
+      for await (const chunk of body) {
+        hash.update(chunk);
+        if (isManifest) kept.push(chunk);
+        yield chunk;
+      }
+    };
+    await this.#take(path, header.sizeBytes, hashed(), this.#signal);
+    const sha256 = hash.digest('hex');
+    if (isManifest) {
+      if (header.sha256 !== sha256) throw new CorruptionError('The manifest of the archive is damaged');
+      this.#manifest = decodeManifest(Buffer.concat(kept), this.#file);
+    }
+    return sha256;
+  }
+
+  finish(): ScannedArchive {
+    if (this.#manifest === undefined || this.#root === undefined) {
+      throw new CorruptionError(`${this.#file} has no manifest: it is truncated, or no archive of tars`, {
+        hint: 'Use another copy of the archive, or another backup.',
+      });
+    }
+    return {
+      root: this.#root,
+      manifest: this.#manifest,
+      entries: this.#entries,
+      findings: [
+        ...differences(this.#manifest, this.#entries),
+        ...unknownFiles(this.#manifest, this.#entries),
+      ],
+    };
+  }
+}
+
+function* differences(manifest: Manifest, entries: ReadonlyMap<string, ScannedEntry>): Iterable<Finding> {
+  for (const { path, sizeBytes, sha256 } of manifest.components.flatMap((part) => part.artifacts)) {
+    const entry = entries.get(path);
+    const finding = (code: string, message: string): Finding => ({
+      severity: 'error',
+      subject: path,
+      code,
+      message,
+    });
+    if (entry?.sha256 === undefined) {
+      yield finding('artifact-missing', `The manifest lists ${path}, the archive does not hold it`);
+    } else if (entry.header.sizeBytes !== sizeBytes) {
+      yield finding(
+        'artifact-damaged',
+        `${path} has ${entry.header.sizeBytes} bytes, the manifest says ${sizeBytes}`,
+      );
+    } else if (entry.sha256 !== sha256) {
+      yield finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, the manifest says ${sha256}`);
+    }
+  }
+}
+
+/** A component that failed may have left artifacts which its manifest does not list; nothing else may. */
+function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedEntry>): Iterable<Finding> {
+  const known = new Set([
+    manifestPath,
+    ...manifest.components.flatMap((part) => part.artifacts.map(({ path }) => path)),
+  ]);
+  for (const { path, header } of entries.values()) {
+    if (header.type !== 'file' || known.has(path) || isLeftover(path, manifest)) continue;
+    yield {
+      severity: 'error',
+      subject: path,
+      code: 'artifact-unknown',
+      message: `The archive holds ${path}, which its manifest does not list`,
+    };
+  }
+}
+
+/** True for what lies in the folder of a component that failed. */
+export function isLeftover(path: string, manifest: Manifest): boolean {
+  return manifest.components.some(
+    ({ name, outcome, artifacts }) =>
+      outcome === 'failed' && path.startsWith(`${name}/`) && !artifacts.some((each) => each.path === path),
+  );
+}
