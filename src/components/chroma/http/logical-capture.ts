@@ -1,0 +1,163 @@
+import { TarsError } from '../../../model/errors.ts';
+import type { ArtifactSink, Bytes } from '../../../ports/artifacts.ts';
+import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import { CollectionDigester } from '../digest.ts';
+import type { ChromaFacts, CollectionFacts, TenantFacts } from '../facts.ts';
+import type { ChromaClient, CollectionInfo } from './client.ts';
+import { factsOfCollection } from './collection-settings.ts';
+import { detectServer } from './detect.ts';
+import { headerLine, recordLine } from './export-format.ts';
+import { CollectionGoneError, readRecords } from './record-reader.ts';
+import type { ChromaEndpoint } from './transport.ts';
+
+/** What a capture over HTTP needs to know. */
+export interface LogicalCaptureOptions extends ChromaEndpoint {
+  /** The component's name: the folder of its artifacts. */
+  readonly name: string;
+  /** The API lists no tenants; these are captured. `default_tenant` alone by default. */
+  readonly tenants?: readonly string[];
+}
+
+/** The tenant of a server nobody configured another one for. */
+export const defaultTenants: readonly string[] = ['default_tenant'];
+
+/**
+ * Prepares a capture over HTTP: all ids of a collection first, then the records by their ids, so that concurrent
+ * deletes shift nothing (offset paging misses records under deletes). Every record that exists throughout the
+ * capture is in it; it has a moment of its own.
+ * @throws ServiceUnavailableError | TarsError `unsupported-version`, see {@link detectServer}
+ */
+export async function prepareLogicalCapture(
+  options: LogicalCaptureOptions,
+  ctx: OperationContext,
+): Promise<PreparedCapture> {
+  const { client, version } = await detectServer(options, ctx);
+  const tenants = options.tenants ?? defaultTenants;
+  for (const tenant of tenants) await requireTenant(client, tenant, ctx);
+  const nothing = (): Promise<void> => Promise.resolve();
+  return {
+    pointInTime: 'own',
+    mark: nothing,
+    settle: nothing,
+    capture: (sink, captureCtx) =>
+      captureServer({ client, version, name: options.name, tenants, sink }, captureCtx),
+    [Symbol.asyncDispose]: nothing,
+  };
+}
+
+async function requireTenant(client: ChromaClient, tenant: string, ctx: OperationContext): Promise<void> {
+  // Databases can exist under a tenant that was never created.
+  if ((await client.listDatabases(tenant, ctx)).length > 0 || (await client.tenantExists(tenant, ctx)))
+    return;
+  throw new TarsError('configuration', `Chroma at ${client.location} has no tenant "${tenant}"`, {
+    hint: 'Correct the list of tenants in tars.yaml.',
+  });
+}
+
+interface Capturing {
+  readonly client: ChromaClient;
+  readonly version: string;
+  readonly name: string;
+  readonly tenants: readonly string[];
+  readonly sink: ArtifactSink;
+}
+
+async function captureServer(capturing: Capturing, ctx: OperationContext): Promise<CaptureReport> {
+  const { client, version, name } = capturing;
+  const task = ctx.progress.start(name);
+  let artifacts = 0;
+  const captureDatabase = async (tenant: string, database: string): Promise<readonly CollectionFacts[]> => {
+    const collections: CollectionFacts[] = [];
+    for (const collection of await client.listCollections({ tenant, database }, ctx)) {
+      const path = `${name}/export/${++artifacts}.jsonl`;
+      const facts = await captureCollection(capturing, collection, path, (bytes) => task.advance(bytes), ctx);
+      if (facts !== undefined) collections.push(facts);
+    }
+    return collections;
+  };
+  try {
+    const tenants: TenantFacts[] = [];
+    for (const tenant of capturing.tenants) {
+      const databases: TenantFacts['databases'] = [];
+      for (const database of await client.listDatabases(tenant, ctx)) {
+        databases.push({ name: database, collections: [...(await captureDatabase(tenant, database))] });
+      }
+      tenants.push({ name: tenant, databases });
+    }
+    task.finish('ok');
+    const facts: ChromaFacts = { method: 'logical', serverVersion: version, tenants };
+    return { serverVersion: version, method: 'logical', writesBlockedMs: 0, facts: { ...facts } };
+  } catch (error) {
+    task.finish('failed');
+    throw error;
+  }
+}
+
+/** `undefined` when the collection was deleted before or while it was read. */
+async function captureCollection(
+  { client, sink }: Capturing,
+  collection: CollectionInfo,
+  path: string,
+  advance: (bytes: number) => void,
+  ctx: OperationContext,
+): Promise<CollectionFacts | undefined> {
+  const place = `${collection.tenant}/${collection.database}/${collection.name}`;
+  const ids = await client.listIds(collection, collection.id, ctx);
+  if (ids === undefined) {
+    ctx.log.info(`Collection ${place} was deleted before it was read; it is not in the snapshot`);
+    return undefined;
+  }
+  const digester = new CollectionDigester();
+  let gone = false;
+  let withoutVector = 0;
+  const body = async function* (): Bytes {
+    yield Buffer.from(headerLine(collection));
+    try {
+      for await (const records of readRecords(client, collection, ids, ctx)) {
+        for (const record of records) {
+          if (record.vector === null) withoutVector++;
+          else digester.add(record);
+        }
+        const lines = Buffer.from(records.map(recordLine).join(''));
+        advance(lines.length);
+        yield lines;
+      }
+    } catch (error) {
+      if (!(error instanceof CollectionGoneError)) throw error;
+      gone = true;
+    }
+  };
+  await sink.write(path, body(), {
+    attributes: {
+      mode: 0o600,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      mtimeNs: BigInt(ctx.clock.now().getTime()) * 1_000_000n,
+    },
+    chunking: 'stream',
+    signal: ctx.signal,
+  });
+  if (gone) {
+    ctx.log.info(`Collection ${place} was deleted while it was read; it will not be restored`);
+    return undefined;
+  }
+  if (withoutVector > 0) {
+    // Adding a record without a vector would make the restored collection unreadable too.
+    ctx.log.warn(
+      `Collection ${place} has ${withoutVector} records whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
+    );
+  }
+  return factsOfCollection(await dimensionNow(client, collection, ctx), digester.result());
+}
+
+/** The dimension is set by the first record, which may have come after the listing. */
+async function dimensionNow(
+  client: ChromaClient,
+  collection: CollectionInfo,
+  ctx: OperationContext,
+): Promise<CollectionInfo> {
+  if (collection.dimension !== null) return collection;
+  const now = await client.findCollection(collection, collection.name, ctx);
+  return now?.id === collection.id ? { ...collection, dimension: now.dimension } : collection;
+}
