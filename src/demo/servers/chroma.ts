@@ -81,13 +81,16 @@ export async function startChroma(
     await waitUntil(`Chroma on port ${port}`, heartbeat, ctx);
   };
   const stop = async (): Promise<void> => {
+    // After a restore the server was started by tars, not by us: the pid file tells.
     const pid = child?.pid ?? Number(await readFile(pidFile, 'utf8').catch(() => ''));
-    if (pid > 0) {
-      try {
-        process.kill(pid, 'SIGTERM');
-      } catch {
-        // It has ended already.
-      }
+    if (pid > 0 && isAlive(pid)) {
+      process.kill(pid, 'SIGTERM');
+      const gone = new AbortController().signal;
+      const ended = async (): Promise<void> => {
+        if (isAlive(pid)) throw new Error('still running');
+        return Promise.resolve();
+      };
+      await waitUntil(`The end of Chroma on port ${port}`, ended, { clock: ctx.clock, signal: gone });
     }
     await child;
     child = undefined;
@@ -106,4 +109,13 @@ export async function startChroma(
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -27,7 +27,11 @@ async function newestBinDir(): Promise<string> {
  * Starts a private PostgreSQL under `directory` with superuser `tars` and the given password, over TCP only.
  * `directory` must be reachable for the system user `postgres` when we are root.
  */
-export async function startPostgres(directory: string, password = 'correct-horse'): Promise<PrivatePostgres> {
+export async function startPostgres(
+  directory: string,
+  password = 'correct-horse',
+  wantedPort?: number,
+): Promise<PrivatePostgres> {
   const binDir = await newestBinDir();
   const user = await runAs('postgres');
   const dataDir = join(directory, 'data');
@@ -35,7 +39,7 @@ export async function startPostgres(directory: string, password = 'correct-horse
   await privateDirectory(dataDir, user);
   const passwordFile = join(directory, 'initdb-password');
   await writeFile(passwordFile, password, { mode: 0o644 });
-  const port = await freePort();
+  const port = wantedPort ?? (await freePort());
   const run = async (argv: readonly string[]): Promise<void> => {
     const [file, ...rest] = [...user.prefix, ...argv];
     // A daemon that inherits a pipe keeps execa waiting for its end.

@@ -1,0 +1,179 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import type { OperationContext } from '../ports/context.ts';
+import { startChroma, type PrivateChroma } from './servers/chroma.ts';
+import { startPostgres, type PrivatePostgres } from './servers/postgres.ts';
+import { startRedis, type PrivateRedis } from './servers/redis.ts';
+
+export const demoDatabase = 'tars_home';
+
+/** The demo's private stack: own directories, own ports, nothing shared with the machine's services. */
+export interface DemoStack extends AsyncDisposable {
+  readonly root: string;
+  readonly settingsPath: string;
+  readonly repositoryPath: string;
+  readonly configFile: string;
+  readonly modelStore: string;
+  readonly ledgerFile: string;
+  readonly postgres: PrivatePostgres;
+  readonly redis: PrivateRedis;
+  readonly chroma: PrivateChroma;
+  /** Stops every store and deletes its data, the models and the configuration file. */
+  destroy(): Promise<void>;
+  /** What a new machine has: an empty PostgreSQL cluster that runs, and nothing else. */
+  replaceHardware(): Promise<void>;
+}
+
+/** Starts the stack under `root` and writes the `tars.yaml` an operator would have written. */
+export async function startDemoStack(root: string, ctx: OperationContext): Promise<DemoStack> {
+  await chmod(root, 0o755);
+  const password = randomBytes(12).toString('base64url');
+  const redisPassword = randomBytes(12).toString('base64url');
+  const postgres = await startPostgres(join(root, 'postgres'), password);
+  const redis = await startRedis(join(root, 'redis'), ctx, { appendOnly: true, password: redisPassword });
+  const chroma = await startChroma(join(root, 'chroma'), ctx);
+  const paths = {
+    settingsPath: join(root, 'tars.yaml'),
+    repositoryPath: join(root, 'repository'),
+    configFile: join(root, 'tars-home.env'),
+    modelStore: join(root, 'ollama', 'models'),
+    ledgerFile: join(root, 'ledger.txt'),
+  };
+  const writerPlan = join(root, 'writer.json');
+  const connection = {
+    postgres: {
+      host: '127.0.0.1',
+      port: postgres.port,
+      user: postgres.user,
+      password,
+      database: demoDatabase,
+    },
+    redis: { host: '127.0.0.1', port: redis.port, password: redisPassword },
+    chromaUrl: chroma.url,
+    ledgerFile: paths.ledgerFile,
+  };
+  await writeFile(writerPlan, JSON.stringify(connection), { mode: 0o600 });
+  await writeFile(join(root, 'postgres-password'), password, { mode: 0o600 });
+  await writeFile(join(root, 'redis-password'), redisPassword, { mode: 0o600 });
+  await writeConfiguration(paths.configFile, { password, redisPassword, chromaUrl: chroma.url });
+  await writeModelStore(paths.modelStore);
+  const settings = settingsFor({ root, ...paths, postgres, redis, chroma, writerPlan });
+  await writeFile(paths.settingsPath, stringify(settings), { mode: 0o600 });
+  return {
+    root,
+    ...paths,
+    postgres,
+    redis,
+    chroma,
+    async destroy() {
+      await Promise.all([postgres.stop(), redis.stop(), chroma.stop()]);
+      const lost = [postgres.dataDir, redis.dataDir, chroma.dataDir, paths.modelStore, paths.configFile];
+      await Promise.all(lost.map((path) => rm(path, { recursive: true, force: true })));
+    },
+    async replaceHardware() {
+      await startPostgres(join(root, 'postgres'), password, postgres.port);
+      await mkdir(redis.dataDir, { recursive: true, mode: 0o700 });
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all([postgres.stop(), redis.stop(), chroma.stop()]);
+    },
+  };
+}
+
+async function writeConfiguration(
+  path: string,
+  { password, redisPassword, chromaUrl }: { password: string; redisPassword: string; chromaUrl: string },
+): Promise<void> {
+  const lines = [
+    '# T.A.R.S. settings',
+    'LOG_LEVEL=info',
+    'MAX_TOKENS=4096',
+    `CHROMA_URL=${chromaUrl}`,
+    `POSTGRES_PASSWORD=${password}`,
+    `REDIS_PASSWORD=${redisPassword}`,
+    `JWT_SECRET=${randomBytes(24).toString('base64')}`,
+  ];
+  await writeFile(path, `${lines.join('\n')}\n`, { mode: 0o600 });
+}
+
+/** A small locally created model in Ollama's on-disk layout: a manifest and two blobs named by their digests. */
+async function writeModelStore(path: string): Promise<void> {
+  const blobs = join(path, 'blobs');
+  const tagFolder = join(path, 'manifests', 'registry.ollama.ai', 'library', 'tars-mini');
+  await mkdir(blobs, { recursive: true });
+  await mkdir(tagFolder, { recursive: true });
+  const store = async (content: Uint8Array, mediaType: string): Promise<object> => {
+    const digest = createHash('sha256').update(content).digest('hex');
+    await writeFile(join(blobs, `sha256-${digest}`), content);
+    return { mediaType, digest: `sha256:${digest}`, size: content.byteLength };
+  };
+  const config = await store(
+    Buffer.from(JSON.stringify({ model_format: 'gguf', model_family: 'tars' })),
+    'application/vnd.docker.container.image.v1+json',
+  );
+  const weights = Buffer.concat([Buffer.from('GGUF'), randomBytes(24 << 20)]);
+  const layer = await store(weights, 'application/vnd.ollama.image.model');
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: 'application/vnd.docker.distribution.manifest.v2+json',
+    config,
+    layers: [layer],
+  };
+  await writeFile(join(tagFolder, 'latest'), JSON.stringify(manifest));
+}
+
+function settingsFor(stack: {
+  readonly root: string;
+  readonly repositoryPath: string;
+  readonly configFile: string;
+  readonly modelStore: string;
+  readonly postgres: PrivatePostgres;
+  readonly redis: PrivateRedis;
+  readonly chroma: PrivateChroma;
+  readonly writerPlan: string;
+}): object {
+  const { root, postgres, redis, chroma } = stack;
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+  const writer = new URL(`./writer-main${extension}`, import.meta.url).pathname;
+  return {
+    version: 1,
+    stack: 'tars-demo',
+    repository: { path: stack.repositoryPath, password_file: join(root, 'tars-recovery.key') },
+    scratch_dir: root,
+    state_dir: join(root, 'state'),
+    components: {
+      postgres: {
+        host: '127.0.0.1',
+        port: postgres.port,
+        user: postgres.user,
+        password_file: join(root, 'postgres-password'),
+        databases: [demoDatabase],
+        service: 'postgres',
+      },
+      redis: {
+        host: '127.0.0.1',
+        port: redis.port,
+        password_file: join(root, 'redis-password'),
+        data_dir: redis.dataDir,
+        service: 'redis',
+      },
+      chroma: { url: chroma.url, path: chroma.dataDir, service: 'chroma' },
+      ollama: { path: stack.modelStore, models: 'all' },
+      config: { files: [stack.configFile] },
+    },
+    services: {
+      postgres: { start: postgres.startCommand, stop: postgres.stopCommand, pid_file: postgres.pidFile },
+      redis: { start: redis.startCommand, stop: redis.stopCommand, pid_file: redis.pidFile },
+      chroma: { command: chroma.startCommand, pid_file: chroma.pidFile, log_file: join(root, 'chroma.log') },
+      backend: {
+        command: [process.execPath, writer, stack.writerPlan],
+        pid_file: join(root, 'backend.pid'),
+        log_file: join(root, 'backend.log'),
+        depends_on: ['postgres', 'redis', 'chroma'],
+        writer: true,
+      },
+    },
+  };
+}
