@@ -33,23 +33,25 @@ async function* noise(sizeBytes: number): Bytes {
 }
 
 /** A file system of that size, or undefined when this user may not mount one (the test is skipped then). */
-async function smallDisk(t: TestContext, sizeMib: number): Promise<string | undefined> {
-  const disk = join(root, `disk-${sizeMib}`);
-  await mkdir(disk);
-  const { failed } = await execa('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'tmpfs', disk], {
-    reject: false,
-  });
+async function smallDisk(
+  t: TestContext,
+  sizeMib: number,
+): Promise<(AsyncDisposable & { readonly path: string }) | undefined> {
+  const path = join(root, 'disk');
+  await mkdir(path);
+  const options = ['-t', 'tmpfs', '-o', `size=${sizeMib}m`];
+  const { failed } = await execa('mount', [...options, 'tmpfs', path], { reject: false });
   if (failed) {
     t.skip('mounting a small tmpfs needs root');
     return undefined;
   }
-  t.after(() => execa('umount', [disk]));
-  return disk;
+  return { path, [Symbol.asyncDispose]: async () => void (await execa('umount', [path])) };
 }
 
 test('a full output disk is no-space, ends the archive and leaves nothing', async (t) => {
-  const outputDir = await smallDisk(t, 8);
-  if (outputDir === undefined) return;
+  await using disk = await smallDisk(t, 8);
+  if (disk === undefined) return;
+  const outputDir = disk.path;
   const scratchDir = join(root, 'scratch');
   const destination = createArchiveDestination({ outputDir, compression: 'none', scratchDir });
   const writer = await destination.begin(label, testContext());
@@ -64,8 +66,9 @@ test('a full output disk is no-space, ends the archive and leaves nothing', asyn
 });
 
 test('a scratch directory that would fill up is no-space before it does, for writing and for opening', async (t) => {
-  const scratchDir = await smallDisk(t, 50);
-  if (scratchDir === undefined) return;
+  await using disk = await smallDisk(t, 50);
+  if (disk === undefined) return;
+  const scratchDir = disk.path;
   const outputDir = join(root, 'out');
   const destination = createArchiveDestination({ outputDir, compression: 'zstd', scratchDir });
   const writer = await destination.begin(label, testContext());
