@@ -79,7 +79,7 @@ async function observeCache(stack: DemoStack): Promise<{ cacheKeys: number; cach
           type === 'hash'
             ? Object.entries(await redis.hgetall(key)).sort()
             : type === 'zset'
-              ? await redis.zrange(key, 0, -1, 'WITHSCORES')
+              ? await redis.zrange(key, '0', '-1', 'WITHSCORES')
               : await redis.get(key);
         return JSON.stringify([key, type, value, (await redis.ttl(key)) > 0]);
       }),

@@ -141,7 +141,7 @@ async function restoreStack(
     { only: undefined, skip: [], restoreConfig: true, restoreId },
     ctx,
   );
-  return executeRestore(
+  return await executeRestore(
     plan,
     source,
     target,

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { InterruptedError } from '../model/errors.ts';
+import type { PreparedCapture } from '../ports/component.ts';
+import type { Clock, OperationContext } from '../ports/context.ts';
+import type { Guardian, Runtime } from '../ports/runtime.ts';
+import { takeCut, type CutOptions } from './cut.ts';
+
+/** A clock that moves only when somebody sleeps on it or it is told to. */
+class ManualClock implements Clock {
+  private nowMs = 0;
+  private readonly sleepers: { atMs: number; wake: () => void }[] = [];
+  now = (): Date => new Date(this.nowMs);
+  monotonicMs = (): number => this.nowMs;
+  sleep = (ms: number, signal: AbortSignal): Promise<void> =>
+    new Promise((wake, reject) => {
+      this.sleepers.push({ atMs: this.nowMs + ms, wake });
+      signal.addEventListener('abort', () => reject(new InterruptedError()), { once: true });
+    });
+  advance(ms: number): void {
+    this.nowMs += ms;
+    for (const { atMs, wake } of this.sleepers) if (atMs <= this.nowMs) wake();
+  }
+}
+
+interface Scene {
+  readonly options: CutOptions;
+  readonly ctx: OperationContext;
+  readonly clock: ManualClock;
+  readonly events: string[];
+  readonly abort: AbortController;
+}
+
+function scene(overrides: {
+  marks?: Record<string, (signal: AbortSignal) => Promise<void>>;
+  pointInTime?: 'cut' | 'own';
+  guardianFired?: boolean;
+  pauseFails?: boolean;
+  armFails?: boolean;
+  writers?: string[];
+}): Scene {
+  const events: string[] = [];
+  const clock = new ManualClock();
+  const abort = new AbortController();
+  const silent = (): void => undefined;
+  const marks = overrides.marks ?? { store: () => Promise.resolve() };
+  const prepared = new Map(
+    Object.entries(marks).map(([name, mark]): [string, PreparedCapture] => [
+      name,
+      {
+        pointInTime: overrides.pointInTime ?? 'cut',
+        mark: (signal) => {
+          events.push(`mark ${name}`);
+          return mark(signal);
+        },
+        settle: () => Promise.resolve(),
+        capture: () => Promise.reject(new Error('not part of the cut')),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      },
+    ]),
+  );
+  const runtime = {
+    resumeActions: () => Promise.resolve([]),
+    pause: () => {
+      events.push('pause');
+      return overrides.pauseFails === true ? Promise.reject(new Error('no such process')) : Promise.resolve();
+    },
+    resume: () => {
+      events.push('resume');
+      return Promise.resolve();
+    },
+  } as unknown as Runtime;
+  const guardian: Guardian = {
+    arm: () => {
+      events.push('arm');
+      if (overrides.armFails === true) return Promise.reject(new Error('cannot fork'));
+      return Promise.resolve({
+        disarm: () => {
+          events.push('disarm');
+          return Promise.resolve(overrides.guardianFired === true);
+        },
+      });
+    },
+  };
+  const ctx: OperationContext = {
+    signal: abort.signal,
+    clock,
+    log: { debug: silent, info: silent, warn: silent },
+    progress: { start: () => ({ advance: silent, finish: silent }) },
+  };
+  const options = {
+    prepared,
+    runtime,
+    guardian,
+    writers: overrides.writers ?? ['backend'],
+    pauseMaxMs: 5000,
+  };
+  return { options, ctx, clock, events, abort };
+}
+
+test('marks lie between pause and resume, with the guardian armed around both', async () => {
+  const { options, ctx, events } = scene({});
+  const cut = await takeCut(options, ctx);
+  assert.deepEqual(events, ['arm', 'pause', 'mark store', 'resume', 'disarm']);
+  assert.equal(cut.consistency, 'cut');
+  assert.equal(cut.reason, undefined);
+});
+
+test('without writers it is per-store and nothing is paused', async () => {
+  const { options, ctx, events } = scene({ writers: [] });
+  const cut = await takeCut(options, ctx);
+  assert.deepEqual(events, ['mark store']);
+  assert.equal(cut.consistency, 'per-store');
+});
+
+for (const [name, overrides] of Object.entries({
+  'the guardian had to resume the writers': { guardianFired: true },
+  'the pause failed': { pauseFails: true },
+  'the guardian could not be started': { armFails: true },
+  'a component fixes a moment of its own': { pointInTime: 'own' as const },
+})) {
+  test(`it is never called a cut when ${name}`, async () => {
+    const { options, ctx, events } = scene(overrides);
+    const cut = await takeCut(options, ctx);
+    assert.equal(cut.consistency, 'per-store');
+    assert.ok(cut.reason);
+    assert.ok(events.includes('mark store'));
+  });
+}
+
+test('without a guardian nobody is paused', async () => {
+  const { options, ctx, events } = scene({ armFails: true });
+  await takeCut(options, ctx);
+  assert.ok(!events.includes('pause'));
+});
+
+test('a failing mark fails its component only, and the writers run again', async () => {
+  const { options, ctx, events } = scene({
+    marks: { good: () => Promise.resolve(), bad: () => Promise.reject(new Error('broken')) },
+  });
+  const cut = await takeCut(options, ctx);
+  assert.deepEqual([...cut.failed.keys()], ['bad']);
+  assert.deepEqual(events.slice(-2), ['resume', 'disarm']);
+});
+
+test('a mark that ignores its signal and never ends is late, and the writers run again', async () => {
+  const hung = scene({ marks: { slow: () => new Promise(() => undefined) } });
+  const taken = takeCut(hung.options, hung.ctx);
+  while (!hung.events.includes('mark slow')) await new Promise(setImmediate);
+  hung.clock.advance(4000);
+  const cut = await taken;
+  assert.equal(cut.failed.get('slow')?.code, 'timeout');
+  assert.equal(cut.writerPauseMs, 4000);
+  assert.deepEqual(hung.events.slice(-2), ['resume', 'disarm']);
+});
+
+test('an interruption inside the pause still resumes the writers', async () => {
+  const hung = scene({ marks: { slow: () => new Promise(() => undefined) } });
+  const taken = takeCut(hung.options, hung.ctx);
+  while (!hung.events.includes('mark slow')) await new Promise(setImmediate);
+  hung.abort.abort();
+  await assert.rejects(taken);
+  assert.deepEqual(hung.events.slice(-2), ['resume', 'disarm']);
+});
