@@ -109,14 +109,13 @@ async function captureCollection(
     return undefined;
   }
   const digester = new CollectionDigester();
-  let gone = false;
-  let withoutVector = 0;
+  const seen = { gone: false, withoutVector: 0 };
   const body = async function* (): Bytes {
     yield Buffer.from(headerLine(collection));
     try {
       for await (const records of readRecords(client, collection, ids, ctx)) {
         for (const record of records) {
-          if (record.vector === null) withoutVector++;
+          if (record.vector === null) seen.withoutVector++;
           else digester.add(record);
         }
         const lines = Buffer.from(records.map(recordLine).join(''));
@@ -125,7 +124,7 @@ async function captureCollection(
       }
     } catch (error) {
       if (!(error instanceof CollectionGoneError)) throw error;
-      gone = true;
+      seen.gone = true;
     }
   };
   await sink.write(path, body(), {
@@ -138,14 +137,14 @@ async function captureCollection(
     chunking: 'stream',
     signal: ctx.signal,
   });
-  if (gone) {
+  if (seen.gone) {
     ctx.log.info(`Collection ${place} was deleted while it was read; it will not be restored`);
     return undefined;
   }
-  if (withoutVector > 0) {
+  if (seen.withoutVector > 0) {
     // Adding a record without a vector would make the restored collection unreadable too.
     ctx.log.warn(
-      `Collection ${place} has ${withoutVector} records whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
+      `Collection ${place} has ${seen.withoutVector} records whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
     );
   }
   return factsOfCollection(await dimensionNow(client, collection, ctx), digester.result());
