@@ -1,0 +1,103 @@
+import { execa } from 'execa';
+import { readdir, readlink } from 'node:fs/promises';
+import { delimiter, dirname, join } from 'node:path';
+import { TarsError } from '../../model/errors.ts';
+import { addressOf, type PostgresOptions } from './options.ts';
+
+/** A set of PostgreSQL client programs that fits a server. */
+export interface Client {
+  readonly major: number;
+  readonly pgDump: string;
+  readonly pgDumpall: string;
+  readonly pgRestore: string;
+}
+
+/** Where Debian's packages put each major version. */
+const debianBase = '/usr/lib/postgresql';
+
+/**
+ * Finds client programs of at least `neededMajor`, and of exactly that major when there are any: pg_dump refuses
+ * newer servers, and a newer pg_restore may use settings an older server does not know.
+ * @throws TarsError `unsupported-version` when there is none
+ */
+export async function findClient(
+  options: PostgresOptions,
+  neededMajor: number,
+  signal: AbortSignal,
+): Promise<Client> {
+  const found: { readonly directory: string; readonly major: number }[] = [];
+  for (const directory of await candidateDirectories(options, neededMajor)) {
+    const major = await clientMajor(join(directory, 'pg_dump'), signal);
+    if (major === undefined) continue;
+    if (major === neededMajor) return clientIn(directory, major);
+    found.push({ directory, major });
+  }
+  const newer = found
+    .filter(({ major }) => major > neededMajor)
+    .sort((a, b) => a.major - b.major)
+    .at(0);
+  if (newer !== undefined) return clientIn(newer.directory, newer.major);
+  throw tooOld(options, neededMajor, found);
+}
+
+function clientIn(directory: string, major: number): Client {
+  return {
+    major,
+    pgDump: join(directory, 'pg_dump'),
+    pgDumpall: join(directory, 'pg_dumpall'),
+    pgRestore: join(directory, 'pg_restore'),
+  };
+}
+
+async function candidateDirectories(options: PostgresOptions, major: number): Promise<string[]> {
+  if (options.clientBinDir !== undefined) return [options.clientBinDir];
+  const packaged = (await readdir(debianBase).catch(() => []))
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => join(debianBase, name, 'bin'));
+  const server =
+    options.serverPid === undefined
+      ? undefined
+      : await readlink(`/proc/${options.serverPid}/exe`).catch(() => undefined);
+  const onPath = (process.env['PATH'] ?? '').split(delimiter).filter((directory) => directory !== '');
+  return [
+    ...new Set([
+      join(debianBase, String(major), 'bin'),
+      ...onPath,
+      ...(server === undefined ? [] : [dirname(server)]),
+      ...packaged,
+    ]),
+  ];
+}
+
+/** The major version a program reports, or undefined when it is none. Majors before 10 count as 9. */
+async function clientMajor(program: string, signal: AbortSignal): Promise<number | undefined> {
+  try {
+    const { stdout } = await execa(program, ['--version'], { cancelSignal: signal, timeout: 10_000 });
+    const major = /\(PostgreSQL\) (\d+)/.exec(stdout)?.[1];
+    return major === undefined ? undefined : Number(major);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof Error) return undefined;
+    throw error;
+  }
+}
+
+function tooOld(
+  options: PostgresOptions,
+  neededMajor: number,
+  found: readonly { readonly directory: string; readonly major: number }[],
+): TarsError {
+  const newest = [...found].sort((a, b) => b.major - a.major).at(0);
+  const what =
+    newest === undefined
+      ? 'no pg_dump was found here'
+      : `the newest pg_dump here is version ${newest.major} (${newest.directory})`;
+  return new TarsError(
+    'unsupported-version',
+    `PostgreSQL at ${addressOf(options)} needs client programs of version ${neededMajor} or newer, and ${what}`,
+    {
+      hint: `Install them (Debian, Ubuntu: apt-get install postgresql-client-${neededMajor}), or name their directory as client_bin_dir in tars.yaml.`,
+      context: { neededMajor, ...(newest === undefined ? {} : { foundMajor: newest.major }) },
+    },
+  );
+}

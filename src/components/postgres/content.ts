@@ -1,0 +1,195 @@
+import { z } from 'zod';
+import { TarsError } from '../../model/errors.ts';
+import type { ContentFacts, LargeObjectFacts, SequenceFacts, TableFacts } from './facts.ts';
+import { literal, qualified } from './names.ts';
+import type { Session } from './session.ts';
+
+/** Relations pg_dump would dump data of: no system schemas, nothing that belongs to an extension. */
+const ownRelations = `
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
+    AND NOT EXISTS (SELECT FROM pg_depend d
+      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')`;
+
+const relationSchema = z.object({ schema: z.string(), name: z.string(), kind: z.string() });
+type Relation = z.infer<typeof relationSchema>;
+
+/** Relations with rows of their own; a partitioned table's rows are its partitions'. */
+async function readRelations(session: Session, signal: AbortSignal): Promise<Relation[]> {
+  return session.rows(
+    relationSchema,
+    `SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind ${ownRelations}
+       AND (c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated))
+     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
+    signal,
+  );
+}
+
+/**
+ * Fails while failing is cheap: pg_dump needs to read everything.
+ * @throws TarsError `access-denied` naming tables or sequences the user may not read
+ */
+export async function requireReadable(session: Session, user: string, signal: AbortSignal): Promise<void> {
+  const unreadable = await session.rows(
+    z.object({ name: z.string() }),
+    `SELECT n.nspname || '.' || c.relname AS name ${ownRelations}
+       AND CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN true
+                WHEN c.relkind IN ('r', 'p', 'm') THEN NOT has_table_privilege(c.oid, 'SELECT')
+                WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'SELECT')
+                ELSE false END
+       AND c.relkind IN ('r', 'p', 'm', 'S')
+     ORDER BY 1 LIMIT 5`,
+    signal,
+  );
+  if (unreadable.length === 0) return;
+  throw new TarsError(
+    'access-denied',
+    `User ${user} may not read ${unreadable.map(({ name }) => name).join(', ')} in database "${session.database}"`,
+    { hint: `GRANT pg_read_all_data TO ${user}, or configure a superuser for this component.` },
+  );
+}
+
+/**
+ * Locks every table of the snapshot against being dropped, rewritten or truncated until the transaction ends,
+ * and makes sure that none was since the mark: a truncated table reads as empty in every older snapshot, without
+ * an error.
+ * @throws TarsError `capture-failed`
+ */
+export async function holdRelations(session: Session, signal: AbortSignal): Promise<void> {
+  const tables = (await readRelations(session, signal)).filter(({ kind }) => kind === 'r');
+  await session.run(`SET LOCAL lock_timeout = '${lockTimeoutMs}ms'`, signal);
+  for (let from = 0; from < tables.length; from += lockBatch) {
+    const names = tables.slice(from, from + lockBatch).map(({ schema, name }) => qualified(schema, name));
+    await session.run(`LOCK TABLE ONLY ${names.join(', ONLY ')} IN ACCESS SHARE MODE`, signal);
+  }
+  // pg_class is read in the snapshot, pg_relation_filenode() tells the present.
+  const rewritten = await session.rows(
+    z.object({ name: z.string() }),
+    `SELECT n.nspname || '.' || c.relname AS name ${ownRelations}
+       AND c.relkind = 'r' AND c.relfilenode <> 0
+       AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
+     ORDER BY 1 LIMIT 5`,
+    signal,
+  );
+  if (rewritten.length === 0) return;
+  throw new TarsError(
+    'capture-failed',
+    `Tables of database "${session.database}" were truncated or rewritten just after the cut: ${rewritten.map(({ name }) => name).join(', ')}`,
+    { hint: 'Run the backup again, at a moment without schema changes.' },
+  );
+}
+
+/** How long a table's lock may be waited for, by us and by pg_dump. */
+export const lockTimeoutMs = 60_000;
+const lockBatch = 500;
+
+const sequenceRowSchema = relationSchema.extend({ descending: z.boolean(), cycles: z.boolean() });
+
+/** The sequences' present values: they are outside of every snapshot. */
+export async function readSequences(session: Session, signal: AbortSignal): Promise<SequenceFacts[]> {
+  const sequences = await session.rows(
+    sequenceRowSchema,
+    `SELECT schema, name, kind, s.seqincrement < 0 AS descending, s.seqcycle AS cycles
+     FROM (SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind ${ownRelations}
+             AND c.relkind = 'S') r
+     JOIN pg_sequence s ON s.seqrelid = r.oid
+     ORDER BY schema COLLATE "C", name COLLATE "C"`,
+    signal,
+  );
+  const facts: SequenceFacts[] = [];
+  for (const { schema, name, descending, cycles } of sequences) {
+    const value = await session.row(
+      z.object({ lastValue: z.string(), isCalled: z.boolean() }),
+      `SELECT last_value::text AS "lastValue", is_called AS "isCalled" FROM ${qualified(schema, name)}`,
+      signal,
+    );
+    facts.push({ schema, name, ...value, descending, cycles });
+  }
+  return facts;
+}
+
+const rowSummarySchema = z.object({ rows: z.coerce.number(), hash: z.string() });
+
+/**
+ * Counts and hashes one table. The sum does not depend on the order of rows. `(tars.*)` is the whole row even
+ * where a column bears the alias's name; ONLY leaves a child table's rows to the child.
+ */
+async function readTable(session: Session, relation: Relation, signal: AbortSignal): Promise<TableFacts> {
+  const { schema, name } = relation;
+  const summary = await session.row(
+    rowSummarySchema,
+    `SELECT count(*)::text AS rows,
+       coalesce(sum(hashtextextended((tars.*)::text COLLATE "C", 0)::numeric), 0)::text AS hash
+     FROM ONLY ${qualified(schema, name)} AS tars`,
+    signal,
+  );
+  return { schema, name, kind: relation.kind === 'm' ? 'materialised-view' : 'table', ...summary };
+}
+
+const largeObjectPieceBytes = 256 * 1024;
+
+/** Reads piece by piece: a large object may be bigger than any value (4 TB against 1 GB). */
+async function readLargeObjects(session: Session, signal: AbortSignal): Promise<LargeObjectFacts> {
+  const piece = (oid: string, number: string): string =>
+    `LATERAL (SELECT lo_get(${oid}, (${number}) * ${largeObjectPieceBytes}::bigint, ${largeObjectPieceBytes}) AS bytes OFFSET 0) p`;
+  return session.row(
+    z.object({ count: z.coerce.number(), sizeBytes: z.coerce.number(), hash: z.string() }),
+    `WITH RECURSIVE pieces(oid, number, size, digest) AS (
+       SELECT m.oid, 0::bigint, length(p.bytes), encode(sha256(p.bytes), 'hex')
+         FROM pg_largeobject_metadata m, ${piece('m.oid', '0')}
+       UNION ALL
+       SELECT s.oid, s.number + 1, length(p.bytes), encode(sha256(p.bytes), 'hex')
+         FROM pieces s, ${piece('s.oid', 's.number + 1')}
+        WHERE s.size = ${largeObjectPieceBytes})
+     SELECT count(*) FILTER (WHERE number = 0)::text AS count, coalesce(sum(size), 0)::text AS "sizeBytes",
+       coalesce(sum(hashtextextended(concat_ws(':', oid, number, digest) COLLATE "C", 0)::numeric), 0)::text AS hash
+     FROM pieces`,
+    signal,
+  );
+}
+
+/**
+ * Reads what verification compares, in the session's transaction. `sequences` are passed in because they must be
+ * read before a dump that is running by now.
+ * @param onTable called with a table's name before it is read
+ */
+export async function readContent(
+  session: Session,
+  sequences: readonly SequenceFacts[],
+  signal: AbortSignal,
+): Promise<ContentFacts> {
+  const tables: TableFacts[] = [];
+  for (const relation of await readRelations(session, signal)) {
+    tables.push(await readTable(session, relation, signal));
+  }
+  return {
+    tables,
+    sequences: [...sequences],
+    largeObjects: await readLargeObjects(session, signal),
+    extensions: await session.rows(
+      z.object({ name: z.string(), version: z.string() }),
+      `SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY extname COLLATE "C"`,
+      signal,
+    ),
+    subscriptions: await session.rows(
+      z.object({ name: z.string() }),
+      `SELECT subname AS name FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
+       WHERE d.datname = current_database() ORDER BY subname COLLATE "C"`,
+      signal,
+    ),
+    invalidIndexes: await session.rows(
+      z.object({ schema: z.string(), name: z.string() }),
+      `SELECT n.nspname AS schema, c.relname AS name ${ownRelations} AND c.oid IN (
+         SELECT indexrelid FROM pg_index WHERE NOT indisvalid)
+       ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
+      signal,
+    ),
+  };
+}
+
+/** Databases a capture covers when none are configured, or the configured ones. @see isAside */
+export function databaseFilter(databases: readonly string[] | undefined): string {
+  return databases === undefined
+    ? `NOT d.datistemplate AND d.datallowconn`
+    : `d.datname IN (${databases.map(literal).join(', ') || 'NULL'})`;
+}

@@ -1,0 +1,117 @@
+import { z } from 'zod';
+import { CorruptionError } from '../../model/errors.ts';
+
+const tableSchema = z.object({
+  schema: z.string(),
+  name: z.string(),
+  kind: z.enum(['table', 'materialised-view']),
+  rows: z.number().int().nonnegative(),
+  /** Order-free hash of all rows as text; decimal. */
+  hash: z.string(),
+});
+
+const sequenceSchema = z.object({
+  schema: z.string(),
+  name: z.string(),
+  /** As read right after the mark; sequences do not obey snapshots. Decimal. */
+  lastValue: z.string(),
+  isCalled: z.boolean(),
+  descending: z.boolean(),
+  cycles: z.boolean(),
+});
+
+const largeObjectsSchema = z.object({
+  count: z.number().int().nonnegative(),
+  sizeBytes: z.number().int().nonnegative(),
+  hash: z.string(),
+});
+
+const contentSchema = z.object({
+  tables: z.array(tableSchema),
+  sequences: z.array(sequenceSchema),
+  largeObjects: largeObjectsSchema,
+  extensions: z.array(z.object({ name: z.string(), version: z.string() })),
+  /** Named, not restored. */
+  subscriptions: z.array(z.object({ name: z.string() })),
+  invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
+});
+
+const grantSchema = z.object({
+  /** Null is PUBLIC. */
+  grantee: z.string().nullable(),
+  privilege: z.string(),
+  grantable: z.boolean(),
+});
+
+const propertiesSchema = z.object({
+  owner: z.string(),
+  encoding: z.string(),
+  collate: z.string(),
+  ctype: z.string(),
+  /** `c` libc, `i` ICU, `b` built-in (pg_database.datlocprovider). */
+  localeProvider: z.string(),
+  locale: z.string().nullable(),
+  icuRules: z.string().nullable(),
+  tablespace: z.string(),
+  connectionLimit: z.number().int(),
+  comment: z.string().nullable(),
+  grants: z.array(grantSchema),
+  /** `ALTER DATABASE … SET`, and with a role `ALTER ROLE … IN DATABASE … SET`. */
+  settings: z.array(z.object({ role: z.string().nullable(), name: z.string(), value: z.string() })),
+});
+
+const databaseSchema = z.object({
+  name: z.string(),
+  artifact: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  properties: propertiesSchema,
+  content: contentSchema,
+});
+
+const roleSchema = z.object({
+  name: z.string(),
+  superuser: z.boolean(),
+  inherit: z.boolean(),
+  createRole: z.boolean(),
+  createDatabase: z.boolean(),
+  login: z.boolean(),
+  replication: z.boolean(),
+  bypassRls: z.boolean(),
+  connectionLimit: z.number().int(),
+  validUntil: z.string().nullable(),
+  comment: z.string().nullable(),
+  settings: z.array(z.object({ name: z.string(), value: z.string() })),
+});
+
+const membershipSchema = z.object({ role: z.string(), member: z.string(), admin: z.boolean() });
+
+const factsSchema = z.object({
+  serverMajor: z.number().int(),
+  /** Major version of the pg_dump that wrote the dumps: pg_restore must not be older. */
+  clientMajor: z.number().int(),
+  passwords: z.enum(['included', 'withheld', 'not-readable']),
+  globalsArtifact: z.string(),
+  roles: z.array(roleSchema),
+  memberships: z.array(membershipSchema),
+  databases: z.array(databaseSchema),
+});
+
+export type TableFacts = z.infer<typeof tableSchema>;
+export type SequenceFacts = z.infer<typeof sequenceSchema>;
+export type LargeObjectFacts = z.infer<typeof largeObjectsSchema>;
+export type ContentFacts = z.infer<typeof contentSchema>;
+export type DatabaseProperties = z.infer<typeof propertiesSchema>;
+export type DatabaseFacts = z.infer<typeof databaseSchema>;
+export type RoleFacts = z.infer<typeof roleSchema>;
+export type MembershipFacts = z.infer<typeof membershipSchema>;
+export type PostgresFacts = z.infer<typeof factsSchema>;
+
+/** Reads a capture's facts back. @throws CorruptionError when they are not what a capture writes */
+export function parseFacts(facts: unknown, component: string): PostgresFacts {
+  const parsed = factsSchema.safeParse(facts);
+  if (parsed.success) return parsed.data;
+  throw new CorruptionError(
+    `The facts of component ${component} do not fit their schema: ${z.prettifyError(parsed.error)}`,
+    { hint: 'Use the version of tars that wrote the snapshot, or a newer one.' },
+  );
+}

@@ -1,0 +1,79 @@
+import { z } from 'zod';
+import { ServiceUnavailableError } from '../../model/errors.ts';
+import type { Component, ComponentProbe } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { listDatabases, prepareCapture } from './capture.ts';
+import { parseFacts } from './facts.ts';
+import { asidePattern } from './names.ts';
+import { addressOf, type PostgresOptions } from './options.ts';
+import { readServer } from './properties.ts';
+import { planRestore } from './restore-plan.ts';
+import { openControlSession, openSession } from './session.ts';
+import { stageRestore } from './stage.ts';
+import { postgresGeneration } from './swap.ts';
+import { verifyLive } from './verify.ts';
+
+export type { PostgresOptions } from './options.ts';
+
+/**
+ * PostgreSQL 11 or newer over TCP (DESIGN.md section 7): dumps in custom format under a snapshot exported at the
+ * cut; restores into new databases that are compared with the capture and then exchanged by renames.
+ */
+export function createPostgresComponent(options: PostgresOptions): Component {
+  return {
+    name: options.name,
+    kind: 'postgres',
+    service: options.service,
+    probe: (ctx) => probe(options, ctx),
+    ready: (ctx) => ready(options, ctx),
+    prepare: (ctx) => prepareCapture(options, ctx),
+    planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
+    stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
+    generation: (record) => postgresGeneration(options, record),
+    verify: (from, ctx) => verifyLive(options, parseFacts(from.facts, from.name), ctx.signal),
+  };
+}
+
+async function ready(options: PostgresOptions, { signal }: OperationContext): Promise<void> {
+  await using control = await openControlSession(options, signal);
+  const { recovering } = await control.row(
+    z.object({ recovering: z.boolean() }),
+    'SELECT pg_is_in_recovery() AS recovering',
+    signal,
+  );
+  if (!recovering) return;
+  throw new ServiceUnavailableError(
+    `PostgreSQL at ${addressOf(options)} answers but accepts no writes: it is in recovery`,
+    { hint: 'Wait until it has recovered, or point tars at the primary server.' },
+  );
+}
+
+async function probe(options: PostgresOptions, { signal }: OperationContext): Promise<ComponentProbe> {
+  await using control = await openControlSession(options, signal);
+  const server = await readServer(control, signal);
+  const databases = await listDatabases(control, options, signal);
+  let tables = 0;
+  for (const { name } of databases) {
+    await using session = await openSession(options, name, signal);
+    tables += (await session.row(z.object({ tables: z.coerce.number() }), tableCountQuery, signal)).tables;
+  }
+  const aside = await control.rows(
+    z.object({ name: z.string(), sizeBytes: z.coerce.number() }),
+    `SELECT datname AS name, pg_database_size(oid)::text AS "sizeBytes" FROM pg_database
+     WHERE datname ~ $1 ORDER BY datname COLLATE "C"`,
+    signal,
+    [asidePattern],
+  );
+  return {
+    serverVersion: server.version,
+    sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    summary: `${databases.length} databases, ${tables} tables`,
+    warnings: aside.map(
+      ({ name, sizeBytes }) => `Database "${name}" was left by a restore and takes ${sizeBytes} bytes`,
+    ),
+  };
+}
+
+const tableCountQuery = `SELECT count(*)::text AS tables FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`;

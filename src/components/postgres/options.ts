@@ -1,0 +1,23 @@
+/** One PostgreSQL server as `tars.yaml` configures it. */
+export interface PostgresOptions {
+  /** The component's name, and the folder of its artifacts. */
+  readonly name: string;
+  readonly service: string | undefined;
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  /** Without one, libpq's password file applies. */
+  readonly password: string | undefined;
+  /** Undefined: every database that is no template and accepts connections. */
+  readonly databases: readonly string[] | undefined;
+  readonly scratchDir: string;
+  /** Directory of pg_dump, pg_dumpall and pg_restore; found by {@link findClient} when absent. */
+  readonly clientBinDir?: string;
+  /** A local server's process, whose own directory holds a fitting client. */
+  readonly serverPid?: number;
+}
+
+/** How a person finds the server: `127.0.0.1:5432`. */
+export function addressOf({ host, port }: Pick<PostgresOptions, 'host' | 'port'>): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,145 @@
+import { execa, ExecaError } from 'execa';
+import type { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
+import type { Bytes } from '../../ports/artifacts.ts';
+import { conninfoValue } from './names.ts';
+import type { PostgresOptions } from './options.ts';
+
+const stderrTailBytes = 4096;
+
+/** Variables of libpq that say how to reach a server safely, not which one. */
+const passedOn = ['PATH', 'HOME', 'PGPASSFILE', 'PGSSLMODE', 'PGSSLROOTCERT', 'PGSSLCERT', 'PGSSLKEY'];
+
+/** One run of a PostgreSQL client program against one database. */
+export interface Program {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly options: PostgresOptions;
+}
+
+/** The database as a connection string, so that a name with `=` in it is not taken for one. */
+export function conninfo(options: PostgresOptions, database: string): string {
+  return [
+    ['host', options.host],
+    ['port', String(options.port)],
+    ['user', options.user],
+    ['dbname', database],
+  ]
+    .map(([key, value]) => `${key}=${conninfoValue(value ?? '')}`)
+    .join(' ');
+}
+
+// The password travels in the environment: argv is readable by every user of the machine.
+function environment(options: PostgresOptions): Record<string, string> {
+  const kept = passedOn.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return {
+    ...Object.fromEntries(kept),
+    ...(options.password === undefined ? {} : { PGPASSWORD: options.password }),
+    PGAPPNAME: 'tars',
+    PGCONNECT_TIMEOUT: '10',
+    // A database or role may be set to read-only or to short timeouts. Without waiting for the disk at each
+    // commit a restore of many small tables is faster; the swap's own commit makes all of it durable.
+    PGOPTIONS:
+      '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=off',
+    LC_ALL: 'C',
+  };
+}
+
+function start({ path, args, options }: Program, stdin: 'ignore' | 'pipe', signal: AbortSignal) {
+  const child = execa(path, [...args], {
+    env: environment(options),
+    extendEnv: false,
+    stdin,
+    stdout: 'pipe',
+    stderr: 'pipe',
+    buffer: false,
+    cancelSignal: signal,
+    forceKillAfterDelay: 2000,
+  });
+  const stderr = tailOf(child.stderr);
+  // Awaited later; until then a failure must not count as unhandled.
+  const ended = child.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  return {
+    child,
+    /** @throws TarsError when the program failed, with the end of its stderr */
+    finish: async (): Promise<void> => {
+      const error = await ended;
+      if (error === undefined) return;
+      if (signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+      const said = (await stderr).trim();
+      const status = error instanceof ExecaError ? error.shortMessage.split('\n')[0] : undefined;
+      throw new TarsError('subprocess', `${path} failed: ${said === '' ? (status ?? 'unknown') : said}`, {
+        context: { program: path },
+      });
+    },
+  };
+}
+
+async function tailOf(stream: Readable): Promise<string> {
+  let tail = Buffer.alloc(0);
+  try {
+    for await (const chunk of stream) {
+      tail = Buffer.concat([tail, chunk as Buffer]).subarray(-stderrTailBytes);
+    }
+  } catch {
+    // The program was killed; what it said so far is what there is.
+  }
+  return tail.toString();
+}
+
+/**
+ * What the program writes, to its end. The iteration fails unless the program then exits with 0: only end of
+ * stream and exit status together make the output whole.
+ * @throws TarsError `subprocess`
+ */
+export async function* programOutput(program: Program, signal: AbortSignal): Bytes {
+  const { child, finish } = start(program, 'ignore', signal);
+  try {
+    for await (const chunk of child.stdout) yield chunk as Buffer;
+  } catch (error) {
+    await finish();
+    throw error;
+  } finally {
+    // Left early: nobody reads on, so the program has no reason to live.
+    if (child.exitCode === null && !child.stdout.readableEnded) child.kill();
+  }
+  await finish();
+}
+
+/**
+ * Feeds `input` to the program's stdin and waits for its success.
+ * @throws the error of `input` when that fails; TarsError `subprocess` when the program does
+ */
+export async function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
+  const { child, finish } = start(program, 'pipe', signal);
+  child.stdout.resume();
+  const failure: { input?: TarsError } = {};
+  const watched = async function* (): Bytes {
+    try {
+      yield* input;
+    } catch (error) {
+      failure.input = toTarsError(error, `Cannot read the input of ${program.path}`);
+      throw failure.input;
+    }
+  };
+  const feedError = await pipeline(watched(), child.stdin as Writable).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (failure.input !== undefined) {
+    child.kill();
+    await finish().catch(() => undefined);
+    throw failure.input;
+  }
+  // A program that gave up closes its stdin; why it did is in its own report.
+  await finish();
+  if (feedError !== undefined)
+    throw toTarsError(feedError, `${program.path} did not read its input to the end`);
+}

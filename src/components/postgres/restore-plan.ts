@@ -1,0 +1,257 @@
+import { constants } from 'node:fs';
+import { access, readFile, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
+import type { ComponentManifest, ManifestArtifact } from '../../model/manifest.ts';
+import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { findClient, type Client } from './client.ts';
+import { parseFacts, type PostgresFacts, type RoleFacts } from './facts.ts';
+import { asideNames, literal } from './names.ts';
+import { addressOf, type PostgresOptions } from './options.ts';
+import { readServer } from './properties.ts';
+import { missingRoles } from './roles.ts';
+import { openControlSession, type Session } from './session.ts';
+
+/** The restore's own part of its plan. */
+export class PostgresPlanDetails {
+  readonly restoreId: string;
+  readonly facts: PostgresFacts;
+  readonly serverMajor: number;
+  readonly client: Client;
+  /** By path: what each artifact must turn out to be while it is read. */
+  readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
+
+  constructor(fields: {
+    readonly restoreId: string;
+    readonly facts: PostgresFacts;
+    readonly serverMajor: number;
+    readonly client: Client;
+    readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
+  }) {
+    this.restoreId = fields.restoreId;
+    this.facts = fields.facts;
+    this.serverMajor = fields.serverMajor;
+    this.client = fields.client;
+    this.artifacts = fields.artifacts;
+  }
+}
+
+/** Everything that could make the restore fail later is asked now, while nothing has been touched. */
+export async function planRestore(
+  options: PostgresOptions,
+  from: ComponentManifest,
+  { restoreId }: RestoreOptions,
+  ctx: OperationContext,
+): Promise<RestorePlan> {
+  const { signal } = ctx;
+  const facts = parseFacts(from.facts, from.name);
+  await using control = await openControlSession(options, signal);
+  const server = await readServer(control, signal);
+  requireMajor(options, facts.serverMajor, server.major);
+  const client = await findClient(options, Math.max(server.major, facts.clientMajor), signal);
+  const roles = await missingRoles(control, facts, signal);
+  await requireRights(control, options, roles, signal);
+  await requireExtensions(control, facts, signal);
+  const live = await liveDatabases(control, facts, signal);
+  requireNoPreparedTransactions(live);
+  const space = await spaceNeeded(control, facts, signal);
+  const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
+  const needed = [facts.globalsArtifact, ...facts.databases.map(({ artifact }) => artifact)];
+  return {
+    component: options.name,
+    kind: 'postgres',
+    steps: planSteps(options, facts, restoreId, roles, live),
+    warnings: planWarnings(facts, roles, server.major, space.known),
+    artifacts: needed,
+    requires: { stopped: [], running: options.service === undefined ? [] : [options.service] },
+    space: space.directories,
+    details: new PostgresPlanDetails({ restoreId, facts, serverMajor: server.major, client, artifacts }),
+  };
+}
+
+function requireMajor(options: PostgresOptions, capturedMajor: number, targetMajor: number): void {
+  if (targetMajor >= capturedMajor) return;
+  throw new RestoreRefusedError(
+    `Cannot restore into PostgreSQL at ${addressOf(options)}: it is version ${targetMajor}, and the snapshot was taken from version ${capturedMajor}`,
+    { hint: `Start PostgreSQL ${capturedMajor} or newer there; dumps do not go back to older versions.` },
+  );
+}
+
+async function requireRights(
+  control: Session,
+  options: PostgresOptions,
+  roles: readonly RoleFacts[],
+  signal: AbortSignal,
+): Promise<void> {
+  const rights = await control.row(
+    z.object({
+      superuser: z.boolean(),
+      databases: z.boolean(),
+      roles: z.boolean(),
+      standby: z.boolean(),
+    }),
+    `SELECT rolsuper AS superuser, rolsuper OR rolcreatedb AS databases, rolsuper OR rolcreaterole AS roles,
+       pg_is_in_recovery() AS standby FROM pg_roles WHERE rolname = current_user`,
+    signal,
+  );
+  if (rights.standby) {
+    throw new RestoreRefusedError(`PostgreSQL at ${addressOf(options)} is a standby and accepts no writes`, {
+      hint: 'Restore into the primary server.',
+    });
+  }
+  const superusers = roles.filter(({ superuser }) => superuser && !rights.superuser);
+  if (rights.databases && (rights.roles || roles.length === 0) && superusers.length === 0) return;
+  const wanted = rights.databases ? `create the roles ${roleNames(roles)}` : 'create databases';
+  throw new RestoreRefusedError(`User ${options.user} may not ${wanted}`, {
+    hint: 'Configure a superuser for this component, or create what is missing by hand.',
+  });
+}
+
+async function requireExtensions(control: Session, facts: PostgresFacts, signal: AbortSignal): Promise<void> {
+  const wanted = new Set(
+    facts.databases.flatMap(({ content }) => content.extensions.map(({ name }) => name)),
+  );
+  const available = await control.rows(
+    z.object({ name: z.string() }),
+    'SELECT name FROM pg_available_extensions',
+    signal,
+  );
+  const missing = [...wanted].filter((name) => !available.some((extension) => extension.name === name));
+  if (missing.length === 0) return;
+  throw new RestoreRefusedError(
+    `The target server does not have the extension${missing.length > 1 ? 's' : ''} ${missing.join(', ')}`,
+    {
+      hint: 'Install their packages on the server (for pgvector: postgresql-<version>-pgvector), then run this again.',
+    },
+  );
+}
+
+interface LiveDatabase {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly sessions: number;
+  readonly prepared: number;
+}
+
+/** Those of the snapshot's databases that exist in the target. */
+async function liveDatabases(
+  control: Session,
+  facts: PostgresFacts,
+  signal: AbortSignal,
+): Promise<LiveDatabase[]> {
+  const names = facts.databases.map(({ name }) => literal(name)).join(', ');
+  return control.rows(
+    z.object({
+      name: z.string(),
+      sizeBytes: z.coerce.number(),
+      sessions: z.coerce.number(),
+      prepared: z.coerce.number(),
+    }),
+    `SELECT datname AS name, pg_database_size(oid)::text AS "sizeBytes",
+       (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> pg_backend_pid())::text AS sessions,
+       (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname)::text AS prepared
+     FROM pg_database d WHERE datname IN (${names || 'NULL'})`,
+    signal,
+  );
+}
+
+function requireNoPreparedTransactions(live: readonly LiveDatabase[]): void {
+  const blocked = live.find(({ prepared }) => prepared > 0);
+  if (blocked === undefined) return;
+  throw new RestoreRefusedError(
+    `Database "${blocked.name}" has ${blocked.prepared} prepared transactions, and cannot be moved aside`,
+    { hint: 'COMMIT PREPARED or ROLLBACK PREPARED them (see pg_prepared_xacts), then run this again.' },
+  );
+}
+
+/** The data directory, when the server runs on this machine and its directory is provably the one it reports. */
+async function localDataDirectory(control: Session, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const { directory, startedAt } = await control.row(
+      z.object({ directory: z.string(), startedAt: z.coerce.number() }),
+      `SELECT current_setting('data_directory') AS directory,
+         extract(epoch FROM pg_postmaster_start_time())::text AS "startedAt"`,
+      signal,
+    );
+    await access(directory, constants.R_OK | constants.X_OK);
+    // Line 3 is the start time (PostgreSQL source, src/include/utils/pidfile.h). A directory of the same name
+    // outside of the server's container has another, or none.
+    const pidFile = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n');
+    return Math.abs(Number(pidFile[2]) - startedAt) <= 5 ? directory : undefined;
+  } catch (error) {
+    if (error instanceof TarsError && error.code === 'interrupted') throw error;
+    return undefined;
+  }
+}
+
+async function spaceNeeded(
+  control: Session,
+  facts: PostgresFacts,
+  signal: AbortSignal,
+): Promise<{ known: boolean; directories: { path: string; sizeBytes: number }[] }> {
+  const path = await localDataDirectory(control, signal);
+  if (path === undefined) return { known: false, directories: [] };
+  const sizeBytes = facts.databases.reduce((sum, database) => sum + database.sizeBytes, 0);
+  const { bavail, bsize } = await statfs(path);
+  if (bavail * bsize < sizeBytes) {
+    throw new RestoreRefusedError(
+      `Not enough space in ${path} to restore beside the live databases: needs ${sizeBytes} bytes, ${bavail * bsize} are free`,
+      { hint: 'Free space there; the previous databases stay until they are discarded.' },
+    );
+  }
+  return { known: true, directories: [{ path, sizeBytes }] };
+}
+
+const roleNames = (roles: readonly RoleFacts[]): string => roles.map(({ name }) => name).join(', ');
+
+function planSteps(
+  options: PostgresOptions,
+  facts: PostgresFacts,
+  restoreId: string,
+  roles: readonly RoleFacts[],
+  live: readonly LiveDatabase[],
+): string[] {
+  const steps = roles.length === 0 ? [] : [`Create the missing roles ${roleNames(roles)}`];
+  for (const { name, content } of facts.databases) {
+    const { staged, previous } = asideNames(name, restoreId);
+    const rows = content.tables.reduce((sum, table) => sum + table.rows, 0);
+    steps.push(
+      `Restore ${content.tables.length} tables with ${rows} rows into the new database "${staged}" at ${addressOf(options)} and compare it with the snapshot`,
+    );
+    const existing = live.find((database) => database.name === name);
+    steps.push(
+      existing === undefined
+        ? `Rename it to "${name}", which does not exist yet`
+        : `End the ${existing.sessions} sessions of "${name}", keep it as "${previous}" and rename the new database to "${name}"`,
+    );
+  }
+  return steps;
+}
+
+function planWarnings(
+  facts: PostgresFacts,
+  roles: readonly RoleFacts[],
+  targetMajor: number,
+  spaceKnown: boolean,
+): string[] {
+  const subscriptions = facts.databases.flatMap(({ content }) => content.subscriptions);
+  const logins = roles.filter(({ login }) => login);
+  return [
+    ...(facts.passwords === 'included' || logins.length === 0
+      ? []
+      : [
+          `The snapshot holds no passwords: ${roleNames(logins)} must be given new ones (ALTER ROLE … PASSWORD)`,
+        ]),
+    ...(subscriptions.length === 0
+      ? []
+      : [`Subscriptions are not restored: ${subscriptions.map(({ name }) => name).join(', ')}`]),
+    ...(targetMajor === facts.serverMajor
+      ? []
+      : [`The target is PostgreSQL ${targetMajor}, the snapshot is of PostgreSQL ${facts.serverMajor}`]),
+    ...(spaceKnown
+      ? []
+      : ["The server's disk is out of sight: make sure it has room for a second copy of the databases"]),
+  ];
+}

@@ -1,0 +1,185 @@
+import { z } from 'zod';
+import type { Bytes } from '../../ports/artifacts.ts';
+import type { MembershipFacts, PostgresFacts, RoleFacts } from './facts.ts';
+import { identifier, literal } from './names.ts';
+import { setClause } from './properties.ts';
+import { sqlState, type Session } from './session.ts';
+
+const roleRowSchema = z.object({
+  name: z.string(),
+  superuser: z.boolean(),
+  inherit: z.boolean(),
+  createRole: z.boolean(),
+  createDatabase: z.boolean(),
+  login: z.boolean(),
+  replication: z.boolean(),
+  bypassRls: z.boolean(),
+  connectionLimit: z.number(),
+  validUntil: z.string().nullable(),
+  comment: z.string().nullable(),
+  settings: z.array(z.string()).nullable(),
+});
+
+/** Every role but the built-in ones. Passwords are never part of it: facts may be shown. */
+export async function readRoles(session: Session, signal: AbortSignal): Promise<RoleFacts[]> {
+  const rows = await session.rows(
+    roleRowSchema,
+    `SELECT rolname AS name, rolsuper AS superuser, rolinherit AS inherit, rolcreaterole AS "createRole",
+       rolcreatedb AS "createDatabase", rolcanlogin AS login, rolreplication AS replication,
+       rolbypassrls AS "bypassRls", rolconnlimit AS "connectionLimit", rolvaliduntil::text AS "validUntil",
+       shobj_description(oid, 'pg_authid') AS comment, rolconfig AS settings
+     FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname COLLATE "C"`,
+    signal,
+  );
+  return rows.map(({ settings, ...role }) => ({
+    ...role,
+    settings: (settings ?? []).map((item) => {
+      const at = item.indexOf('=');
+      return { name: item.slice(0, at), value: item.slice(at + 1) };
+    }),
+  }));
+}
+
+/** Who is a member of what, built-in roles such as pg_read_all_data included as the granted role. */
+export async function readMemberships(session: Session, signal: AbortSignal): Promise<MembershipFacts[]> {
+  return session.rows(
+    z.object({ role: z.string(), member: z.string(), admin: z.boolean() }),
+    `SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member,
+       bool_or(admin_option) AS admin
+     FROM pg_auth_members WHERE pg_get_userbyid(member) !~ '^pg_'
+     GROUP BY 1, 2 ORDER BY 1, 2`,
+    signal,
+  );
+}
+
+/** True when password hashes can be read. */
+export async function mayReadPasswords(session: Session, signal: AbortSignal): Promise<boolean> {
+  const { may } = await session.row(
+    z.object({ may: z.boolean() }),
+    `SELECT has_table_privilege('pg_authid', 'SELECT') AS may`,
+    signal,
+  );
+  return may;
+}
+
+export async function missingRoles(
+  session: Session,
+  facts: PostgresFacts,
+  signal: AbortSignal,
+): Promise<RoleFacts[]> {
+  const present = await session.rows(
+    z.object({ name: z.string() }),
+    `SELECT rolname AS name FROM pg_roles`,
+    signal,
+  );
+  const names = new Set(present.map(({ name }) => name));
+  return facts.roles.filter(({ name }) => !names.has(name));
+}
+
+const globalsLimitBytes = 16 << 20;
+const passwordLine =
+  /^ALTER ROLE ("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*) WITH [^']*PASSWORD '(SCRAM-SHA-256\$[\w+/=:$]+|md5[0-9a-f]{32})'/;
+
+/**
+ * The password hashes in `globals.sql`, by role. Nothing else of that file is used, and none of it is executed:
+ * everything but the hashes is in the facts.
+ */
+export async function readPasswordHashes(globals: Bytes): Promise<Map<string, string>> {
+  const pieces: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const piece of globals) {
+    sizeBytes += piece.byteLength;
+    if (sizeBytes <= globalsLimitBytes) pieces.push(piece);
+  }
+  const hashes = new Map<string, string>();
+  for (const line of Buffer.concat(pieces).toString().split('\n')) {
+    const [, name, hash] = passwordLine.exec(line) ?? [];
+    if (name === undefined || hash === undefined) continue;
+    hashes.set(name.startsWith('"') ? name.slice(1, -1).replaceAll('""', '"') : name, hash);
+  }
+  return hashes;
+}
+
+/** Statements that create `role` as captured, with the hash of its password when there is one. */
+export function createRoleStatements(role: RoleFacts, passwordHash: string | undefined): string[] {
+  const name = identifier(role.name);
+  const flag = (on: boolean, word: string): string => `${on ? '' : 'NO'}${word}`;
+  const attributes = [
+    flag(role.superuser, 'SUPERUSER'),
+    flag(role.inherit, 'INHERIT'),
+    flag(role.createRole, 'CREATEROLE'),
+    flag(role.createDatabase, 'CREATEDB'),
+    flag(role.login, 'LOGIN'),
+    flag(role.replication, 'REPLICATION'),
+    flag(role.bypassRls, 'BYPASSRLS'),
+    `CONNECTION LIMIT ${role.connectionLimit}`,
+    ...(role.validUntil === null ? [] : [`VALID UNTIL ${literal(role.validUntil)}`]),
+    ...(passwordHash === undefined ? [] : [`PASSWORD ${literal(passwordHash)}`]),
+  ];
+  return [
+    `CREATE ROLE ${name} WITH ${attributes.join(' ')}`,
+    ...role.settings.map((setting) => `ALTER ROLE ${name} ${setClause(setting.name, setting.value)}`),
+    ...(role.comment === null ? [] : [`COMMENT ON ROLE ${name} IS ${literal(role.comment)}`]),
+  ];
+}
+
+/**
+ * Creates roles in one transaction. Memberships are granted where the member is new; existing roles never gain
+ * any. (As a role being granted, an existing role is not altered by it.)
+ */
+export async function createRoles(
+  session: Session,
+  roles: readonly RoleFacts[],
+  memberships: readonly MembershipFacts[],
+  hashes: ReadonlyMap<string, string>,
+  signal: AbortSignal,
+): Promise<void> {
+  const created = new Set(roles.map(({ name }) => name));
+  const grants = memberships
+    .filter(({ member }) => created.has(member))
+    .map(
+      ({ role, member, admin }) =>
+        `GRANT ${identifier(role)} TO ${identifier(member)}${admin ? ' WITH ADMIN OPTION' : ''}`,
+    );
+  const statements = [
+    ...roles.flatMap((role) => createRoleStatements(role, hashes.get(role.name))),
+    ...grants,
+  ];
+  if (statements.length === 0) return;
+  await session.run('BEGIN', signal);
+  try {
+    await keepOutOfServerLog(session, signal);
+    for (const statement of statements) await session.run(statement, signal);
+    await session.run('COMMIT', signal);
+  } catch (error) {
+    await session.run('ROLLBACK', signal).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Statements with password hashes do not belong into the server's log. Only a superuser may say so. */
+async function keepOutOfServerLog(session: Session, signal: AbortSignal): Promise<void> {
+  await session.run(
+    `SELECT set_config(name, value, true)
+     FROM (VALUES ('log_statement', 'none'), ('log_min_duration_statement', '-1'),
+       ('log_min_error_statement', 'panic')) v(name, value)
+     WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)`,
+    signal,
+  );
+}
+
+/** Drops roles a restore created, except those something depends on by now. */
+export async function dropRoles(
+  session: Session,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const name of names) {
+    try {
+      await session.run(`DROP ROLE IF EXISTS ${identifier(name)}`, signal);
+    } catch (error) {
+      // dependent_objects_still_exist, object_in_use
+      if (!['2BP01', '55006'].includes(sqlState(error) ?? '')) throw error;
+    }
+  }
+}

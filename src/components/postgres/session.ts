@@ -1,0 +1,210 @@
+import pg from 'pg';
+import type { z } from 'zod';
+import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import { addressOf, type PostgresOptions } from './options.ts';
+
+const connectTimeoutMs = 10_000;
+
+/**
+ * What a session must not inherit from server, database or role: settings that change how values read as text
+ * (the content hashes depend on it), that would end a long transaction, or that refuse writes. Names a server
+ * does not know are passed over.
+ */
+const pinnedSettings: Readonly<Record<string, string>> = {
+  TimeZone: 'UTC',
+  DateStyle: 'ISO, YMD',
+  IntervalStyle: 'postgres',
+  bytea_output: 'hex',
+  extra_float_digits: '3',
+  lc_monetary: 'C',
+  search_path: '',
+  // Rows hidden by a policy must be an error, not a smaller count.
+  row_security: 'off',
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+  idle_session_timeout: '0',
+  transaction_timeout: '0',
+  default_transaction_read_only: 'off',
+  default_transaction_isolation: 'read committed',
+  synchronous_commit: 'on',
+  // A query whose client has gone ends within this time.
+  client_connection_check_interval: '2s',
+  jit: 'off',
+};
+
+const pinStatement = `SELECT set_config(s.name, v.value, false)
+  FROM (VALUES ${Object.entries(pinnedSettings)
+    .map(([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`)
+    .join(', ')}) v(name, value)
+  JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name)`;
+
+/** One connection to one database. */
+export interface Session extends AsyncDisposable {
+  readonly database: string;
+  /** The rows of the last statement in `sql`. Aborting `signal` ends the connection. */
+  rows<T>(schema: z.ZodType<T>, sql: string, signal: AbortSignal, values?: readonly unknown[]): Promise<T[]>;
+  /** Exactly one row. */
+  row<T>(schema: z.ZodType<T>, sql: string, signal: AbortSignal, values?: readonly unknown[]): Promise<T>;
+  /** For statements without a result. */
+  run(sql: string, signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * Connects, with everything pinned that could change what is read.
+ * @throws ServiceUnavailableError when the server does not answer
+ * @throws TarsError `access-denied`, `configuration` (no such database)
+ */
+export async function openSession(
+  options: PostgresOptions,
+  database: string,
+  signal: AbortSignal,
+): Promise<Session> {
+  const client = new pg.Client({
+    host: options.host,
+    port: options.port,
+    user: options.user,
+    password: options.password,
+    database,
+    connectionTimeoutMillis: connectTimeoutMs,
+    application_name: 'tars',
+    keepAlive: true,
+  });
+  // Without a listener, a server that goes away between two queries would end this process.
+  client.on('error', () => undefined);
+  const query = async (
+    sql: string,
+    querySignal: AbortSignal,
+    values?: readonly unknown[],
+  ): Promise<unknown[]> =>
+    abortable(client, options, database, querySignal, async () => {
+      const result: pg.QueryResult | pg.QueryResult[] = await client.query(sql, values?.slice());
+      return (Array.isArray(result) ? (result.at(-1) as pg.QueryResult) : result).rows as unknown[];
+    });
+  try {
+    await abortable(client, options, database, signal, () => client.connect());
+    await query(pinStatement, signal);
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw error;
+  }
+  const rows: Session['rows'] = async (schema, sql, querySignal, values) =>
+    (await query(sql, querySignal, values)).map((row) => schema.parse(row));
+  return {
+    database,
+    rows,
+    row: async (schema, sql, querySignal, values) => {
+      const [first] = await rows(schema, sql, querySignal, values);
+      if (first === undefined) throw new TarsError('internal', `PostgreSQL returned no row for: ${sql}`);
+      return first;
+    },
+    run: async (sql, querySignal) => {
+      await query(sql, querySignal);
+    },
+    [Symbol.asyncDispose]: () => client.end().catch(() => undefined),
+  };
+}
+
+async function abortable<T>(
+  client: pg.Client,
+  options: PostgresOptions,
+  database: string,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (aborted(signal)) throw new InterruptedError();
+  const onAbort = (): void => {
+    client.end().catch(() => undefined);
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await work();
+  } catch (error) {
+    if (aborted(signal)) throw new InterruptedError('Interrupted', { cause: error });
+    throw describeServerError(error, options, database);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+// A function, because the compiler takes a property it has seen once for constant.
+const aborted = (signal: AbortSignal): boolean => signal.aborted;
+
+/** The SQLSTATE of an error of the server, also when it is a described one's cause. */
+export function sqlState(error: unknown): string | undefined {
+  if (error instanceof pg.DatabaseError) return error.code;
+  return error instanceof TarsError ? sqlState(error.cause) : undefined;
+}
+
+// SQLSTATE classes: PostgreSQL manual, appendix A.
+const unavailableStates = new Set(['57P01', '57P02', '57P03', '57P05', '53300', '08006', '08001', '08004']);
+const unavailablePattern =
+  /^(ECONN|EHOST|ENET|ENOTFOUND|EAI_|ETIMEDOUT|EPIPE)|timeout expired|Connection terminated|not queryable|Client was closed/;
+
+/** Says what went wrong with which server, and what to do. Statements and parameters are never repeated. */
+export function describeServerError(error: unknown, options: PostgresOptions, database: string): TarsError {
+  if (error instanceof TarsError) return error;
+  const where = `PostgreSQL at ${addressOf(options)}`;
+  const detail = error instanceof Error ? error.message : String(error);
+  const state = sqlState(error);
+  if (state === '28P01' || state === '28000' || (state === undefined && /SASL|password/i.test(detail))) {
+    return accessDenied(where, detail, options, error);
+  }
+  if (state === '3D000') {
+    return new TarsError('configuration', `${where} has no database "${database}"`, {
+      hint: 'Correct the list of databases in tars.yaml, or create the database.',
+      cause: error,
+    });
+  }
+  const errno = (error as { code?: unknown } | null)?.code;
+  const systemCode = state === undefined && typeof errno === 'string' ? errno : '';
+  if (unavailableStates.has(state ?? '') || unavailablePattern.test(systemCode || detail)) {
+    return new ServiceUnavailableError(`${where} does not answer: ${detail || systemCode}`, {
+      hint: 'Start the server, or correct host and port in tars.yaml.',
+      cause: error,
+    });
+  }
+  if (state === '42501') {
+    return new TarsError('access-denied', `${where}, database "${database}": ${detail}`, {
+      hint: `Give the user ${options.user} the right to read it (GRANT pg_read_all_data), or use a superuser.`,
+      cause: error,
+    });
+  }
+  return new TarsError('internal', `${where}, database "${database}": ${detail}`, { cause: error });
+}
+
+function accessDenied(where: string, detail: string, options: PostgresOptions, cause: unknown): TarsError {
+  const what =
+    options.password === undefined
+      ? `${where} wants a password for user ${options.user}, and none is configured`
+      : `${where} refused user ${options.user}: ${detail}`;
+  return new TarsError('access-denied', what, {
+    hint: "Correct the component's user and password in tars.yaml.",
+    cause,
+  });
+}
+
+/**
+ * A session for statements about databases and roles. It lives in a database that is none of `avoid`, since a
+ * database with sessions cannot be renamed.
+ */
+export async function openControlSession(
+  options: PostgresOptions,
+  signal: AbortSignal,
+  avoid: readonly string[] = [],
+): Promise<Session> {
+  const candidates = [...new Set(['postgres', ...(options.databases ?? []), 'template1'])].filter(
+    (name) => !avoid.includes(name),
+  );
+  let firstError: unknown;
+  for (const candidate of candidates) {
+    try {
+      return await openSession(options, candidate, signal);
+    } catch (error) {
+      firstError ??= error;
+      // No such database; no right to connect; connections not allowed.
+      if (!['3D000', '42501', '55000'].includes(sqlState(error) ?? '')) throw error;
+    }
+  }
+  throw firstError;
+}
