@@ -63,7 +63,21 @@ export async function prepareCapture(
   ctx: OperationContext,
 ): Promise<PreparedCapture> {
   const { signal } = ctx;
-  await using control = await openControlSession(options, signal);
+  const control = await openControlSession(options, signal);
+  try {
+    return await prepareWith(control, options, ctx);
+  } catch (error) {
+    await control[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** `control` reads what all databases share; it is marked like them. */
+async function prepareWith(
+  control: Session,
+  options: PostgresOptions,
+  { signal }: OperationContext,
+): Promise<PreparedCapture> {
   const server = await readServer(control, signal);
   if (server.major < oldestMajor) {
     throw new TarsError(
@@ -87,10 +101,13 @@ export async function prepareCapture(
   }
   return {
     pointInTime: 'cut',
-    mark: (markSignal) => mark(databases, markSignal),
+    mark: (markSignal) => mark(control, databases, markSignal),
     settle: (settleCtx) => settle(databases, settleCtx),
-    capture: (sink, captureCtx) => capture({ options, server, client, databases }, sink, captureCtx),
-    [Symbol.asyncDispose]: () => closeAll(databases),
+    capture: (sink, captureCtx) => capture({ options, server, client, control, databases }, sink, captureCtx),
+    [Symbol.asyncDispose]: async () => {
+      await closeAll(databases);
+      await control[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -99,17 +116,19 @@ async function closeAll(databases: readonly MarkedDatabase[]): Promise<void> {
 }
 
 /** One round trip per database, all at once. The transactions stay open: the snapshots live as long as they do. */
-async function mark(databases: readonly MarkedDatabase[], signal: AbortSignal): Promise<void> {
-  await Promise.all(
-    databases.map(async (database) => {
-      const { snapshot } = await database.session.row(
-        z.object({ snapshot: z.string() }),
-        'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot() AS snapshot',
-        signal,
-      );
+async function mark(
+  control: Session,
+  databases: readonly MarkedDatabase[],
+  signal: AbortSignal,
+): Promise<void> {
+  const begin = 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot() AS snapshot';
+  await Promise.all([
+    control.run(begin, signal),
+    ...databases.map(async (database) => {
+      const { snapshot } = await database.session.row(z.object({ snapshot: z.string() }), begin, signal);
       database.snapshot = snapshot;
     }),
-  );
+  ]);
 }
 
 async function settle(databases: readonly MarkedDatabase[], { signal }: OperationContext): Promise<void> {
@@ -125,6 +144,7 @@ interface CaptureInputs {
   readonly options: PostgresOptions;
   readonly server: ServerIdentity;
   readonly client: Client;
+  readonly control: Session;
   readonly databases: readonly MarkedDatabase[];
 }
 
@@ -133,17 +153,15 @@ async function capture(
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<CaptureReport> {
-  const { options, server, client, databases } = inputs;
+  const { options, server, client, control, databases } = inputs;
   const passwords = await captureGlobals(inputs, sink, ctx);
-  // Roles are shared by all databases: any of the marked transactions sees them as of the cut.
-  const [first] = databases;
   const facts: PostgresFacts = {
     serverMajor: server.major,
     clientMajor: client.major,
     passwords,
     globalsArtifact: globalsPath(options.name),
-    roles: first === undefined ? [] : await readRoles(first.session, ctx.signal),
-    memberships: first === undefined ? [] : await readMemberships(first.session, ctx.signal),
+    roles: await readRoles(control, ctx.signal),
+    memberships: await readMemberships(control, ctx.signal),
     databases: [],
   };
   for (const database of databases) {
@@ -159,11 +177,10 @@ async function capture(
  * go only where everything is encrypted.
  */
 async function captureGlobals(
-  { options, client }: CaptureInputs,
+  { options, client, control }: CaptureInputs,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<PostgresFacts['passwords']> {
-  await using control = await openControlSession(options, ctx.signal);
   const readable = await mayReadPasswords(control, ctx.signal);
   if (sink.encrypted && !readable) {
     ctx.log.warn(
@@ -193,7 +210,7 @@ async function captureGlobals(
  * stops the other.
  */
 async function captureDatabase(
-  { options, client }: CaptureInputs,
+  { options, client, control }: CaptureInputs,
   database: MarkedDatabase,
   sink: ArtifactSink,
   ctx: OperationContext,
@@ -219,7 +236,7 @@ async function captureDatabase(
     name,
     artifact,
     sizeBytes,
-    properties: await readProperties(session, name, signal),
+    properties: await readProperties(control, name, signal),
     content: await readContent(session, sequences, signal),
   });
   let firstError: unknown;

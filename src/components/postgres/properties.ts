@@ -33,7 +33,11 @@ const rowSchema = z.object({
   comment: z.string().nullable(),
 });
 
-/** What `CREATE DATABASE` and the statements after it need; pg_dump without `-C` leaves all of it out. */
+/**
+ * What `CREATE DATABASE` and the statements after it need; pg_dump without `-C` leaves all of it out.
+ * @param session the session that lists databases: names in shared catalogs are bytes without an encoding, and
+ *   read differently from within a database of another encoding
+ */
 export async function readProperties(
   session: Session,
   database: string,

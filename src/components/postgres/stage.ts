@@ -72,9 +72,10 @@ function stagedDatabases(options: PostgresOptions, details: PostgresPlanDetails,
     record,
     verify: async (ctx) => {
       const findings: Finding[] = [];
+      await using control = await openControlSession(options, ctx.signal);
       for (const database of details.facts.databases) {
         const name = swap.databases.find(({ live }) => live === database.name)?.staged ?? database.name;
-        findings.push(...(await verifyDatabase(options, database, name, ctx.signal)));
+        findings.push(...(await verifyDatabase(options, control, database, name, ctx.signal)));
       }
       return findings;
     },

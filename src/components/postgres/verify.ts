@@ -6,11 +6,12 @@ import type { DatabaseFacts, PostgresFacts } from './facts.ts';
 import type { PostgresOptions } from './options.ts';
 import { readProperties } from './properties.ts';
 import { missingRoles } from './roles.ts';
-import { openControlSession, openSession, sqlState } from './session.ts';
+import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
 /** Compares the database called `name` with what was captured of `expected`. */
 export async function verifyDatabase(
   options: PostgresOptions,
+  control: Session,
   expected: DatabaseFacts,
   name: string,
   signal: AbortSignal,
@@ -19,7 +20,7 @@ export async function verifyDatabase(
   await session.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', signal);
   const sequences = await readSequences(session, signal);
   const found = await readContent(session, sequences, signal);
-  const properties = await readProperties(session, name, signal);
+  const properties = await readProperties(control, name, signal);
   return [
     ...compareContent(expected, found, options.name),
     ...compareProperties(expected.name, expected.properties, properties, options.name),
@@ -44,7 +45,7 @@ export async function verifyLive(
   }
   for (const database of facts.databases) {
     try {
-      findings.push(...(await verifyDatabase(options, database, database.name, signal)));
+      findings.push(...(await verifyDatabase(options, control, database, database.name, signal)));
     } catch (error) {
       if (!(error instanceof TarsError) || sqlState(error) !== '3D000') throw error;
       findings.push({
