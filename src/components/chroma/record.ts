@@ -84,14 +84,14 @@ function isMetadataValue(value: unknown): value is MetadataValue {
 /**
  * JSON.parse that keeps integers exact: a number literal without fraction and exponent becomes a `bigint`, any
  * other a `number`. Uses the source text access of V8 (TC39 proposal JSON.parse source text access).
+ * @param readFloat reads the text of a float, when not as ECMAScript does
  * @throws SyntaxError
  */
-export function parseLosslessJson(text: string): unknown {
+export function parseLosslessJson(text: string, readFloat: (source: string) => number = Number): unknown {
   const revive = (_key: string, value: unknown, context?: { readonly source?: string }): unknown => {
     const source = context?.source;
-    return typeof value === 'number' && source !== undefined && /^-?\d+$/.test(source)
-      ? BigInt(source)
-      : value;
+    if (typeof value !== 'number' || source === undefined) return value;
+    return /^-?\d+$/.test(source) ? BigInt(source) : readFloat(source);
   };
   return JSON.parse(text, revive);
 }

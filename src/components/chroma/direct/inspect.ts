@@ -92,8 +92,11 @@ async function inspectCollection(
         tally.add('dimension-differs', record.id);
       }
     }
-    for (const id of opened.vectorIds()) {
-      if (opened.record(id) === undefined) tally.add('vector-without-record', id);
+    const vectorIds = [...opened.vectorIds()];
+    if (vectorIds.length > digester.result().vectorCount) {
+      for (const id of vectorIds) {
+        if (opened.record(id) === undefined) tally.add('vector-without-record', id);
+      }
     }
   } catch (error) {
     if (!(error instanceof TarsError) || error.code !== 'corruption') throw error;

@@ -1,5 +1,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { CorruptionError } from '../../../model/errors.ts';
+import { readAs } from '../http/float-spelling.ts';
 import { metadataUpdateOf, parseLosslessJson, type MetadataValue } from '../record.ts';
 
 /** `embeddings_queue.operation`. */
@@ -67,11 +68,23 @@ export class Queue {
     const text = this.#metadata.get(sequence)?.['metadata'];
     if (typeof text !== 'string') return new Map();
     try {
-      return metadataUpdateOf(parseLosslessJson(text));
+      return metadataUpdateOf(parseLosslessJson(text, floatAsServersRead));
     } catch (cause) {
       throw new CorruptionError(`Row ${sequence.toString()} of embeddings_queue holds unreadable metadata`, {
         cause,
       });
     }
   }
+}
+
+/**
+ * Only Rust servers (1.x) let the metadata lag behind the queue, and they read its floats with serde_json's
+ * arithmetic, sometimes an ulp off. A record must look the same before and after the server has taken it.
+ */
+function floatAsServersRead(source: string): number {
+  const parts = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(source);
+  if (parts === null) return Number(source);
+  const [, sign, integer = '', fraction = '', power = '0'] = parts;
+  const value = readAs('serde-once', BigInt(integer + fraction), Number(power) - fraction.length);
+  return sign === '-' ? -value : value;
 }

@@ -1,0 +1,162 @@
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TarsError } from '../../../model/errors.ts';
+import type { Finding } from '../../../model/finding.ts';
+import type { ArtifactSink, ChunkingHint } from '../../../ports/artifacts.ts';
+import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
+import type { Clock, OperationContext } from '../../../ports/context.ts';
+import { attributesOf, fileBytes, identityOf } from '../../files/file-bytes.ts';
+import { inspectDirectory, type Inspection } from '../direct/inspect.ts';
+import type { ChromaFacts } from '../facts.ts';
+import type { ListedEntry } from './directory-listing.ts';
+import { SafeCopy, type CopyOutcome } from './safe-copy.ts';
+
+/** Inside the writer pause: longer than any transaction Chroma makes of its own accord. */
+const markTimeoutMs = 3000;
+const attemptsMax = 3;
+
+/** Where the copied persist directory lies in the snapshot. */
+export function persistPrefix(component: string): string {
+  return `${component}/persist`;
+}
+
+/** A safe copy that has been read in full and found whole. */
+export interface InspectedCopy {
+  readonly inspection: Inspection;
+  /** True when the first attempt, the one inside the pause, succeeded. */
+  readonly first: boolean;
+}
+
+const outcomeReasons: Readonly<Record<Exclude<CopyOutcome, 'copied'>, string>> = {
+  unstable: 'its vector files kept changing under the lock',
+  'lock-lost': 'its lock was lost while copying',
+};
+
+/**
+ * Finishes a locked copy and reads all of it. A copy that is not whole is discarded and taken again under a new
+ * lock, at a moment of its own.
+ * @throws TarsError `capture-failed` with the last reason
+ */
+export async function inspectedCopy(
+  copy: SafeCopy,
+  name: string,
+  ctx: OperationContext,
+): Promise<InspectedCopy> {
+  let reason = '';
+  for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+    if (attempt > 1) {
+      ctx.log.warn(`${name}: the copy is discarded and taken again: ${reason}`);
+      await copy.lock(markTimeoutMs, ctx);
+    }
+    const outcome = await copy.finish(ctx);
+    if (outcome !== 'copied') {
+      reason = outcomeReasons[outcome];
+      continue;
+    }
+    const inspection = await inspectDirectory(copy.directory, name, ctx.signal);
+    const errors = inspection.problems.filter(({ severity }) => severity === 'error');
+    if (errors.length === 0) return { inspection, first: attempt === 1 };
+    reason = describe(errors);
+  }
+  throw new TarsError(
+    'capture-failed',
+    `No whole copy of ${copy.source} in ${attemptsMax} attempts: ${reason}`,
+    {
+      hint:
+        'When the reason stays the same, the live directory itself is damaged: compare with an earlier snapshot, or ' +
+        'leave path out so that what the server can still read is captured over HTTP.',
+    },
+  );
+}
+
+function describe(errors: readonly Finding[]): string {
+  const shown = errors.slice(0, 3).map(({ message }) => message);
+  return errors.length > 3 ? `${shown.join('; ')}; and ${errors.length - 3} more` : shown.join('; ');
+}
+
+/** The physical capture of a persist directory; see {@link SafeCopy}. */
+export class PhysicalCapture implements PreparedCapture {
+  readonly #name: string;
+  readonly #serverVersion: string | null;
+  readonly #copy: SafeCopy;
+  readonly #clock: Clock;
+  #inspected: InspectedCopy | undefined;
+
+  constructor(name: string, serverVersion: string | null, copy: SafeCopy, clock: Clock) {
+    this.#name = name;
+    this.#serverVersion = serverVersion;
+    this.#copy = copy;
+    this.#clock = clock;
+  }
+
+  /** Known for certain once settled: a copy that had to be taken again has a moment of its own. */
+  get pointInTime(): 'cut' | 'own' {
+    return this.#inspected?.first === false ? 'own' : 'cut';
+  }
+
+  async mark(signal: AbortSignal): Promise<void> {
+    await this.#copy.lock(markTimeoutMs, { signal, clock: this.#clock });
+  }
+
+  async settle(ctx: OperationContext): Promise<void> {
+    this.#inspected = await inspectedCopy(this.#copy, this.#name, ctx);
+  }
+
+  async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
+    if (this.#inspected === undefined)
+      throw new TarsError('internal', 'capture() was called before settle()');
+    const { inspection } = this.#inspected;
+    for (const { message } of inspection.problems) ctx.log.warn(message);
+    await this.#stream(sink, ctx);
+    const facts: ChromaFacts = {
+      method: 'physical',
+      serverVersion: this.#serverVersion,
+      migrations: [...inspection.migrations],
+      tenants: inspection.tenants,
+    };
+    return {
+      serverVersion: this.#serverVersion ?? undefined,
+      method: 'physical',
+      writesBlockedMs: this.#copy.writesBlockedMs,
+      facts: { ...facts },
+    };
+  }
+
+  async #stream(sink: ArtifactSink, ctx: OperationContext): Promise<void> {
+    const root = await lstat(this.#copy.source, { bigint: true });
+    await sink.directory(persistPrefix(this.#name), attributesOf(root));
+    for (const entry of this.#copy.entries.values()) {
+      const path = `${persistPrefix(this.#name)}/${entry.path}`;
+      const attributes = attributesOf(entry.stats);
+      if (entry.stats.isDirectory()) await sink.directory(path, attributes);
+      else if (entry.linkTarget !== undefined) await sink.symlink(path, entry.linkTarget, attributes);
+      else await this.#streamFile(path, entry, sink, ctx);
+    }
+  }
+
+  async #streamFile(
+    path: string,
+    entry: ListedEntry,
+    sink: ArtifactSink,
+    ctx: OperationContext,
+  ): Promise<void> {
+    const identity = identityOf(entry.stats);
+    if ((await sink.reuse(path, identity)) !== undefined) return;
+    await sink.write(path, fileBytes(join(this.#copy.directory, entry.path), ctx.signal), {
+      attributes: attributesOf(entry.stats),
+      chunking: chunkingOf(entry.path),
+      sizeBytes: identity.sizeBytes,
+      identity,
+      signal: ctx.signal,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#copy[Symbol.asyncDispose]();
+  }
+}
+
+/** The id map's content shifts as ids come and go; everything else changes in place. */
+function chunkingOf(path: string): ChunkingHint {
+  return path.endsWith('.pickle') ? 'stream' : 'pages';
+}

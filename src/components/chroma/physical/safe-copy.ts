@@ -1,0 +1,262 @@
+import { constants } from 'node:fs';
+import { copyFile, lstat, mkdir, mkdtemp, open, rm, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import { requireSpace } from '../../files/file-bytes.ts';
+import { sqliteFileName } from '../direct/tables.ts';
+import { listDirectory, sameFile, sameListing, totalBytes, type ListedEntry } from './directory-listing.ts';
+import { LockProcess } from './lock-process.ts';
+
+/** How long nothing may have been written to the vector files before they count as not being saved. */
+const quietMs = 300;
+const pollMs = 50;
+/** Chroma's own writers wait 5 s for the lock before they fail (sqlx's default busy timeout). */
+const chromaBusyTimeoutMs = 5000;
+/** For how long vector files that keep changing are waited for under the lock. */
+const unstableMaxMs = 4000;
+/** A file changed less than this before it was copied may have changed again with the same time stamp. */
+const timestampMarginMs = 2000;
+/** The holder lets go by itself after this long, or what reading everything at 50 MB/s would take. */
+const holdMaxMs = 60_000;
+const slowestBytesPerMs = 50_000;
+
+/** Why a copy cannot be used. */
+export type CopyOutcome = 'copied' | 'unstable' | 'lock-lost';
+
+interface CopiedEntry {
+  readonly entry: ListedEntry;
+  /** False when the file may have been copied while it changed. */
+  readonly trusted: boolean;
+}
+
+/**
+ * A copy of a live persist directory as it was at one moment (DESIGN.md section 8): a warm copy first, then the
+ * write lock on `chroma.sqlite3` held by a process of its own, the vector files quiet, and what changed since
+ * copied again. The lock is proven from a third process before it is given back.
+ */
+export class SafeCopy implements AsyncDisposable {
+  readonly source: string;
+  /** Holds the copy; mode 0700. Removed with the object. */
+  readonly directory: string;
+  readonly #holder: LockProcess;
+  readonly #prober: LockProcess;
+  readonly #copied = new Map<string, CopiedEntry>();
+  #entries: ReadonlyMap<string, ListedEntry> = new Map();
+  #lockedAtMs: number | undefined;
+  #blockedMs = 0;
+
+  /**
+   * Checks the directory, starts the two lock processes and takes the warm copy.
+   * @throws TarsError `capture-failed` without `chroma.sqlite3`, in WAL mode, or when the file cannot be locked
+   * @throws TarsError `no-space`
+   */
+  static async prepare(source: string, scratchDir: string, ctx: OperationContext): Promise<SafeCopy> {
+    await requirePersistDirectory(source);
+    const listing = await listDirectory(source);
+    await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+    await requireSpace(scratchDir, totalBytes(listing), `a copy of ${source}`);
+    await using stack = new AsyncDisposableStack();
+    const directory = await mkdtemp(join(scratchDir, 'chroma-'));
+    stack.defer(() => rm(directory, { recursive: true, force: true }));
+    const path = join(source, sqliteFileName);
+    const holder = stack.use(await LockProcess.start(path));
+    const prober = stack.use(await LockProcess.start(path));
+    const copy = new SafeCopy(source, directory, holder, prober);
+    for (const entry of listing.values()) {
+      ctx.signal.throwIfAborted();
+      await copy.#copyEntry(entry, ctx.clock.now().getTime() - timestampMarginMs);
+    }
+    stack.move();
+    return copy;
+  }
+
+  private constructor(source: string, directory: string, holder: LockProcess, prober: LockProcess) {
+    this.source = source;
+    this.directory = directory;
+    this.#holder = holder;
+    this.#prober = prober;
+  }
+
+  /** What the copy holds, as it was in the source under the lock. */
+  get entries(): ReadonlyMap<string, ListedEntry> {
+    return this.#entries;
+  }
+
+  /** For how long Chroma could not write, over all attempts. */
+  get writesBlockedMs(): number {
+    return this.#blockedMs;
+  }
+
+  /** The process that holds the lock, for tests that kill it. */
+  get holderPid(): number | undefined {
+    return this.#holder.pid;
+  }
+
+  /**
+   * Takes the lock: the copy will show this moment.
+   * @throws TarsError `capture-failed` when a writer does not finish within `timeoutMs`
+   */
+  async lock(timeoutMs: number, ctx: Pick<OperationContext, 'clock' | 'signal'>): Promise<void> {
+    ctx.signal.throwIfAborted();
+    const holdMs = Math.max(
+      holdMaxMs,
+      totalBytes(new Map([...this.#copied].map(([path, { entry }]) => [path, entry]))) / slowestBytesPerMs,
+    );
+    if (!(await this.#holder.lock(timeoutMs, Math.ceil(holdMs)))) {
+      throw new TarsError('capture-failed', `${this.source} was being written for all of ${timeoutMs} ms`, {
+        hint: 'Run the backup again when fewer writers are busy, or declare them as writers so that they are paused.',
+      });
+    }
+    this.#lockedAtMs = ctx.clock.monotonicMs();
+    // Whoever gave up waiting for us will not call finish().
+    if (ctx.signal.aborted) await this.#holder.release();
+    ctx.signal.throwIfAborted();
+  }
+
+  /** Brings the copy to the locked moment and releases the lock, on every path. */
+  async finish(ctx: OperationContext): Promise<CopyOutcome> {
+    const lockedAtMs = this.#lockedAtMs;
+    if (lockedAtMs === undefined) return 'lock-lost';
+    let outcome: CopyOutcome;
+    let released: boolean;
+    try {
+      outcome = await this.#copyLocked(lockedAtMs + unstableMaxMs, ctx);
+      if (outcome === 'copied' && !(await this.#prober.isLockedByOthers())) outcome = 'lock-lost';
+    } finally {
+      released = await this.#release(lockedAtMs, ctx);
+    }
+    return released ? outcome : 'lock-lost';
+  }
+
+  async #release(lockedAtMs: number, ctx: OperationContext): Promise<boolean> {
+    this.#lockedAtMs = undefined;
+    const released = await this.#holder.release();
+    const heldMs = ctx.clock.monotonicMs() - lockedAtMs;
+    this.#blockedMs += heldMs;
+    if (heldMs > chromaBusyTimeoutMs) {
+      ctx.log.warn(
+        `Chroma could not write for ${Math.round(heldMs)} ms; writers that wait at most ${chromaBusyTimeoutMs} ms saw errors`,
+      );
+    }
+    return released;
+  }
+
+  async #copyLocked(deadlineMs: number, ctx: OperationContext): Promise<CopyOutcome> {
+    const copySqlite = async (): Promise<void> => {
+      const stats = await lstat(join(this.source, sqliteFileName), { bigint: true });
+      await this.#copyUnlessSame({ path: sqliteFileName, stats });
+    };
+    const [before] = await Promise.all([this.#waitUntilQuiet(deadlineMs, ctx), copySqlite()]);
+    let listing = before;
+    for (;;) {
+      if (listing === undefined) return 'unstable';
+      for (const path of this.#copied.keys()) if (!listing.has(path)) await this.#removeCopied(path);
+      for (const entry of listing.values()) await this.#copyUnlessSame(entry);
+      const after = await listDirectory(this.source);
+      if (sameListing(listing, after)) {
+        this.#entries = after;
+        return 'copied';
+      }
+      listing = await this.#waitUntilQuiet(deadlineMs, ctx);
+    }
+  }
+
+  /**
+   * A save that had begun before the lock still writes its files; it cannot record that it did, so that the queue
+   * keeps what the save contains. @returns the quiet listing, or undefined at the deadline
+   */
+  async #waitUntilQuiet(
+    deadlineMs: number,
+    ctx: OperationContext,
+  ): Promise<ReadonlyMap<string, ListedEntry> | undefined> {
+    let listing = await listDirectory(this.source);
+    let quietSinceMs = ctx.clock.monotonicMs();
+    while (ctx.clock.monotonicMs() - quietSinceMs < quietMs) {
+      await ctx.clock.sleep(pollMs, ctx.signal);
+      const next = await listDirectory(this.source);
+      if (!sameListing(listing, next)) quietSinceMs = ctx.clock.monotonicMs();
+      listing = next;
+      if (ctx.clock.monotonicMs() > deadlineMs) return undefined;
+    }
+    return listing;
+  }
+
+  async #copyUnlessSame(entry: ListedEntry): Promise<void> {
+    const copied = this.#copied.get(entry.path);
+    if (copied?.trusted === true && sameFile(copied.entry, entry)) return;
+    await this.#copyEntry(entry, undefined);
+  }
+
+  /** @param trustedBeforeMs files changed at or after this wall clock time are not trusted; undefined trusts all */
+  async #copyEntry(entry: ListedEntry, trustedBeforeMs: number | undefined): Promise<void> {
+    const { path, stats, linkTarget } = entry;
+    const target = join(this.directory, path);
+    if (stats.isDirectory()) {
+      await mkdir(target, { recursive: true, mode: 0o700 });
+    } else {
+      await rm(target, { recursive: true, force: true });
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+      if (linkTarget !== undefined) await symlink(linkTarget, target);
+      else if (!(await copyIfPresent(join(this.source, path), target))) return;
+    }
+    const trusted = trustedBeforeMs === undefined || Number(stats.mtimeNs / 1_000_000n) < trustedBeforeMs;
+    this.#copied.set(path, { entry, trusted });
+  }
+
+  async #removeCopied(path: string): Promise<void> {
+    await rm(join(this.directory, path), { recursive: true, force: true });
+    this.#copied.delete(path);
+  }
+
+  /** Releases the lock if it is still held, by ending its process, and removes the copy. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#holder[Symbol.asyncDispose](), this.#prober[Symbol.asyncDispose]()]);
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Shares the blocks where the file system can. @returns false when the file has vanished */
+async function copyIfPresent(from: string, to: string): Promise<boolean> {
+  try {
+    await copyFile(from, to, constants.COPYFILE_FICLONE);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false;
+    throw toTarsError(error, `Cannot copy ${from}`);
+  }
+}
+
+/**
+ * @throws TarsError `capture-failed` when `directory` is no Chroma directory, or one this copy is not safe for
+ */
+export async function requirePersistDirectory(directory: string): Promise<void> {
+  const path = join(directory, sqliteFileName);
+  let header: Buffer;
+  try {
+    const handle = await open(path, constants.O_RDONLY);
+    try {
+      ({ buffer: header } = await handle.read(Buffer.alloc(100), 0, 100, 0));
+    } finally {
+      await handle.close();
+    }
+  } catch (cause) {
+    if (!hasErrno(cause, 'ENOENT') && !hasErrno(cause, 'ENOTDIR'))
+      throw toTarsError(cause, `Cannot read ${path}`);
+    throw new TarsError('capture-failed', `There is no ${sqliteFileName} in ${directory}`, {
+      hint:
+        'Point path in tars.yaml to the directory that holds it. Chroma 1.0 moved it from /chroma/chroma to /data ' +
+        'inside the container: a volume still mounted at the old place stays empty.',
+      cause,
+    });
+  }
+  // SQLite file format, section 1.3: read and write version 2 mean WAL.
+  if (header[18] !== 2 && header[19] !== 2) return;
+  throw new TarsError(
+    'capture-failed',
+    `${path} is in WAL mode, which Chroma never uses and this copy does not cover`,
+    {
+      hint: 'Run PRAGMA journal_mode=DELETE on it, or leave path out so that the capture goes over HTTP.',
+    },
+  );
+}
