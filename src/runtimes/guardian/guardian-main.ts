@@ -1,0 +1,69 @@
+/**
+ * The guardian process. It carries the plan's actions out when its stdin closes without `disarm` (we died, however)
+ * or `pauseMaxMs` after it reported ready (we hang). It is deaf to the signals that end us, and ends by itself.
+ */
+import { execa } from 'execa';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { continueTree, readProcess } from '../process-table.ts';
+import { disarmLine, guardianPlanSchema, type GuardianPlan, type GuardianReply } from './protocol.ts';
+
+type Action = GuardianPlan['actions'][number];
+
+const attempts = 5;
+const retryDelayMs = 300;
+const actionTimeoutMs = 10_000;
+
+/** The action as a call that returns whether it worked. */
+type Prepared = () => Promise<boolean>;
+
+/** Remembers which process a pid means now, while the writer surely runs. */
+async function prepare(action: Action): Promise<Prepared> {
+  if (action.kind === 'exec') {
+    const [program = '', ...args] = action.argv;
+    return async () =>
+      !(await execa(program, args, { reject: false, stdio: 'ignore', timeout: actionTimeoutMs })).failed;
+  }
+  const then = await readProcess(action.pid);
+  return async () => {
+    const now = await readProcess(action.pid);
+    if (now?.startTicks === then?.startTicks) await continueTree(action.pid);
+    return true;
+  };
+}
+
+async function persist(action: Prepared): Promise<void> {
+  for (let attempt = 1; attempt <= attempts; attempt++) {
+    if (await action().catch(() => false)) return;
+    await delay(retryDelayMs);
+  }
+}
+
+function reply(message: GuardianReply): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`);
+}
+
+async function guard(): Promise<void> {
+  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  const first = await lines.next();
+  if (first.done === true) return;
+  const plan = guardianPlanSchema.parse(JSON.parse(first.value));
+  const actions = await Promise.all(plan.actions.map(prepare));
+  let firing: Promise<unknown> | undefined;
+  const fire = (): Promise<unknown> => (firing ??= Promise.all(actions.map(persist)));
+  const timer = setTimeout(() => void fire(), plan.pauseMaxMs);
+  reply({ type: 'ready' });
+  const next = await lines.next();
+  clearTimeout(timer);
+  const disarmed = next.done !== true && next.value === disarmLine;
+  const fired = firing !== undefined;
+  await (disarmed ? firing : fire());
+  if (disarmed) reply({ type: 'disarmed', fired });
+}
+
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGTERM', 'SIGQUIT'] as const) process.on(signal, () => undefined);
+// The reader may be gone; the actions matter, not the answer.
+process.stdout.on('error', () => undefined);
+await guard();
+// Stdin may still be open, when we hang: nothing is left to do here.
+process.stdin.destroy();

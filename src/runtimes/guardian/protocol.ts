@@ -1,0 +1,24 @@
+import { z } from 'zod';
+
+/** One JSON line from us to the guardian; every later line is the word `disarm`. */
+export const guardianPlanSchema = z.object({
+  actions: z.array(
+    z.discriminatedUnion('kind', [
+      z.object({ kind: z.literal('exec'), argv: z.array(z.string()).min(1) }),
+      z.object({ kind: z.literal('signal'), pid: z.int().positive(), signal: z.literal('SIGCONT') }),
+    ]),
+  ),
+  pauseMaxMs: z.number().positive(),
+});
+export type GuardianPlan = z.infer<typeof guardianPlanSchema>;
+
+/** One JSON line from the guardian to us each. */
+export const guardianReplySchema = z.discriminatedUnion('type', [
+  /** It has read the plan and its time runs. */
+  z.object({ type: z.literal('ready') }),
+  /** Answers `disarm`: whether it had carried out the actions by then. */
+  z.object({ type: z.literal('disarmed'), fired: z.boolean() }),
+]);
+export type GuardianReply = z.infer<typeof guardianReplySchema>;
+
+export const disarmLine = 'disarm';

@@ -1,0 +1,72 @@
+import { ConfigurationError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
+import { canPause, pauseWriter, resumeAction, resumeWriter, type ProcessWriterOptions } from './pausing.ts';
+import { canStop, serviceState, startService, stopService, type ProcessServiceOptions } from './service.ts';
+
+export type { ProcessServiceOptions, ProcessWriterOptions };
+
+export interface ProcessRuntimeOptions {
+  readonly services: Readonly<Record<string, ProcessServiceOptions>>;
+  /** Those of the services that write to the stores and are paused for the cut, by the same names. */
+  readonly writers: Readonly<Record<string, ProcessWriterOptions>>;
+}
+
+/** The runtime of stacks whose stores run as plain processes or systemd units. Commands are never run by a shell. */
+export function createProcessRuntime({ services, writers }: ProcessRuntimeOptions): Runtime {
+  const discoverOne = async (name: string, ctx: OperationContext): Promise<Service> => {
+    const service = services[name];
+    const writer = writers[name];
+    return {
+      name,
+      state: await serviceState(service ?? writerAsService(writer), ctx.signal),
+      dependsOn: service?.dependsOn ?? [],
+      writer: writer !== undefined,
+      canPause: writer !== undefined && canPause(writer),
+      canStop: service !== undefined && canStop(service),
+    };
+  };
+  const resume = async (names: readonly string[]): Promise<void> => {
+    const outcomes = await Promise.allSettled(names.map((name) => resumeWriter(name, known(writers, name))));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  };
+  return {
+    discover: (ctx) =>
+      Promise.all(
+        [...new Set([...Object.keys(services), ...Object.keys(writers)])].map((name) =>
+          discoverOne(name, ctx),
+        ),
+      ),
+    async resumeActions(names): Promise<readonly ResumeAction[]> {
+      const actions = await Promise.all(names.map((name) => resumeAction(name, known(writers, name))));
+      return actions.filter((action) => action !== undefined);
+    },
+    async pause(names, ctx) {
+      const outcomes = await Promise.allSettled(
+        names.map(async (name) => pauseWriter(name, known(writers, name), ctx)),
+      );
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+      if (failed === undefined) return;
+      // Also those that failed: part of them may be stopped.
+      await resume(names.filter((name) => writers[name] !== undefined));
+      throw failed.reason;
+    },
+    resume,
+    stop: (name, ctx) => stopService(name, known(services, name), ctx),
+    start: (name, ctx) => startService(name, known(services, name), ctx),
+  };
+}
+
+function writerAsService(writer: ProcessWriterOptions | undefined): ProcessServiceOptions {
+  return { pidFile: writer?.pidFile, dependsOn: [], stopTimeoutMs: 0, startTimeoutMs: 0 };
+}
+
+function known<Options>(all: Readonly<Record<string, Options>>, name: string): Options {
+  const options = all[name];
+  if (options === undefined) {
+    throw new ConfigurationError(`There is no service ${name} in the configuration`, {
+      hint: `Add it below services in tars.yaml; known are: ${Object.keys(all).join(', ') || 'none'}.`,
+    });
+  }
+  return options;
+}

@@ -1,0 +1,114 @@
+import { TarsError, toTarsError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ResumeAction } from '../../ports/runtime.ts';
+import { continueTree, processTable, processTree, sendSignal } from '../process-table.ts';
+import { requireCommand } from './command.ts';
+import { readPidFile } from './pid-file.ts';
+
+/**
+ * How a writer is kept from writing. With both commands given they are used; otherwise the process in `pidFile`
+ * and all its descendants (an application server's workers) get SIGSTOP, parents first. Processes that left that
+ * tree by daemonising are not reached: they need commands.
+ */
+export interface ProcessWriterOptions {
+  readonly pause?: readonly string[] | undefined;
+  /** Must be harmless when the writer is not paused. */
+  readonly resume?: readonly string[] | undefined;
+  readonly pidFile?: string | undefined;
+}
+
+const commandTimeoutMs = 10_000;
+/** A process in an uninterruptible system call stops only after it. */
+const freezeTimeoutMs = 2000;
+const resumeAttempts = 3;
+
+type Commands = ProcessWriterOptions & { pause: readonly string[]; resume: readonly string[] };
+const hasCommands = (writer: ProcessWriterOptions): writer is Commands =>
+  writer.pause !== undefined && writer.resume !== undefined;
+
+export const canPause = (writer: ProcessWriterOptions): boolean =>
+  hasCommands(writer) || writer.pidFile !== undefined;
+
+/** The writer's main process; undefined when it does not run. @throws TarsError when that cannot be told */
+async function writerPid(name: string, writer: ProcessWriterOptions): Promise<number | undefined> {
+  if (writer.pidFile === undefined) {
+    throw new TarsError('configuration', `The writer ${name} cannot be paused: nothing says how`, {
+      hint: 'Give it pause and resume commands, or a pid_file, in tars.yaml.',
+    });
+  }
+  const reading = await readPidFile(writer.pidFile);
+  if (reading.kind === 'running') return reading.process.pid;
+  if (reading.kind === 'stopped') return undefined;
+  throw new TarsError(
+    'service-unavailable',
+    `Cannot tell whether the writer ${name} runs: ${writer.pidFile} is stale`,
+    {
+      hint: 'Restart the writer so that its pid file is written anew, or give it pause and resume commands.',
+    },
+  );
+}
+
+export async function resumeAction(
+  name: string,
+  writer: ProcessWriterOptions,
+): Promise<ResumeAction | undefined> {
+  if (hasCommands(writer)) return { kind: 'exec', argv: writer.resume };
+  const pid = await writerPid(name, writer);
+  return pid === undefined ? undefined : { kind: 'signal', pid, signal: 'SIGCONT' };
+}
+
+/** Returns once nothing of the writer runs any more; at once when it is not there. */
+export async function pauseWriter(
+  name: string,
+  writer: ProcessWriterOptions,
+  ctx: OperationContext,
+): Promise<void> {
+  if (hasCommands(writer)) {
+    const options = { timeoutMs: commandTimeoutMs, signal: ctx.signal };
+    return requireCommand(writer.pause, `pause the writer ${name}`, options);
+  }
+  const pid = await writerPid(name, writer);
+  if (pid === undefined) return;
+  try {
+    await freezeTree(pid, name, ctx);
+  } catch (cause) {
+    throw toTarsError(cause, `Cannot pause the writer ${name}`);
+  }
+}
+
+/** A stopped parent cannot fork, so looking again until nothing new is found misses nobody. */
+async function freezeTree(rootPid: number, name: string, ctx: OperationContext): Promise<void> {
+  const deadlineMs = ctx.clock.monotonicMs() + freezeTimeoutMs;
+  sendSignal(rootPid, 'SIGSTOP');
+  const signalled = new Set([rootPid]);
+  for (;;) {
+    const tree = processTree(rootPid, await processTable());
+    for (const { pid } of tree) {
+      if (!signalled.has(pid)) sendSignal(pid, 'SIGSTOP');
+      signalled.add(pid);
+    }
+    if (tree.every(({ state }) => state === 'T' || state === 't')) return;
+    if (ctx.clock.monotonicMs() > deadlineMs) {
+      throw new TarsError('timeout', `The writer ${name} did not stop within ${freezeTimeoutMs} ms`);
+    }
+    await ctx.clock.sleep(1, ctx.signal);
+  }
+}
+
+/** Tried a few times; harmless for a writer that runs, or does not run at all. */
+export async function resumeWriter(name: string, writer: ProcessWriterOptions): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (hasCommands(writer)) {
+        const options = { timeoutMs: commandTimeoutMs };
+        await requireCommand(writer.resume, `resume the writer ${name}`, options);
+        return;
+      }
+      const pid = await writerPid(name, writer);
+      if (pid !== undefined) await continueTree(pid);
+      return;
+    } catch (cause) {
+      if (attempt === resumeAttempts) throw toTarsError(cause, `Cannot resume the writer ${name}`);
+    }
+  }
+}
