@@ -1,0 +1,137 @@
+import { lstat } from 'node:fs/promises';
+import { TarsError } from '../../model/errors.ts';
+import type { ArtifactSink } from '../../ports/artifacts.ts';
+import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { attributesOf, fileBytes } from '../files/file-bytes.ts';
+import { RedisConnection } from './connection.ts';
+import { readContent } from './content.ts';
+import { artifactPath, type Facts, type Owner, type Persistence } from './facts.ts';
+import type { RedisOptions } from './options.ts';
+import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
+import { explainReply, persistenceOf, ServerInfo } from './server.ts';
+
+/** Opens the replica's connection and everything slow before the mark. */
+export async function prepareCapture(options: RedisOptions, ctx: OperationContext): Promise<PreparedCapture> {
+  try {
+    const link = await ReplicaLink.open(options, options.scratchDir, ctx);
+    try {
+      const persistence = await persistenceOf(link.connection, link.info, ctx.signal);
+      warnOfState(options.name, link, ctx);
+      return new RedisCapture(options, link, persistence, await ownerOf(options.dataDir));
+    } catch (error) {
+      await link[Symbol.asyncDispose]();
+      throw error;
+    }
+  } catch (error) {
+    throw explainReply(error, `Cannot capture ${options.name}`);
+  }
+}
+
+function warnOfState(name: string, { info, delayed }: ReplicaLink, ctx: OperationContext): void {
+  if (info.role === 'slave')
+    ctx.log.warn(`${name} is a replica: what its master has not sent yet is missing`);
+  if (delayed) {
+    ctx.log.warn(
+      `${name} could not save to its disk the last time; it is captured past the disk, at a moment of its own`,
+    );
+  }
+}
+
+async function ownerOf(directory: string | undefined): Promise<Owner | undefined> {
+  if (directory === undefined) return undefined;
+  const stats = await lstat(directory, { bigint: true }).catch(() => undefined);
+  if (stats === undefined) return undefined;
+  const { uid, gid, mode } = attributesOf(stats);
+  return { uid, gid, mode };
+}
+
+class RedisCapture implements PreparedCapture {
+  readonly pointInTime: 'cut' | 'own';
+  readonly #options: RedisOptions;
+  readonly #link: ReplicaLink;
+  readonly #persistence: Persistence;
+  readonly #directory: Owner | undefined;
+  #spooled: SpooledRdb | undefined;
+  #forkMs = 0;
+  #fixed = false;
+
+  constructor(
+    options: RedisOptions,
+    link: ReplicaLink,
+    persistence: Persistence,
+    directory: Owner | undefined,
+  ) {
+    this.#options = options;
+    this.#link = link;
+    this.#persistence = persistence;
+    this.#directory = directory;
+    this.pointInTime = link.delayed ? 'own' : 'cut';
+  }
+
+  async mark(signal: AbortSignal): Promise<void> {
+    if (this.pointInTime === 'cut') await this.#fix(signal);
+  }
+
+  async settle(ctx: OperationContext): Promise<void> {
+    if (!this.#fixed) await this.#fix(ctx.signal);
+    try {
+      this.#spooled = await this.#link.spool(ctx);
+    } catch (error) {
+      throw explainReply(error, `Cannot capture ${this.#options.name}`);
+    }
+    this.#forkMs = await this.#lastForkMs(ctx.signal);
+  }
+
+  async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
+    const spooled = this.#spooled;
+    if (spooled === undefined) throw new TarsError('internal', `${this.#options.name} was not settled`);
+    const { end, content } = await readContent(
+      fileBytes(spooled.path, ctx.signal),
+      undefined,
+      `the RDB of ${this.#options.name}`,
+    );
+    const stats = await lstat(spooled.path, { bigint: true });
+    await sink.write(artifactPath(this.#options.name), fileBytes(spooled.path, ctx.signal), {
+      attributes: attributesOf(stats),
+      chunking: 'stream',
+      sizeBytes: spooled.sizeBytes,
+      signal: ctx.signal,
+    });
+    const { product, version } = this.#link.info.server;
+    const facts: Facts = {
+      product,
+      role: this.#link.info.role,
+      rdb: { magic: end.magic, version: end.version, checksum: end.checksum },
+      persistence: this.#persistence,
+      ...(this.#directory === undefined ? {} : { directory: this.#directory }),
+      content,
+    };
+    return {
+      serverVersion: `${product} ${version}`,
+      method: 'replication',
+      writesBlockedMs: this.#forkMs,
+      facts,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#link[Symbol.asyncDispose]();
+    await this.#spooled?.[Symbol.asyncDispose]();
+  }
+
+  async #fix(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#link.fix(signal);
+      this.#fixed = true;
+    } catch (error) {
+      throw explainReply(error, `Cannot capture ${this.#options.name}`);
+    }
+  }
+
+  /** The server does nothing else while it forks. */
+  async #lastForkMs(signal: AbortSignal): Promise<number> {
+    await using connection = await RedisConnection.open(this.#options, signal);
+    return (await ServerInfo.read(connection, signal)).number('latest_fork_usec') / 1000;
+  }
+}

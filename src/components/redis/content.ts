@@ -1,0 +1,213 @@
+import { z } from 'zod';
+import type { Finding } from '../../model/finding.ts';
+import { toTarsError } from '../../model/errors.ts';
+import type { Bytes } from '../../ports/artifacts.ts';
+import { DigestSum } from './rdb/part-hasher.ts';
+import { walkRdb, type RdbEnd, type RdbField, type RdbKey, type RdbVisitor } from './rdb/walk.ts';
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const dayMs = 24 * hourMs;
+
+const digestSchema = z.string().regex(/^[0-9a-f]{64}$/);
+const tallySchema = z.object({ count: z.number().int().nonnegative(), digest: digestSchema });
+type Tally = z.infer<typeof tallySchema>;
+
+/**
+ * What an RDB file holds, small enough for a manifest and exact enough to prove another file equal. What expires is
+ * tallied in groups by when it does, because a comparison later has to leave out what has expired since.
+ */
+export const contentSchema = z.object({
+  /** The server's clock when it wrote the file, in milliseconds since the Unix epoch; the groups count from here. */
+  writtenAtMs: z.number().int(),
+  databases: z.array(
+    z.object({
+      db: z.number().int(),
+      keys: z.number().int(),
+      /** Of these, keys with an expiry. */
+      expiring: z.number().int(),
+      /** Keys without an expiry (of a hash: its fields without one). */
+      lasting: tallySchema,
+    }),
+  ),
+  /** Keys by type. */
+  types: z.record(z.string(), z.number().int()),
+  /** Keys and hash fields with an expiry, by the start of the interval in which they go. */
+  expiring: z.array(tallySchema.extend({ fromMs: z.number().int() })),
+  expiringFields: z.number().int(),
+  libraries: tallySchema,
+});
+export type Content = z.infer<typeof contentSchema>;
+
+/**
+ * The start of the interval that `atMs` falls into: minutes in the first hour after `originMs`, hours in the first
+ * two days, days in the first sixty, then all the rest. What is before `originMs` is one group as well.
+ */
+export function intervalStart(atMs: number, originMs: number): number {
+  const since = atMs - originMs;
+  if (since < 0) return Number.MIN_SAFE_INTEGER;
+  if (since >= 60 * dayMs) return originMs + 60 * dayMs;
+  const width = since < hourMs ? minuteMs : since < 2 * dayMs ? hourMs : dayMs;
+  return originMs + Math.floor(since / width) * width;
+}
+
+/** What {@link readContent} learned. */
+export interface RdbContent {
+  readonly end: RdbEnd;
+  readonly content: Content;
+}
+
+/**
+ * Walks a whole RDB file, verifying it, and tallies its content.
+ * @param originMs where the intervals start; the time the file says it was written when undefined
+ * @throws CorruptionError when it is damaged
+ */
+export async function readContent(
+  bytes: Bytes,
+  originMs: number | undefined,
+  what: string,
+): Promise<RdbContent> {
+  const counting = new ContentTally(originMs);
+  try {
+    const end = await walkRdb(bytes, counting);
+    return { end, content: counting.content() };
+  } catch (error) {
+    throw toTarsError(error, `Cannot read ${what}`);
+  }
+}
+
+class ContentTally implements RdbVisitor {
+  readonly #databases = new Map<number, { keys: number; expiring: number; lasting: DigestSum }>();
+  readonly #types = new Map<string, number>();
+  readonly #expiring = new Map<number, DigestSum>();
+  readonly #libraries = new DigestSum();
+  #expiringFields = 0;
+  #originMs: number | undefined;
+
+  constructor(originMs: number | undefined) {
+    this.#originMs = originMs;
+  }
+
+  aux(name: string, value: string): void {
+    if (name === 'ctime' && this.#originMs === undefined) this.#originMs = Number(value) * 1000;
+  }
+
+  key(key: RdbKey): void {
+    const database = this.#database(key.db);
+    database.keys++;
+    this.#types.set(key.kind, (this.#types.get(key.kind) ?? 0) + 1);
+    if (key.expireAtMs !== undefined) database.expiring++;
+    // A hash that consists of expiring fields only exists exactly as long as one of them does.
+    if (key.kind === 'hash' && key.elements === 0) return;
+    if (key.expireAtMs === undefined) database.lasting.add(key.digest);
+    else this.#interval(Number(key.expireAtMs)).add(key.digest);
+  }
+
+  field(field: RdbField): void {
+    this.#expiringFields++;
+    this.#interval(Number(field.goneAtMs)).add(field.digest);
+  }
+
+  library(digest: Buffer): void {
+    this.#libraries.add(digest);
+  }
+
+  content(): Content {
+    const expiring = [...this.#expiring].sort(([a], [b]) => a - b);
+    const databases = [...this.#databases].sort(([a], [b]) => a - b);
+    return {
+      writtenAtMs: this.#originMs ?? 0,
+      databases: databases.map(([db, { keys, expiring: withExpiry, lasting }]) => ({
+        db,
+        keys,
+        expiring: withExpiry,
+        lasting: tallyOf(lasting),
+      })),
+      types: Object.fromEntries([...this.#types].sort()),
+      expiring: expiring.map(([fromMs, sum]) => ({ fromMs, ...tallyOf(sum) })),
+      expiringFields: this.#expiringFields,
+      libraries: tallyOf(this.#libraries),
+    };
+  }
+
+  #database(db: number): { keys: number; expiring: number; lasting: DigestSum } {
+    let database = this.#databases.get(db);
+    if (database === undefined) {
+      database = { keys: 0, expiring: 0, lasting: new DigestSum() };
+      this.#databases.set(db, database);
+    }
+    return database;
+  }
+
+  #interval(atMs: number): DigestSum {
+    const fromMs = intervalStart(atMs, this.#originMs ?? 0);
+    let sum = this.#expiring.get(fromMs);
+    if (sum === undefined) {
+      sum = new DigestSum();
+      this.#expiring.set(fromMs, sum);
+    }
+    return sum;
+  }
+}
+
+const tallyOf = (sum: DigestSum): Tally => ({ count: sum.count, digest: sum.value().toString('hex') });
+
+const nothing: Tally = tallyOf(new DigestSum());
+
+/**
+ * Compares two contents tallied from the same origin.
+ * @param nowMs what goes before this moment, or within its interval, is left out; undefined leaves out nothing
+ * @param subject the component, for the findings
+ */
+export function compareContent(
+  expected: Content,
+  actual: Content,
+  nowMs: number | undefined,
+  subject: string,
+): Finding[] {
+  const findings: Finding[] = [];
+  const report = (what: string, code: string, wanted: Tally, found: Tally): void => {
+    if (wanted.count === found.count && wanted.digest === found.digest) return;
+    const message =
+      wanted.count === found.count
+        ? `${what}: ${wanted.count} as captured, but their content differs`
+        : `${what}: ${wanted.count} were captured, ${found.count} are there`;
+    findings.push({
+      severity: 'error',
+      subject,
+      code: wanted.count === found.count ? `${code}-content-differs` : `${code}-count-differs`,
+      message,
+    });
+  };
+  const databases = new Set([...expected.databases, ...actual.databases].map(({ db }) => db));
+  for (const db of [...databases].sort((a, b) => a - b)) {
+    const of = (content: Content): Tally => content.databases.find((d) => d.db === db)?.lasting ?? nothing;
+    report(`Keys of database ${db} without an expiry`, 'key', of(expected), of(actual));
+  }
+  report('Function libraries', 'library', expected.libraries, actual.libraries);
+  const starts = new Set([...expected.expiring, ...actual.expiring].map(({ fromMs }) => fromMs));
+  let leftOut = 0;
+  for (const fromMs of [...starts].sort((a, b) => a - b)) {
+    const of = (content: Content): Tally => content.expiring.find((e) => e.fromMs === fromMs) ?? nothing;
+    if (nowMs !== undefined && fromMs <= nowMs) leftOut += of(expected).count;
+    else
+      report(
+        `Keys and fields that expire in the interval from ${time(fromMs)}`,
+        'expiring',
+        of(expected),
+        of(actual),
+      );
+  }
+  if (leftOut > 0) {
+    findings.push({
+      severity: 'info',
+      subject,
+      code: 'expired-not-compared',
+      message: `${leftOut} keys and fields were not compared, because they have expired since the capture or are about to`,
+    });
+  }
+  return findings;
+}
+
+const time = (ms: number): string =>
+  ms === Number.MIN_SAFE_INTEGER ? 'before the capture' : new Date(ms).toISOString();
