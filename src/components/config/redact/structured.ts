@@ -1,0 +1,215 @@
+import {
+  isAlias,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  Lexer,
+  parseAllDocuments,
+  Scalar,
+  type Node,
+  type YAMLMap,
+} from 'yaml';
+import { isContainerOfSecrets, suspicionOf } from './key-words.ts';
+import { redactLine, redactLines } from './lines.ts';
+import { placeholder } from './placeholder.ts';
+import { redactSetting, redactText, type Redaction } from './text.ts';
+
+/** A replacement by position, so that everything around it stays byte for byte. */
+interface Edit {
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+}
+
+/** What surrounds a node. */
+interface Surroundings {
+  /** The setting's name, when there is one. */
+  readonly key: string | undefined;
+  /** The name of an enclosing map of secrets, such as `passwords`. */
+  readonly container: string | undefined;
+  /** Names of a Compose file's top-level secrets: lists of them hold no secret. */
+  readonly secretNames: ReadonlySet<string>;
+}
+
+/**
+ * YAML and JSON (which the same parser reads, JSON being YAML 1.2 but for tabs). Changed scalars become double-quoted
+ * strings in place; comments go through the line rules. Undefined when the text cannot be parsed or would not be
+ * afterwards: the caller then falls back to line rules.
+ */
+export function redactStructured(
+  text: string,
+  syntax: 'yaml' | 'json',
+  redaction: Redaction,
+): string | undefined {
+  // JSON strings hold no raw tabs, so this changes indentation only, and no position.
+  const parsable = syntax === 'json' ? text.replaceAll('\t', ' ') : text;
+  const documents = parse(parsable);
+  if (documents === undefined) return undefined;
+  const edits: Edit[] = syntax === 'yaml' ? commentEdits(text, redaction) : [];
+  for (const { contents } of documents) {
+    if (contents === null) continue;
+    const around = { key: undefined, container: undefined, secretNames: secretNamesOf(contents) };
+    walk(contents, around, text, edits, redaction);
+  }
+  const result = applied(text, edits);
+  return parse(syntax === 'json' ? result.replaceAll('\t', ' ') : result) === undefined ? undefined : result;
+}
+
+function parse(text: string): ReturnType<typeof parseAllDocuments> | undefined {
+  const documents = parseAllDocuments(text, { uniqueKeys: false, logLevel: 'silent', merge: false });
+  if (!Array.isArray(documents)) return documents;
+  return documents.every((document) => document.errors.length === 0) ? documents : undefined;
+}
+
+function applied(text: string, edits: Edit[]): string {
+  let result = '';
+  let position = 0;
+  for (const edit of edits.sort((a, b) => a.start - b.start)) {
+    result += text.slice(position, edit.start) + edit.text;
+    position = edit.end;
+  }
+  return result + text.slice(position);
+}
+
+/** Comments, by the lexer: its tokens are consecutive pieces of the text, but for its own one-character marks. */
+function commentEdits(text: string, redaction: Redaction): Edit[] {
+  const marks: ReadonlySet<string> = new Set(['\u0002', '\u0018', '\u001f']);
+  const edits: Edit[] = [];
+  let position = 0;
+  let scalarNext = false;
+  for (const token of new Lexer().lex(text)) {
+    if (marks.has(token)) {
+      scalarNext = token === '\u001f';
+      continue;
+    }
+    if (token.startsWith('#') && !scalarNext) {
+      const shown = redactLine(token, redaction);
+      if (shown !== token) edits.push({ start: position, end: position + token.length, text: shown });
+    }
+    scalarNext = false;
+    position += token.length;
+  }
+  return edits;
+}
+
+function secretNamesOf(contents: Node): ReadonlySet<string> {
+  if (!isMap(contents)) return new Set();
+  const secrets = contents.get('secrets');
+  return new Set(isMap(secrets) ? secrets.items.map((item) => keyText(item.key)) : []);
+}
+
+const keyText = (key: unknown): string => (isScalar(key) ? String(key.value) : '');
+
+function walk(node: Node, around: Surroundings, text: string, edits: Edit[], redaction: Redaction): void {
+  if (isScalar(node)) editScalar(node, around, text, edits, redaction);
+  else if (isMap(node)) walkMap(node, around, text, edits, redaction);
+  else if (isSeq(node)) {
+    let previous: unknown;
+    for (const item of node.items) {
+      const flag = secretFlag(previous);
+      const inner = flag === undefined ? around : { ...around, key: flag };
+      if (isScalar(item) || isMap(item) || isSeq(item)) walk(item, inner, text, edits, redaction);
+      else if (isPair(item)) throw new TypeError('A sequence cannot hold a bare pair');
+      previous = isScalar(item) ? item.value : undefined;
+    }
+  }
+}
+
+/** In `["redis-server", "--requirepass", "x"]` the item before names what an item is. */
+function secretFlag(previous: unknown): string | undefined {
+  if (typeof previous !== 'string') return undefined;
+  const name = /^--?([A-Za-z][\w-]+)$/.exec(previous)?.[1]?.replaceAll('-', '_');
+  return name !== undefined && suspicionOf(name) !== 'none' ? name : undefined;
+}
+
+function walkMap(
+  map: YAMLMap,
+  around: Surroundings,
+  text: string,
+  edits: Edit[],
+  redaction: Redaction,
+): void {
+  const named = secretNameIn(map);
+  for (const { key, value } of map.items) {
+    const name = keyText(key);
+    if (isScalar(key)) editKey(key, edits, redaction);
+    if (!isNode(value) || isAlias(value)) continue;
+    walk(value, { ...around, ...surroundings(name, named, around) }, text, edits, redaction);
+  }
+}
+
+const isNode = (value: unknown): value is Node =>
+  isScalar(value) || isMap(value) || isSeq(value) || isAlias(value);
+
+/** `{ name: DB_PASSWORD, value: x }`, as in Kubernetes: the map names the setting itself. */
+function secretNameIn(map: YAMLMap): string | undefined {
+  for (const label of ['name', 'key', 'Name', 'Key']) {
+    const name = map.get(label);
+    if (typeof name === 'string' && suspicionOf(name) !== 'none') return name;
+  }
+  return undefined;
+}
+
+function surroundings(
+  name: string,
+  named: string | undefined,
+  around: Surroundings,
+): Pick<Surroundings, 'key' | 'container'> {
+  if (named !== undefined && /^(?:value|default|default_?value)$/i.test(name))
+    return { key: named, container: undefined };
+  // `secretKeyRef: { name, key }` and the like name a secret, they do not hold it.
+  if (/Ref$|_ref$/.test(around.container ?? '')) return { key: undefined, container: around.container };
+  if (/Ref$|_ref$/.test(name)) return { key: undefined, container: name };
+  const own = suspicionOf(name) !== 'none';
+  const inherited = !own && around.container !== undefined && !isContainerOfSecrets.describes(name);
+  const key = inherited ? around.container : name;
+  if (isContainerOfSecrets.byName(name)) return { key, container: name };
+  return { key, container: inherited ? around.container : undefined };
+}
+
+function editKey(key: Scalar, edits: Edit[], redaction: Redaction): void {
+  if (typeof key.value !== 'string' || key.range == null) return;
+  const shown = redactText(key.value, redaction);
+  if (shown !== key.value)
+    edits.push({ start: key.range[0], end: key.range[1], text: JSON.stringify(shown) });
+}
+
+function editScalar(
+  node: Scalar,
+  around: Surroundings,
+  text: string,
+  edits: Edit[],
+  redaction: Redaction,
+): void {
+  if (node.range == null || node.value === null) return;
+  const [start, end] = node.range;
+  const source = text.slice(start, end);
+  const value = typeof node.value === 'string' ? node.value : source;
+  if (around.key === 'secrets' && around.secretNames.has(value)) return;
+  if (node.type === Scalar.BLOCK_LITERAL || node.type === Scalar.BLOCK_FOLDED) {
+    const shown = redactBlock(source, value, around.key, redaction);
+    if (shown !== source) edits.push({ start, end, text: shown });
+    return;
+  }
+  const shown = redactScalar(around.key, value, redaction);
+  if (shown !== value) edits.push({ start, end, text: JSON.stringify(shown) });
+}
+
+function redactScalar(key: string | undefined, value: string, redaction: Redaction): string {
+  const own = /^(-{0,2}[A-Za-z_][\w.-]*)=([\s\S]+)$/.exec(value);
+  const [, name = '', rest = ''] = own ?? [];
+  if (suspicionOf(name) === 'none' || (key !== undefined && suspicionOf(key) !== 'none'))
+    return redactSetting(key ?? '', value, redaction);
+  return `${name}=${redactSetting(name, rest, redaction)}`;
+}
+
+/** Block scalars are raw text: a secret one becomes a quoted string, others are redacted line by line. */
+function redactBlock(source: string, value: string, key: string | undefined, redaction: Redaction): string {
+  if (key !== undefined && suspicionOf(key) !== 'none') {
+    const shown = redactSetting(key, value.trimEnd(), redaction);
+    if (shown === placeholder) return `${JSON.stringify(placeholder)}\n`;
+  }
+  const header = source.indexOf('\n') + 1;
+  return source.slice(0, header) + redactLines('', source.slice(header), redaction);
+}
