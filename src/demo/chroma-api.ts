@@ -41,13 +41,38 @@ export async function addRecords(
   });
 }
 
-export async function countRecords(url: string, collectionId: string): Promise<number> {
-  return call<number>(`${base(url)}/${collectionId}/count`);
-}
-
 export async function listIds(url: string, collectionId: string): Promise<readonly string[]> {
   const { ids } = await call<{ ids: string[] }>(`${base(url)}/${collectionId}/get`, { include: [] });
   return ids;
+}
+
+/** Every record as one line each, in byte order of ids; equal lists mean equal collections. */
+export async function recordLines(url: string, collectionId: string): Promise<readonly string[]> {
+  const page = 1000;
+  const lines: string[] = [];
+  const ids = [...(await listIds(url, collectionId))].sort();
+  for (let start = 0; start < ids.length; start += page) {
+    const answer = await call<{
+      ids: string[];
+      documents: string[];
+      metadatas: unknown[];
+      embeddings: number[][];
+    }>(`${base(url)}/${collectionId}/get`, {
+      ids: ids.slice(start, start + page),
+      include: ['documents', 'metadatas', 'embeddings'],
+    });
+    answer.ids.forEach((id, i) => {
+      lines.push(
+        JSON.stringify([id, answer.documents[i], sorted(answer.metadatas[i]), answer.embeddings[i]]),
+      );
+    });
+  }
+  return lines.sort();
+}
+
+/** The server returns metadata in no fixed order. */
+function sorted(metadata: unknown): unknown {
+  return typeof metadata === 'object' && metadata !== null ? Object.entries(metadata).sort() : metadata;
 }
 
 /** Ids and distances of the nearest records, nearest first. */

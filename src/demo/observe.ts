@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
-import { countRecords, ensureCollection, listIds, nearest } from './chroma-api.ts';
+import { ensureCollection, listIds, nearest, recordLines } from './chroma-api.ts';
 import { embed } from './embedding.ts';
 import { connectRedis, questions } from './load.ts';
 import { demoDatabase, type DemoStack } from './stack.ts';
@@ -16,6 +16,8 @@ export interface Observation {
   /** Digest over every key but the visits: type, value, and whether it expires. */
   readonly cacheDigest: string;
   readonly passages: number;
+  /** Digest over every record: id, document, metadata, embedding. */
+  readonly passagesDigest: string;
   readonly modelDigest: string;
   readonly configDigest: string;
   readonly answers: readonly (readonly { id: string; distance: number }[])[];
@@ -49,6 +51,7 @@ export async function observe(stack: DemoStack): Promise<Observation> {
   );
   const cache = await observeCache(stack);
   const collection = await ensureCollection(stack.chroma.url, 'passages');
+  const records = await recordLines(stack.chroma.url, collection);
   const answers = await Promise.all(
     questions.map(async (question) =>
       (await nearest(stack.chroma.url, collection, embed(question), 5)).map(({ id, distance }) => ({
@@ -61,7 +64,8 @@ export async function observe(stack: DemoStack): Promise<Observation> {
     analyticsRows: rows.length,
     analyticsDigest: sha256(rows.map(({ line }) => line).join('\n')),
     ...cache,
-    passages: await countRecords(stack.chroma.url, collection),
+    passages: records.length,
+    passagesDigest: sha256(records.join('\n')),
     modelDigest: await digestTree(stack.modelStore),
     configDigest: sha256(await readFile(stack.configFile)),
     answers,

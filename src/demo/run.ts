@@ -164,7 +164,10 @@ function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['c
       what: `Redis: ${after.cacheKeys} keys, same types, values and lifetimes`,
       holds: before.cacheKeys === after.cacheKeys && before.cacheDigest === after.cacheDigest,
     },
-    { what: `Chroma: ${after.passages} passages`, holds: before.passages === after.passages },
+    {
+      what: `Chroma: ${after.passages} records, same documents, metadata and embeddings`,
+      holds: before.passages === after.passages && before.passagesDigest === after.passagesDigest,
+    },
     {
       what: `Chroma: ${after.answers.length} questions, same 5 answers in order, same distances`,
       holds: sameAnswers,
