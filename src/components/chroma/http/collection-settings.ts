@@ -39,7 +39,8 @@ const parsed = (text: string | null): unknown => (text === null ? null : (JSON.p
 
 /** True for the configuration of a 1.x server; what 0.5 and 0.6 answer is refused by later servers. */
 export function isCurrentConfiguration(text: string): boolean {
-  return z.object({ hnsw: z.unknown(), _type: z.undefined() }).safeParse(parsed(text)).success;
+  const settings = parsed(text);
+  return typeof settings === 'object' && settings !== null && ('hnsw' in settings || 'spann' in settings);
 }
 
 /** A collection's part of the facts. */
