@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TarsError, toTarsError } from '../../model/errors.ts';
+import { ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { requireSpace } from '../files/file-bytes.ts';
 import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';
-import { setting, waitIdle, type ServerInfo } from './server.ts';
+import { ServerInfo, setting, waitIdle } from './server.ts';
 
 /** An RDB of the server on our disk. Disposing removes it. */
 export interface SpooledRdb extends AsyncDisposable {
@@ -23,14 +23,22 @@ export interface SpooledRdb extends AsyncDisposable {
  */
 export class ReplicaLink implements AsyncDisposable {
   readonly #connection: RedisConnection;
+  readonly #address: RedisAddress;
   readonly #scratchDir: string;
   /** As it was when everything was ready. */
   readonly info: ServerInfo;
   /** True when {@link fix} returns only after a delay of seconds. */
   readonly delayed: boolean;
 
-  private constructor(connection: RedisConnection, info: ServerInfo, delayed: boolean, scratchDir: string) {
+  private constructor(
+    connection: RedisConnection,
+    address: RedisAddress,
+    scratchDir: string,
+    info: ServerInfo,
+    delayed: boolean,
+  ) {
     this.#connection = connection;
+    this.#address = address;
     this.#scratchDir = scratchDir;
     this.info = info;
     this.delayed = delayed;
@@ -50,7 +58,7 @@ export class ReplicaLink implements AsyncDisposable {
       await ignoringUnknown(connection.command(['REPLCONF', 'rdb-only', '1'], ctx.signal));
       // Valkey 9 writes its own format only to replicas that say they read it.
       await ignoringUnknown(connection.command(['REPLCONF', 'version', info.server.version], ctx.signal));
-      return new ReplicaLink(connection, info, overSocket && delay !== '0', scratchDir);
+      return new ReplicaLink(connection, address, scratchDir, info, overSocket && delay !== '0');
     } catch (error) {
       await connection[Symbol.asyncDispose]();
       throw error;
@@ -91,6 +99,7 @@ export class ReplicaLink implements AsyncDisposable {
       return { path, sizeBytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
     } catch (error) {
       await rm(path, { force: true });
+      if (error instanceof ServiceUnavailableError) throw await this.#whyNoRdb(error, ctx.signal);
       if (error instanceof TarsError || error instanceof RedisReplyError) throw error;
       throw toTarsError(error, `Cannot spool the RDB to ${path}`);
     } finally {
@@ -100,6 +109,17 @@ export class ReplicaLink implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#connection[Symbol.asyncDispose]();
+  }
+
+  /** A server whose save failed just closes the connection. */
+  async #whyNoRdb(error: ServiceUnavailableError, signal: AbortSignal): Promise<TarsError> {
+    await using connection = await RedisConnection.open(this.#address, signal);
+    const info = await ServerInfo.read(connection, signal);
+    if (info.text('rdb_last_bgsave_status') !== 'err') return error;
+    return new TarsError('capture-failed', 'Redis could not save to its disk', {
+      hint: 'Look into its log and free space in its dir. With repl-diskless-sync yes the next capture goes past its disk.',
+      cause: error,
+    });
   }
 
   async #receiveInto(path: string, ctx: OperationContext): Promise<number> {

@@ -1,0 +1,191 @@
+import { execa } from 'execa';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { RestoreRefusedError, ServiceUnavailableError } from '../../model/errors.ts';
+import type { ComponentManifest } from '../../model/manifest.ts';
+import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { RedisConnection } from './connection.ts';
+import {
+  artifactPath,
+  factsOf,
+  factsSchema,
+  persistenceSchema,
+  type Facts,
+  type Persistence,
+} from './facts.ts';
+import type { RedisOptions } from './options.ts';
+import { explainReply, persistenceOf, ServerInfo, setting } from './server.ts';
+import { canLoad, parseVersionLine, type RdbFormat, type ServerVersion } from './versions.ts';
+
+/** What {@link planRestore} decided, for the stage. */
+export const restoreDetailsSchema = z.object({
+  dataDir: z.string(),
+  restoreId: z.string(),
+  persistence: persistenceSchema,
+  artifact: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  facts: factsSchema,
+});
+export type RestoreDetails = z.infer<typeof restoreDetailsSchema>;
+
+/** What is known of the server we restore into. */
+interface TargetState {
+  readonly running: boolean;
+  readonly server: ServerVersion | undefined;
+  readonly persistence: Persistence | undefined;
+}
+
+/**
+ * Plans the offline restore: the server stopped, its files exchanged.
+ * @throws RestoreRefusedError when its directory is unknown or the server cannot load the RDB
+ */
+export async function planRestore(
+  options: RedisOptions,
+  from: ComponentManifest,
+  { restoreId }: RestoreOptions,
+  ctx: OperationContext,
+): Promise<RestorePlan<RestoreDetails>> {
+  const facts = factsOf(from);
+  const artifact = from.artifacts.find(({ path }) => path === artifactPath(from.name));
+  if (artifact === undefined)
+    throw new RestoreRefusedError(`The snapshot has no ${artifactPath(from.name)} for ${from.name}`);
+  const { dataDir, name } = options;
+  if (dataDir === undefined) {
+    throw new RestoreRefusedError(`Cannot restore ${name}: its data directory is not configured`, {
+      hint: `Set components.${name}.data_dir in tars.yaml to the server's dir (redis-cli CONFIG GET dir).`,
+    });
+  }
+  const target = await targetState(options, ctx);
+  refuseUnstoppable(options, target);
+  const persistence = target.persistence ?? facts.persistence;
+  const warnings = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
+  warnings.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
+  return {
+    component: from.name,
+    kind: 'redis',
+    steps: stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
+    warnings,
+    artifacts: [artifact.path],
+    requires: { stopped: options.service === undefined ? [] : [options.service], running: [] },
+    space: [{ path: dataDir, sizeBytes: artifact.sizeBytes }],
+    details: {
+      dataDir,
+      restoreId,
+      persistence,
+      artifact: artifact.path,
+      sizeBytes: artifact.sizeBytes,
+      facts,
+    },
+  };
+}
+
+/** True when the fresh append-only directory has to be there: for certain, or for all we know. */
+export const stagesAppendOnly = (persistence: Persistence): boolean => persistence.appendOnly !== false;
+
+function stepsOf(dataDir: string, restoreId: string, persistence: Persistence, sizeBytes: number): string[] {
+  const names = namesOf(persistence).map((name) => join(dataDir, name));
+  return [
+    `stage the RDB (${sizeBytes} bytes) in ${join(dataDir, stagedName(restoreId))}`,
+    `move ${names.join(' and ')} to ${join(dataDir, previousName(restoreId))} and the staged data in place`,
+    ...(stagesAppendOnly(persistence)
+      ? [`start from a fresh ${persistence.appendDirName}: with appendonly yes Redis ignores the RDB`]
+      : []),
+  ];
+}
+
+/** Entries of the data directory that a restore replaces. */
+export const namesOf = (persistence: Persistence): string[] => [
+  persistence.dbFilename,
+  ...(stagesAppendOnly(persistence) ? [persistence.appendDirName] : []),
+];
+
+export const stagedName = (restoreId: string): string => `.tars-new-${restoreId}`;
+export const previousName = (restoreId: string): string => `.tars-prev-${restoreId}`;
+
+function unseenWarning(name: string, persistence: Persistence): string {
+  const appendOnly = persistence.appendOnly === undefined ? 'unknown' : persistence.appendOnly ? 'yes' : 'no';
+  return `${name} does not tell its settings now; those of the capture are assumed (appendonly ${appendOnly}, ${persistence.dbFilename}, ${persistence.appendDirName})`;
+}
+
+function refuseUnstoppable(options: RedisOptions, target: TargetState): void {
+  if (!target.running || options.service !== undefined) return;
+  throw new RestoreRefusedError(
+    `Cannot restore ${options.name}: it runs, and tars does not know its service`,
+    {
+      hint: `Set components.${options.name}.service in tars.yaml, or stop it yourself first.`,
+    },
+  );
+}
+
+/** Asks the server, when it runs. @throws TarsError `access-denied` when it runs and does not let us in */
+async function targetState(options: RedisOptions, ctx: OperationContext): Promise<TargetState> {
+  try {
+    await using connection = await RedisConnection.open(options, ctx.signal);
+    const info = await ServerInfo.read(connection, ctx.signal);
+    const asked = await setting(connection, 'dbfilename', ctx.signal);
+    const persistence = asked === undefined ? undefined : await persistenceOf(connection, info, ctx.signal);
+    return { running: true, server: info.server, persistence };
+  } catch (error) {
+    if (error instanceof ServiceUnavailableError) {
+      return { running: false, server: undefined, persistence: undefined };
+    }
+    throw explainReply(error, `Cannot plan the restore of ${options.name}`);
+  }
+}
+
+/**
+ * Refuses an RDB that the server cannot load. When it is down, the file it wrote itself tells what it can load at
+ * least, and the program on the PATH is the next best witness.
+ */
+async function versionWarnings(
+  name: string,
+  { rdb }: Facts,
+  { server }: TargetState,
+  liveRdbPath: string,
+  ctx: OperationContext,
+): Promise<string[]> {
+  if (server !== undefined) return refuseUnloadable(name, rdb, server);
+  const own = await formatOf(liveRdbPath);
+  if (own?.magic === rdb.magic && own.version >= rdb.version) return [];
+  const installed = await installedServer(ctx.signal);
+  if (installed !== undefined) return refuseUnloadable(name, rdb, installed);
+  return [
+    `The version of ${name} could not be determined: a server that does not know RDB version ${rdb.version} will not start on it`,
+  ];
+}
+
+function refuseUnloadable(name: string, rdb: RdbFormat, server: ServerVersion): string[] {
+  if (canLoad(server, rdb)) return [];
+  throw new RestoreRefusedError(
+    `Cannot restore ${name}: ${server.product} ${server.version} does not load ${rdb.magic} RDB version ${rdb.version}`,
+    { hint: 'Restore into the product that wrote it, in the same or a later version.' },
+  );
+}
+
+async function formatOf(path: string): Promise<RdbFormat | undefined> {
+  const file = await open(path, 'r').catch(() => undefined);
+  if (file === undefined) return undefined;
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(9), 0, 9, 0);
+    const match = /^(REDIS|VALKEY)(\d+)$/.exec(buffer.toString('latin1', 0, bytesRead));
+    if (match === null) return undefined;
+    return { magic: match[1] === 'VALKEY' ? 'VALKEY' : 'REDIS', version: Number(match[2]) };
+  } finally {
+    await file.close();
+  }
+}
+
+async function installedServer(signal: AbortSignal): Promise<ServerVersion | undefined> {
+  for (const program of ['redis-server', 'valkey-server']) {
+    const result = await execa(program, ['--version'], {
+      reject: false,
+      cancelSignal: signal,
+      stdin: 'ignore',
+    });
+    const version = parseVersionLine(result.stdout);
+    if (version !== undefined) return version;
+  }
+  return undefined;
+}

@@ -1,0 +1,179 @@
+import { chown, link, lstat, mkdir, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import type { Finding } from '../../model/finding.ts';
+import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
+import type { Staged } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
+import { fsyncDirectory } from '../files/path-swap.ts';
+import { compareContent, readContent } from './content.ts';
+import type { Owner } from './facts.ts';
+import type { RedisOptions } from './options.ts';
+import {
+  namesOf,
+  previousName,
+  restoreDetailsSchema,
+  stagedName,
+  stagesAppendOnly,
+  type RestoreDetails,
+} from './plan.ts';
+import { FileSwap, recordOf, wayBack } from './swap.ts';
+
+const defaultOwner: Owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, mode: 0o750 };
+
+/**
+ * Writes the files the server will start from into a hidden directory in its data directory: on the same file
+ * system, so that renames suffice, and left alone by Redis.
+ */
+export async function stageOffline(
+  options: RedisOptions,
+  plan: RestorePlan,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<Staged> {
+  const details = restoreDetailsSchema.parse(plan.details);
+  const stagedDir = join(details.dataDir, stagedName(details.restoreId));
+  const owner = await ensureDataDir(details);
+  try {
+    await mkdir(stagedDir, { mode: 0o700 });
+  } catch (cause) {
+    throw refusal(details, cause);
+  }
+  try {
+    await requireSpace(details.dataDir, details.sizeBytes, `the staged ${options.name}`);
+    await writeFiles(details, stagedDir, owner, source, ctx);
+  } catch (error) {
+    await rm(stagedDir, { recursive: true, force: true });
+    throw toTarsError(error, `Cannot stage ${options.name}`);
+  }
+  return new OfflineStaged(options, details, stagedDir);
+}
+
+const refusal = (details: RestoreDetails, cause: unknown): RestoreRefusedError =>
+  new RestoreRefusedError(`Cannot stage in ${details.dataDir}: ${toTarsError(cause, 'no access').message}`, {
+    hint: 'Run tars as a user who may write there, and remove what an earlier restore left if it is in the way.',
+    cause,
+  });
+
+/** The directory's owner and mode. One that is gone is created again as it was at capture. */
+async function ensureDataDir({ dataDir, facts }: RestoreDetails): Promise<Owner> {
+  const stats = await lstat(dataDir, { bigint: true }).catch(() => undefined);
+  if (stats !== undefined) return attributesOf(stats);
+  const owner = facts.directory ?? defaultOwner;
+  await mkdir(dataDir, { recursive: true, mode: owner.mode });
+  await giveTo(dataDir, owner);
+  return owner;
+}
+
+async function writeFiles(
+  details: RestoreDetails,
+  stagedDir: string,
+  owner: Owner,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<void> {
+  const { persistence, dataDir } = details;
+  const rdb = join(stagedDir, persistence.dbFilename);
+  const liveRdb = await lstat(join(dataDir, persistence.dbFilename), { bigint: true }).catch(() => undefined);
+  const fileOwner = liveRdb === undefined ? { ...owner, mode: 0o600 } : attributesOf(liveRdb);
+  await writeDurably(rdb, fileOwner, source.open(details.artifact, ctx.signal));
+  if (stagesAppendOnly(persistence)) {
+    const directory = join(stagedDir, persistence.appendDirName);
+    await mkdir(directory, { mode: owner.mode });
+    await giveTo(directory, owner);
+    // Redis reads both and replaces both whole, so that they can be one file.
+    const base = `${persistence.appendFilename}.1.base.rdb`;
+    await linkOrCopy(rdb, join(directory, base), fileOwner, ctx);
+    const manifest = Buffer.from(`file ${base} seq 1 type b\n`);
+    await writeDurably(join(directory, `${persistence.appendFilename}.manifest`), fileOwner, [manifest]);
+    await fsyncDirectory(directory);
+  }
+  await fsyncDirectory(stagedDir);
+  await fsyncDirectory(dataDir);
+}
+
+async function linkOrCopy(from: string, to: string, owner: Owner, ctx: OperationContext): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    await writeDurably(to, owner, fileBytes(from, ctx.signal));
+  }
+}
+
+async function writeDurably(path: string, owner: Owner, bytes: Bytes | Iterable<Uint8Array>): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    for await (const piece of bytes) await file.writeFile(piece);
+    await file.chmod(owner.mode);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await giveTo(path, owner);
+}
+
+async function giveTo(path: string, { uid, gid }: Owner): Promise<void> {
+  const stats = await lstat(path);
+  if (stats.uid === uid && stats.gid === gid) return;
+  try {
+    await chown(path, uid, gid);
+  } catch (cause) {
+    throw new RestoreRefusedError(`Cannot give ${path} to the owner of the data directory (${uid}:${gid})`, {
+      hint: 'Run the restore as root or as the user Redis runs as.',
+      cause,
+    });
+  }
+}
+
+class OfflineStaged implements Staged {
+  readonly record: SwapRecord;
+  readonly #options: RedisOptions;
+  readonly #details: RestoreDetails;
+  readonly #stagedDir: string;
+  readonly #swap: FileSwap;
+
+  constructor(options: RedisOptions, details: RestoreDetails, stagedDir: string) {
+    this.#options = options;
+    this.#details = details;
+    this.#stagedDir = stagedDir;
+    const place = {
+      dataDir: details.dataDir,
+      stagedDir,
+      previousDir: join(details.dataDir, previousName(details.restoreId)),
+      names: namesOf(details.persistence),
+    };
+    this.record = recordOf(options.name, place, wayBack(place));
+    this.#swap = new FileSwap(place);
+  }
+
+  async verify(ctx: OperationContext): Promise<readonly Finding[]> {
+    const { persistence, facts } = this.#details;
+    const files = [join(this.#stagedDir, persistence.dbFilename)];
+    if (stagesAppendOnly(persistence)) {
+      const base = join(persistence.appendDirName, `${persistence.appendFilename}.1.base.rdb`);
+      files.push(join(this.#stagedDir, base));
+    }
+    const findings: Finding[] = [];
+    const seen = new Set<number>();
+    for (const path of files) {
+      const { ino } = await lstat(path);
+      if (seen.has(ino)) continue;
+      seen.add(ino);
+      const bytes = fileBytes(path, ctx.signal);
+      const { content } = await readContent(bytes, facts.content.writtenAtMs, path);
+      findings.push(...compareContent(facts.content, content, undefined, this.#options.name));
+    }
+    return findings;
+  }
+
+  swap(ctx: OperationContext): Promise<void> {
+    return this.#swap.carryOut(this.#options, ctx);
+  }
+
+  discard(): Promise<void> {
+    return this.#swap.discardStaged();
+  }
+}

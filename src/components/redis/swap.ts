@@ -1,0 +1,170 @@
+import { lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import type { SwapRecord } from '../../model/restore-plan.ts';
+import type { Generation } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import {
+  discardPreviousPaths,
+  fsyncDirectory,
+  pathSwapSchema,
+  swapPaths,
+  undoPaths,
+  type PathSwap,
+} from '../files/path-swap.ts';
+import { RedisConnection, type RedisAddress } from './connection.ts';
+
+const placeSchema = z.object({
+  dataDir: z.string(),
+  stagedDir: z.string(),
+  previousDir: z.string(),
+  /** Entries of the data directory that are exchanged. */
+  names: z.array(z.string()),
+});
+export type SwapPlace = z.infer<typeof placeSchema>;
+
+const noteSchema = z.array(pathSwapSchema);
+
+/** In the previous directory: what was there when the swap began. */
+const noteName = 'swap.json';
+
+export function recordOf(component: string, place: SwapPlace, wayBackByHand: readonly string[]): SwapRecord {
+  return { component, kind: 'redis', wayBack: wayBackByHand, details: place };
+}
+
+const quoted = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
+
+/** Shell lines that undo the swap by hand, the server being stopped. */
+export function wayBack({ dataDir, previousDir, names }: SwapPlace): string[] {
+  return names.flatMap((name) => {
+    const live = quoted(join(dataDir, name));
+    const previous = quoted(join(previousDir, name));
+    return [
+      `mv ${live} ${quoted(join(dataDir, `${name}.restored`))}`,
+      `[ ! -e ${previous} ] || mv ${previous} ${live}`,
+    ];
+  });
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw error;
+  }
+}
+
+/**
+ * Exchanges entries of a data directory by renames. The record of the swap is journalled while the server may still
+ * run, and a server that shuts down may write its RDB for the first time. So what was there is noted durably only
+ * when the swap begins; without that note it has not begun.
+ */
+export class FileSwap implements Generation {
+  readonly #place: SwapPlace;
+
+  constructor(place: SwapPlace) {
+    this.#place = place;
+  }
+
+  static from(record: SwapRecord): FileSwap {
+    const place = placeSchema.safeParse(record.details);
+    if (!place.success) {
+      throw new CorruptionError(`The record of the swap of ${record.component} is damaged`, {
+        cause: place.error,
+      });
+    }
+    return new FileSwap(place.data);
+  }
+
+  /**
+   * Can be run again after a crash.
+   * @throws TarsError `restore-failed` when the server still runs: it would overwrite what is put in place
+   */
+  async carryOut(address: RedisAddress, ctx: OperationContext): Promise<void> {
+    await requireStopped(address, this.#place.dataDir, ctx);
+    const swaps = (await this.#note()) ?? (await this.#takeNote());
+    await swapPaths(swaps);
+    await this.discardStaged();
+  }
+
+  async undo(): Promise<void> {
+    const swaps = await this.#note();
+    if (swaps !== undefined) await undoPaths(swaps);
+    await this.discardStaged();
+    await this.#removePrevious();
+  }
+
+  async discardPrevious(): Promise<void> {
+    const swaps = await this.#note();
+    if (swaps === undefined) return;
+    await discardPreviousPaths(swaps);
+    await this.#removePrevious();
+  }
+
+  async discardStaged(): Promise<void> {
+    await rm(this.#place.stagedDir, { recursive: true, force: true });
+  }
+
+  async #note(): Promise<PathSwap[] | undefined> {
+    const path = join(this.#place.previousDir, noteName);
+    try {
+      return noteSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw new CorruptionError(`The note of the swap in ${path} cannot be read`, {
+        hint: `The previous data is beside it; put it back by hand.`,
+        cause: error,
+      });
+    }
+  }
+
+  async #takeNote(): Promise<PathSwap[]> {
+    const { dataDir, stagedDir, previousDir, names } = this.#place;
+    const swaps: PathSwap[] = [];
+    for (const name of names) {
+      const live = join(dataDir, name);
+      swaps.push({
+        live,
+        staged: join(stagedDir, name),
+        previous: join(previousDir, name),
+        hadLive: await exists(live),
+      });
+    }
+    await mkdir(previousDir, { recursive: true, mode: 0o700 });
+    const path = join(previousDir, noteName);
+    const file = await open(`${path}.tmp`, 'w', 0o600);
+    try {
+      await file.writeFile(JSON.stringify(swaps));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(`${path}.tmp`, path);
+    await fsyncDirectory(previousDir);
+    await fsyncDirectory(dataDir);
+    return swaps;
+  }
+
+  /** The note goes first, so that a directory without one holds nothing. */
+  async #removePrevious(): Promise<void> {
+    await rm(join(this.#place.previousDir, noteName), { force: true });
+    await rm(this.#place.previousDir, { recursive: true, force: true });
+  }
+}
+
+async function requireStopped(address: RedisAddress, dataDir: string, ctx: OperationContext): Promise<void> {
+  try {
+    await using _ = await RedisConnection.open(address, ctx.signal);
+  } catch (error) {
+    if (error instanceof ServiceUnavailableError) return;
+    if (!(error instanceof TarsError) || error.code !== 'access-denied') throw error;
+  }
+  throw new TarsError(
+    'restore-failed',
+    `Redis still runs on ${dataDir} (it answers at ${address.host}:${address.port})`,
+    { hint: 'Stop it; it would overwrite the restored data when it shuts down.' },
+  );
+}
