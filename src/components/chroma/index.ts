@@ -1,0 +1,215 @@
+import { join } from 'node:path';
+import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import type { Finding } from '../../model/finding.ts';
+import type { ComponentManifest } from '../../model/manifest.ts';
+import type { RestoreOptions, RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type {
+  Component,
+  ComponentProbe,
+  Generation,
+  PreparedCapture,
+  Staged,
+} from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { openTables, rowsOf } from './direct/tables.ts';
+import { chromaFactsOf, compareFacts } from './facts.ts';
+import { detectServer } from './http/detect.ts';
+import { verifyLive } from './http/live-verify.ts';
+import { defaultTenants, prepareLogicalCapture } from './http/logical-capture.ts';
+import {
+  planLogicalRestore,
+  stageLogicalRestore,
+  type LogicalRestoreDetails,
+} from './http/logical-restore.ts';
+import { logicalGeneration } from './http/logical-swap.ts';
+import type { ChromaEndpoint } from './http/transport.ts';
+import { inspectedCopy, PhysicalCapture } from './physical/capture.ts';
+import { listDirectory, totalBytes } from './physical/directory-listing.ts';
+import {
+  planPhysicalRestore,
+  type PhysicalPlace,
+  type PhysicalRestoreDetails,
+} from './physical/restore-plan.ts';
+import { stagePhysicalRestore } from './physical/restore.ts';
+import { requirePersistDirectory, SafeCopy } from './physical/safe-copy.ts';
+import { physicalGeneration } from './physical/swap.ts';
+
+const kind = 'chroma';
+const verifyLockTimeoutMs = 5000;
+
+export interface ChromaOptions {
+  readonly name: string;
+  readonly service: string | undefined;
+  /** The server, when it can be reached. */
+  readonly url: string | undefined;
+  /** Sent with every request, such as `Authorization`. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The persist directory, when it can be reached from here: captures are physical then. */
+  readonly path: string | undefined;
+  /** For the copy of the persist directory; as large as that. */
+  readonly scratchDir: string;
+  /** Captured over HTTP, which lists no tenants. `default_tenant` by default. */
+  readonly tenants?: readonly string[];
+}
+
+/**
+ * ChromaDB. With a `path` it is captured physically: a safe copy of the hot persist directory, at the cut. With a
+ * `url` alone it is captured logically over HTTP, at a moment of its own. Each is restored the way it was captured.
+ */
+export function createChromaComponent(options: ChromaOptions): Component {
+  return new ChromaComponent(options);
+}
+
+class ChromaComponent implements Component {
+  readonly name: string;
+  readonly kind = kind;
+  readonly service: string | undefined;
+  readonly #options: ChromaOptions;
+
+  constructor(options: ChromaOptions) {
+    this.name = options.name;
+    this.service = options.service;
+    this.#options = options;
+  }
+
+  async probe(ctx: OperationContext): Promise<ComponentProbe> {
+    const { path } = this.#options;
+    return path === undefined ? this.#probeServer(ctx) : this.#probeDirectory(path, ctx);
+  }
+
+  async #probeDirectory(path: string, ctx: OperationContext): Promise<ComponentProbe> {
+    await requirePersistDirectory(path);
+    const sizeBytes = totalBytes(await listDirectory(path));
+    const database = openTables(path);
+    try {
+      const counts = ['collections', 'embeddings'].map((table) =>
+        Number(rowsOf(database, `SELECT count(*) AS count FROM ${table}`)[0]?.['count'] ?? 0),
+      );
+      const summary = `${counts[0] ?? 0} collections, ${counts[1] ?? 0} records`;
+      const serverVersion = (await this.#serverVersion(ctx)) ?? undefined;
+      return { serverVersion, sizeBytes, summary, warnings: [] };
+    } catch (error) {
+      throw toTarsError(error, `Cannot read the Chroma directory ${path}`);
+    } finally {
+      database.close();
+    }
+  }
+
+  async #probeServer(ctx: OperationContext): Promise<ComponentProbe> {
+    const { client, version } = await detectServer(this.#endpoint(), ctx);
+    let collections = 0;
+    for (const tenant of this.#options.tenants ?? defaultTenants) {
+      for (const database of await client.listDatabases(tenant, ctx)) {
+        collections += (await client.listCollections({ tenant, database }, ctx)).length;
+      }
+    }
+    const warnings = ['Without path in tars.yaml the capture goes over HTTP and has a moment of its own'];
+    return { serverVersion: version, sizeBytes: 0, summary: `${collections} collections`, warnings };
+  }
+
+  async ready(ctx: OperationContext): Promise<void> {
+    const { url, path } = this.#options;
+    if (url !== undefined) {
+      await detectServer(this.#endpoint(), ctx);
+      return;
+    }
+    if (path === undefined) throw this.#unreachable();
+    try {
+      await requirePersistDirectory(path);
+    } catch (cause) {
+      throw new ServiceUnavailableError(`Chroma has not created ${join(path, 'chroma.sqlite3')} yet`, {
+        cause,
+      });
+    }
+  }
+
+  async prepare(ctx: OperationContext): Promise<PreparedCapture> {
+    const { path, scratchDir, tenants } = this.#options;
+    if (path === undefined) {
+      const named = tenants === undefined ? {} : { tenants };
+      return prepareLogicalCapture({ ...this.#endpoint(), name: this.name, ...named }, ctx);
+    }
+    const serverVersion = await this.#serverVersion(ctx);
+    const copy = await SafeCopy.prepare(path, scratchDir, ctx);
+    return new PhysicalCapture(this.name, serverVersion, copy, ctx.clock);
+  }
+
+  async planRestore(
+    from: ComponentManifest,
+    restoreOptions: RestoreOptions,
+    ctx: OperationContext,
+  ): Promise<RestorePlan> {
+    const facts = chromaFactsOf(from);
+    if (facts.method === 'physical') {
+      return planPhysicalRestore(from, facts, this.#place(), restoreOptions);
+    }
+    return planLogicalRestore(from, { ...this.#endpoint(), ...this.#identity() }, restoreOptions, ctx);
+  }
+
+  async stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged> {
+    const { method } = plan.details as PhysicalRestoreDetails | LogicalRestoreDetails;
+    if (method === 'physical') {
+      return stagePhysicalRestore(plan as RestorePlan<PhysicalRestoreDetails>, this.#place(), source, ctx);
+    }
+    const endpoint = { ...this.#endpoint(), ...this.#identity() };
+    return stageLogicalRestore(plan as RestorePlan<LogicalRestoreDetails>, endpoint, source, ctx);
+  }
+
+  generation(record: SwapRecord): Generation {
+    return record.details['method'] === 'logical'
+      ? logicalGeneration(record, this.#endpoint())
+      : physicalGeneration(record);
+  }
+
+  async verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]> {
+    const facts = chromaFactsOf(from);
+    const { url, path, scratchDir } = this.#options;
+    if (url !== undefined) return verifyLive({ ...this.#endpoint(), name: this.name }, facts, ctx);
+    if (path === undefined) throw this.#unreachable();
+    await using copy = await SafeCopy.prepare(path, scratchDir, ctx);
+    await copy.lock(verifyLockTimeoutMs, ctx);
+    const { inspection } = await inspectedCopy(copy, this.name, ctx);
+    return [...inspection.problems, ...compareFacts(this.name, facts, inspection, 'tolerant')];
+  }
+
+  /** What the server says, or `null`: the physical capture does without it. */
+  async #serverVersion(ctx: OperationContext): Promise<string | null> {
+    if (this.#options.url === undefined) return null;
+    try {
+      return (await detectServer(this.#endpoint(), ctx)).version;
+    } catch (error) {
+      ctx.signal.throwIfAborted();
+      const detail = error instanceof Error ? error.message : String(error);
+      ctx.log.debug(`${this.name}: the server was not asked for its version: ${detail}`);
+      return null;
+    }
+  }
+
+  #identity(): { readonly name: string; readonly kind: string; readonly service: string | undefined } {
+    return { name: this.name, kind, service: this.service };
+  }
+
+  #endpoint(): ChromaEndpoint {
+    const { url, headers } = this.#options;
+    if (url === undefined) throw this.#unreachable();
+    return { url, headers };
+  }
+
+  #place(): PhysicalPlace {
+    const { path } = this.#options;
+    if (path !== undefined) return { ...this.#identity(), path };
+    throw new RestoreRefusedError(
+      `The snapshot of ${this.name} is physical, and its persist directory is not known`,
+      {
+        hint: 'Give path in tars.yaml: the directory that holds chroma.sqlite3.',
+      },
+    );
+  }
+
+  #unreachable(): ServiceUnavailableError {
+    return new ServiceUnavailableError(`Neither url nor path of ${this.name} is configured as needed`, {
+      hint: 'Set url in tars.yaml to the address of the Chroma server.',
+    });
+  }
+}

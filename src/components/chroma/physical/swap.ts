@@ -1,0 +1,105 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { CorruptionError, hasErrno, RestoreRefusedError } from '../../../model/errors.ts';
+import type { SwapRecord } from '../../../model/restore-plan.ts';
+import type { Generation } from '../../../ports/component.ts';
+import {
+  directorySwaps,
+  discardPreviousPaths,
+  pathSwapSchema,
+  swapPaths,
+  undoPaths,
+  type PathSwap,
+} from '../../files/path-swap.ts';
+import { sqliteFileName } from '../direct/tables.ts';
+import { processesWithOpenFile } from './open-files.ts';
+
+/** A swap record's details. */
+export const physicalSwapSchema = z.object({
+  method: z.literal('physical'),
+  live: z.string(),
+  stage: z.object({
+    stagedDir: z.string(),
+    previousDir: z.string(),
+    mode: z.enum(['rename', 'entries']),
+  }),
+  swaps: z.array(pathSwapSchema),
+});
+export type PhysicalSwap = z.infer<typeof physicalSwapSchema>;
+
+/** Puts the staged directory in place. Can be run again after a crash. */
+export async function swapPersistDirectory(swap: PhysicalSwap): Promise<void> {
+  const users = await processesWithOpenFile(join(swap.live, sqliteFileName));
+  if (users.length > 0) {
+    throw new RestoreRefusedError(
+      `Chroma still has ${join(swap.live, sqliteFileName)} open (process ${users.join(', ')})`,
+      {
+        hint: 'Stop it, or name its service in tars.yaml so that it is stopped; then run the restore again.',
+      },
+    );
+  }
+  await swapPaths(await currentSwaps(swap));
+}
+
+/**
+ * In a mount point the entries are swapped one by one, and the live ones may have changed between staging and the
+ * stop of the service: a new index, or SQLite's journal of a transaction that was cut short, which must not stay
+ * beside the restored file. What appeared moves aside with the rest; what vanished needs no move.
+ */
+async function currentSwaps({ live, stage, swaps }: PhysicalSwap): Promise<readonly PathSwap[]> {
+  if (stage.mode === 'rename') return swaps;
+  const liveNames = new Set(await namesIn(live));
+  const movedNames = new Set(await namesIn(stage.previousDir));
+  const known = new Set(swaps.map((swap) => swap.live));
+  const present = swaps.map((swap) => {
+    const name = swap.live.slice(live.length + 1);
+    return liveNames.has(name) || movedNames.has(name) ? swap : { ...swap, hadLive: false };
+  });
+  const appeared = (await directorySwaps(live, stage)).filter((swap) => !known.has(swap.live));
+  return [...appeared, ...present];
+}
+
+/** Also what {@link currentSwaps} moved aside and the journal does not list. */
+async function recordedSwaps({ live, stage, swaps }: PhysicalSwap): Promise<readonly PathSwap[]> {
+  if (stage.mode === 'rename') return swaps;
+  const known = new Set(swaps.map((swap) => swap.previous));
+  const extra = (await namesIn(stage.previousDir))
+    .map((name) => ({
+      live: join(live, name),
+      staged: null,
+      previous: join(stage.previousDir, name),
+      hadLive: true,
+    }))
+    .filter((swap) => !known.has(swap.previous));
+  return [...extra, ...swaps];
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+/** The swap a journal describes, to go back or to tidy up. @throws CorruptionError when it is another's record */
+export function physicalGeneration(record: SwapRecord): Generation {
+  const parsed = physicalSwapSchema.safeParse(record.details);
+  if (!parsed.success) {
+    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
+      cause: parsed.error,
+    });
+  }
+  const swap = parsed.data;
+  return {
+    undo: async () => {
+      await undoPaths(await recordedSwaps(swap));
+      await rm(swap.stage.stagedDir, { recursive: true, force: true });
+    },
+    discardPrevious: async () => {
+      await discardPreviousPaths(await recordedSwaps(swap));
+    },
+  };
+}
