@@ -1,0 +1,155 @@
+import { CorruptionError } from '../model/errors.ts';
+import { shortId } from '../model/snapshot.ts';
+import type { OperationContext } from '../ports/context.ts';
+import { openBlob } from './blob-codec.ts';
+import { BlobIndex, type BlobLocation } from './blob-index.ts';
+import { enumerate, notInterrupted, type Findings } from './check-findings.ts';
+import type { BlobType } from './format/pack.ts';
+import type { SnapshotFile } from './format/snapshot-file.ts';
+import { decodeTree, type TreeNode } from './format/tree.ts';
+import type { OpenedRepository } from './open.ts';
+
+const idBytes = 32;
+
+/** Knows which blobs cannot be read whole: not indexed, in a missing or shortened pack, or found damaged. */
+export class BlobHealth {
+  readonly #blobs: BlobIndex;
+  readonly #packSizes: ReadonlyMap<string, number>;
+  readonly #damaged = new BlobIndex();
+
+  /** @param packSizes the pack files that are there */
+  constructor(blobs: BlobIndex, packSizes: ReadonlyMap<string, number>) {
+    this.#blobs = blobs;
+    this.#packSizes = packSizes;
+  }
+
+  condemn(id: Uint8Array, type: BlobType): void {
+    this.#damaged.announce(id, type);
+  }
+
+  locate(id: Uint8Array, type: BlobType): BlobLocation | undefined {
+    return this.#blobs.lookup(id, type);
+  }
+
+  isBad(id: Uint8Array, type: BlobType): boolean {
+    const place = this.#blobs.lookup(id, type);
+    if (place === undefined || this.#damaged.has(id, type)) return true;
+    return place.offsetBytes + place.lengthBytes > (this.#packSizes.get(place.packId) ?? -1);
+  }
+}
+
+/** Walks the trees of snapshots, each tree once however many snapshots share it. */
+export class TreeCheck {
+  readonly #repo: OpenedRepository;
+  readonly #health: BlobHealth;
+  readonly #findings: Findings;
+  readonly #ctx: OperationContext;
+  readonly #seen = new BlobIndex();
+
+  constructor(repo: OpenedRepository, health: BlobHealth, findings: Findings, ctx: OperationContext) {
+    this.#repo = repo;
+    this.#health = health;
+    this.#findings = findings;
+    this.#ctx = ctx;
+  }
+
+  /** Loads every tree below `root` and looks up every blob it refers to. */
+  async walk(root: string): Promise<void> {
+    const pending = [root];
+    for (let tree = pending.pop(); tree !== undefined; tree = pending.pop()) {
+      const id = Buffer.from(tree, 'hex');
+      if (!this.#seen.announce(id, 'tree')) continue;
+      const nodes = await this.#findings.examine(`tree ${tree}`, 'tree-damaged', () => this.#load(tree));
+      if (nodes === undefined) {
+        this.#health.condemn(id, 'tree');
+        continue;
+      }
+      const problems = nodes.flatMap((node) => this.#examineNode(node));
+      if (problems.length > 0) {
+        this.#findings.add('error', `tree ${tree}`, 'tree-incomplete', enumerate(problems));
+      }
+      for (const { type, subtree } of nodes)
+        if (type === 'dir' && subtree !== undefined) pending.push(subtree);
+    }
+  }
+
+  /** Reports for every snapshot which of its paths cannot be restored. Call it when anything is bad at all. */
+  async reportAffected(snapshots: ReadonlyMap<string, SnapshotFile>): Promise<void> {
+    const clean = new BlobIndex();
+    for (const [name, snapshot] of snapshots) {
+      const bad = await this.#affectedPaths(snapshot.tree, '', clean);
+      if (bad.length === 0) continue;
+      this.#findings.add(
+        'error',
+        `snapshots/${name}`,
+        'snapshot-affected',
+        `Snapshot ${shortId(name)} cannot be restored whole: ${enumerate(bad, bad.length, ', ')}`,
+      );
+    }
+  }
+
+  /** Paths below the tree that need a bad blob; `clean` spares the trees of earlier snapshots. */
+  async #affectedPaths(tree: string, path: string, clean: BlobIndex): Promise<string[]> {
+    const id = Buffer.from(tree, 'hex');
+    if (clean.has(id, 'tree')) return [];
+    const nodes = this.#health.isBad(id, 'tree') ? undefined : await this.#load(tree).catch(unreadable);
+    if (nodes === undefined) return [`${path}/`];
+    const bad: string[] = [];
+    for (const node of nodes) {
+      const own = `${path}/${node.name}`;
+      if (node.type === 'dir' && node.subtree !== undefined) {
+        bad.push(...(await this.#affectedPaths(node.subtree, own, clean)));
+      } else if (this.#badBlobs(node).length > 0) bad.push(own);
+    }
+    if (bad.length === 0) clean.announce(id, 'tree');
+    return bad;
+  }
+
+  /** @throws CorruptionError when the tree is not indexed, damaged or no tree */
+  async #load(tree: string): Promise<TreeNode[]> {
+    const id = Buffer.from(tree, 'hex');
+    const place = this.#health.locate(id, 'tree');
+    if (place === undefined) throw new CorruptionError(`Tree ${tree} is in no index`);
+    const { packId, offsetBytes, lengthBytes, uncompressedBytes } = place;
+    const sealed = await this.#repo.storage.load(
+      { type: 'data', name: packId },
+      { offsetBytes, lengthBytes },
+      this.#ctx.signal,
+    );
+    return decodeTree(openBlob(this.#repo.crypto, sealed, uncompressedBytes, id, `tree ${tree}`), tree);
+  }
+
+  #examineNode(node: TreeNode): string[] {
+    const name = JSON.stringify(node.name);
+    if (node.name === '' || node.name === '.' || node.name === '..' || /[/\0]/.test(node.name)) {
+      return [`the name ${name} is not one a file can have`];
+    }
+    if (node.type === 'dir' && node.subtree === undefined) return [`directory ${name} has no tree`];
+    if (node.type === 'file' && node.content === undefined) return [`file ${name} has no list of blobs`];
+    const missing = this.#missingBlobs(node);
+    return missing.length === 0
+      ? []
+      : [`file ${name} needs ${missing.length} blobs that are in no index, such as ${missing[0] ?? ''}`];
+  }
+
+  #missingBlobs(node: TreeNode): string[] {
+    return contentIds(node).flatMap((id) =>
+      this.#health.locate(id, 'data') === undefined ? [id.toString('hex')] : [],
+    );
+  }
+
+  #badBlobs(node: TreeNode): Buffer[] {
+    return contentIds(node).filter((id) => this.#health.isBad(id, 'data'));
+  }
+}
+
+function contentIds({ content = Buffer.alloc(0) }: TreeNode): Buffer[] {
+  return Array.from({ length: content.length / idBytes }, (_, i) =>
+    content.subarray(i * idBytes, (i + 1) * idBytes),
+  );
+}
+
+/** It was reported when the tree was walked. @throws TarsError when it is an interruption */
+function unreadable(error: unknown): undefined {
+  notInterrupted(error, 'Cannot read a tree');
+}
