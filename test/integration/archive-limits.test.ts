@@ -45,7 +45,7 @@ async function smallDisk(
     t.skip('mounting a small tmpfs needs root');
     return undefined;
   }
-  return { path, [Symbol.asyncDispose]: async () => void (await execa('umount', [path])) };
+  return { path, [Symbol.asyncDispose]: () => execa('umount', [path]).then(() => undefined) };
 }
 
 test('a full output disk is no-space, ends the archive and leaves nothing', async (t) => {

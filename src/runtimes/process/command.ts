@@ -47,7 +47,8 @@ async function exitOf(
   outputFd: number,
   { timeoutMs, signal }: CommandLimits,
 ): Promise<number | undefined> {
-  signal?.throwIfAborted();
+  const interrupted = (): boolean => signal?.aborted === true;
+  if (interrupted()) throw new InterruptedError();
   const timeout = AbortSignal.timeout(timeoutMs);
   const [program = '', ...args] = argv;
   // Not execa: it waits for a process that it has told to end, and kills it in the end.
@@ -64,7 +65,7 @@ async function exitOf(
   } catch (cause) {
     child.kill('SIGTERM');
     child.unref();
-    if (signal?.aborted === true) throw new InterruptedError('Interrupted', { cause });
+    if (interrupted()) throw new InterruptedError('Interrupted', { cause });
     if (timeout.aborted) {
       throw new TarsError('timeout', `${commandName(argv)} did not end within ${timeoutMs} ms`, {
         hint: 'Run it by hand to see why, or raise its timeout in tars.yaml.',

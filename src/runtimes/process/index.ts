@@ -1,7 +1,14 @@
 import { ConfigurationError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
-import { canPause, pauseWriter, resumeAction, resumeWriter, type ProcessWriterOptions } from './pausing.ts';
+import {
+  canPause,
+  pauseWriter,
+  resumeAction,
+  resumeWriter,
+  type FrozenWriters,
+  type ProcessWriterOptions,
+} from './pausing.ts';
 import { canStop, serviceState, startService, stopService, type ProcessServiceOptions } from './service.ts';
 
 export type { ProcessServiceOptions, ProcessWriterOptions };
@@ -14,6 +21,7 @@ export interface ProcessRuntimeOptions {
 
 /** The runtime of stacks whose stores run as plain processes or systemd units. Commands are never run by a shell. */
 export function createProcessRuntime({ services, writers }: ProcessRuntimeOptions): Runtime {
+  const frozen: FrozenWriters = new Map();
   const discoverOne = async (name: string, ctx: OperationContext): Promise<Service> => {
     const service = services[name];
     const writer = writers[name];
@@ -27,7 +35,9 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
     };
   };
   const resume = async (names: readonly string[]): Promise<void> => {
-    const outcomes = await Promise.allSettled(names.map((name) => resumeWriter(name, known(writers, name))));
+    const outcomes = await Promise.allSettled(
+      names.map(async (name) => resumeWriter(name, known(writers, name), frozen)),
+    );
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   };
   return {
@@ -38,12 +48,12 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
         ),
       ),
     async resumeActions(names): Promise<readonly ResumeAction[]> {
-      const actions = await Promise.all(names.map((name) => resumeAction(name, known(writers, name))));
+      const actions = await Promise.all(names.map(async (name) => resumeAction(name, known(writers, name))));
       return actions.filter((action) => action !== undefined);
     },
     async pause(names, ctx) {
       const outcomes = await Promise.allSettled(
-        names.map(async (name) => pauseWriter(name, known(writers, name), ctx)),
+        names.map(async (name) => pauseWriter(name, known(writers, name), frozen, ctx)),
       );
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed === undefined) return;

@@ -17,6 +17,9 @@ export interface ProcessWriterOptions {
   readonly pidFile?: string | undefined;
 }
 
+/** Main processes of the writers paused now, by name. The pid file may have gone when they are to be resumed. */
+export type FrozenWriters = Map<string, number>;
+
 const commandTimeoutMs = 10_000;
 /** A process in an uninterruptible system call stops only after it. */
 const freezeTimeoutMs = 2000;
@@ -61,14 +64,17 @@ export async function resumeAction(
 export async function pauseWriter(
   name: string,
   writer: ProcessWriterOptions,
+  frozen: FrozenWriters,
   ctx: OperationContext,
 ): Promise<void> {
   if (hasCommands(writer)) {
-    const options = { timeoutMs: commandTimeoutMs, signal: ctx.signal };
-    return requireCommand(writer.pause, `pause the writer ${name}`, options);
+    const limits = { timeoutMs: commandTimeoutMs, signal: ctx.signal };
+    await requireCommand(writer.pause, `pause the writer ${name}`, limits);
+    return;
   }
   const pid = await writerPid(name, writer);
   if (pid === undefined) return;
+  frozen.set(name, pid);
   try {
     await freezeTree(pid, name, ctx);
   } catch (cause) {
@@ -95,20 +101,31 @@ async function freezeTree(rootPid: number, name: string, ctx: OperationContext):
   }
 }
 
-/** Tried a few times; harmless for a writer that runs, or does not run at all. */
-export async function resumeWriter(name: string, writer: ProcessWriterOptions): Promise<void> {
+/** Tried a few times; harmless for a writer that runs, does not run at all, or could not be paused. */
+export async function resumeWriter(
+  name: string,
+  writer: ProcessWriterOptions,
+  frozen: FrozenWriters,
+): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       if (hasCommands(writer)) {
-        const options = { timeoutMs: commandTimeoutMs };
-        await requireCommand(writer.resume, `resume the writer ${name}`, options);
+        const limits = { timeoutMs: commandTimeoutMs };
+        await requireCommand(writer.resume, `resume the writer ${name}`, limits);
         return;
       }
-      const pid = await writerPid(name, writer);
+      const pid = frozen.get(name) ?? (await runningPid(writer));
       if (pid !== undefined) await continueTree(pid);
+      frozen.delete(name);
       return;
     } catch (cause) {
       if (attempt === resumeAttempts) throw toTarsError(cause, `Cannot resume the writer ${name}`);
     }
   }
+}
+
+async function runningPid({ pidFile }: ProcessWriterOptions): Promise<number | undefined> {
+  if (pidFile === undefined) return undefined;
+  const reading = await readPidFile(pidFile);
+  return reading.kind === 'running' ? reading.process.pid : undefined;
 }
