@@ -12,6 +12,8 @@ import { createInterface } from 'node:readline';
 
 /** Primary result code SQLITE_BUSY (https://www.sqlite.org/rescode.html#busy). */
 const sqliteBusy = 5;
+/** How long opening waits for a writer that is committing. */
+const openTimeoutMs = 5000;
 
 interface Answer {
   readonly state: 'ready' | 'locked' | 'busy' | 'free' | 'released' | 'expired' | 'error';
@@ -88,7 +90,7 @@ function carryOut(line: string): Answer {
 }
 
 try {
-  database = new DatabaseSync(path);
+  database = new DatabaseSync(path, { timeout: openTimeoutMs });
   // Opening is lazy in SQLite: this reads the header, and rolls back what a crashed writer left.
   database.prepare('PRAGMA schema_version').get();
   answer({ state: 'ready' });
