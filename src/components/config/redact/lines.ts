@@ -8,14 +8,32 @@ const settingLine =
   /^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:export\s+|set\s+|setx\s+|const\s+|let\s+|var\s+|ENV\s+|ARG\s+)?["']?)([A-Za-z_][\w.\- ]{0,80}?)(["']?\s*(?:=>|:=|=|:(?=\s|["']))\s*)(\S.*?)([,;]?\s*)$/;
 /** `key value`, as in redis.conf, Dockerfiles and .netrc. */
 const spacedLine = /^(\s*(?:#\s*)?(?:(?:ENV|ARG|set)\s+)?)([A-Za-z_][\w.-]*)(\s+)(\S.*?)(\s*)$/;
+/** `"PASSWORD": "x"` inside a line of code. */
+const quotedPair = /(["'])([A-Za-z_][\w.-]*)\1(\s*(?::|=>|,)\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')/g;
+/** Headers set by proxies and clients: `proxy_set_header X-Api-Key x;`, `-H 'X-Api-Key: x'`. */
+const header =
+  /((?:header(?:_up|_down)?|-H|--header)\s+["']?)([A-Za-z][\w-]*)(["']?\s*:?\s*["']?)([^\s"';]+)/gi;
 const element = /<([A-Za-z_][\w.-]*)([^<>]*)>([^<>]+)<\/\1>/g;
 
 /** Rules for one line of a file without a known structure; also for comments. */
 export function redactLine(line: string, redaction: Redaction): string {
   const known = redactText(
-    line.replace(element, (whole, key: string, rest: string, value: string) =>
-      suspicionOf(key) === 'none' ? whole : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
-    ),
+    line
+      .replace(element, (whole, key: string, rest: string, value: string) =>
+        suspicionOf(key) === 'none'
+          ? whole
+          : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
+      )
+      .replace(quotedPair, (whole, quote: string, key: string, between: string, value: string) =>
+        suspicionOf(key) === 'none'
+          ? whole
+          : `${quote}${key}${quote}${between}${redactQuoted(key, value, redaction)}`,
+      )
+      .replace(header, (whole, before: string, key: string, between: string, value: string) =>
+        suspicionOf(key) !== 'always'
+          ? whole
+          : `${before}${key}${between}${redactSetting(key, value, redaction)}`,
+      ),
     redaction,
   );
   const setting = settingLine.exec(known);

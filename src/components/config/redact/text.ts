@@ -21,13 +21,15 @@ const switchPattern = /^(?:true|false|yes|no|on|off|null|none|undefined|~|enable
 const numberPattern = /^[+-]?\d[\d._]*(?:ms|s|m|h|d|k|kb|mb|gb|b|%)?$/i;
 const referencePattern = /^\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*|\{\{.*\}\}|\(.*\))$|^\{\{.*\}\}$|^<[\w -]+>$/s;
 const expansionPattern = /\$\{([A-Za-z_]\w*)(:?[-=+])([^{}]*)\}/g;
+/** Where secrets are kept, not secrets: our own `secrets:` setting. */
+const modePattern = /^(?:repository|sealed|redact-only)$/;
 const addressPattern = /^[a-z][a-z0-9+.-]*:\/\//i;
 
 /** Whether the value of a suspicious setting is plainly no secret. */
 function isInnocent(value: string, suspicion: Suspicion): boolean {
   if (value === '' || value === placeholder || switchPattern.test(value) || referencePattern.test(value))
     return true;
-  if (suspicion === 'always') return false;
+  if (suspicion === 'always') return modePattern.test(value);
   if (numberPattern.test(value) || looksLikePath(value)) return true;
   return value.length < 6 && /^[A-Za-z]+$/.test(value);
 }
@@ -85,7 +87,7 @@ function redactTokens(text: string, found: Found): string {
  */
 function redactUserinfo(text: string, redaction: Redaction): string {
   return text.replace(
-    /([a-z][a-z0-9+.-]*:\/\/)((?:(?!:\/\/)[^\s"'`<>])+)/gi,
+    /([a-z][a-z0-9+.-]*:\/\/)((?:(?![a-z][a-z0-9+.-]{0,20}:\/\/)[^\s"'`<>])+)/gi,
     (whole, scheme: string, rest: string) => {
       const authority = /^(?:\$\{[^}]*\}|[^/?#])*/.exec(rest)?.[0] ?? '';
       let end = authority.lastIndexOf('@');

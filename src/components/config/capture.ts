@@ -1,0 +1,131 @@
+import { createHash } from 'node:crypto';
+import { TarsError } from '../../model/errors.ts';
+import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
+import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { CapturedFile, ConfigFacts } from './facts.ts';
+import { decodeText, pathInSnapshot, readConfigFiles, type ConfigFile } from './files.ts';
+import { redactFiles } from './redact/index.ts';
+import { seal } from './sealed.ts';
+
+export interface CaptureOptions {
+  readonly name: string;
+  readonly files: readonly string[];
+  readonly secrets: 'repository' | 'sealed' | 'redact-only';
+  readonly ageRecipients: readonly string[];
+  readonly knownSecrets: readonly string[];
+}
+
+/** Reads the files at the mark; everything else happens at leisure, in memory, as they are small. */
+export function prepareConfigCapture(options: CaptureOptions): PreparedCapture {
+  let marked: readonly ConfigFile[] | undefined;
+  return {
+    pointInTime: 'cut',
+    async mark(signal) {
+      marked = await readConfigFiles(options.files, signal);
+    },
+    settle: () => Promise.resolve(),
+    async capture(sink, ctx) {
+      if (marked === undefined)
+        throw new TarsError('internal', `Cannot capture ${options.name}: it was not marked`);
+      return captureFiles(options, marked, sink, ctx);
+    },
+    [Symbol.asyncDispose]() {
+      marked = undefined;
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Where the true files go: only ever under encryption (DESIGN.md section 11). */
+function trueCopyFor(
+  options: CaptureOptions,
+  encrypted: boolean,
+): Pick<ConfigFacts, 'trueCopy' | 'trueCopyReason'> {
+  if (options.secrets === 'redact-only')
+    return { trueCopy: 'none', trueCopyReason: 'secrets is set to redact-only' };
+  if (options.secrets === 'repository' && encrypted) return { trueCopy: 'repository' };
+  if (options.ageRecipients.length > 0) return { trueCopy: 'sealed' };
+  const trueCopyReason = encrypted
+    ? 'secrets is set to sealed and there are no age recipients'
+    : 'an archive is not encrypted and there are no age recipients';
+  return { trueCopy: 'none', trueCopyReason };
+}
+
+async function captureFiles(
+  options: CaptureOptions,
+  files: readonly ConfigFile[],
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<CaptureReport> {
+  const { name } = options;
+  await captureRedacted(options, files, sink, ctx.signal);
+  const copy = trueCopyFor(options, sink.encrypted);
+  if (copy.trueCopy === 'repository') {
+    for (const { path, bytes, attributes } of files)
+      await write(sink, `${name}/true/${pathInSnapshot(path)}`, bytes, attributes, ctx.signal);
+  } else if (copy.trueCopy === 'sealed') {
+    const sealed = await seal(files, options.ageRecipients);
+    await write(sink, `${name}/sealed.age`, sealed, ownAttributes(ctx), ctx.signal);
+  } else {
+    ctx.log.warn(`${name}: the true configuration is not stored, as ${copy.trueCopyReason ?? ''}`);
+  }
+  const facts: ConfigFacts = {
+    ...copy,
+    hashes: sink.encrypted ? 'sha256' : 'withheld',
+    files: files.map((file) => capturedFile(file, sink.encrypted)),
+  };
+  return { serverVersion: undefined, method: copy.trueCopy, writesBlockedMs: 0, facts };
+}
+
+async function captureRedacted(
+  options: CaptureOptions,
+  files: readonly ConfigFile[],
+  sink: ArtifactSink,
+  signal: AbortSignal,
+): Promise<void> {
+  const decoded = files.map(({ path, bytes, attributes }) => ({ path, attributes, ...decodeText(bytes) }));
+  const shown = redactFiles(
+    decoded.map(({ path, text }) => ({ name: path, text })),
+    options.knownSecrets,
+  );
+  for (const [i, { path, attributes, encode }] of decoded.entries())
+    await write(
+      sink,
+      `${options.name}/redacted/${pathInSnapshot(path)}`,
+      encode(shown[i] ?? ''),
+      attributes,
+      signal,
+    );
+}
+
+function capturedFile({ path, bytes, attributes }: ConfigFile, encrypted: boolean): CapturedFile {
+  const { mode, uid, gid, mtimeNs } = attributes;
+  const hash = encrypted
+    ? { sha256: createHash('sha256').update(bytes).digest('hex'), sizeBytes: bytes.byteLength }
+    : {};
+  return { path, mode, uid, gid, mtimeNs: mtimeNs.toString(), ...hash };
+}
+
+function ownAttributes(ctx: OperationContext): ArtifactAttributes {
+  return {
+    mode: 0o600,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    mtimeNs: BigInt(ctx.clock.now().getTime()) * 1_000_000n,
+  };
+}
+
+async function write(
+  sink: ArtifactSink,
+  path: string,
+  bytes: Uint8Array,
+  attributes: ArtifactAttributes,
+  signal: AbortSignal,
+): Promise<void> {
+  await sink.write(path, once(bytes), { attributes, chunking: 'small', sizeBytes: bytes.byteLength, signal });
+}
+
+async function* once(bytes: Uint8Array): Bytes {
+  yield await Promise.resolve(bytes);
+}

@@ -1,0 +1,84 @@
+import { stat } from 'node:fs/promises';
+import { isAbsolute } from 'node:path';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import type { RestorePlan } from '../../model/restore-plan.ts';
+import type { Component, ComponentProbe } from '../../ports/component.ts';
+import { prepareConfigCapture } from './capture.ts';
+import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
+import { requireRecipients } from './sealed.ts';
+import { configGeneration, stageConfigRestore } from './stage.ts';
+import { verifyConfig } from './verify.ts';
+
+const kind = 'config';
+
+export interface ConfigOptions {
+  readonly name: string;
+  /** Absolute paths of single files. Only these are ever captured or restored. */
+  readonly files: readonly string[];
+  /**
+   * Where true copies go: `repository` into an encrypted repository (sealed instead where the destination is not
+   * encrypted and there are recipients), `sealed` into `sealed.age`, `redact-only` nowhere.
+   */
+  readonly secrets: 'repository' | 'sealed' | 'redact-only';
+  /** `age1…`, as `age-keygen` prints them. */
+  readonly ageRecipients: readonly string[];
+  /** Needed to restore sealed files. */
+  readonly ageIdentityFile: string | undefined;
+  /** Secrets known from elsewhere, such as the repository's password; redacted wherever they stand. */
+  readonly knownSecrets: readonly string[];
+}
+
+/** Configuration files with secrets in them (DESIGN.md section 11). */
+export function createConfigComponent(options: ConfigOptions): Component {
+  const { name, files, ageIdentityFile } = options;
+  const place = { name, kind, files, ageIdentityFile };
+  return {
+    name,
+    kind,
+    service: undefined,
+    probe: () => probe(options),
+    // There is no server: files are always ready.
+    ready: () => Promise.resolve(),
+    prepare() {
+      requireOptions(options);
+      return Promise.resolve(prepareConfigCapture(options));
+    },
+    planRestore: (from, restoreOptions, ctx) => planConfigRestore(place, from, restoreOptions, ctx.signal),
+    stage: (plan, source, ctx) =>
+      stageConfigRestore(place, plan as RestorePlan<ConfigPlanDetails>, source, ctx),
+    generation: configGeneration,
+    verify: (from, ctx) => verifyConfig(files, from, ctx.signal),
+  };
+}
+
+function requireOptions({ name, files, secrets, ageRecipients }: ConfigOptions): void {
+  const relative = files.find((path) => !isAbsolute(path));
+  if (relative !== undefined) throw new ConfigurationError(`${name}: ${relative} is not an absolute path`);
+  requireRecipients(ageRecipients);
+  if (secrets === 'sealed' && ageRecipients.length === 0) {
+    throw new ConfigurationError(`${name}: secrets is set to sealed and there are no age recipients`, {
+      hint: 'Give age_recipients in tars.yaml, or set secrets to repository or redact-only.',
+    });
+  }
+}
+
+async function probe(options: ConfigOptions): Promise<ComponentProbe> {
+  const warnings: string[] = [];
+  let sizeBytes = 0;
+  for (const path of options.files) {
+    try {
+      sizeBytes += (await stat(path)).size;
+    } catch (error) {
+      warnings.push(toTarsError(error, `Cannot look at ${path}`).message);
+    }
+  }
+  if (options.secrets === 'redact-only')
+    warnings.push('True copies are not kept (secrets: redact-only): a restore cannot bring these files back');
+  const count = options.files.length;
+  return {
+    serverVersion: undefined,
+    sizeBytes,
+    summary: `${count} ${count === 1 ? 'file' : 'files'}`,
+    warnings,
+  };
+}

@@ -1,0 +1,130 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import type { ComponentManifest } from '../../model/manifest.ts';
+import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
+import { pathInSnapshot } from './files.ts';
+
+export interface ConfigPlanDetails {
+  readonly restoreId: string;
+  readonly restoreConfig: boolean;
+  readonly trueCopy: ConfigFacts['trueCopy'];
+  /** The component's folder in the snapshot. */
+  readonly folder: string;
+  readonly files: readonly CapturedFile[];
+}
+
+/** Where a component restores to. */
+export interface ConfigPlace {
+  readonly name: string;
+  readonly kind: string;
+  readonly files: readonly string[];
+  readonly ageIdentityFile: string | undefined;
+}
+
+export const restoreConfigHint = 'use --restore-config to replace it';
+
+/** A live file's bytes; undefined when there is none. */
+export async function liveBytes(path: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  try {
+    return await readFile(path, { signal });
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
+    throw toTarsError(error, `Cannot read ${path}`);
+  }
+}
+
+/** Only files that are configured here are restored: a snapshot cannot choose other places to write to. */
+export async function planConfigRestore(
+  place: ConfigPlace,
+  from: ComponentManifest,
+  options: RestoreOptions,
+  signal: AbortSignal,
+): Promise<RestorePlan<ConfigPlanDetails>> {
+  const facts = parseConfigFacts(from.facts, from.name);
+  const files = facts.files.filter(({ path }) => place.files.includes(path));
+  const warnings = facts.files
+    .filter((file) => !files.includes(file))
+    .map(
+      ({ path }) => `${path} is in the snapshot and stays there: it is not listed under files: in tars.yaml`,
+    );
+  if (facts.trueCopy === 'none') {
+    warnings.push(
+      `The snapshot holds no true configuration, as ${facts.trueCopyReason ?? 'it was left out'}`,
+    );
+  }
+  if (facts.trueCopy === 'sealed' && files.length > 0 && place.ageIdentityFile === undefined) {
+    throw new RestoreRefusedError(`Cannot restore ${from.name}: its files are sealed for an age recipient`, {
+      hint: 'Set age_identity_file of the component in tars.yaml to the file age-keygen wrote, or leave the component out.',
+    });
+  }
+  const artifacts = artifactsFor(from.name, facts.trueCopy, files);
+  requireArtifacts(from, artifacts);
+  const steps: string[] = [];
+  for (const file of files) {
+    const { step, warning } = await stepFor(file, facts.trueCopy, options, signal);
+    steps.push(step);
+    if (warning !== undefined) warnings.push(warning);
+  }
+  return {
+    component: place.name,
+    kind: place.kind,
+    steps,
+    warnings,
+    artifacts,
+    requires: { stopped: [], running: [] },
+    space: [],
+    details: {
+      restoreId: options.restoreId,
+      restoreConfig: options.restoreConfig,
+      trueCopy: facts.trueCopy,
+      folder: from.name,
+      files,
+    },
+  };
+}
+
+function artifactsFor(
+  folder: string,
+  trueCopy: ConfigFacts['trueCopy'],
+  files: readonly CapturedFile[],
+): string[] {
+  if (files.length === 0) return [];
+  if (trueCopy === 'sealed') return [`${folder}/sealed.age`];
+  const part = trueCopy === 'repository' ? 'true' : 'redacted';
+  return files.map(({ path }) => `${folder}/${part}/${pathInSnapshot(path)}`);
+}
+
+function requireArtifacts(from: ComponentManifest, wanted: readonly string[]): void {
+  const present = new Set(from.artifacts.map((artifact) => artifact.path));
+  const missing = wanted.find((path) => !present.has(path));
+  if (missing === undefined) return;
+  throw new RestoreRefusedError(`Cannot restore ${from.name}: the snapshot lacks ${missing}`, {
+    hint: 'Restore from another snapshot.',
+  });
+}
+
+async function stepFor(
+  { path, sha256 }: CapturedFile,
+  trueCopy: ConfigFacts['trueCopy'],
+  { restoreId, restoreConfig }: RestoreOptions,
+  signal: AbortSignal,
+): Promise<{ readonly step: string; readonly warning?: string }> {
+  if (trueCopy === 'none') return { step: `Write the redacted view to ${path}.redacted-${restoreId}` };
+  const live = await liveBytes(path, signal);
+  if (live === undefined) return { step: `Restore ${path}` };
+  const replaced = `the present file is kept as ${path}.tars-prev-${restoreId}`;
+  if (sha256 === undefined) {
+    return restoreConfig
+      ? { step: `Replace ${path} if it differs; ${replaced}` }
+      : { step: `Leave ${path} as it is; if it differs, ${restoreConfigHint}` };
+  }
+  if (createHash('sha256').update(live).digest('hex') === sha256)
+    return { step: `Leave ${path}: it is as in the snapshot` };
+  if (restoreConfig) return { step: `Replace ${path}; ${replaced}` };
+  return {
+    step: `Leave ${path} as it is`,
+    warning: `${path} differs from the snapshot and is left as it is; ${restoreConfigHint}`,
+  };
+}

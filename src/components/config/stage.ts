@@ -1,0 +1,246 @@
+import { createHash } from 'node:crypto';
+import { chmod, chown, lstat, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import type { Finding } from '../../model/finding.ts';
+import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type { Generation, Staged } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import {
+  discardPreviousPaths,
+  pathSwapSchema,
+  swapPaths,
+  undoPaths,
+  wayBackLines,
+  type PathSwap,
+} from '../files/path-swap.ts';
+import type { CapturedFile } from './facts.ts';
+import { configBytesMax, pathInSnapshot } from './files.ts';
+import { liveBytes, restoreConfigHint, type ConfigPlace, type ConfigPlanDetails } from './plan.ts';
+import { unseal } from './sealed.ts';
+
+const recordSchema = z.object({
+  swaps: z.array(pathSwapSchema),
+  /** Directories created for the files, outermost first. */
+  created: z.array(z.string()),
+});
+
+/** One file beside its place: 0600 until the swap, whatever its mode will be. */
+interface StagedFile {
+  readonly swap: PathSwap;
+  readonly stagedPath: string;
+  readonly mode: number;
+  readonly sha256: string;
+}
+
+const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/**
+ * Stages what is missing, and what differs where the operator wants it replaced. Without a true copy the redacted
+ * view is staged for a name of its own, beside the live file.
+ */
+export async function stageConfigRestore(
+  place: ConfigPlace,
+  plan: RestorePlan<ConfigPlanDetails>,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<Staged> {
+  const stagedFiles: StagedFile[] = [];
+  const created: string[] = [];
+  const discard = async (): Promise<void> => {
+    for (const { stagedPath } of stagedFiles) await rm(stagedPath, { force: true });
+    await removeEmptyDirectories(created);
+  };
+  try {
+    const contentOf = await contents(place, plan.details, source, ctx.signal);
+    for (const file of plan.details.files) {
+      const bytes = await contentOf(file);
+      const live = await targetOf(file, bytes, plan.details, ctx);
+      if (live !== undefined) await stageFile(live, file, bytes, plan.details, stagedFiles, created);
+    }
+  } catch (error) {
+    await discard();
+    throw toTarsError(error, `Cannot stage the files of ${place.name}`);
+  }
+  const swaps = stagedFiles.map((file) => file.swap);
+  return {
+    record: {
+      component: place.name,
+      kind: place.kind,
+      wayBack: wayBackLines(swaps),
+      details: { swaps, created },
+    },
+    verify: () => verifyStaged(place.name, stagedFiles),
+    async swap() {
+      for (const { stagedPath, mode } of stagedFiles) await setMode(stagedPath, mode);
+      await swapPaths(swaps);
+    },
+    discard,
+  };
+}
+
+/** How to get a file's bytes from the snapshot; checked against the facts where these hold a hash. */
+async function contents(
+  place: ConfigPlace,
+  { trueCopy, folder, files }: ConfigPlanDetails,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): Promise<(file: CapturedFile) => Promise<Uint8Array>> {
+  if (trueCopy !== 'sealed') {
+    const part = trueCopy === 'repository' ? 'true' : 'redacted';
+    return async (file) => {
+      const bytes = await collect(source, `${folder}/${part}/${pathInSnapshot(file.path)}`, signal);
+      return trueCopy === 'repository' ? checked(file, bytes) : bytes;
+    };
+  }
+  if (files.length === 0) return () => Promise.reject(new TypeError('There is no file to restore'));
+  const identityFile = place.ageIdentityFile;
+  if (identityFile === undefined)
+    throw new RestoreRefusedError(`Cannot restore ${folder}: there is no age identity`);
+  const sealed = await unseal(
+    source.open(`${folder}/sealed.age`, signal),
+    identityFile,
+    `${folder}/sealed.age`,
+  );
+  return (file) => {
+    const bytes = sealed.get(pathInSnapshot(file.path));
+    if (bytes !== undefined) return Promise.resolve(checked(file, bytes));
+    return Promise.reject(new CorruptionError(`${folder}/sealed.age does not hold ${file.path}`));
+  };
+}
+
+function checked(file: CapturedFile, bytes: Uint8Array): Uint8Array {
+  if (file.sha256 === undefined || sha256Of(bytes) === file.sha256) return bytes;
+  throw new CorruptionError(`${file.path} in the snapshot is not what was captured`);
+}
+
+async function collect(source: ArtifactSource, path: string, signal: AbortSignal): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of source.open(path, signal)) {
+    sizeBytes += chunk.byteLength;
+    // Placeholders may make a redacted view longer than its file.
+    if (sizeBytes > 4 * configBytesMax)
+      throw new CorruptionError(`${path} in the snapshot is larger than any configuration`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The path to swap at, through links; undefined when the live file stays as it is. */
+async function targetOf(
+  file: CapturedFile,
+  bytes: Uint8Array,
+  { trueCopy, restoreId, restoreConfig }: ConfigPlanDetails,
+  ctx: OperationContext,
+): Promise<string | undefined> {
+  if (trueCopy === 'none') return `${file.path}.redacted-${restoreId}`;
+  const live = await liveBytes(file.path, ctx.signal);
+  if (live === undefined) return file.path;
+  if (Buffer.compare(live, bytes) === 0) return undefined;
+  if (restoreConfig) return realpath(file.path);
+  ctx.log.warn(`${file.path} differs from the snapshot and is left as it is; ${restoreConfigHint}`);
+  return undefined;
+}
+
+async function stageFile(
+  live: string,
+  file: CapturedFile,
+  bytes: Uint8Array,
+  { restoreId, trueCopy }: ConfigPlanDetails,
+  stagedFiles: StagedFile[],
+  created: string[],
+): Promise<void> {
+  await createDirectories(dirname(live), file, created);
+  const stagedPath = `${live}.tars-new-${restoreId}`;
+  const swap = {
+    live,
+    staged: stagedPath,
+    previous: `${live}.tars-prev-${restoreId}`,
+    hadLive: await isThere(live),
+  };
+  const mode = trueCopy === 'none' ? 0o600 : file.mode;
+  const handle = await open(stagedPath, 'wx', 0o600).catch((error: unknown) => {
+    throw toTarsError(error, `Cannot write ${stagedPath}`);
+  });
+  stagedFiles.push({ swap, stagedPath, mode, sha256: sha256Of(bytes) });
+  try {
+    await handle.writeFile(bytes);
+    if (process.getuid?.() === 0) await handle.chown(file.uid, file.gid);
+    const mtime = new Date(Number(BigInt(file.mtimeNs) / 1_000_000n));
+    await handle.utimes(mtime, mtime);
+    await handle.sync();
+  } catch (error) {
+    throw toTarsError(error, `Cannot write ${stagedPath}`);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function createDirectories(directory: string, file: CapturedFile, created: string[]): Promise<void> {
+  const missing: string[] = [];
+  for (let path = directory; !(await isThere(path)); path = dirname(path)) missing.unshift(path);
+  for (const path of missing) {
+    await mkdir(path, { mode: 0o755 });
+    created.push(path);
+    if (process.getuid?.() === 0) await chown(path, file.uid, file.gid);
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw toTarsError(error, `Cannot look at ${path}`);
+  }
+}
+
+/** A staged file that is gone was swapped in by an earlier attempt, with its mode. */
+async function setMode(path: string, mode: number): Promise<void> {
+  await chmod(path, mode).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT')) throw toTarsError(error, `Cannot set the mode of ${path}`);
+  });
+}
+
+async function removeEmptyDirectories(directories: readonly string[]): Promise<void> {
+  for (const directory of [...directories].reverse()) {
+    await rmdir(directory).catch((error: unknown) => {
+      if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
+    });
+  }
+}
+
+async function verifyStaged(component: string, files: readonly StagedFile[]): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { stagedPath, sha256 } of files) {
+    if (sha256Of(await readFile(stagedPath)) === sha256) continue;
+    findings.push({
+      severity: 'error',
+      subject: component,
+      code: 'file-damaged',
+      message: `The staged file ${stagedPath} does not read back as it was written`,
+    });
+  }
+  return findings;
+}
+
+/** The swap of one restore, for going back or tidying up. @throws CorruptionError when the record is not ours */
+export function configGeneration(record: SwapRecord): Generation {
+  const parsed = recordSchema.safeParse(record.details);
+  if (!parsed.success)
+    throw new CorruptionError(`The journalled swap of ${record.component} is not readable`, {
+      cause: parsed.error,
+    });
+  const { swaps, created } = parsed.data;
+  return {
+    async undo() {
+      await undoPaths(swaps);
+      await removeEmptyDirectories(created);
+    },
+    discardPrevious: () => discardPreviousPaths(swaps),
+  };
+}
