@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { CorruptionError, TarsError } from '../model/errors.ts';
+import { CorruptionError, TarsError, toTarsError } from '../model/errors.ts';
 import { chunkMaxBytes } from './chunker/parameters.ts';
 import type { KeyMaterial } from './format/crypto.ts';
 import { packMaxBytes, type FinishedPack } from './pack-builder.ts';
@@ -57,15 +57,15 @@ export class SealPool implements AsyncDisposable {
   readonly #slotWaiters: ((slot: Slot) => void)[] = [];
   readonly #batches = new Map<number, Batch>();
   readonly #stores = new Set<Promise<void>>();
-  readonly #failure = Promise.withResolvers<never>();
+  /** Rejecters of everything that waits. A race with one promise for all would keep every loser alive. */
+  readonly #waiting = new Set<(reason: unknown) => void>();
+  #failure: { readonly reason: unknown } | undefined;
   #idleWaiter: (() => void) | undefined;
   #nextBatch = 0;
   #closed = false;
 
   constructor(options: SealPoolOptions) {
     this.#options = options;
-    // Nobody may be listening when it fails.
-    this.#failure.promise.catch(() => undefined);
     const workers = options.workers ?? Math.min(workersMax, availableParallelism());
     const shared = Array.from(
       { length: workers * slotsPerWorker + 1 },
@@ -81,12 +81,12 @@ export class SealPool implements AsyncDisposable {
   }
 
   /** Waits for a free slot. Every slot must be submitted or released. */
-  async acquireSlot(): Promise<Slot> {
-    const free = this.#freeSlots.pop();
-    if (free) return free;
-    const { promise, resolve } = Promise.withResolvers<Slot>();
-    this.#slotWaiters.push(resolve);
-    return Promise.race([promise, this.#failure.promise]);
+  acquireSlot(): Promise<Slot> {
+    return this.#wait((resolve) => {
+      const free = this.#freeSlots.pop();
+      if (free) resolve(free);
+      else this.#slotWaiters.push(resolve);
+    });
   }
 
   releaseSlot(slot: Slot): void {
@@ -102,39 +102,55 @@ export class SealPool implements AsyncDisposable {
   submit(slot: Slot, chunkBytes: readonly number[], compress: boolean): Promise<Uint8Array> {
     const member = this.#members.reduce((a, b) => (b.batches.size < a.batches.size ? b : a));
     const batch = this.#nextBatch++;
-    const { promise, resolve } = Promise.withResolvers<Uint8Array>();
-    this.#batches.set(batch, { slot, member, hashed: resolve });
-    member.batches.add(batch);
-    this.#post(member, {
-      type: 'batch',
-      batch,
-      slot: slot.number,
-      chunkBytes: Uint32Array.from(chunkBytes),
-      compress,
+    return this.#wait((resolve) => {
+      this.#batches.set(batch, { slot, member, hashed: resolve });
+      member.batches.add(batch);
+      this.#post(member, {
+        type: 'batch',
+        batch,
+        slot: slot.number,
+        chunkBytes: Uint32Array.from(chunkBytes),
+        compress,
+      });
     });
-    return Promise.race([promise, this.#failure.promise]);
   }
 
   /** Resolves when everything submitted is in packs, and those are stored. */
   async flush(): Promise<void> {
     while (this.#batches.size > 0) {
-      const { promise, resolve } = Promise.withResolvers<undefined>();
-      this.#idleWaiter = () => resolve(undefined);
-      await Promise.race([promise, this.#failure.promise]);
+      await this.#wait<undefined>((resolve) => {
+        this.#idleWaiter = () => resolve(undefined);
+      });
     }
-    const flushes = this.#members.map((member) => {
-      const { promise, resolve } = Promise.withResolvers<undefined>();
-      member.flushed = () => resolve(undefined);
-      this.#post(member, { type: 'flush' });
-      return promise;
-    });
-    await Promise.race([Promise.all(flushes), this.#failure.promise]);
-    while (this.#stores.size > 0) await Promise.race([Promise.all(this.#stores), this.#failure.promise]);
+    for (const member of this.#members) {
+      await this.#wait<undefined>((resolve) => {
+        member.flushed = () => resolve(undefined);
+        this.#post(member, { type: 'flush' });
+      });
+    }
+    while (this.#stores.size > 0) await Promise.all(this.#stores);
+    if (this.#failure) throw asError(this.#failure.reason);
   }
 
   /** Rejects everything pending and to come with `reason`. */
   fail(reason: unknown): void {
-    this.#failure.reject(reason);
+    this.#failure ??= { reason };
+    for (const reject of this.#waiting) reject(asError(this.#failure.reason));
+    this.#waiting.clear();
+  }
+
+  #wait<T>(start: (resolve: (value: T) => void) => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure) {
+        reject(asError(this.#failure.reason));
+        return;
+      }
+      this.#waiting.add(reject);
+      start((value) => {
+        this.#waiting.delete(reject);
+        resolve(value);
+      });
+    });
   }
 
   /** Ends the workers; resolves when packs on their way to storage have arrived or failed. */
@@ -221,4 +237,8 @@ export class SealPool implements AsyncDisposable {
   #post(member: Member, message: ToWorker, transfer: ArrayBuffer[] = []): void {
     member.worker.postMessage(message, transfer);
   }
+}
+
+function asError(reason: unknown): Error {
+  return toTarsError(reason, 'Storing chunks failed');
 }

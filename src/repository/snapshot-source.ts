@@ -1,0 +1,92 @@
+import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
+import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
+import { CorruptionError, TarsError } from '../model/errors.ts';
+import type { ArtifactEntry, Bytes } from '../ports/artifacts.ts';
+import type { SnapshotSource } from '../ports/snapshot-store.ts';
+import { throwIfAborted } from './abort.ts';
+import type { BlobReader } from './blob-reader.ts';
+import type { TreeNode } from './format/tree.ts';
+import { summarize, type NamedSnapshot } from './snapshot-list.ts';
+import { SnapshotTree } from './snapshot-tree.ts';
+
+/** A manifest is small; a file that size is something else. */
+const manifestMaxBytes = 256 << 20;
+
+/** Reads a snapshot, whoever wrote it. */
+export class RepositorySnapshotSource implements SnapshotSource {
+  readonly summary: SnapshotSummary;
+  readonly #reader: BlobReader;
+  readonly #tree: SnapshotTree;
+  readonly #release: () => Promise<void>;
+
+  /** @param release gives the lock back */
+  constructor(reader: BlobReader, snapshot: NamedSnapshot, release: () => Promise<void>) {
+    this.summary = summarize(snapshot);
+    this.#reader = reader;
+    this.#tree = new SnapshotTree(reader, snapshot);
+    this.#release = release;
+  }
+
+  async *entries(prefix: string, signal: AbortSignal): AsyncGenerator<ArtifactEntry> {
+    if (prefix === '') {
+      yield* this.#below(await this.#tree.rootTree(signal), '', signal);
+      return;
+    }
+    const node = await this.#tree.find(prefix, signal);
+    if (!node) return;
+    yield toEntry(prefix, node);
+    if (node.subtree !== undefined) yield* this.#below(node.subtree, `${prefix}/`, signal);
+  }
+
+  async *#below(treeId: string, prefix: string, signal: AbortSignal): AsyncGenerator<ArtifactEntry> {
+    for (const node of await this.#tree.nodes(treeId, signal)) {
+      throwIfAborted(signal);
+      const path = `${prefix}${node.name}`;
+      yield toEntry(path, node);
+      if (node.subtree !== undefined) yield* this.#below(node.subtree, `${path}/`, signal);
+    }
+  }
+
+  async *open(path: string, signal: AbortSignal): Bytes {
+    const node = await this.#findFile(path, signal);
+    yield* this.#reader.readContent(node.content, signal);
+  }
+
+  async manifest(signal: AbortSignal): Promise<Manifest> {
+    const where = `snapshot ${shortId(this.summary.id)}`;
+    const node = await this.#findFile(manifestPath, signal);
+    if ((node.sizeBytes ?? 0) > manifestMaxBytes) {
+      throw new CorruptionError(`The manifest of ${where} has ${node.sizeBytes ?? 0} bytes`);
+    }
+    const chunks = await Array.fromAsync(this.#reader.readContent(node.content, signal));
+    return decodeManifest(Buffer.concat(chunks), where);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#release();
+  }
+
+  async #findFile(path: string, signal: AbortSignal): Promise<TreeNode & { content: Buffer }> {
+    const node = await this.#tree.find(path, signal);
+    if (node?.type === 'file') return { ...node, content: node.content ?? Buffer.alloc(0) };
+    const where = `snapshot ${shortId(this.summary.id)}`;
+    throw new TarsError('artifact-not-found', `There is no file "${path}" in ${where}`, {
+      hint: `\`tars show ${shortId(this.summary.id)}\` lists what is in it.`,
+    });
+  }
+}
+
+function toEntry(path: string, node: TreeNode): ArtifactEntry {
+  return {
+    path,
+    type: entryType(node),
+    sizeBytes: node.sizeBytes ?? 0,
+    attributes: { mode: node.mode, uid: node.uid, gid: node.gid, mtimeNs: node.mtimeNs },
+    ...(node.linkTarget === undefined ? {} : { linkTarget: node.linkTarget }),
+  };
+}
+
+function entryType({ type }: TreeNode): ArtifactEntry['type'] {
+  if (type === 'file' || type === 'symlink') return type;
+  return type === 'dir' ? 'directory' : 'other';
+}

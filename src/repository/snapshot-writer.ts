@@ -1,0 +1,303 @@
+import { CorruptionError, RepositoryLockedError, TarsError } from '../model/errors.ts';
+import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
+import type { PublishedSnapshot } from '../model/snapshot.ts';
+import type { ArtifactAttributes, Bytes, FileIdentity, WriteOptions } from '../ports/artifacts.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { SnapshotLabel, SnapshotWriter } from '../ports/snapshot-store.ts';
+import { throwIfAborted } from './abort.ts';
+import { storeBody } from './artifact-body.ts';
+import type { BlobIndex } from './blob-index.ts';
+import { deriveGearTable, type GearTable } from './chunker/gear.ts';
+import { chooseParameters, formatParameters } from './chunker/parameters.ts';
+import { dateToNs, parseGoTime } from './format/go-time.ts';
+import { encodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
+import type { TreeNode } from './format/tree.ts';
+import type { HeldLock } from './lock.ts';
+import type { OpenedRepository } from './open.ts';
+import type { FinishedPack } from './pack-builder.ts';
+import type { ParentSnapshot } from './parent-snapshot.ts';
+import { PendingIndex } from './pending-index.ts';
+import { SealPool } from './seal-pool.ts';
+import { stackPath, summarize } from './snapshot-list.ts';
+import { TreeDraft, TreeWriter } from './tree-writer.ts';
+
+/** An abandoned run may take so long to index what it stored. */
+const abandonMs = 30_000;
+
+/** How chunks are stored; the defaults are right for everybody but tests and benches. */
+export interface WriterTuning {
+  /** zstd's, 1 to 19; 0 stores everything as it is. Default 3. */
+  readonly compressionLevel?: number;
+  /** Sealing threads. Default: one for each processor, at most three. */
+  readonly workers?: number;
+}
+
+export interface WriterParts {
+  readonly repository: OpenedRepository;
+  readonly index: BlobIndex;
+  readonly lock: HeldLock;
+  readonly label: SnapshotLabel;
+  /** Newest first. */
+  readonly parents: readonly ParentSnapshot[];
+  readonly parentId: string | undefined;
+  readonly tuning: WriterTuning;
+}
+
+/**
+ * Writes a snapshot in the order that leaves no half one behind: packs, index, snapshot (restic `doc/design.rst`,
+ * "Read and Write Ordering"). Until the last there is nothing anybody would see.
+ */
+export class RepositorySnapshotWriter implements SnapshotWriter {
+  readonly encrypted = true;
+  readonly #parts: WriterParts;
+  readonly #ctx: OperationContext;
+  readonly #signal: AbortSignal;
+  readonly #pool: SealPool;
+  readonly #pending: PendingIndex;
+  readonly #draft = new TreeDraft();
+  readonly #gearTable: GearTable;
+  readonly #compressionLevel: number;
+  readonly #stopFailing: () => void;
+  #processedBytes = 0;
+  #addedBytes = 0;
+  #newBlobs = 0;
+  #reusedBlobs = 0;
+  #state: 'open' | 'publishing' | 'published' | 'disposed' = 'open';
+
+  constructor(parts: WriterParts, ctx: OperationContext) {
+    const { repository, tuning, lock, index } = parts;
+    this.#parts = parts;
+    this.#ctx = ctx;
+    this.#signal = AbortSignal.any([ctx.signal, lock.signal]);
+    this.#gearTable = deriveGearTable(repository.config.chunkerPolynomial);
+    this.#compressionLevel = repository.config.version < 2 ? 0 : (tuning.compressionLevel ?? 3);
+    this.#pending = new PendingIndex(repository, index, ctx.clock);
+    this.#pool = new SealPool({
+      key: repository.crypto.material,
+      compressionLevel: this.#compressionLevel,
+      ...(tuning.workers === undefined ? {} : { workers: tuning.workers }),
+      decide: (ids) => this.#decide(ids),
+      store: (pack, bytes) => this.#storePack(pack, bytes, this.#signal),
+    });
+    const fail = (): void => this.#pool.fail(this.#signal.reason);
+    this.#signal.addEventListener('abort', fail, { once: true });
+    this.#stopFailing = () => this.#signal.removeEventListener('abort', fail);
+  }
+
+  async write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
+    this.#requireOpen();
+    return this.#write(path, body, options);
+  }
+
+  async #write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
+    const { attributes, identity, chunking, sizeBytes: expectedBytes } = options;
+    const previous = this.#parts.parents.map((parent) => parent.artifact(path)).find(Boolean);
+    const parameters = chooseParameters(
+      chunking,
+      expectedBytes,
+      previous && { chunking: previous.chunking, sizeBytes: previous.sizeBytes },
+    );
+    const stored = await storeBody(body, this.#pool, {
+      path,
+      parameters,
+      gearTable: this.#gearTable,
+      compress: chunking !== 'large',
+      expectedBytes,
+      signal: AbortSignal.any([this.#signal, options.signal]),
+    });
+    this.#draft.add(path, {
+      type: 'file',
+      ...nodeTimes(attributes, identity),
+      ...nodeOwner(attributes),
+      sizeBytes: stored.sizeBytes,
+      links: 1,
+      content: stored.content,
+    });
+    this.#processedBytes += stored.sizeBytes;
+    return {
+      path,
+      sizeBytes: stored.sizeBytes,
+      sha256: stored.sha256,
+      chunking: formatParameters(parameters),
+    };
+  }
+
+  async reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined> {
+    this.#requireOpen();
+    for (const parent of this.#parts.parents) {
+      const found = await this.#unchanged(parent, path, identity);
+      if (!found) continue;
+      const { node, artifact } = found;
+      this.#draft.add(path, node);
+      this.#processedBytes += artifact.sizeBytes;
+      this.#reusedBlobs += (node.content?.length ?? 0) / 32;
+      return artifact;
+    }
+    return undefined;
+  }
+
+  /** A parent with a damaged tree is no reason not to back up. */
+  async #unchanged(
+    parent: ParentSnapshot,
+    path: string,
+    identity: FileIdentity,
+  ): Promise<{ readonly node: TreeNode; readonly artifact: ManifestArtifact } | undefined> {
+    try {
+      return await parent.unchanged(path, identity, this.#signal);
+    } catch (error) {
+      if (!(error instanceof CorruptionError)) throw error;
+      this.#ctx.log.warn(`Reading ${path} anew: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  directory(path: string, attributes: ArtifactAttributes): Promise<void> {
+    return this.#add(path, { type: 'dir', ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) });
+  }
+
+  symlink(path: string, target: string, attributes: ArtifactAttributes): Promise<void> {
+    const node = { ...nodeTimes(attributes, undefined), ...nodeOwner(attributes), links: 1 };
+    return this.#add(path, { type: 'symlink', ...node, linkTarget: target });
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
+  async #add(path: string, node: Omit<TreeNode, 'name'>): Promise<void> {
+    this.#requireOpen();
+    this.#draft.add(path, node);
+  }
+
+  async publish(manifest: Manifest, ctx: OperationContext): Promise<PublishedSnapshot> {
+    this.#requireOpen();
+    this.#state = 'publishing';
+    const signal = AbortSignal.any([this.#signal, ctx.signal]);
+    await this.#writeManifest(manifest, signal);
+    await this.#pool.flush();
+    const tree = await this.#saveTrees(manifest, signal);
+    await this.#pending.save(signal);
+    // A lock that was lost means that somebody may be deleting what this snapshot refers to.
+    throwIfAborted(signal);
+    const file = this.#snapshotFile(manifest, tree);
+    const id = await this.#parts.repository.saveUnpacked('snapshots', encodeSnapshot(file), signal);
+    this.#state = 'published';
+    return {
+      summary: summarize({ id, file }),
+      processedBytes: this.#processedBytes,
+      addedBytes: this.#addedBytes,
+      newBlobs: this.#newBlobs,
+      reusedBlobs: this.#reusedBlobs,
+    };
+  }
+
+  async #writeManifest(manifest: Manifest, signal: AbortSignal): Promise<void> {
+    const bytes = encodeManifest(manifest);
+    const attributes = { ...ownerOfProcess(), mode: 0o600, mtimeNs: parseGoTime(manifest.time) };
+    const options = { attributes, chunking: 'small', sizeBytes: bytes.length, signal } as const;
+    await this.#write(manifestPath, once(bytes), options);
+  }
+
+  async #saveTrees(manifest: Manifest, signal: AbortSignal): Promise<string> {
+    const { repository, index, label } = this.#parts;
+    const writer = new TreeWriter({
+      key: repository.crypto,
+      compressionLevel: this.#compressionLevel,
+      index,
+      store: (pack, bytes) => this.#storePack(pack, bytes, signal),
+    });
+    const attributes = { ...ownerOfProcess(), mode: 0o755, mtimeNs: parseGoTime(manifest.time) };
+    const parents = { type: 'dir', ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) } as const;
+    const root = await this.#draft.save(writer, stackPath(label.stack).slice(1).split('/'), parents);
+    await writer.flush();
+    return root;
+  }
+
+  #snapshotFile(manifest: Manifest, tree: string): SnapshotFile {
+    const { label, parentId } = this.#parts;
+    return {
+      timeNs: dateToNs(new Date(manifest.time)),
+      ...(parentId === undefined ? {} : { parent: parentId }),
+      tree,
+      paths: [stackPath(label.stack)],
+      hostname: label.hostname,
+      username: label.username,
+      ...ownerOfProcess(),
+      tags: manifest.outcome === 'partial' ? ['tars', 'partial'] : ['tars'],
+      programVersion: `tars ${manifest.toolVersion}`,
+    };
+  }
+
+  #decide(ids: Uint8Array): Uint8Array {
+    const wanted = new Uint8Array(ids.length / 32);
+    for (let i = 0; i < wanted.length; i++) {
+      const isNew = this.#parts.index.announce(ids.subarray(i * 32, i * 32 + 32), 'data');
+      wanted[i] = isNew ? 1 : 0;
+      if (isNew) this.#newBlobs++;
+      else this.#reusedBlobs++;
+    }
+    return wanted;
+  }
+
+  async #storePack(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    await this.#parts.repository.storage.save({ type: 'data', name: pack.id }, [bytes], signal);
+    this.#addedBytes += bytes.length;
+    await this.#pending.add(pack, signal);
+  }
+
+  #requireOpen(): void {
+    if (this.#state !== 'open') throw new TarsError('internal', `The snapshot is ${this.#state} already`);
+    throwIfAborted(this.#signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state === 'disposed') return;
+    const abandoned = this.#state !== 'published';
+    this.#state = 'disposed';
+    this.#stopFailing();
+    try {
+      await this.#pool[Symbol.asyncDispose]();
+      if (abandoned && !this.#lockIsLost()) await this.#indexAbandoned();
+    } finally {
+      await this.#parts.lock[Symbol.asyncDispose]();
+    }
+  }
+
+  #lockIsLost(): boolean {
+    return this.#parts.lock.signal.reason instanceof RepositoryLockedError;
+  }
+
+  /** What an interrupted run stored is found by the next one, and not stored again. */
+  async #indexAbandoned(): Promise<void> {
+    try {
+      await this.#pending.save(AbortSignal.timeout(abandonMs));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#ctx.log.warn(
+        `What was stored so far could not be indexed, the next run stores it again: ${reason}`,
+      );
+    }
+  }
+}
+
+function nodeTimes(
+  { mtimeNs }: ArtifactAttributes,
+  identity: FileIdentity | undefined,
+): Pick<TreeNode, 'mtimeNs' | 'atimeNs' | 'ctimeNs' | 'inode'> {
+  return {
+    mtimeNs,
+    atimeNs: mtimeNs,
+    ctimeNs: identity?.ctimeNs ?? mtimeNs,
+    ...(identity === undefined ? {} : { inode: identity.inode }),
+  };
+}
+
+function nodeOwner({ mode, uid, gid }: ArtifactAttributes): Pick<TreeNode, 'mode' | 'uid' | 'gid'> {
+  return { mode, uid, gid };
+}
+
+function ownerOfProcess(): { readonly uid: number; readonly gid: number } {
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- a body is asynchronous by its type
+async function* once(bytes: Uint8Array): Bytes {
+  yield bytes;
+}

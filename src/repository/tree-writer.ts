@@ -1,0 +1,132 @@
+import { createHash } from 'node:crypto';
+import { TarsError } from '../model/errors.ts';
+import type { BlobIndex } from './blob-index.ts';
+import type { SealingKey } from './format/crypto.ts';
+import { encodeTree, type TreeNode } from './format/tree.ts';
+import { PackBuilder, packMaxBytes, type FinishedPack } from './pack-builder.ts';
+
+interface Directory {
+  readonly kind: 'directory';
+  /** The directory's own node but for its subtree; undefined while it is only somebody's parent. */
+  node: TreeNode | undefined;
+  readonly children: Map<string, Directory | Leaf>;
+}
+
+interface Leaf {
+  readonly kind: 'leaf';
+  readonly node: TreeNode;
+}
+
+/** Header and sealing of a pack that is larger than usual because a single tree is. */
+const oversizeSlackBytes = 4096;
+
+/** The entries of a snapshot under construction. */
+export class TreeDraft {
+  readonly #root: Directory = newDirectory();
+
+  /** Puts a file, symlink or (with `node.type` `dir`) directory at `path`. @throws TarsError when it is taken */
+  add(path: string, node: Omit<TreeNode, 'name'>): void {
+    const names = path.split('/');
+    if (names.some((name) => name === '' || name === '.' || name === '..')) {
+      throw new TarsError('internal', `"${path}" is no path inside a snapshot`);
+    }
+    const name = names.pop() ?? '';
+    let parent = this.#root;
+    for (const step of names) parent = this.#enter(parent, step, path);
+    const named = { ...node, name };
+    const existing = parent.children.get(name);
+    if (node.type !== 'dir' && !existing) {
+      parent.children.set(name, { kind: 'leaf', node: named });
+      return;
+    }
+    const directory = existing ?? newDirectory();
+    if (node.type !== 'dir' || directory.kind === 'leaf' || directory.node) {
+      throw new TarsError('internal', `"${path}" is in the snapshot already`);
+    }
+    directory.node = named;
+    parent.children.set(name, directory);
+  }
+
+  #enter(parent: Directory, name: string, path: string): Directory {
+    const existing = parent.children.get(name);
+    if (existing?.kind === 'leaf') {
+      throw new TarsError('internal', `A parent of "${path}" is in the snapshot already, and no directory`);
+    }
+    const directory = existing ?? newDirectory();
+    parent.children.set(name, directory);
+    return directory;
+  }
+
+  /**
+   * Stores all trees, the deepest first. Resolves with the root's id.
+   * @param above names of the directories the draft lies in, outermost first
+   * @param parents what directories look like that were never recorded themselves
+   */
+  async save(writer: TreeWriter, above: readonly string[], parents: Omit<TreeNode, 'name'>): Promise<string> {
+    let subtree = await saveDirectory(this.#root, writer, parents);
+    for (const name of above.toReversed()) {
+      subtree = await writer.save(encodeTree([{ ...parents, name, subtree }]));
+    }
+    return subtree;
+  }
+}
+
+function newDirectory(): Directory {
+  return { kind: 'directory', node: undefined, children: new Map() };
+}
+
+async function saveDirectory(
+  directory: Directory,
+  writer: TreeWriter,
+  parents: Omit<TreeNode, 'name'>,
+): Promise<string> {
+  const nodes: TreeNode[] = [];
+  for (const [name, child] of directory.children) {
+    if (child.kind === 'leaf') nodes.push(child.node);
+    else {
+      const subtree = await saveDirectory(child, writer, parents);
+      nodes.push({ ...(child.node ?? { ...parents, name }), subtree });
+    }
+  }
+  return writer.save(encodeTree(nodes));
+}
+
+export interface TreeWriterOptions {
+  readonly key: SealingKey;
+  /** zstd's; 0 for none. */
+  readonly compressionLevel: number;
+  readonly index: BlobIndex;
+  readonly store: (pack: FinishedPack, bytes: Uint8Array) => Promise<void>;
+}
+
+/** Stores tree blobs, in packs of their own as format version 2 demands. */
+export class TreeWriter {
+  readonly #options: TreeWriterOptions;
+  readonly #builder: PackBuilder;
+  #buffer: Buffer | undefined;
+
+  constructor(options: TreeWriterOptions) {
+    this.#options = options;
+    this.#builder = new PackBuilder(options.key, 'tree', options.compressionLevel);
+  }
+
+  /** Returns the tree's id; stores nothing when it is known. */
+  async save(tree: Buffer): Promise<string> {
+    const id = createHash('sha256').update(tree).digest();
+    if (this.#options.index.announce(id, 'tree')) {
+      if (this.#builder.isFullFor(tree.length)) await this.flush();
+      this.#buffer ??= Buffer.allocUnsafeSlow(Math.max(packMaxBytes, tree.length + oversizeSlackBytes));
+      this.#builder.add(this.#buffer, id, tree, true);
+    }
+    return id.toString('hex');
+  }
+
+  /** Stores what is not stored yet. */
+  async flush(): Promise<void> {
+    if (this.#builder.isEmpty || !this.#buffer) return;
+    const buffer = this.#buffer;
+    this.#buffer = undefined;
+    const pack = this.#builder.finish(buffer);
+    await this.#options.store(pack, buffer.subarray(0, pack.lengthBytes));
+  }
+}
