@@ -63,7 +63,7 @@ async function readConfigFile(path: string, bytesMax: number, signal: AbortSigna
 /** A file's bytes as text and back: UTF-8 where they are, otherwise byte for character. */
 export interface DecodedText {
   readonly text: string;
-  encode(text: string): Uint8Array;
+  readonly encode: (text: string) => Uint8Array;
 }
 
 export function decodeText(bytes: Uint8Array): DecodedText {

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { isAbsolute } from 'node:path';
+import { isAbsolute, normalize } from 'node:path';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
@@ -29,7 +29,8 @@ export interface ConfigOptions {
 }
 
 /** Configuration files with secrets in them (DESIGN.md section 11). */
-export function createConfigComponent(options: ConfigOptions): Component {
+export function createConfigComponent(given: ConfigOptions): Component {
+  const options = { ...given, files: [...new Set(given.files.map((path) => normalize(path)))] };
   const { name, files, ageIdentityFile } = options;
   const place = { name, kind, files, ageIdentityFile };
   return {
@@ -39,9 +40,9 @@ export function createConfigComponent(options: ConfigOptions): Component {
     probe: () => probe(options),
     // There is no server: files are always ready.
     ready: () => Promise.resolve(),
-    prepare() {
-      requireOptions(options);
-      return Promise.resolve(prepareConfigCapture(options));
+    async prepare() {
+      await requireOptions(options);
+      return prepareConfigCapture(options);
     },
     planRestore: (from, restoreOptions, ctx) => planConfigRestore(place, from, restoreOptions, ctx.signal),
     stage: (plan, source, ctx) =>
@@ -51,10 +52,10 @@ export function createConfigComponent(options: ConfigOptions): Component {
   };
 }
 
-function requireOptions({ name, files, secrets, ageRecipients }: ConfigOptions): void {
+async function requireOptions({ name, files, secrets, ageRecipients }: ConfigOptions): Promise<void> {
   const relative = files.find((path) => !isAbsolute(path));
   if (relative !== undefined) throw new ConfigurationError(`${name}: ${relative} is not an absolute path`);
-  requireRecipients(ageRecipients);
+  await requireRecipients(ageRecipients);
   if (secrets === 'sealed' && ageRecipients.length === 0) {
     throw new ConfigurationError(`${name}: secrets is set to sealed and there are no age recipients`, {
       hint: 'Give age_recipients in tars.yaml, or set secrets to repository or redact-only.',

@@ -29,9 +29,9 @@ function encrypterFor(recipients: readonly string[]): Encrypter {
   return encrypter;
 }
 
-/** @throws ConfigurationError when one of them is no age recipient */
-export function requireRecipients(recipients: readonly string[]): void {
-  encrypterFor(recipients);
+/** Tries the recipients out on nothing. @throws ConfigurationError when one of them is no age recipient */
+export async function requireRecipients(recipients: readonly string[]): Promise<void> {
+  if (recipients.length > 0) await encrypterFor(recipients).encrypt('');
 }
 
 /**
@@ -54,7 +54,7 @@ export async function seal(files: readonly ConfigFile[], recipients: readonly st
   }
   archive.finalize();
   const chunks: Buffer[] = [];
-  for await (const chunk of archive) chunks.push(chunk);
+  for await (const chunk of archive) chunks.push(chunk as Buffer);
   return encrypterFor(recipients).encrypt(Buffer.concat(chunks));
 }
 
@@ -133,7 +133,7 @@ async function entriesOf(tar: Uint8Array, what: string): Promise<Unsealed> {
   try {
     for await (const entry of extractor) {
       const chunks: Buffer[] = [];
-      for await (const chunk of entry) chunks.push(chunk);
+      for await (const chunk of entry) chunks.push(chunk as Buffer);
       const name = entry.header.name.replace(/^(?:\.?\/)+/, '');
       if (entry.header.type === 'file') entries.set(name, Buffer.concat(chunks));
     }
