@@ -14,7 +14,8 @@ import { isGenerationName } from './collection-names.ts';
 import { detectServer } from './detect.ts';
 import { readLiveCollection, type LiveCollection } from './live-facts.ts';
 import { probeSearch } from './search-probe.ts';
-import type { ChromaEndpoint } from './transport.ts';
+import { CollectionGoneError } from './record-reader.ts';
+import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 
 const probesPerCollection = 20;
 
@@ -54,7 +55,11 @@ export async function verifyLive(
           if (!isGenerationName(info.name)) findings.push(extraFinding(component, place));
           continue;
         }
-        const live = await readLiveCollection(client, info, probesPerCollection, ctx);
+        const live = await readOrReport(client, info, ctx);
+        if ('code' in live) {
+          findings.push({ ...live, subject: `${component}/${place}` });
+          continue;
+        }
         collections.push(live.facts);
         findings.push(...(await verifyCollection(component, client, info, capturedAs, live, ctx)));
       }
@@ -63,6 +68,23 @@ export async function verifyLive(
     tenants.push({ name: tenant, databases });
   }
   return [...compareFacts(component, expected, { tenants }, 'tolerant'), ...findings];
+}
+
+/** The collection, or what keeps it from being read. One deleted meanwhile is reported as missing by the comparison. */
+async function readOrReport(
+  client: ChromaClient,
+  info: CollectionInfo,
+  ctx: OperationContext,
+): Promise<LiveCollection | Omit<Finding, 'subject'>> {
+  const place = `${info.tenant}/${info.database}/${info.name}`;
+  try {
+    return await readLiveCollection(client, info, probesPerCollection, ctx);
+  } catch (error) {
+    const unreadable = error instanceof ChromaResponseError && error.status === 500;
+    if (!unreadable && !(error instanceof CollectionGoneError)) throw error;
+    const message = `Collection ${place}: it cannot be read (${error.message})`;
+    return { severity: 'error', code: 'collection-unreadable', message };
+  }
 }
 
 /** What {@link compareFacts} does not look at. */

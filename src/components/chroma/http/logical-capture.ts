@@ -9,7 +9,7 @@ import { factsOfCollection } from './collection-settings.ts';
 import { detectServer } from './detect.ts';
 import { headerLine, recordLine } from './export-format.ts';
 import { CollectionGoneError, readRecords } from './record-reader.ts';
-import type { ChromaEndpoint } from './transport.ts';
+import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 
 /** What a capture over HTTP needs to know. */
 export interface LogicalCaptureOptions extends ChromaEndpoint {
@@ -71,7 +71,9 @@ async function captureServer(capturing: Capturing, ctx: OperationContext): Promi
     const collections: CollectionFacts[] = [];
     for (const collection of await client.listCollections({ tenant, database }, ctx)) {
       const path = `${name}/export/${++artifacts}.jsonl`;
-      const facts = await captureCollection(capturing, collection, path, (bytes) => task.advance(bytes), ctx);
+      const facts = await readable(collection, () =>
+        captureCollection(capturing, collection, path, (bytes) => task.advance(bytes), ctx),
+      );
       if (facts !== undefined) collections.push(facts);
     }
     return collections;
@@ -91,6 +93,23 @@ async function captureServer(capturing: Capturing, ctx: OperationContext): Promi
   } catch (error) {
     task.finish('failed');
     throw error;
+  }
+}
+
+/** Some damaged collections answer 500 to everything; only their files can still be read. */
+async function readable<T>({ tenant, database, name }: CollectionInfo, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (!(cause instanceof ChromaResponseError) || cause.status !== 500) throw cause;
+    throw new TarsError(
+      'capture-failed',
+      `Chroma cannot read its collection ${tenant}/${database}/${name}: ${cause.message}`,
+      {
+        hint: 'Give the path of its persist directory in tars.yaml: a physical capture reads it without the server.',
+        cause,
+      },
+    );
   }
 }
 
