@@ -57,9 +57,12 @@ export class HnswFiles implements Disposable {
   readonly #positions = new Map<number, number>();
   readonly #deleted: Uint8Array;
 
-  /** True when the segment has ever been saved; before that every vector is in the queue. */
+  /**
+   * True when the segment has ever been saved; before that every vector is in the queue. A server creates the other
+   * files with the index and the id map with the first save; without the id map it starts the index anew.
+   */
   static exist(directory: string): boolean {
-    return existsSync(join(directory, 'index_metadata.pickle')) || existsSync(join(directory, 'header.bin'));
+    return existsSync(join(directory, 'index_metadata.pickle'));
   }
 
   /**
