@@ -81,7 +81,7 @@ test(`captures under constant writes restore with every acknowledged record (see
   const source = componentAt(live, join(root, 'scratch'));
   const target = componentAt(fresh, join(root, 'scratch'));
   const load = new ChromaLoad(live.url, seed);
-  await load.seedCollections(1500, 1000);
+  await load.seedCollections(1500);
   load.start();
   try {
     for (let i = 0; i < captures; i++) {

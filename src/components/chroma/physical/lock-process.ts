@@ -32,6 +32,7 @@ export class LockProcess implements AsyncDisposable {
   readonly #child: ReturnType<typeof spawn>;
   readonly #answers: AsyncIterator<string>;
   readonly #path: string;
+  #ended = false;
 
   /**
    * Starts the process and waits until it has opened the file.
@@ -60,6 +61,11 @@ export class LockProcess implements AsyncDisposable {
     return this.#child.pid;
   }
 
+  /** True once it is known that the process is gone, and its lock with it. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /**
    * Takes the write lock: from then on nobody writes, and reads go on.
    * @param timeoutMs how long to wait for a writer to finish
@@ -71,10 +77,15 @@ export class LockProcess implements AsyncDisposable {
     return state === 'locked';
   }
 
-  /** @returns false when the lock had been lost before */
+  /** @returns false when the lock had been lost before, be it with its process */
   async release(): Promise<boolean> {
-    const { state } = await this.#ask('release', ['released', 'expired']);
-    return state === 'released';
+    try {
+      const { state } = await this.#ask('release', ['released', 'expired']);
+      return state === 'released';
+    } catch (error) {
+      if (this.#ended) return false;
+      throw error;
+    }
   }
 
   /** True when another connection is refused the write lock right now. */
@@ -91,6 +102,7 @@ export class LockProcess implements AsyncDisposable {
   async #expect(...expected: readonly Answer['state'][]): Promise<Answer> {
     const line = await this.#answers.next();
     if (line.done === true) {
+      this.#ended = true;
       throw new TarsError('capture-failed', `The process that locks ${this.#path} ended`, {
         hint: 'Run the backup again; if it happens every time, look for an out-of-memory killer.',
       });

@@ -39,7 +39,7 @@ export class SafeCopy implements AsyncDisposable {
   readonly source: string;
   /** Holds the copy; mode 0700. Removed with the object. */
   readonly directory: string;
-  readonly #holder: LockProcess;
+  #holder: LockProcess;
   readonly #prober: LockProcess;
   readonly #copied = new Map<string, CopiedEntry>();
   #entries: ReadonlyMap<string, ListedEntry> = new Map();
@@ -99,6 +99,10 @@ export class SafeCopy implements AsyncDisposable {
    */
   async lock(timeoutMs: number, ctx: Pick<OperationContext, 'clock' | 'signal'>): Promise<void> {
     ctx.signal.throwIfAborted();
+    if (this.#holder.ended) {
+      await this.#holder[Symbol.asyncDispose]();
+      this.#holder = await LockProcess.start(join(this.source, sqliteFileName));
+    }
     const holdMs = Math.max(
       holdMaxMs,
       totalBytes(new Map([...this.#copied].map(([path, { entry }]) => [path, entry]))) / slowestBytesPerMs,
