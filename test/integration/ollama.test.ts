@@ -158,6 +158,9 @@ test('a wiped store comes back byte for byte, without partial downloads and keys
   assert.deepEqual(await tree(store), before);
   assert.deepEqual(await readdir(store), ['blobs', 'manifests']);
   assert.deepEqual(await componentFor('all').verify(manifest, ctx), []);
+
+  await componentFor('all').generation(staged.record).undo(ctx);
+  assert.ok(!(await readdir(dir)).includes('models'), 'undo leaves nothing where nothing was');
 });
 
 test('verify reports a damaged blob, a changed manifest and a missing model', async () => {
