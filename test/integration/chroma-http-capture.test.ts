@@ -12,6 +12,7 @@ import { openExport } from '../../src/components/chroma/http/export-format.ts';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/logical-capture.ts';
 import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/logical-restore.ts';
 import type { ChromaEndpoint } from '../../src/components/chroma/http/transport.ts';
+import { freePort } from '../../src/demo/servers/common.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
 import {
   ConfigurationError,
@@ -221,8 +222,9 @@ test('large documents are fetched in pages bounded by bytes', async (t) => {
 
 test('a server that is down is a ServiceUnavailableError', async () => {
   await assert.rejects(
-    prepareLogicalCapture({ name: 'chroma', url: 'http://127.0.0.1:9' }, ctx),
-    (error) => error instanceof ServiceUnavailableError && /127\.0\.0\.1:9/.test(error.message),
+    prepareLogicalCapture({ name: 'chroma', url: `http://127.0.0.1:${await freePort()}` }, ctx),
+    (error) =>
+      error instanceof ServiceUnavailableError && /does not answer: ECONNREFUSED/.test(error.message),
   );
 });
 
@@ -289,7 +291,7 @@ test('headers reach the server with every request, and no error repeats them', a
     { url: userInfo },
     { url: server.url, headers: { 'X-Chroma-Token': `${secret}\nline` } },
     { url: `ftp://operator:pass-word-123@host` },
-    { url: 'http://operator:pass-word-123@127.0.0.1:9' },
+    { url: `http://operator:pass-word-123@127.0.0.1:${await freePort()}` },
   ]) {
     await assert.rejects(capture(endpoint), (error) => {
       const shown = inspect(error, { depth: 8 });

@@ -34,7 +34,7 @@ export function spellingFor(reading: FloatReading): FloatSpelling {
 export function readAs(reading: FloatReading, significand: bigint, exponent: number): number {
   if (reading === 'exact') return Number(`${significand}e${exponent}`);
   const once = serdeValue(significand, exponent);
-  return reading === 'serde-once' ? once : rereadByQueue(once);
+  return reading === 'serde-once' || !Number.isFinite(once) ? once : rereadByQueue(once);
 }
 
 const isPlain = (value: number): boolean => /^-?\d{1,12}(\.\d{1,3})?$/.test(String(value));
@@ -81,7 +81,7 @@ function spellForSerde(magnitude: number): string | undefined {
     return `${shortest.significand}e${shortest.exponent}`;
   }
   let fallback: string | undefined;
-  for (let digitsMore = 4; digitsMore >= -6; digitsMore--) {
+  for (let digitsMore = 4; digitsMore >= -17; digitsMore--) {
     const exponent = shortest.exponent - digitsMore;
     const nearest = scaled(magnitude, exponent);
     if (nearest > maxU64) continue;
