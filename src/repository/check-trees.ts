@@ -1,13 +1,11 @@
-import { CorruptionError } from '../model/errors.ts';
 import { shortId } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
-import { openBlob } from './blob-codec.ts';
 import { BlobIndex, type BlobLocation } from './blob-index.ts';
+import type { BlobReader } from './blob-reader.ts';
 import { enumerate, notInterrupted, type Findings } from './check-findings.ts';
 import type { BlobType } from './format/pack.ts';
 import type { SnapshotFile } from './format/snapshot-file.ts';
 import { decodeTree, type TreeNode } from './format/tree.ts';
-import type { OpenedRepository } from './open.ts';
 
 const idBytes = 32;
 
@@ -40,14 +38,14 @@ export class BlobHealth {
 
 /** Walks the trees of snapshots, each tree once however many snapshots share it. */
 export class TreeCheck {
-  readonly #repo: OpenedRepository;
+  readonly #reader: BlobReader;
   readonly #health: BlobHealth;
   readonly #findings: Findings;
   readonly #ctx: OperationContext;
   readonly #seen = new BlobIndex();
 
-  constructor(repo: OpenedRepository, health: BlobHealth, findings: Findings, ctx: OperationContext) {
-    this.#repo = repo;
+  constructor(reader: BlobReader, health: BlobHealth, findings: Findings, ctx: OperationContext) {
+    this.#reader = reader;
     this.#health = health;
     this.#findings = findings;
     this.#ctx = ctx;
@@ -107,16 +105,7 @@ export class TreeCheck {
 
   /** @throws CorruptionError when the tree is not indexed, damaged or no tree */
   async #load(tree: string): Promise<TreeNode[]> {
-    const id = Buffer.from(tree, 'hex');
-    const place = this.#health.locate(id, 'tree');
-    if (place === undefined) throw new CorruptionError(`Tree ${tree} is in no index`);
-    const { packId, offsetBytes, lengthBytes, uncompressedBytes } = place;
-    const sealed = await this.#repo.storage.load(
-      { type: 'data', name: packId },
-      { offsetBytes, lengthBytes },
-      this.#ctx.signal,
-    );
-    return decodeTree(openBlob(this.#repo.crypto, sealed, uncompressedBytes, id, `tree ${tree}`), tree);
+    return decodeTree(await this.#reader.read(Buffer.from(tree, 'hex'), 'tree', this.#ctx.signal), tree);
   }
 
   #examineNode(node: TreeNode): string[] {

@@ -1,6 +1,7 @@
 import { hasErrors } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { CheckReport } from '../ports/snapshot-store.ts';
+import { BlobReader } from './blob-reader.ts';
 import { checkConfig, checkKeys, checkLocks, checkSnapshotFiles, namesOf } from './check-documents.ts';
 import { Findings } from './check-findings.ts';
 import { checkIndexes } from './check-indexes.ts';
@@ -37,7 +38,7 @@ export async function checkRepository(
   checkPackFiles(index, sizes, findings);
 
   const health = new BlobHealth(index.blobs, sizes);
-  const trees = new TreeCheck(repo, health, findings, ctx);
+  const trees = new TreeCheck(new BlobReader(repo, index.blobs), health, findings, ctx);
   for (const { tree } of snapshots.values()) await trees.walk(tree);
   const readBytes = options.readData
     ? await new PackReading(repo, index, sizes, health, findings, ctx).run()
