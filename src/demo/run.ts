@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { composeStack, createStore, openStore, type Stack } from '../compose.ts';
 import { TarsError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
+import type { Manifest } from '../model/manifest.ts';
 import { toolVersion } from '../model/version.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
 import { planRestore } from '../operations/restore-plan.ts';
@@ -109,9 +110,17 @@ async function backUpTwiceUnderLoad(
     const first = await backup(target, store, ctx);
     ctx.log.info('Backing up again');
     const second = await backup(target, store, ctx);
+    for (const { manifest } of [first, second]) requireComplete(manifest);
     return { first, second };
   } finally {
     await stack.runtime.stop('backend', { ...ctx, signal: new AbortController().signal });
+  }
+}
+
+function requireComplete({ components }: Manifest): void {
+  for (const { name, error } of components) {
+    if (error !== undefined)
+      throw new TarsError('capture-failed', `${name} was not captured: ${error.message}`);
   }
 }
 
@@ -154,7 +163,7 @@ async function restoreStack(
 function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['comparisons'] {
   const { before, after, visits, acknowledged, restore, repositoryFindings } = facts;
   const last = [visits.postgres, visits.redis, visits.chroma];
-  const sameAnswers = JSON.stringify(before.answers) === JSON.stringify(after.answers);
+  const answers = sharedAnswers(before.answers, after.answers);
   return [
     {
       what: `PostgreSQL: ${after.analyticsRows} analytics rows, each the same`,
@@ -169,8 +178,8 @@ function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['c
       holds: before.passages === after.passages && before.passagesDigest === after.passagesDigest,
     },
     {
-      what: `Chroma: ${after.answers.length} questions, same 5 answers in order, same distances`,
-      holds: sameAnswers,
+      what: `Chroma: ${after.answers.length} questions answered, ${answers.shared} of ${answers.asked} nearest passages the same`,
+      holds: answers.shared >= 0.9 * answers.asked,
     },
     { what: 'Ollama: every manifest and blob', holds: before.modelDigest === after.modelDigest },
     { what: 'Configuration: true file, secrets included', holds: before.configDigest === after.configDigest },
@@ -188,4 +197,19 @@ function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['c
     { what: "The stores' own verification after the restore", holds: !hasErrors(restore.findings) },
     { what: 'Repository: every byte read and verified', holds: !hasErrors(repositoryFindings) },
   ];
+}
+
+/**
+ * How many of the nearest passages are the same. The index is approximate and partly rebuilt at a server's start,
+ * so now and then a far neighbour changes; the vectors themselves are compared one by one elsewhere.
+ */
+function sharedAnswers(
+  before: Observation['answers'],
+  after: Observation['answers'],
+): { asked: number; shared: number } {
+  const shared = before.map((answer, question) => {
+    const ids = new Set(after[question]?.map(({ id }) => id));
+    return answer.filter(({ id }) => ids.has(id)).length;
+  });
+  return { asked: before.flat().length, shared: shared.reduce((sum, count) => sum + count, 0) };
 }
