@@ -8,6 +8,11 @@ import { parseLosslessJson, type Metadata, type MetadataValue } from '../record.
 /** Chroma's one SQLite file in a persist directory. */
 export const sqliteFileName = 'chroma.sqlite3';
 
+/** What SQLite keeps beside it while a transaction is under way; meaningless beside any other state of the file. */
+export const transientFileNames: readonly string[] = ['-journal', '-wal', '-shm'].map(
+  (suffix) => `${sqliteFileName}${suffix}`,
+);
+
 /** A row of `collections` with what belongs to it. */
 export interface StoredCollection {
   readonly id: string;

@@ -2,7 +2,7 @@ import type { BigIntStats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../../model/errors.ts';
-import { sqliteFileName } from '../direct/tables.ts';
+import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 
 /** One file, directory or symbolic link of a persist directory. */
 export interface ListedEntry {
@@ -17,11 +17,7 @@ export interface ListedEntry {
  * left beside a mount point's entries, and the file system's own.
  */
 function isForeign(name: string): boolean {
-  return (
-    name === 'lost+found' ||
-    name.startsWith('.tars-') ||
-    ['-journal', '-wal', '-shm'].some((suffix) => name === `${sqliteFileName}${suffix}`)
-  );
+  return name === 'lost+found' || name.startsWith('.tars-') || transientFileNames.includes(name);
 }
 
 /** Everything below `root`, parents first. Entries that vanish meanwhile are left out; sockets and pipes too. */

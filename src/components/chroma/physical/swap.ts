@@ -12,7 +12,7 @@ import {
   undoPaths,
   type PathSwap,
 } from '../../files/path-swap.ts';
-import { sqliteFileName } from '../direct/tables.ts';
+import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 import { processesWithOpenFile } from './open-files.ts';
 
 /** A swap record's details. */
@@ -75,6 +75,15 @@ async function recordedSwaps({ live, stage, swaps }: PhysicalSwap): Promise<read
   return [...extra, ...swaps];
 }
 
+/**
+ * In a mount point, a journal the restored file left would be taken for the previous file's. Once that is back
+ * (its place among the previous entries is empty) any journal is its own and stays.
+ */
+async function removeRestoredJournal({ live, stage }: PhysicalSwap): Promise<void> {
+  if (stage.mode === 'rename' || !(await namesIn(stage.previousDir)).includes(sqliteFileName)) return;
+  for (const name of transientFileNames) await rm(join(live, name), { force: true });
+}
+
 async function namesIn(directory: string): Promise<readonly string[]> {
   try {
     return await readdir(directory);
@@ -95,6 +104,7 @@ export function physicalGeneration(record: SwapRecord): Generation {
   const swap = parsed.data;
   return {
     undo: async () => {
+      await removeRestoredJournal(swap);
       await undoPaths(await recordedSwaps(swap));
       await rm(swap.stage.stagedDir, { recursive: true, force: true });
     },
