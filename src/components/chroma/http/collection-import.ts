@@ -8,8 +8,8 @@ import type { FloatSpellings } from './float-probe.ts';
 import { addBody, encodeRecord, type EncodedRecord } from './record-json.ts';
 import { ChromaResponseError } from './transport.ts';
 
-/** The server takes up to 40 MiB in one request, whatever its `max_batch_size` says; half of that keeps requests short. */
-const maxBatchBytes = 16 << 20;
+/** The server takes up to 40 MiB in one request, whatever its `max_batch_size` says; a fifth of that keeps memory low. */
+const maxBatchBytes = 8 << 20;
 const maxBatchRecords = 1000;
 
 /** How to write to the target server. */

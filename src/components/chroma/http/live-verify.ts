@@ -104,8 +104,8 @@ async function verifyCollection(
   const share = missed.length / live.sample.length;
   const subject = `${component}/${placeOf(placed)}`;
   const message = `Collection ${placeOf(placed)}: ${missed.length} of ${live.sample.length} records are not found by searching for their own vectors`;
-  // The index is approximate: a rare miss is its nature, many are damage.
-  const severity = share > 0.2 ? 'error' : 'warning';
+  // The index is approximate, the more so for random vectors (1 of 20 missed at 20,000 x 384): only most is damage.
+  const severity = share > 0.5 ? 'error' : 'info';
   return [...findings, { severity, subject, code: 'search-misses-records', message }];
 }
 

@@ -61,7 +61,7 @@ async function stateOf(
 
 const placeOf = ({ tenant, database, name }: CollectionSwap): string => `${tenant}/${database}/${name}`;
 
-/** Carries the swaps out; done ones are recognised, so it can be run again after a crash. */
+/** Carries the swaps out; renaming to the name it has is no error, so it can be run again after a crash. */
 export async function swapCollections(
   client: ChromaClient,
   swaps: readonly CollectionSwap[],
@@ -69,8 +69,7 @@ export async function swapCollections(
 ): Promise<void> {
   for (const swap of swaps) await requireUnchanged(client, swap, ctx);
   for (const swap of swaps) {
-    const { staged, previous } = await stateOf(client, swap, ctx);
-    if (staged?.name === swap.name) continue;
+    const { previous } = await stateOf(client, swap, ctx);
     if (previous?.name === swap.name)
       await client.renameCollection(swap, previous.id, swap.previousName, ctx);
     await client.renameCollection(swap, swap.stagedId, swap.name, ctx);

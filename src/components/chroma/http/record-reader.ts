@@ -13,7 +13,7 @@ export class CollectionGoneError extends TarsError {
 
 const firstPageRecords = 50;
 const maxPageRecords = 1000;
-const targetPageBytes = 8 << 20;
+const targetPageBytes = 2 << 20;
 const maxPageBytes = 32 << 20;
 /** A single record may be as large as the server's payload limit lets it be, many times over. */
 const maxRecordBytes = 500 << 20;
