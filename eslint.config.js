@@ -24,7 +24,7 @@ const forbid = (files, targets, message) => ({
   rules: {
     'no-restricted-imports': [
       'error',
-      { patterns: [{ regex: `^\\.\\.?/(.*/)?(${targets.join('|')})(/|\\.ts$)`, message }] },
+      { patterns: [{ regex: `^(\\.{1,2}/)+(${targets.join('|')})(/|(?<=compose)\\.ts$)`, message }] },
     ],
   },
 });

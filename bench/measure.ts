@@ -12,10 +12,16 @@ export interface Measurement {
 }
 
 /** Runs a shell command under GNU time. @throws Error with its stderr when it fails */
-export async function measure(command: string, env: Readonly<Record<string, string>> = {}): Promise<Measurement> {
+export async function measure(
+  command: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Measurement> {
   const report = join(tmpdir(), `tars-bench-time-${process.pid}`);
   const argv = ['-f', '%e %U %S %M', '-o', report, 'sh', '-c', command];
-  const child = spawn('/usr/bin/time', argv, { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn('/usr/bin/time', argv, {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let stderr = '';
   child.stderr.on('data', (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-2000)));
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
@@ -32,6 +38,8 @@ export async function measure(command: string, env: Readonly<Record<string, stri
 /** Bytes of all files below `directory`. */
 export async function bytesBelow(directory: string): Promise<number> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const sizes = entries.filter((e) => e.isFile()).map(async (e) => (await stat(join(e.parentPath, e.name))).size);
+  const sizes = entries
+    .filter((e) => e.isFile())
+    .map(async (e) => (await stat(join(e.parentPath, e.name))).size);
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }

@@ -15,7 +15,10 @@ test('private PostgreSQL, Redis and Chroma start, stop and start again with thei
   t.after(() => rm(root, { recursive: true, force: true }));
   const ctx = testContext();
   await using postgres = await startPostgres(join(root, 'postgres'));
-  await using redis = await startRedis(join(root, 'redis'), ctx, { appendOnly: true, password: 'pw-1234567' });
+  await using redis = await startRedis(join(root, 'redis'), ctx, {
+    appendOnly: true,
+    password: 'pw-1234567',
+  });
   await using chroma = await startChroma(join(root, 'chroma'), ctx);
   const connect = async (): Promise<pg.Client> => {
     const client = new pg.Client({ ...postgres, database: 'postgres' });
