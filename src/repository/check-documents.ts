@@ -66,12 +66,16 @@ function isKey(content: Uint8Array): boolean {
   }
 }
 
-/** A lock that vanishes meanwhile was released; one that cannot be read keeps everybody out. */
+/**
+ * A lock that vanishes meanwhile was released; one that cannot be read keeps everybody out. Returns whether all
+ * could be read.
+ */
 export async function checkLocks(
   repo: OpenedRepository,
   findings: Findings,
   ctx: OperationContext,
-): Promise<void> {
+): Promise<boolean> {
+  let readable = true;
   for (const name of await namesOf(repo, 'locks', findings, ctx)) {
     const subject = `locks/${name}`;
     try {
@@ -83,6 +87,7 @@ export async function checkLocks(
     } catch (error) {
       const known = notInterrupted(error, `Cannot read lock ${shortId(name)}`);
       if (known.code === 'storage-not-found') continue;
+      readable = false;
       findings.add(
         'error',
         subject,
@@ -91,6 +96,7 @@ export async function checkLocks(
       );
     }
   }
+  return readable;
 }
 
 /** The snapshot files that can be read, by name. */

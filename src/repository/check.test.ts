@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { testContext } from '../../test/fixtures/context.ts';
 import { MemoryStorage } from '../../test/fixtures/storage.ts';
-import { InterruptedError } from '../model/errors.ts';
+import { InterruptedError, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import type { CheckReport } from '../ports/snapshot-store.ts';
 import { checkRepository } from './check.ts';
 import { planWindows } from './check-pack.ts';
@@ -282,6 +282,31 @@ test('a check never ends at the first problem', async () => {
     'error snapshot-damaged',
     'error tree-damaged',
   ]);
+});
+
+test('a check holds a lock of its own, and refuses while somebody has an exclusive one', async () => {
+  const s = await sample();
+  let seen = 0;
+  const watched = Object.create(s.repo.storage) as MemoryStorage;
+  watched.list = (type, signal) => {
+    seen = [...s.storage.files.keys()].filter((key) => key.startsWith('locks/')).length;
+    return s.storage.list(type, signal);
+  };
+  await checkRepository({ ...s.repo, storage: watched }, { readData: false }, ctx);
+  assert.equal(seen, 1);
+  assert.ok(![...s.storage.files.keys()].some((key) => key.startsWith('locks/')));
+  await using held = await acquireLock(s.repo, { exclusive: true }, ctx);
+  await assert.rejects(check(s), RepositoryLockedError);
+  assert.equal(held.signal.aborted, false);
+});
+
+test('a repository that cannot be written to is checked all the same', async () => {
+  const s = await sample();
+  const readOnly = {
+    ...s.repo,
+    saveUnpacked: () => Promise.reject(new TarsError('access-denied', 'Read-only file system')),
+  };
+  assert.deepEqual((await checkRepository(readOnly, { readData: true }, ctx)).findings, []);
 });
 
 test('an interruption ends a check, and is no finding', async () => {

@@ -1,3 +1,4 @@
+import { TarsError } from '../model/errors.ts';
 import { hasErrors } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { CheckReport } from '../ports/snapshot-store.ts';
@@ -7,6 +8,7 @@ import { Findings } from './check-findings.ts';
 import { checkIndexes } from './check-indexes.ts';
 import { checkPackFiles, listPacks, PackReading } from './check-packs.ts';
 import { BlobHealth, TreeCheck } from './check-trees.ts';
+import { acquireLock, type HeldLock } from './lock.ts';
 import type { OpenedRepository } from './open.ts';
 
 /**
@@ -16,7 +18,8 @@ import type { OpenedRepository } from './open.ts';
  * decompressed and hashed. Goes on after a problem; each is a finding, and so is every snapshot it affects, with
  * the paths concerned.
  *
- * Hold a lock meanwhile: without one a prune may remove what is being read.
+ * Holds a shared lock meanwhile, so that nobody prunes what is being read, unless locks cannot be written or read.
+ * @throws RepositoryLockedError when somebody holds an exclusive lock, or ours is lost
  * @throws TarsError `interrupted`, `internal`; damage never throws
  */
 export async function checkRepository(
@@ -27,8 +30,31 @@ export async function checkRepository(
   const findings = new Findings();
   await checkConfig(repo, findings, ctx);
   await checkKeys(repo, findings, ctx);
-  await checkLocks(repo, findings, ctx);
+  const locksReadable = await checkLocks(repo, findings, ctx);
+  await using lock = locksReadable ? await lockWherePossible(repo, ctx) : undefined;
+  return await checkContent(repo, options.readData, findings, { ...ctx, signal: lock?.signal ?? ctx.signal });
+}
 
+/** A repository on a medium that cannot be written to is checked without a lock. */
+async function lockWherePossible(
+  repo: OpenedRepository,
+  ctx: OperationContext,
+): Promise<HeldLock | undefined> {
+  try {
+    return await acquireLock(repo, { exclusive: false }, ctx);
+  } catch (error) {
+    if (!(error instanceof TarsError) || !['access-denied', 'no-space'].includes(error.code)) throw error;
+    ctx.log.warn(`Checking without a lock: ${error.message}`);
+    return undefined;
+  }
+}
+
+async function checkContent(
+  repo: OpenedRepository,
+  readData: boolean,
+  findings: Findings,
+  ctx: OperationContext,
+): Promise<CheckReport> {
   // Snapshots are listed before indexes and those before packs: what a backup publishes meanwhile is complete.
   const snapshotNames = await namesOf(repo, 'snapshots', findings, ctx);
   const indexNames = await namesOf(repo, 'index', findings, ctx);
@@ -40,9 +66,7 @@ export async function checkRepository(
   const health = new BlobHealth(index.blobs, sizes);
   const trees = new TreeCheck(new BlobReader(repo, index.blobs), health, findings, ctx);
   for (const { tree } of snapshots.values()) await trees.walk(tree);
-  const readBytes = options.readData
-    ? await new PackReading(repo, index, sizes, health, findings, ctx).run()
-    : 0;
+  const readBytes = readData ? await new PackReading(repo, index, sizes, health, findings, ctx).run() : 0;
   if (hasErrors(findings.all)) await trees.reportAffected(snapshots);
   return {
     findings: findings.all,
