@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, before, test } from 'node:test';
 import { inspectDirectory } from '../../src/components/chroma/direct/inspect.ts';
 import { PersistDirectory } from '../../src/components/chroma/direct/persist-directory.ts';
-import { compareFacts, placedCollections } from '../../src/components/chroma/facts.ts';
+import { compareFacts, placedCollections, placeOf } from '../../src/components/chroma/facts.ts';
 import { verifyLive } from '../../src/components/chroma/http/live-verify.ts';
 import { encodeMetadata } from '../../src/components/chroma/record.ts';
 import { loadedChroma, type LoadedChroma } from '../fixtures/chroma-directory.ts';
@@ -106,6 +106,16 @@ test('odd values, tenants and databases are read without loss', async () => {
     doc: ['«a»\n\u0000b', null, '{}', [1, 1]],
     late: ['later', null, '{"kept":2,"new":"n"}', [1, 2]],
   });
+});
+
+test('a database under a tenant that was never created is read', async () => {
+  await post('/tenants/ghost/databases', '{"name":"attic"}');
+  const place = '/tenants/ghost/databases/attic/collections';
+  const { id } = await post(place, '{"name":"kept"}');
+  await post(`${place}/${id}/add`, '{"ids":["1"],"embeddings":[[1,2]]}');
+  const inspection = await inspectDirectory(await copyOf(chroma.server.dataDir), 'chroma', signal);
+  const places = [...placedCollections(inspection)].map(placeOf);
+  assert.ok(places.includes('ghost/attic/kept'), places.join());
 });
 
 test('queue rows that neither segment has taken yet are applied to vectors and metadata', async () => {

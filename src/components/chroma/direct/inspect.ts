@@ -55,9 +55,9 @@ export async function inspectDirectory(
       databases: databases.map((database) => ({ name: database, collections: [] })),
     }));
     for (const collection of directory.collections()) {
+      const facts = await inspectCollection(directory, collection, subject, problems, signal);
       const tenant = tenants.find(({ name }) => name === collection.tenant);
-      const database = tenant?.databases.find(({ name }) => name === collection.database);
-      database?.collections.push(await inspectCollection(directory, collection, subject, problems, signal));
+      tenant?.databases.find(({ name }) => name === collection.database)?.collections.push(facts);
     }
     return { migrations: directory.migrations(), tenants, problems };
   } catch (cause) {

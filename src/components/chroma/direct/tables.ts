@@ -81,10 +81,11 @@ export function readMigrations(database: DatabaseSync): Migration[] {
   ).map((row) => ({ dir: String(row['dir']), version: Number(row['version']) }));
 }
 
-/** Tenants with their databases, empty ones too. */
+/** Tenants with their databases, empty ones too, and tenants that only their databases name. */
 export function readTenants(database: DatabaseSync): { name: string; databases: string[] }[] {
   if (!hasTable(database, 'tenants')) return [{ name: 'default_tenant', databases: ['default_database'] }];
-  return rowsOf(database, 'SELECT id FROM tenants ORDER BY id').map(({ id }) => ({
+  const all = 'SELECT id FROM tenants UNION SELECT tenant_id FROM databases ORDER BY id';
+  return rowsOf(database, all).map(({ id }) => ({
     name: String(id),
     databases: rowsOf(
       database,
