@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { CorruptionError } from '../model/errors.ts';
 import type { SealingKey } from './format/crypto.ts';
+import { freeBuffer } from './free-buffer.ts';
 
 /** Where compression stops paying: below this share saved, the bytes are kept as they are. */
 const worthwhileShare = 0.98;
@@ -26,7 +27,10 @@ export function compressBlob(plaintext: Uint8Array, level: number): BlobPayload 
   const raw = { bytes: plaintext, uncompressedBytes: undefined };
   if (level === 0 || plaintext.length === 0 || isIncompressible(plaintext)) return raw;
   const compressed = compress(plaintext, level);
-  if (compressed.length > plaintext.length * worthwhileShare) return raw;
+  if (compressed.length > plaintext.length * worthwhileShare) {
+    freeBuffer(compressed);
+    return raw;
+  }
   return { bytes: compressed, uncompressedBytes: plaintext.length };
 }
 
@@ -34,7 +38,9 @@ function isIncompressible(plaintext: Uint8Array): boolean {
   if (plaintext.length < probeFromBytes) return false;
   const middle = plaintext.length >> 1;
   const probe = compress(plaintext.subarray(middle, middle + probeBytes), probeLevel);
-  return probe.length > probeBytes * worthwhileShare;
+  const probeLength = probe.length;
+  freeBuffer(probe);
+  return probeLength > probeBytes * worthwhileShare;
 }
 
 function compress(plaintext: Uint8Array, level: number): Uint8Array {
@@ -72,6 +78,7 @@ function decompress(payload: Buffer, uncompressedBytes: number, what: string): B
       chunkSize: Math.max(uncompressedBytes, 64),
       maxOutputLength: Math.max(uncompressedBytes, 1),
     });
+    freeBuffer(payload);
   } catch (cause) {
     throw new CorruptionError(`The ${what} cannot be decompressed`, { cause });
   }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { CorruptionError } from '../model/errors.ts';
 import { compressBlob, openBlob } from './blob-codec.ts';
+import { freeBuffer } from './free-buffer.ts';
 import type { SealingKey } from './format/crypto.ts';
 import { sealOverheadBytes } from './format/crypto.ts';
 import {
@@ -66,14 +67,11 @@ export class PackBuilder {
       buffer.set(part, end);
       end += part.length;
     }
+    freeBuffer(ciphertext);
+    if (bytes !== plaintext) freeBuffer(bytes);
     const hexId = Buffer.from(id).toString('hex');
-    openBlob(
-      this.#key,
-      buffer.subarray(offsetBytes, end),
-      uncompressedBytes,
-      id,
-      `blob ${hexId} just sealed`,
-    );
+    const sealed = buffer.subarray(offsetBytes, end);
+    freeBuffer(openBlob(this.#key, sealed, uncompressedBytes, id, `blob ${hexId} just sealed`));
     this.#usedBytes = end;
     this.#blobs.push({
       id: hexId,

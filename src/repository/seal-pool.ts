@@ -8,8 +8,8 @@ import type { FromWorker, ToWorker, WorkerSettings } from './seal-protocol.ts';
 
 /** More workers would need more memory than the process may have, and storage is the bound by then. */
 const workersMax = 3;
-/** One is filled while the other one is being stored. */
-const packBuffersPerWorker = 2;
+/** Each worker fills one pack; these are for packs that are being stored meanwhile. */
+const sparePackBuffers = 1;
 /** A slot is filled, hashed or sealed; two for each worker keep it busy. */
 const slotsPerWorker = 2;
 /** Heap limits, so that garbage is collected long before it counts. */
@@ -60,6 +60,9 @@ export class SealPool implements AsyncDisposable {
   /** Rejecters of everything that waits. A race with one promise for all would keep every loser alive. */
   readonly #waiting = new Set<(reason: unknown) => void>();
   #failure: { readonly reason: unknown } | undefined;
+  readonly #spareBuffers = Array.from({ length: sparePackBuffers }, () => new ArrayBuffer(packMaxBytes));
+  /** Workers whose pack buffer is being stored. */
+  readonly #starving: Member[] = [];
   #idleWaiter: (() => void) | undefined;
   #nextBatch = 0;
   #closed = false;
@@ -173,8 +176,7 @@ export class SealPool implements AsyncDisposable {
     worker.on('exit', (code) => {
       if (!this.#closed) this.fail(new TarsError('internal', `A seal worker ended with code ${code}`));
     });
-    for (let i = 0; i < packBuffersPerWorker; i++)
-      this.#givePackBuffer(member, new ArrayBuffer(packMaxBytes));
+    this.#givePackBuffer(member, new ArrayBuffer(packMaxBytes));
     return member;
   }
 
@@ -219,11 +221,21 @@ export class SealPool implements AsyncDisposable {
     if (this.#batches.size === 0) this.#idleWaiter?.();
   }
 
+  /** Hands a buffer to the worker that has been without one for the longest time. */
+  #recyclePackBuffer(buffer: ArrayBuffer): void {
+    const member = this.#starving.shift();
+    if (member) this.#givePackBuffer(member, buffer);
+    else this.#spareBuffers.push(buffer);
+  }
+
   #store(member: Member, pack: FinishedPack, buffer: ArrayBuffer): void {
+    this.#starving.push(member);
+    const spare = this.#spareBuffers.pop();
+    if (spare) this.#recyclePackBuffer(spare);
     const stored = this.#options
       .store(pack, new Uint8Array(buffer, 0, pack.lengthBytes))
       .then(
-        () => this.#givePackBuffer(member, buffer),
+        () => this.#recyclePackBuffer(buffer),
         (error: unknown) => this.fail(error),
       )
       .finally(() => this.#stores.delete(stored));
