@@ -89,7 +89,9 @@ const kinds = new Set(['postgres', 'redis', 'chroma', 'ollama', 'config']);
 
 const components = z.preprocess(
   (value) => {
-    if (typeof value !== 'object' || value === null) return value;
+    // A section whose every line is still a comment is null in YAML.
+    if (value === null) return {};
+    if (typeof value !== 'object') return value;
     const withKind = ([name, body]: [string, unknown]): [string, unknown] =>
       typeof body === 'object' && body !== null && !('kind' in body) && kinds.has(name)
         ? [name, { ...body, kind: name }]
@@ -116,7 +118,7 @@ export const settingsSchema = z.strictObject({
   pause_max_ms: z.int().positive().default(5000),
   secrets: z.enum(['repository', 'sealed', 'redact-only']).default('repository'),
   age_recipients: z.array(z.string()).default([]),
-  services: z.record(z.string(), service).default({}),
+  services: z.preprocess((value) => value ?? {}, z.record(z.string(), service)),
   components,
 });
 export type SettingsFile = z.infer<typeof settingsSchema>;

@@ -77,13 +77,19 @@ ${component('ollama', [
   #   files: [tars-home.env, docker-compose.yml]
 
 # Services tars may stop and start for a restore, and pause for the cut.
-services: {}
-#  redis:
-#    systemd_unit: redis-server             # or start: [...], stop: [...], status: [...]
-#  backend:
-#    systemd_unit: tars-backend
-#    depends_on: [postgres, redis]
-#    writer: true                           # paused for some milliseconds while the cut is taken
-#    pid_file: /run/tars-backend.pid        # or pause: [...] and resume: [...]
+services:
+  # postgres:
+  #   systemd_unit: postgresql               # or start: [...], stop: [...], status: [...]
+  # redis:
+  #   systemd_unit: redis-server
+  # chroma:
+  #   systemd_unit: chroma                   # or command: [...] with pid_file: and log_file:
+  # ollama:
+  #   systemd_unit: ollama
+  # backend:
+  #   systemd_unit: tars-backend
+  #   depends_on: [postgres, redis]
+  #   writer: true                           # paused for some milliseconds while the cut is taken
+  #   pid_file: /run/tars-backend.pid        # or pause: [...] and resume: [...]
 `;
 }

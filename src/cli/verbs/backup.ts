@@ -81,6 +81,11 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
 
 function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
   const names = stack.components.map(({ name }) => name);
+  if (names.length === 0) {
+    throw new ConfigurationError('tars.yaml names no component yet, so there is nothing to back up', {
+      hint: 'Fill in its components section: the comments in it show how.',
+    });
+  }
   for (const name of [...(flags.only ?? []), ...(flags.skip ?? [])]) {
     if (!names.includes(name)) {
       throw new ConfigurationError(`There is no component ${name}`, {

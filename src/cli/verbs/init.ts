@@ -75,14 +75,9 @@ async function writeSettings(settingsPath: string, flags: InitFlags): Promise<vo
     found: ollamaPath === undefined ? found : new Set([...found, 'ollama'] as const),
     ollamaPath: ollamaPath ?? '/usr/share/ollama/.ollama/models',
   });
-  // Without a single component the file would be refused: leave a valid one to be filled in.
-  const body =
-    found.size === 0 && ollamaPath === undefined
-      ? text.replace('\ncomponents:\n', '\ncomponents: {}\n')
-      : text;
   try {
     await mkdir(directory, { recursive: true });
-    await writeNew(settingsPath, body);
+    await writeNew(settingsPath, text);
   } catch (error) {
     throw toTarsError(error, `Cannot write ${settingsPath}`);
   }

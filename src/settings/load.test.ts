@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ConfigurationError } from '../model/errors.ts';
+import { parseSettings } from './load.ts';
+import { settingsTemplate } from './template.ts';
+
+const values = { stack: 's', repositoryPath: '/r', passwordFile: '/k', ollamaPath: '/models' };
+const kinds = ['postgres', 'redis', 'chroma', 'ollama'] as const;
+
+test('the template is valid whatever was found, and as each comment says when uncommented', () => {
+  for (let found = 0; found < 2 ** kinds.length; found++) {
+    const set = new Set(kinds.filter((_, bit) => (found >> bit) & 1));
+    const settings = parseSettings(settingsTemplate({ ...values, found: set }), '/etc/tars.yaml', {
+      POSTGRES_PASSWORD: 'x',
+    });
+    assert.deepEqual(new Set(Object.keys(settings.components)), set);
+  }
+  // An operator takes the leading mark away and keeps the indent.
+  const uncommented = settingsTemplate({ ...values, found: new Set(kinds) }).replaceAll(
+    /^( *)# ( *\w+:)/gm,
+    '$1$2',
+  );
+  const settings = parseSettings(uncommented, '/etc/tars.yaml', {});
+  assert.deepEqual(settings.services['backend']?.depends_on, ['postgres', 'redis']);
+  assert.deepEqual(settings.components['config'], {
+    kind: 'config',
+    files: ['/etc/tars-home.env', '/etc/docker-compose.yml'],
+  });
+  const postgres = settings.components['postgres'];
+  assert.ok(postgres?.kind === 'postgres');
+  assert.deepEqual(postgres.databases, ['tars_home']);
+});
+
+test('paths are taken from the file’s directory, and variables from the environment', () => {
+  const text = `version: 1
+stack: s
+repository: { path: repo, password_file: ../key }
+components:
+  main: { kind: postgres, password: '\${PW}', user: '$\${PW}' }
+  config: { files: [a.env, /b.env] }
+`;
+  const settings = parseSettings(text, '/etc/tars/tars.yaml', { PW: 'secret' });
+  assert.equal(settings.repository.path, '/etc/tars/repo');
+  assert.equal(settings.repository.password_file, '/etc/key');
+  const main = settings.components['main'];
+  assert.ok(main?.kind === 'postgres');
+  assert.equal(main.password, 'secret');
+  assert.equal(main.user, '${PW}');
+  assert.deepEqual(settings.components['config'], { kind: 'config', files: ['/etc/tars/a.env', '/b.env'] });
+});
+
+test('what is wrong is named', () => {
+  const base = 'version: 1\nstack: s\nrepository: { path: r }\n';
+  const cases: [string, RegExp][] = [
+    [`${base}components: { redis: { prot: 6379 } }`, /prot/],
+    [`${base}components: { mysql: {} }`, /kind/],
+    [`${base}components: { redis: { service: cache } }`, /cache/],
+    [`${base}components: { redis: { password: '\${UNSET_NAME}' } }`, /UNSET_NAME/],
+    ['version: 2', /version/],
+  ];
+  for (const [text, pattern] of cases) {
+    assert.throws(
+      () => parseSettings(text, '/etc/tars.yaml', {}),
+      (error) => error instanceof ConfigurationError && pattern.test(error.message),
+      text,
+    );
+  }
+});
