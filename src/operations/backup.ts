@@ -11,7 +11,7 @@ import type { CaptureReport, Component, PreparedCapture } from '../ports/compone
 import type { OperationContext } from '../ports/context.ts';
 import type { Guardian, Runtime } from '../ports/runtime.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
-import { takeCut, type Cut } from './cut.ts';
+import { settledCut, takeCut, type Cut } from './cut.ts';
 
 /** What a backup works on. */
 export interface BackupTarget {
@@ -114,10 +114,11 @@ export async function backup(
   await prepareAll(target.components, prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
 
-  const cut = await takeCut({ ...target, prepared: prepared.captures, writers }, ctx);
-  addFailures(failed, cut.failed);
+  const marked = await takeCut({ ...target, prepared: prepared.captures, writers }, ctx);
+  addFailures(failed, marked.failed);
   await settleAll(prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
+  const cut = settledCut(marked, prepared.captures, new Set(failed.keys()));
 
   const components = await captureAll(target.components, prepared.captures, failed, writer, ctx);
   stopWhenAborted(ctx);

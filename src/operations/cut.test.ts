@@ -4,7 +4,7 @@ import { InterruptedError } from '../model/errors.ts';
 import type { PreparedCapture } from '../ports/component.ts';
 import type { Clock, OperationContext } from '../ports/context.ts';
 import type { Guardian, Runtime } from '../ports/runtime.ts';
-import { takeCut, type CutOptions } from './cut.ts';
+import { settledCut, takeCut, type CutOptions } from './cut.ts';
 
 /** A clock that moves only when somebody sleeps on it or it is told to. */
 class ManualClock implements Clock {
@@ -117,7 +117,6 @@ for (const [name, overrides] of Object.entries({
   'the guardian had to resume the writers': { guardianFired: true },
   'the pause failed': { pauseFails: true },
   'the guardian could not be started': { armFails: true },
-  'a component fixes a moment of its own': { pointInTime: 'own' as const },
 })) {
   test(`it is never called a cut when ${name}`, async () => {
     const { options, ctx, events } = scene(overrides);
@@ -127,6 +126,19 @@ for (const [name, overrides] of Object.entries({
     assert.ok(events.includes('mark store'));
   });
 }
+
+test('it is no longer called a cut when a component ended up with a moment of its own', async () => {
+  const { options, ctx } = scene({ pointInTime: 'own' });
+  const cut = await takeCut(options, ctx);
+  const settled = settledCut(cut, options.prepared, new Set());
+  assert.equal(settled.consistency, 'per-store');
+  assert.match(settled.reason ?? '', /store/);
+  assert.equal(
+    settledCut(cut, options.prepared, new Set(['store'])).consistency,
+    'cut',
+    'failed ones do not count',
+  );
+});
 
 test('without a guardian nobody is paused', async () => {
   const { options, ctx, events } = scene({ armFails: true });

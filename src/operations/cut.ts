@@ -27,8 +27,7 @@ const markShare = 0.8;
 
 /**
  * Fixes every prepared component at one moment: pauses the writers, marks all at once, resumes. Never claims
- * more than was done: without a pause, with a failed or expired one, or with a component that fixes a moment of
- * its own, the cut is `per-store` and says why. The writers run again when this returns or throws; should this
+ * more than was done: without a pause, or with a failed or expired one, the cut is `per-store` and says why. The writers run again when this returns or throws; should this
  * process die inside, the guardian resumes them.
  */
 export async function takeCut(options: CutOptions, ctx: OperationContext): Promise<Cut> {
@@ -46,12 +45,7 @@ export async function takeCut(options: CutOptions, ctx: OperationContext): Promi
   }
   const paused = await markWhilePaused(options, markTimeoutMs, ctx);
   ctx.signal.throwIfAborted();
-  const reason = paused.reason ?? ownMoments(prepared, paused.failed);
-  return {
-    ...paused,
-    consistency: reason === undefined ? 'cut' : 'per-store',
-    ...(reason === undefined ? {} : { reason }),
-  };
+  return { ...paused, consistency: paused.reason === undefined ? 'cut' : 'per-store' };
 }
 
 async function markWhilePaused(
@@ -156,14 +150,20 @@ function lateError(timeoutMs: number): TarsError {
   });
 }
 
-function ownMoments(
+/**
+ * The cut as it turned out once everything has settled: a component that cannot fix its state at a given moment, or
+ * had to take it again after the pause, makes it `per-store`.
+ */
+export function settledCut(
+  cut: Cut,
   prepared: ReadonlyMap<string, PreparedCapture>,
-  failed: ReadonlyMap<string, TarsError>,
-): string | undefined {
+  failed: ReadonlySet<string>,
+): Cut {
+  if (cut.consistency === 'per-store') return cut;
   const own = [...prepared].filter(([name, capture]) => !failed.has(name) && capture.pointInTime === 'own');
-  return own.length === 0
-    ? undefined
-    : `${own.map(([name]) => name).join(', ')} cannot be fixed at a given moment`;
+  if (own.length === 0) return cut;
+  const reason = `the state of ${own.map(([name]) => name).join(', ')} is of another moment than the pause`;
+  return { ...cut, consistency: 'per-store', reason };
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

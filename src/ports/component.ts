@@ -55,7 +55,10 @@ export interface Component {
 }
 
 export interface PreparedCapture extends AsyncDisposable {
-  /** `cut` when {@link mark} fixes the store's state at that moment; `own` when it cannot. */
+  /**
+   * `cut` when {@link mark} fixes the store's state at that moment; `own` when it cannot. May turn to `own` until
+   * {@link settle} has ended.
+   */
   readonly pointInTime: 'cut' | 'own';
   /** Called inside the writer pause, all components at once: milliseconds, fixes the point in time. */
   mark(signal: AbortSignal): Promise<void>;
