@@ -13,7 +13,7 @@ const sparePackBuffers = 1;
 /** A slot is filled, hashed or sealed; two for each worker keep it busy. */
 const slotsPerWorker = 2;
 /** Heap limits, so that garbage is collected long before it counts. */
-const workerLimits = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 96 };
+const workerLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 
 /** A buffer shared with the workers; filled by its holder, then submitted or released. */
 export interface Slot {
