@@ -6,8 +6,14 @@ import type { FinishedPack } from './pack-builder.ts';
 
 /** An index file is written when so many blobs wait for one; restic does the same. */
 const blobsMax = 50_000;
-/** What an interrupted run loses at most: packs stored in this time are stored again by the next run. */
+/** Packs an interrupted run stored since its last index file are stored again by the next run: no more than this time's. */
 const ageMaxMs = 5 * 60_000;
+/**
+ * Nor more than this many bytes, or this share of all the run has stored where that is more: large blobs are few and
+ * fast, so that neither of the above would ever come. A share, so that index files stay few however much is stored.
+ */
+const waitingMinBytes = 256 << 20;
+const waitingShare = 1 / 8;
 
 /** Packs that are stored, but not in any index file yet. */
 export class PendingIndex {
@@ -16,6 +22,8 @@ export class PendingIndex {
   readonly #clock: Clock;
   #packs: FinishedPack[] = [];
   #blobs = 0;
+  #waitingBytes = 0;
+  #storedBytes = 0;
   #savedAtMs: number;
   #saving: Promise<void> = Promise.resolve();
 
@@ -31,8 +39,17 @@ export class PendingIndex {
     this.#index.addPack(pack);
     this.#packs.push(pack);
     this.#blobs += pack.blobs.length;
-    const ageMs = this.#clock.monotonicMs() - this.#savedAtMs;
-    if (this.#blobs >= blobsMax || ageMs >= ageMaxMs) await this.save(signal);
+    this.#waitingBytes += pack.lengthBytes;
+    this.#storedBytes += pack.lengthBytes;
+    if (this.#isDue()) await this.save(signal);
+  }
+
+  #isDue(): boolean {
+    return (
+      this.#blobs >= blobsMax ||
+      this.#clock.monotonicMs() - this.#savedAtMs >= ageMaxMs ||
+      this.#waitingBytes >= Math.max(waitingMinBytes, this.#storedBytes * waitingShare)
+    );
   }
 
   /** Writes what waits. One file at a time; when it fails the packs wait on. */
@@ -52,6 +69,7 @@ export class PendingIndex {
       throw error;
     }
     this.#blobs = this.#packs.reduce((sum, pack) => sum + pack.blobs.length, 0);
+    this.#waitingBytes = this.#packs.reduce((sum, pack) => sum + pack.lengthBytes, 0);
     this.#savedAtMs = this.#clock.monotonicMs();
   }
 }
