@@ -43,6 +43,34 @@ describe('pending index', () => {
     assert.equal((await loadBlobIndex(repository, testContext())).size, 16);
   });
 
+  it('begins no further file for what arrives while one is written', async () => {
+    const { repository, indexFiles } = await newRepository();
+    const writing = Promise.withResolvers<undefined>();
+    const goOn = Promise.withResolvers<undefined>();
+    const slow: OpenedRepository = {
+      ...repository,
+      async saveUnpacked(...args) {
+        writing.resolve(undefined);
+        await goOn.promise;
+        return repository.saveUnpacked(...args);
+      },
+    };
+    const pending = new PendingIndex(slow, new BlobIndex(), testContext().clock);
+    const first = Promise.all(
+      Array.from({ length: 16 }, (_, number) => pending.add(packNumber(number), signal)),
+    );
+    await writing.promise;
+    const meanwhile = Promise.all(
+      Array.from({ length: 15 }, (_, number) => pending.add(packNumber(16 + number), signal)),
+    );
+    goOn.resolve(undefined);
+    await Promise.all([first, meanwhile]);
+    assert.equal(indexFiles(), 1);
+    await pending.save(signal);
+    assert.equal(indexFiles(), 2);
+    assert.equal((await loadBlobIndex(repository, testContext())).size, 31);
+  });
+
   it('needs few files for a terabyte', async () => {
     const { repository, indexFiles } = await newRepository();
     const pending = new PendingIndex(repository, new BlobIndex(), testContext().clock);

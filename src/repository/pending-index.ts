@@ -61,15 +61,20 @@ export class PendingIndex {
   async #saveNow(signal: AbortSignal): Promise<void> {
     const packs = this.#packs;
     if (packs.length === 0) return;
-    this.#packs = [];
+    // Packs that arrive meanwhile wait for the next file, and are counted from nothing.
+    this.#setWaiting([]);
+    this.#savedAtMs = this.#clock.monotonicMs();
     try {
       await this.#repository.saveUnpacked('index', encodeIndex(packs), signal);
     } catch (error) {
-      this.#packs = [...packs, ...this.#packs];
+      this.#setWaiting([...packs, ...this.#packs]);
       throw error;
     }
-    this.#blobs = this.#packs.reduce((sum, pack) => sum + pack.blobs.length, 0);
-    this.#waitingBytes = this.#packs.reduce((sum, pack) => sum + pack.lengthBytes, 0);
-    this.#savedAtMs = this.#clock.monotonicMs();
+  }
+
+  #setWaiting(packs: FinishedPack[]): void {
+    this.#packs = packs;
+    this.#blobs = packs.reduce((sum, pack) => sum + pack.blobs.length, 0);
+    this.#waitingBytes = packs.reduce((sum, pack) => sum + pack.lengthBytes, 0);
   }
 }
