@@ -147,7 +147,7 @@ async function restoreStack(
   const plan = await planRestore(
     source,
     target,
-    { only: undefined, skip: [], restoreConfig: true, restoreId },
+    { only: undefined, skip: [], restoreConfig: true, startServices: true, restoreId },
     ctx,
   );
   return await executeRestore(

@@ -1,11 +1,11 @@
-import { RestoreRefusedError, TarsError, toTarsError } from '../model/errors.ts';
-import type { Manifest, ManifestArtifact } from '../model/manifest.ts';
+import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
+import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Runtime } from '../ports/runtime.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
-import { dependentsOf, startOrder } from './services.ts';
+import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
 
 export interface RestoreTarget {
   readonly stack: string;
@@ -38,6 +38,8 @@ export interface RestoreSelection extends RestoreOptions {
   /** Names of components to restore; all of the snapshot when undefined. */
   readonly only: readonly string[] | undefined;
   readonly skip: readonly string[];
+  /** Start the service of a store that must answer before its restore can be planned; never for a dry run. */
+  readonly startServices: boolean;
 }
 
 /**
@@ -56,7 +58,7 @@ export async function planRestore(
   const refusals: TarsError[] = [];
   for (const { component, captured } of chosen.pairs) {
     try {
-      planned.push({ component, plan: await component.planRestore(captured, selection, ctx) });
+      planned.push({ component, plan: await planComponent(component, captured, target, selection, ctx) });
     } catch (error) {
       refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
     }
@@ -75,6 +77,27 @@ export async function planRestore(
     ...services,
     warnings: [...chosen.warnings, ...services.warnings, ...planned.flatMap(({ plan }) => plan.warnings)],
   };
+}
+
+async function planComponent(
+  component: Component,
+  captured: ComponentManifest,
+  target: RestoreTarget,
+  selection: RestoreSelection,
+  ctx: OperationContext,
+): Promise<RestorePlan> {
+  try {
+    return await component.planRestore(captured, selection, ctx);
+  } catch (error) {
+    const { service } = component;
+    if (!(error instanceof ServiceUnavailableError) || service === undefined || !selection.startServices)
+      throw error;
+    const state = (await target.runtime.discover(ctx)).find(({ name }) => name === service)?.state;
+    if (state !== 'stopped') throw error;
+    await startServices(new Set([service]), target.runtime, ctx);
+    await waitReady(component, ctx);
+    return component.planRestore(captured, selection, ctx);
+  }
 }
 
 function refuseOn(refusals: readonly TarsError[]): void {

@@ -69,6 +69,7 @@ async function restoreFrom(session: Session, source: SnapshotSource, flags: Rest
     only: flags.component,
     skip: flags.skip ?? [],
     restoreConfig: flags.restoreConfig === true,
+    startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
   };
   const plan = await planRestore(source, target, selection, ctx);
@@ -140,7 +141,7 @@ function renderResult(result: RestoreResult): string {
     result.wayBack.length === 0
       ? []
       : [
-          'The previous data was moved aside. The way back, with the services stopped:',
+          'The previous data was moved aside. The way back (databases renamed back by their running server, files with theirs stopped):',
           ...result.wayBack.map((l) => `  ${l}`),
         ];
   return [`${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`, ...back].join(

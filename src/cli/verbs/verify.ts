@@ -4,7 +4,7 @@ import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
-import { verifyStack } from '../../operations/verify.ts';
+import { verifyStack, type VerifyResult } from '../../operations/verify.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -40,7 +40,27 @@ async function run(
   const result = await verifyStack(source, components, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   const differs = hasErrors(result.findings);
-  const what = `${result.compared.join(', ')} ${differs ? 'differ from' : 'equal'} snapshot ${shortId(result.snapshot)}`;
-  audience.result(result, what);
+  audience.result(result, renderVerdict(result));
   return differs ? exitCodes.error : exitCodes.success;
+}
+
+function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
+  const wrong = (test: (code: string) => boolean): string[] =>
+    compared.filter((name) =>
+      findings.some(
+        (f) =>
+          f.severity === 'error' && test(f.code) && (f.subject === name || f.subject.startsWith(`${name}/`)),
+      ),
+    );
+  const unknown = wrong((code) => code === 'verify-failed');
+  const different = wrong((code) => code !== 'verify-failed');
+  const equal = compared.filter((name) => !unknown.includes(name) && !different.includes(name));
+  const lines: [readonly string[], string][] = [
+    [equal, `as in snapshot ${shortId(snapshot)}`],
+    [different, `not as in snapshot ${shortId(snapshot)}`],
+    [unknown, 'could not be compared'],
+  ];
+  return lines
+    .flatMap(([names, verdict]) => (names.length === 0 ? [] : [`${names.join(', ')}: ${verdict}`]))
+    .join('\n');
 }
