@@ -30,11 +30,14 @@ const versions = new Map(
 );
 const artifactsOf = (version: number): readonly SampleArtifact[] =>
   versions.get(version) ?? assert.fail(`unknown version ${version}`);
-const hastyContext = () => simulatedContext({ hasty: true });
+
+/** `hasty` writes an index file after every pack, `patient` one before the snapshot. */
+const paces = ['patient', 'hasty'] as const;
+type Pace = (typeof paces)[number];
 
 /** One process: opens the repository and backs up twice. */
-async function backUpTwice(storage: StorageBackend): Promise<void> {
-  const ctx = hastyContext();
+async function backUpTwice(storage: StorageBackend, pace: Pace): Promise<void> {
+  const ctx = simulatedContext({ hasty: pace === 'hasty' });
   await using store = await openSnapshotStore(storage, password, ctx, tuning);
   await writeSnapshot(store, 1, artifactsOf(1), ctx);
   await writeSnapshot(store, 2, artifactsOf(2), ctx);
@@ -42,7 +45,7 @@ async function backUpTwice(storage: StorageBackend): Promise<void> {
 
 /** Every blob that some index file has, as `type id pack`. */
 async function indexedBlobs(storage: StorageBackend): Promise<Map<string, Set<string>>> {
-  const ctx = hastyContext();
+  const ctx = simulatedContext();
   const repo = await openRepository(storage, password, ctx);
   const found = new Map<string, Set<string>>();
   for await (const { name } of storage.list('index', ctx.signal)) {
@@ -58,7 +61,7 @@ async function indexedBlobs(storage: StorageBackend): Promise<Map<string, Set<st
 
 /** Opens what the crash left as the next process would find it. */
 async function examineAndGoOn(left: MemoryStorage): Promise<void> {
-  const ctx = hastyContext();
+  const ctx = simulatedContext();
   const known = await indexedBlobs(left);
   await using store = await openSnapshotStore(left, password, ctx, tuning);
   const published = await verifySnapshots(store, artifactsOf, ctx);
@@ -100,52 +103,53 @@ async function stockResticCheck(storage: MemoryStorage): Promise<void> {
 
 describe(`a crash at every storage call of two backups (seed ${seed})`, () => {
   const fresh = new MemoryStorage();
-  let callCount = 0;
+  const callCounts = new Map<Pace, number>();
+  const callCountOf = (pace: Pace): number => callCounts.get(pace) ?? assert.fail(pace);
 
   before(async () => {
-    await createCheapRepository(fresh, hastyContext());
-    const counting = new FaultyStorage(fresh.copy());
-    await backUpTwice(counting);
-    callCount = counting.calls.length;
+    await createCheapRepository(fresh, simulatedContext());
+    for (const pace of paces) {
+      const counting = new FaultyStorage(fresh.copy());
+      await backUpTwice(counting, pace);
+      callCounts.set(pace, counting.calls.length);
+    }
   });
 
   /** Crashes there, and returns what is left. */
-  const crashAt = async (crash: CrashPoint): Promise<MemoryStorage> => {
-    const memory = fresh.copy();
-    const storage = new FaultyStorage(memory, crash);
-    await assert.rejects(
-      backUpTwice(storage).then(() => assert.ok(!storage.fired)),
-      (error) => {
-        return storage.fired || assert.fail(`the fault did not fire: ${String(error)}`);
-      },
-    );
+  const crashAt = async (pace: Pace, crash: CrashPoint): Promise<MemoryStorage> => {
+    const left = fresh.copy();
+    const storage = new FaultyStorage(left, crash);
+    // The very last call releases the lock, and a lock that stays behind is only warned about.
+    await backUpTwice(storage, pace).catch((error: unknown) => {
+      if (!storage.fired) throw error;
+    });
     assert.ok(storage.fired, 'the fault did not fire');
-    return memory;
+    return left;
   };
 
-  test('published snapshots are whole, the check is clean, the next backup goes on', async (t) => {
-    assert.ok(callCount > 20, `two backups make ${callCount} storage calls`);
-    let restored = 0;
-    for (let callNumber = 1; callNumber <= callCount; callNumber += 1) {
-      for (const effect of ['before', 'after'] as const) {
-        const left = await crashAt({ callNumber, effect });
+  for (const pace of paces) {
+    test(`${pace}: published snapshots are whole, the check is clean, the next backup goes on`, async (t) => {
+      const callCount = callCountOf(pace);
+      assert.ok(callCount > 20, `two backups make ${callCount} storage calls`);
+      for (let callNumber = 1; callNumber <= callCount; callNumber += 1) {
+        // What a call leaves that took effect is what the next one finds that does not.
+        const effect = callNumber === callCount ? 'after' : 'before';
         try {
-          await examineAndGoOn(left.copy());
-          restored += 1;
+          await examineAndGoOn(await crashAt(pace, { callNumber, effect }));
         } catch (cause) {
           throw new Error(`Seed ${seed}: crash at call ${callNumber} of ${callCount}, ${effect}`, { cause });
         }
       }
-    }
-    assert.equal(restored, callCount * 2);
-    t.diagnostic(`${restored} crashes`);
-  });
+      t.diagnostic(`${callCount} crashes`);
+    });
+  }
 
   test('stock restic finds nothing wrong either', async () => {
     const points = counted(6, 40);
     for (let i = 0; i < points; i += 1) {
-      const callNumber = 1 + Math.floor(((i + 0.5) * callCount) / points);
-      await stockResticCheck(await crashAt({ callNumber, effect: i % 2 === 0 ? 'after' : 'before' }));
+      const pace = paces[i % 2] ?? 'hasty';
+      const callNumber = 1 + Math.floor(((i + 0.5) * callCountOf(pace)) / points);
+      await stockResticCheck(await crashAt(pace, { callNumber, effect: 'after' }));
     }
   });
 
