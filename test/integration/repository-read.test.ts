@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { TarsError } from '../../src/model/errors.ts';
+import { openRepository } from '../../src/repository/open.ts';
+import { loadBlobIndex } from '../../src/repository/load-index.ts';
+import { BlobReader } from '../../src/repository/blob-reader.ts';
+import { decodeTree, encodeTree } from '../../src/repository/format/tree.ts';
+import { decodeSnapshot, encodeSnapshot } from '../../src/repository/format/snapshot-file.ts';
+import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { collect, never, seededBytes } from '../fixtures/archives.ts';
+import { campaignSeed } from '../fixtures/campaign.ts';
+import { testContext } from '../fixtures/context.ts';
+import { password, publishSamples, RepositoryDirectory } from '../fixtures/repositories.ts';
+
+const seed = campaignSeed;
+const files = new Map<string, Buffer>([
+  ['empty', Buffer.alloc(0)],
+  ['one', Buffer.of(1)],
+  ['random', seededBytes(seed, 6_000_001)],
+  ['text', Buffer.from('some text that compresses\n'.repeat(200_000))],
+  ['quote"back\\slash', Buffer.from('quote')],
+  ['new\nline\tand\x7fdel', Buffer.from('newline')],
+  ['Grüße 日本 🎉\u200b\u2028<&>', Buffer.from('unicode')],
+  ['sub/deep/file', Buffer.from('deep')],
+]);
+
+async function makeTree(root: string): Promise<string> {
+  const tree = join(root, 'tree');
+  for (const [name, content] of files) {
+    await mkdir(join(tree, name, '..'), { recursive: true });
+    await writeFile(join(tree, name), content, { mode: 0o640 });
+  }
+  await symlink('sub/deep', join(tree, 'link'));
+  await writeFile(Buffer.concat([Buffer.from(`${tree}/bad`), Buffer.of(0xff)]), 'not UTF-8');
+  return tree;
+}
+
+const variants: { readonly name: string; readonly init: string[]; readonly compression: string }[] = [
+  { name: 'version 1', init: ['--repository-version', '1'], compression: 'auto' },
+  { name: 'version 2 uncompressed', init: ['--repository-version', '2'], compression: 'off' },
+  { name: 'version 2 compressed', init: ['--repository-version', '2'], compression: 'max' },
+];
+
+for (const { name, init, compression } of variants) {
+  test(`reads what stock restic wrote: ${name}`, async () => {
+    await using directory = await RepositoryDirectory.empty();
+    const tree = await makeTree(directory.root);
+    await directory.restic(['init', ...init]);
+    await directory.restic(['backup', '--compression', compression, '--tag', 'native', 'tree']);
+    await using store = await directory.store();
+    const [summary] = await store.list(testContext());
+    assert.deepEqual(summary?.tags, ['native']);
+    assert.deepEqual(summary.paths, [tree]);
+    assert.equal(summary.stack, undefined);
+
+    await using source = await store.open(summary.id.slice(0, 8), undefined, testContext());
+    for (const [file, content] of files) {
+      assert.ok((await collect(source.open(`tree/${file}`, never))).equals(content), JSON.stringify(file));
+    }
+    const entries = new Map<string, { type: string; mode: number; sizeBytes: number; mtimeNs: bigint }>();
+    for await (const { path, type, sizeBytes, attributes } of source.entries('tree', never)) {
+      entries.set(path, { type, sizeBytes, mode: attributes.mode, mtimeNs: attributes.mtimeNs });
+    }
+    for (const [file, content] of files) {
+      const { mtimeNs } = await lstat(join(tree, file), { bigint: true });
+      const expected = { type: 'file', sizeBytes: content.length, mode: 0o640, mtimeNs };
+      assert.deepEqual(entries.get(`tree/${file}`), expected, JSON.stringify(file));
+    }
+    assert.equal(entries.get('tree/link')?.type, 'symlink');
+    assert.equal((await collect(source.open('tree/bad\udcff', never))).toString(), 'not UTF-8');
+    await assert.rejects(
+      source.manifest(never),
+      (error) => error instanceof TarsError && error.code === 'artifact-not-found',
+    );
+  });
+
+  test(`writes into what stock restic made: ${name}`, async () => {
+    await using directory = await RepositoryDirectory.empty();
+    await makeTree(directory.root);
+    await directory.restic(['init', ...init]);
+    await directory.restic(['backup', '--compression', compression, 'tree']);
+    const content = Buffer.from('text '.repeat(100_000));
+    {
+      await using store = await directory.store();
+      await publishSamples(store, [{ path: 'dump', content, chunking: 'stream' }]);
+    }
+    assert.match((await directory.restic(['check', '--read-data'])).toString(), /no errors were found/);
+    assert.ok(
+      (await directory.restic(['dump', 'latest', '--tag', 'tars', '/tars/lab/dump'])).equals(content),
+    );
+  });
+}
+
+test("stock restic's documents encode to the same bytes again", async () => {
+  await using directory = await RepositoryDirectory.empty();
+  await makeTree(directory.root);
+  await directory.restic(['init']);
+  await directory.restic(['backup', '--tag', 'a', '--tag', 'b<c>', 'tree']);
+  const ctx = testContext();
+  const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+  const reader = new BlobReader(repository, await loadBlobIndex(repository, ctx));
+  const [name] = await readdir(join(directory.path, 'snapshots'));
+  assert.ok(name);
+  const json = await repository.loadUnpacked('snapshots', name, never);
+  const snapshot = decodeSnapshot(json, name);
+  assert.deepEqual(JSON.parse(encodeSnapshot(snapshot)), {
+    ...(JSON.parse(json) as object),
+    time: (JSON.parse(encodeSnapshot(snapshot)) as { time: string }).time,
+  });
+  let trees = 0;
+  const pending = [snapshot.tree];
+  for (let id = pending.pop(); id !== undefined; id = pending.pop()) {
+    const stored = await reader.read(Buffer.from(id, 'hex'), 'tree', never);
+    const nodes = decodeTree(stored, id);
+    assert.equal(encodeTree(nodes).toString(), inUtc(stored.toString()), `tree ${id}`);
+    pending.push(...nodes.flatMap(({ subtree }) => subtree ?? []));
+    trees += 1;
+  }
+  assert.ok(trees >= 4, `${trees} trees`);
+});
+
+/** Our times are in UTC whatever the zone of the machine is. */
+function inUtc(json: string): string {
+  return json.replaceAll(
+    /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?([+-]\d\d:\d\d)/g,
+    (_, whole, fraction, zone) => {
+      const utc = new Date(`${String(whole)}${String(zone)}`).toISOString().slice(0, 19);
+      return `${utc}${typeof fraction === 'string' ? fraction : ''}Z`;
+    },
+  );
+}
+
+test('stock restic opens the configuration and the key we made', async () => {
+  await using directory = await RepositoryDirectory.created();
+  const config = JSON.parse((await directory.restic(['cat', 'config'])).toString()) as Record<
+    string,
+    unknown
+  >;
+  const repository = await openRepository(createLocalStorage(directory.path), password, testContext());
+  assert.equal(config['id'], repository.id);
+  assert.equal(config['version'], 2);
+  assert.equal(config['chunker_polynomial'], repository.config.chunkerPolynomial.toString(16));
+  assert.equal((await readFile(join(directory.path, 'config'))).includes('version'), false);
+});
