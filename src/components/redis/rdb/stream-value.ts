@@ -112,20 +112,24 @@ function hashEntries(master: Buffer, bytes: Buffer, hasher: PartHasher): void {
   cursor.integer();
   while (left.live > 0n || left.deleted > 0n) {
     const flags = Number(cursor.integer());
-    const deleted = (flags & deletedFlag) !== 0;
-    const out = deleted ? undefined : hasher;
-    const ms = masterMs + cursor.integer();
-    const sequence = masterSequence + cursor.integer();
-    out?.text('entry');
-    out?.integer(ms);
-    out?.integer(sequence);
+    const parts = [idBytes(masterMs + cursor.integer()), idBytes(masterSequence + cursor.integer())];
     const ownFields = (flags & sameFieldsFlag) === 0 ? Number(cursor.integer()) : undefined;
     for (let i = 0; i < (ownFields ?? masterFields.length); i++) {
-      out?.part(ownFields === undefined ? (masterFields[i] as Buffer) : cursor.next());
-      out?.part(cursor.next());
+      parts.push(ownFields === undefined ? (masterFields[i] as Buffer) : cursor.next(), cursor.next());
     }
     cursor.integer();
-    if (deleted) left.deleted--;
-    else left.live--;
+    if ((flags & deletedFlag) !== 0) {
+      left.deleted--;
+      continue;
+    }
+    left.live--;
+    hasher.text('entry');
+    for (const part of parts) hasher.part(part);
   }
+}
+
+function idBytes(half: bigint): Buffer {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeBigUInt64BE(BigInt.asUintN(64, half));
+  return bytes;
 }
