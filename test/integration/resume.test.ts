@@ -56,9 +56,10 @@ async function modelStack(): Promise<Place> {
   return { root, settingsPath, repositoryPath, restic };
 }
 
+/** Whole files only: one that is being written has another name yet. */
 const names = async (directory: string): Promise<string[]> =>
   (await readdir(directory, { recursive: true, withFileTypes: true }))
-    .filter((entry) => entry.isFile())
+    .filter((entry) => entry.isFile() && /^[0-9a-f]{64}$/.test(entry.name))
     .map(({ name }) => name);
 
 /** Starts a backup and kills it as soon as it has saved the wanted number of index files. */
