@@ -17,7 +17,13 @@ import {
 } from './facts.ts';
 import type { RedisOptions } from './options.ts';
 import { explainReply, persistenceOf, ServerInfo, setting } from './server.ts';
-import { canLoad, parseVersionLine, type RdbFormat, type ServerVersion } from './versions.ts';
+import {
+  canLoad,
+  parseVersionLine,
+  splitsAppendOnly,
+  type RdbFormat,
+  type ServerVersion,
+} from './versions.ts';
 
 /** What {@link planRestore} decided, for the stage. */
 export const restoreDetailsSchema = z.object({
@@ -157,6 +163,12 @@ async function versionWarnings(
 }
 
 function refuseUnloadable(name: string, rdb: RdbFormat, server: ServerVersion): string[] {
+  if (!splitsAppendOnly(server)) {
+    throw new RestoreRefusedError(
+      `Cannot restore ${name}: ${server.product} ${server.version} keeps its append-only file in one piece`,
+      { hint: 'Restore into Redis 7.0 or later, or into Valkey.' },
+    );
+  }
   if (canLoad(server, rdb)) return [];
   throw new RestoreRefusedError(
     `Cannot restore ${name}: ${server.product} ${server.version} does not load ${rdb.magic} RDB version ${rdb.version}`,

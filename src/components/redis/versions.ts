@@ -44,6 +44,9 @@ export function canLoad(server: ServerVersion, rdb: RdbFormat): boolean {
   return rdb.version <= (redisReleases.find(([from]) => release >= from)?.[1] ?? 0);
 }
 
+/** True when the append-only file is a directory with a manifest, as since Redis 7.0. */
+export const splitsAppendOnly = (server: ServerVersion): boolean => releaseOf(server.version) >= 700;
+
 /** What `redis-server --version` or `valkey-server --version` printed. */
 export function parseVersionLine(line: string): ServerVersion | undefined {
   const match = /^(Redis|Valkey) server v=(\d+\.\d+\.\d+)/.exec(line);
