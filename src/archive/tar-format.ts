@@ -46,7 +46,6 @@ type Field = keyof typeof fields;
 
 const maxOctal = (digits: number): number => 8 ** digits - 1;
 const utf8 = new TextEncoder();
-const decodeText = (bytes: Uint8Array): string => new TextDecoder('utf-8', { fatal: true }).decode(bytes);
 const isAscii = (text: string): boolean => /^[\x01-\x7f]*$/.test(text);
 
 /** Zero bytes that follow a body of `sizeBytes`. */
@@ -158,6 +157,14 @@ function paxRecord([key, value]: readonly [string, string]): string {
   return `${lengthBytes} ${key}=${value}\n`;
 }
 
+function recordText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CorruptionError('A pax header of the archive is not UTF-8', { cause });
+  }
+}
+
 /** Records of a pax extended header. @throws CorruptionError unless they are exactly as we write them */
 export function decodePax(bytes: Uint8Array): ReadonlyMap<string, string> {
   const damaged = (): CorruptionError => new CorruptionError('A pax header of the archive is damaged');
@@ -169,7 +176,7 @@ export function decodePax(bytes: Uint8Array): ReadonlyMap<string, string> {
   while (rest.length > 0) {
     const lengthBytes = Number.parseInt(Buffer.from(rest.subarray(0, 8)).toString('latin1'), 10);
     if (!(lengthBytes > 0) || lengthBytes > rest.length) throw damaged();
-    const match = /^\d+ ([^=]+)=([^]*)\n$/.exec(decodeText(rest.subarray(0, lengthBytes)));
+    const match = /^\d+ ([^=]+)=([^]*)\n$/.exec(recordText(rest.subarray(0, lengthBytes)));
     if (match?.[1] === undefined || match[2] === undefined || records.has(match[1])) throw damaged();
     records.set(match[1], match[2]);
     rest = rest.subarray(lengthBytes);

@@ -1,17 +1,19 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, mkdir, readdir, rename, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { mkdir, rename, rm, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
 import type { ArtifactAttributes, Bytes, ChunkingHint, WriteOptions } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
+import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
 import { checksumPath, fsyncDirectory, writeChecksum } from './checksum-file.ts';
+import { claimName, exists, warnOfPartials } from './claim.ts';
 import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
-import { MemberFile } from './member-file.ts';
-import { archiveRoot, parentsOf, requireArtifactPath } from './names.ts';
+import type { MemberFile } from './member-file.ts';
+import { parentsOf, requireArtifactPath } from './names.ts';
 import { createScratch, type Scratch } from './scratch.ts';
 import { archiveSummary } from './summary.ts';
 import { encodeTarHeader, endOfArchiveBytes, paddingBytes, type TarHeader } from './tar-format.ts';
@@ -24,8 +26,6 @@ export interface ArchiveDestinationOptions {
   /** Where artifacts of unknown size are spooled before they enter the tar. */
   readonly scratchDir: string;
 }
-
-const partialSuffix = '.partial';
 
 /**
  * Writes portable archives into a directory: `tars-backup-YYYYMMDD_HHMMSS.tar.gz` and its `.sha256`, both 0600.
@@ -66,49 +66,6 @@ async function beginArchive(
     await file.close();
     await unlink(partial);
     throw error;
-  }
-}
-
-/** The hidden file an archive grows in also reserves its name among running backups. */
-async function claimName(
-  outputDir: string,
-  compression: ArchiveCompression,
-  now: Date,
-): Promise<{ root: string; file: MemberFile }> {
-  for (let second = 0; second < 60; second++) {
-    const root = archiveRoot(new Date(now.getTime() + second * 1000));
-    const archive = join(outputDir, root + archiveSuffix[compression]);
-    if ((await exists(archive)) || (await exists(checksumPath(archive)))) continue;
-    try {
-      return {
-        root,
-        file: await MemberFile.create(join(outputDir, `.${basename(archive)}${partialSuffix}`)),
-      };
-    } catch (error) {
-      if (!(error instanceof TarsError) || error.code !== 'storage-exists') throw error;
-    }
-  }
-  throw new TarsError('storage-exists', `No archive name of the next minute is free in ${outputDir}`, {
-    hint: 'Check the system clock, or choose another output directory.',
-  });
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
-  }
-}
-
-async function warnOfPartials(outputDir: string, ctx: OperationContext): Promise<void> {
-  for (const name of await readdir(outputDir)) {
-    if (!name.startsWith('.tars-backup-') || !name.endsWith(partialSuffix)) continue;
-    ctx.log.warn(
-      `${join(outputDir, name)} was left by an interrupted backup, or belongs to one that runs; delete it when none runs`,
-    );
   }
 }
 
@@ -174,19 +131,16 @@ class ArchiveWriter implements SnapshotWriter {
     this.#state = 'publishing';
     this.#requireArtifacts(manifest);
     const { archive, file, root } = this.#parts;
-    await this.#appendManifest(manifest, ctx.signal);
-    const sha256 = await file.seal();
-    ctx.signal.throwIfAborted();
-    await writeChecksum(archive, sha256);
     try {
-      if (await exists(archive)) throw new TarsError('storage-exists', `${archive} has appeared meanwhile`);
-      await rename(file.path, archive);
+      await this.#appendManifest(manifest, ctx.signal);
+      const sha256 = await file.seal();
+      ctx.signal.throwIfAborted();
+      await writeChecksum(archive, sha256);
+      await this.#appear();
+      await fsyncDirectory(dirname(archive));
     } catch (cause) {
-      await unlink(checksumPath(archive));
       throw toTarsError(cause, `Cannot publish ${archive}`);
     }
-    this.#state = 'published';
-    await fsyncDirectory(dirname(archive));
     return {
       summary: archiveSummary(root, manifest),
       processedBytes: [...this.#written.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
@@ -196,6 +150,19 @@ class ArchiveWriter implements SnapshotWriter {
     };
   }
 
+  /** Gives the archive its name, or takes the checksum away again. */
+  async #appear(): Promise<void> {
+    const { archive, file } = this.#parts;
+    try {
+      if (await exists(archive)) throw new TarsError('storage-exists', `${archive} has appeared meanwhile`);
+      await rename(file.path, archive);
+      this.#state = 'published';
+    } catch (cause) {
+      await unlink(checksumPath(archive));
+      throw cause;
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state === 'disposed') return;
     const published = this.#state === 'published';
@@ -203,9 +170,12 @@ class ArchiveWriter implements SnapshotWriter {
     this.#disposal.abort(new TarsError('interrupted', 'The archive was abandoned'));
     await Promise.allSettled(this.#pending);
     const { file, scratch } = this.#parts;
-    await file.close();
-    if (!published) await unlink(file.path);
-    await scratch[Symbol.asyncDispose]();
+    try {
+      await file.close();
+      if (!published) await rm(file.path, { force: true });
+    } finally {
+      await scratch[Symbol.asyncDispose]();
+    }
   }
 
   #requireOpen(): void {
@@ -266,17 +236,8 @@ class ArchiveWriter implements SnapshotWriter {
   ): Promise<ManifestArtifact> {
     const { sizeBytes, attributes, chunking } = options;
     const hash = createHash('sha256');
-    const counted = async function* (): Bytes {
-      let doneBytes = 0;
-      for await (const chunk of body) {
-        doneBytes += chunk.byteLength;
-        if (doneBytes > sizeBytes) break;
-        hash.update(chunk);
-        yield chunk;
-      }
-      if (doneBytes !== sizeBytes) throw lengthError(path, sizeBytes);
-    };
-    await this.#append({ name: path, type: 'file', sizeBytes, attributes }, counted(), chunking, signal);
+    const counted = exactBody(path, body, sizeBytes, (chunk) => hash.update(chunk));
+    await this.#append({ name: path, type: 'file', sizeBytes, attributes }, counted, chunking, signal);
     return { path, sizeBytes, sha256: hash.digest('hex') };
   }
 
@@ -321,29 +282,4 @@ class ArchiveWriter implements SnapshotWriter {
       }
     }
   }
-}
-
-function lengthError(path: string, sizeBytes: number): TarsError {
-  return new TarsError(
-    'capture-failed',
-    `${path} changed its length while it was read (expected ${sizeBytes} bytes)`,
-    {
-      hint: 'Run the backup again when nothing writes to it.',
-    },
-  );
-}
-
-/** Closes a body that may not have been started; harmless for one that has ended. */
-async function closeBytes(body: Bytes): Promise<void> {
-  await body[Symbol.asyncIterator]().return?.();
-}
-
-// eslint-disable-next-line @typescript-eslint/require-await -- no bytes to wait for
-async function* noBytes(): Bytes {
-  yield* [];
-}
-
-// eslint-disable-next-line @typescript-eslint/require-await -- the bytes are there
-async function* oneChunk(chunk: Uint8Array): Bytes {
-  yield chunk;
 }
