@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { CorruptionError } from '../model/errors.ts';
 import type { SealingKey } from './format/crypto.ts';
@@ -65,17 +65,43 @@ export function openBlob(
 ): Buffer {
   const payload = key.open(sealed, what);
   const plaintext = uncompressedBytes === undefined ? payload : decompress(payload, uncompressedBytes, what);
-  if (!createHash('sha256').update(plaintext).digest().equals(id)) {
-    throw new CorruptionError(`The content of ${what} is not what its id says`);
-  }
+  requireId(createHash('sha256').update(plaintext), id, what);
   return plaintext;
+}
+
+/**
+ * Opens a sealed blob as {@link openBlob} does, and keeps nothing of it: an uncompressed one is never whole in memory.
+ * @throws CorruptionError
+ */
+export function verifyBlob(
+  key: SealingKey,
+  sealed: Uint8Array,
+  uncompressedBytes: number | undefined,
+  id: Uint8Array,
+  what: string,
+): void {
+  if (uncompressedBytes !== undefined) {
+    freeBuffer(openBlob(key, sealed, uncompressedBytes, id, what));
+    return;
+  }
+  const hash = createHash('sha256');
+  for (const piece of key.openPieces(sealed, what)) {
+    hash.update(piece);
+    freeBuffer(piece);
+  }
+  requireId(hash, id, what);
+}
+
+function requireId(hash: Hash, id: Uint8Array, what: string): void {
+  if (!hash.digest().equals(id)) throw new CorruptionError(`The content of ${what} is not what its id says`);
 }
 
 function decompress(payload: Buffer, uncompressedBytes: number, what: string): Buffer {
   let plaintext: Buffer;
   try {
     plaintext = zstdDecompressSync(payload, {
-      chunkSize: Math.max(uncompressedBytes, 64),
+      // One output buffer, and not quite filled: a full one makes zlib allocate another for what may follow.
+      chunkSize: uncompressedBytes + 64,
       maxOutputLength: Math.max(uncompressedBytes, 1),
     });
     freeBuffer(payload);

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { PackVerifier, type PackToVerify, type PackVerdict, type PackWindow } from './check-pack.ts';
 import { SealingKey, type KeyMaterial } from './format/crypto.ts';
+import { freeBuffer } from './free-buffer.ts';
 
 /** What the main thread asks of a pack-verifying thread, one pack after another; each is answered. */
 export type PackRequest =
@@ -25,6 +26,7 @@ function answer(request: PackRequest): PackVerdict | undefined {
       return undefined;
     case 'feed':
       verifier?.feed(request.window, request.bytes);
+      freeBuffer(request.bytes);
       return undefined;
     case 'finish':
       return verifier?.finish();

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { CorruptionError } from '../model/errors.ts';
-import { openBlob } from './blob-codec.ts';
+import { verifyBlob } from './blob-codec.ts';
 import type { SealingKey } from './format/crypto.ts';
 import { locatePackHeader, parsePackHeader, type BlobType, type PackedBlob } from './format/pack.ts';
 
@@ -100,7 +100,8 @@ export class PackVerifier {
     }
     const behind = this.#bodyEndBytes - window.offsetBytes;
     if (behind < bytes.length && this.#pack.sizeBytes - this.#bodyEndBytes <= trailerMaxBytes) {
-      this.#trailer.push(bytes.subarray(Math.max(0, behind)));
+      // A copy, since the window's memory may be freed.
+      this.#trailer.push(Uint8Array.from(bytes.subarray(Math.max(0, behind))));
     }
   }
 
@@ -120,7 +121,7 @@ export class PackVerifier {
   #verifyBlob(blob: PackedBlob, sealed: Uint8Array): void {
     try {
       const id = Buffer.from(blob.id, 'hex');
-      openBlob(this.#key, sealed, blob.uncompressedBytes, id, `${blob.type} blob ${blob.id}`);
+      verifyBlob(this.#key, sealed, blob.uncompressedBytes, id, `${blob.type} blob ${blob.id}`);
     } catch (error) {
       if (!(error instanceof CorruptionError)) throw error;
       this.#condemn(blob, error.message);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { CorruptionError } from '../model/errors.ts';
-import { compressBlob, openBlob } from './blob-codec.ts';
+import { compressBlob, verifyBlob } from './blob-codec.ts';
 import { freeBuffer } from './free-buffer.ts';
 import type { SealingKey } from './format/crypto.ts';
 import { sealOverheadBytes } from './format/crypto.ts';
@@ -60,18 +60,17 @@ export class PackBuilder {
    */
   add(buffer: Buffer, id: Uint8Array, plaintext: Uint8Array, compress: boolean): void {
     const { bytes, uncompressedBytes } = compressBlob(plaintext, compress ? this.#level : 0);
-    const { iv, ciphertext, tag } = this.#key.sealParts(bytes);
     const offsetBytes = this.#usedBytes;
-    let end = offsetBytes;
-    for (const part of [iv, ciphertext, tag]) {
-      buffer.set(part, end);
-      end += part.length;
-    }
-    freeBuffer(ciphertext);
+    const end = offsetBytes + this.#key.sealInto(buffer.subarray(offsetBytes), bytes);
     if (bytes !== plaintext) freeBuffer(bytes);
     const hexId = Buffer.from(id).toString('hex');
-    const sealed = buffer.subarray(offsetBytes, end);
-    freeBuffer(openBlob(this.#key, sealed, uncompressedBytes, id, `blob ${hexId} just sealed`));
+    verifyBlob(
+      this.#key,
+      buffer.subarray(offsetBytes, end),
+      uncompressedBytes,
+      id,
+      `blob ${hexId} just sealed`,
+    );
     this.#usedBytes = end;
     this.#blobs.push({
       id: hexId,

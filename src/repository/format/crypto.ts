@@ -1,6 +1,7 @@
-import { createCipheriv, createDecipheriv, randomBytes, type Cipheriv } from 'node:crypto';
+import { createCipheriv, createDecipheriv, randomBytes, type Cipheriv, type Decipheriv } from 'node:crypto';
 import sodium from 'sodium-native';
 import { CorruptionError } from '../../model/errors.ts';
+import { freeBuffer } from '../free-buffer.ts';
 
 const ivBytes = 16;
 const tagBytes = 16;
@@ -18,12 +19,8 @@ export interface KeyMaterial {
   readonly macR: Uint8Array;
 }
 
-/** A sealed text in its three consecutive parts, so that a pack can take them without another copy. */
-export interface SealedParts {
-  readonly iv: Buffer;
-  readonly ciphertext: Buffer;
-  readonly tag: Buffer;
-}
+/** Ciphers work on so much at a time: what they return is garbage soon, and must not be as large as a blob. */
+const pieceBytes = 256 << 10;
 
 /**
  * Authenticated encryption of everything in a repository: `IV || AES-256-CTR || Poly1305-AES`, with the MAC over
@@ -56,19 +53,31 @@ export class SealingKey {
     });
   }
 
-  /** Encrypts and authenticates under a fresh random IV. */
-  sealParts(plaintext: Uint8Array): SealedParts {
+  /**
+   * Encrypts and authenticates under a fresh random IV, to the front of `target`, which has room for
+   * `plaintext.length + sealOverheadBytes`. Returns the bytes written.
+   */
+  sealInto(target: Buffer, plaintext: Uint8Array): number {
     const iv = randomIv();
-    const ciphertext = createCipheriv('aes-256-ctr', this.material.encrypt, iv).update(plaintext);
-    const tag = Buffer.allocUnsafe(tagBytes);
-    sodium.crypto_onetimeauth(tag, ciphertext, this.#oneTimeKey(iv));
-    return { iv, ciphertext, tag };
+    target.set(iv);
+    const cipher = createCipheriv('aes-256-ctr', this.material.encrypt, iv);
+    let end = ivBytes;
+    for (const piece of pieces(plaintext)) {
+      const encrypted = cipher.update(piece);
+      target.set(encrypted, end);
+      end += encrypted.length;
+      freeBuffer(encrypted);
+    }
+    const tag = target.subarray(end, end + tagBytes);
+    sodium.crypto_onetimeauth(tag, target.subarray(ivBytes, end), this.#oneTimeKey(iv));
+    return end + tagBytes;
   }
 
-  /** As {@link sealParts}, in one buffer of `plaintext.length + sealOverheadBytes`. */
+  /** As {@link sealInto}, in a new buffer. */
   seal(plaintext: Uint8Array): Buffer {
-    const { iv, ciphertext, tag } = this.sealParts(plaintext);
-    return Buffer.concat([iv, ciphertext, tag]);
+    const sealed = Buffer.allocUnsafe(plaintext.length + sealOverheadBytes);
+    this.sealInto(sealed, plaintext);
+    return sealed;
   }
 
   /**
@@ -78,12 +87,29 @@ export class SealingKey {
    */
   open(sealed: Uint8Array, what: string): Buffer {
     const plaintext = this.tryOpen(sealed);
-    if (!plaintext) throw new CorruptionError(`Authentication of ${what} failed: its bytes were changed`);
+    if (!plaintext) throw changed(what);
     return plaintext;
   }
 
   /** As {@link open}, but undefined when authentication fails: a password may simply be the wrong one. */
   tryOpen(sealed: Uint8Array): Buffer | undefined {
+    const authentic = this.#authenticate(sealed);
+    return authentic && authentic.decipher.update(authentic.ciphertext);
+  }
+
+  /**
+   * As {@link open}, piece by piece for whoever needs no more at a time. All is authenticated before the first.
+   * @throws CorruptionError when the bytes are not what this key sealed
+   */
+  *openPieces(sealed: Uint8Array, what: string): Generator<Buffer, void> {
+    const authentic = this.#authenticate(sealed);
+    if (!authentic) throw changed(what);
+    for (const piece of pieces(authentic.ciphertext)) yield authentic.decipher.update(piece);
+  }
+
+  #authenticate(
+    sealed: Uint8Array,
+  ): { readonly ciphertext: Buffer; readonly decipher: Decipheriv } | undefined {
     if (sealed.length < sealOverheadBytes) return undefined;
     const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.length);
     const iv = bytes.subarray(0, ivBytes);
@@ -91,13 +117,20 @@ export class SealingKey {
     const ciphertext = bytes.subarray(ivBytes, bytes.length - tagBytes);
     const tag = bytes.subarray(bytes.length - tagBytes);
     if (!sodium.crypto_onetimeauth_verify(tag, ciphertext, this.#oneTimeKey(iv))) return undefined;
-    return createDecipheriv('aes-256-ctr', this.material.encrypt, iv).update(ciphertext);
+    return { ciphertext, decipher: createDecipheriv('aes-256-ctr', this.material.encrypt, iv) };
   }
 
   #oneTimeKey(iv: Uint8Array): Buffer {
     return Buffer.concat([this.#maskedR, this.#macCipher.update(iv)]);
   }
 }
+
+function* pieces(bytes: Uint8Array): Generator<Uint8Array, void> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
+}
+
+const changed = (what: string): CorruptionError =>
+  new CorruptionError(`Authentication of ${what} failed: its bytes were changed`);
 
 /** Clears the bits Poly1305 requires to be zero in `r` (https://cr.yp.to/mac/poly1305-20050329.pdf, section 2). */
 function maskR(r: Uint8Array): Buffer {
