@@ -65,7 +65,7 @@ export async function planRestore(
   }
   ctx.signal.throwIfAborted();
   refuseOn(refusals);
-  const services = await planServices(planned, target, ctx);
+  const { offline: _offline, ...services } = await planServices(planned, target, ctx);
   const needed = new Set(planned.flatMap(({ plan }) => plan.artifacts));
   const artifacts = manifest.components.flatMap((c) => c.artifacts).filter(({ path }) => needed.has(path));
   return {
@@ -95,7 +95,7 @@ async function planComponent(
     const state = (await target.runtime.discover(ctx)).find(({ name }) => name === service)?.state;
     if (state !== 'stopped') throw error;
     await startServices(new Set([service]), target.runtime, ctx);
-    await waitReady(component, ctx);
+    await waitReady(component, target.runtime, ctx);
     return component.planRestore(captured, selection, ctx);
   }
 }
@@ -152,13 +152,28 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
   return { pairs, warnings };
 }
 
-async function planServices(
+interface ServicePlan {
+  /** Those that run and have to stop, in the order of stopping. */
+  readonly stop: readonly string[];
+  readonly start: readonly string[];
+  /** Those that must be down while data is exchanged, also when they are down already. */
+  readonly offline: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Which services have to stop for the swap, as things are now. Asked again right before the swap: between the plan and
+ * that an operator may have started or stopped some.
+ * @throws RestoreRefusedError when one must stop and cannot
+ */
+export async function planServices(
   planned: readonly PlannedRestore[],
   target: RestoreTarget,
   ctx: OperationContext,
-) {
+): Promise<ServicePlan> {
   const services = startOrder(await target.runtime.discover(ctx));
   const mustStop = new Set(planned.flatMap(({ plan }) => plan.requires.stopped));
+  const mustRun = new Set(planned.flatMap(({ plan }) => plan.requires.running));
   const stores = new Set(
     planned.flatMap(({ component }) => (component.service === undefined ? [] : [component.service])),
   );
@@ -166,8 +181,8 @@ async function planServices(
   const warnings: string[] = [];
   const stop: string[] = [];
   for (const service of [...services].reverse()) {
-    const concerned = mustStop.has(service.name) || service.writer || dependents.has(service.name);
-    if (!concerned || service.state === 'stopped') continue;
+    const writes = (service.writer || dependents.has(service.name)) && !mustRun.has(service.name);
+    if (!(writes || mustStop.has(service.name)) || service.state === 'stopped') continue;
     if (service.canStop) stop.push(service.name);
     else if (mustStop.has(service.name)) {
       throw new RestoreRefusedError(
@@ -188,5 +203,5 @@ async function planServices(
   const start = services
     .filter(({ name }) => stores.has(name) || stop.includes(name))
     .map(({ name }) => name);
-  return { stop, start, warnings };
+  return { stop, start, offline: [...mustStop], warnings };
 }

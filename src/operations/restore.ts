@@ -1,15 +1,21 @@
-import type { StatsFs } from 'node:fs';
-import { statfs } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { CorruptionError, RestoreRefusedError, TarsError, toTarsError } from '../model/errors.ts';
+import { CorruptionError, InterruptedError, RestoreRefusedError, TarsError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
-import type { SwapRecord } from '../model/restore-plan.ts';
 import type { Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
-import type { PlannedRestore, RestoreTarget, StackRestorePlan } from './restore-plan.ts';
-import { startServices, waitReady } from './services.ts';
+import { putBack } from './put-back.ts';
+import { refuseUnfinished } from './recover.ts';
+import {
+  planServices,
+  type PlannedRestore,
+  type RestoreTarget,
+  type StackRestorePlan,
+} from './restore-plan.ts';
+import { startAgain, startServices, waitReady } from './services.ts';
+import { countingSource } from './counting-source.ts';
+import { requireSpace } from './space.ts';
+import { compareLive } from './verify.ts';
 import { verifyArtifacts } from './verify-artifacts.ts';
 
 export interface RestoreExecution {
@@ -25,6 +31,7 @@ export interface RestoreResult {
   readonly restored: readonly string[];
   /** False when the comparison with the snapshot was skipped on request. */
   readonly validated: boolean;
+  /** Where the content differs from the snapshot, and services that could not be started again. */
   readonly findings: readonly Finding[];
   /** Shell lines with which a person goes back; empty when the previous data was discarded. */
   readonly wayBack: readonly string[];
@@ -35,11 +42,24 @@ interface StagedComponent extends PlannedRestore {
   readonly staged: Staged;
 }
 
+/** One restore under way: what it works on, and the journal's entry, always ahead of what happens. */
+interface Run {
+  readonly plan: StackRestorePlan;
+  readonly source: SnapshotSource;
+  readonly target: RestoreTarget;
+  readonly journal: RestoreJournal;
+  readonly ctx: OperationContext;
+  readonly entry: () => RestoreJournalEntry;
+  readonly note: (change: Partial<RestoreJournalEntry>) => Promise<void>;
+}
+
 /**
  * Carries out `plan`. Until everything is staged and verified nothing live changes; if the swap or the restart
- * fails, the previous data is put back and its services run again before this throws.
+ * fails or is interrupted, the previous data is put back and its services run again before this throws.
  * @throws CorruptionError when an artifact is damaged; nothing was touched
- * @throws TarsError `restore-failed` after the previous state was put back
+ * @throws RestoreRefusedError while another restore is under way
+ * @throws InterruptedError saying which generation is live
+ * @throws TarsError `restore-failed` after the previous state was put back, or saying why it could not be
  */
 export async function executeRestore(
   plan: StackRestorePlan,
@@ -49,14 +69,49 @@ export async function executeRestore(
   execution: RestoreExecution,
   ctx: OperationContext,
 ): Promise<RestoreResult> {
+  requireValidation(execution);
   const startedMs = ctx.clock.monotonicMs();
+  using _claim = await journal.claim();
+  await refuseUnfinished(target, journal);
   await requireIntactArtifacts(plan, source, ctx);
-  await requireSpace(plan);
+  await requireSpace(plan.planned.flatMap((planned) => planned.plan.space));
+  const run = startRun(plan, source, target, journal, ctx);
+  await run.note({});
+  const staged = await stageAndSwap(run);
+  const findings = [...(await concludeSwapped(run, execution))];
+  const discarded = execution.discardPrevious && !hasErrors(findings);
+  if (discarded) findings.push(...(await discardPrevious(staged, ctx)));
+  return {
+    restoreId: plan.restoreId,
+    snapshot: plan.snapshot,
+    restored: plan.planned.map(({ component }) => component.name),
+    validated: !execution.skipValidation,
+    findings,
+    wayBack: discarded ? [] : run.entry().records.flatMap(({ wayBack }) => wayBack),
+    durationMs: ctx.clock.monotonicMs() - startedMs,
+  };
+}
+
+function requireValidation({ discardPrevious: discard, skipValidation }: RestoreExecution): void {
+  if (!discard || !skipValidation) return;
+  throw new RestoreRefusedError('The previous data is only discarded once the restored data is compared', {
+    hint: 'Leave out --skip-validation or --discard-previous.',
+  });
+}
+
+function startRun(
+  plan: StackRestorePlan,
+  source: SnapshotSource,
+  target: RestoreTarget,
+  journal: RestoreJournal,
+  ctx: OperationContext,
+): Run {
   let entry: RestoreJournalEntry = {
     restoreId: plan.restoreId,
     stack: target.stack,
     snapshot: plan.snapshot,
     startedAt: ctx.clock.now().toISOString(),
+    components: plan.planned.map(({ component }) => component.name),
     phase: 'staging',
     stopped: [],
     offline: [],
@@ -66,36 +121,7 @@ export async function executeRestore(
     entry = { ...entry, ...change };
     await journal.write(entry);
   };
-  await note({});
-  const staged = await stageAll(plan, source, target, ctx).catch(async (error: unknown) => {
-    await journal.remove(plan.restoreId);
-    throw error;
-  });
-  await swapAll(staged, plan, target, note, ctx).catch(async (error: unknown) => {
-    await putBack(entry, target, journal, ctx);
-    throw new TarsError(
-      'restore-failed',
-      `The restore failed and the previous data was put back: ${messageOf(error)}`,
-      {
-        hint: 'Mend the cause, then run the same restore again.',
-        cause: error,
-      },
-    );
-  });
-  const findings = execution.skipValidation ? [] : await verifyLive(plan, ctx);
-  await startServices(new Set(entry.stopped), target.runtime, ctx);
-  const discard = execution.discardPrevious && !hasErrors(findings);
-  if (discard) await discardPrevious(staged, entry.records, ctx);
-  await note({ phase: 'done' });
-  return {
-    restoreId: plan.restoreId,
-    snapshot: plan.snapshot,
-    restored: plan.planned.map(({ component }) => component.name),
-    validated: !execution.skipValidation,
-    findings,
-    wayBack: discard ? [] : entry.records.flatMap(({ wayBack }) => wayBack),
-    durationMs: ctx.clock.monotonicMs() - startedMs,
-  };
+  return { plan, source, target, journal, ctx, entry: () => entry, note };
 }
 
 async function requireIntactArtifacts(
@@ -111,65 +137,50 @@ async function requireIntactArtifacts(
   });
 }
 
-/** Adds up what the components need on each file system. @throws TarsError `no-space` */
-async function requireSpace(plan: StackRestorePlan): Promise<void> {
-  const byFileSystem = new Map<string, { neededBytes: number; freeBytes: number; path: string }>();
-  for (const { path, sizeBytes } of plan.planned.flatMap((planned) => planned.plan.space)) {
-    const stats = await statfsOfNearest(path);
-    const key = `${stats.type}:${stats.blocks}:${stats.bfree}`;
-    const entry = byFileSystem.get(key) ?? { neededBytes: 0, freeBytes: stats.bavail * stats.bsize, path };
-    byFileSystem.set(key, { ...entry, neededBytes: entry.neededBytes + sizeBytes });
-  }
-  for (const { neededBytes, freeBytes, path } of byFileSystem.values()) {
-    if (neededBytes > freeBytes) {
-      throw new TarsError(
-        'no-space',
-        `The restore needs ${neededBytes} bytes beside ${path}, ${freeBytes} are free`,
-        {
-          hint: 'Free space there: the previous data stays until you delete it. Nothing was touched.',
-        },
-      );
-    }
-  }
-}
-
-async function statfsOfNearest(path: string): Promise<StatsFs> {
+/** On any failure everything is as it was before, or the error says what is not. */
+async function stageAndSwap(run: Run): Promise<readonly StagedComponent[]> {
   try {
-    return await statfs(path);
+    const staged = await stageAll(run);
+    await swapAll(staged, run);
+    return staged;
   } catch (error) {
-    if (dirname(path) === path) throw error;
-    return statfsOfNearest(dirname(path));
+    throw await putBackAfter(error, run);
   }
 }
 
-async function stageAll(
-  plan: StackRestorePlan,
-  source: SnapshotSource,
-  target: RestoreTarget,
-  ctx: OperationContext,
-): Promise<readonly StagedComponent[]> {
+async function stageAll(run: Run): Promise<readonly StagedComponent[]> {
+  const { plan, target, ctx } = run;
   const running = new Set(plan.planned.flatMap((planned) => planned.plan.requires.running));
   await startServices(running, target.runtime, ctx);
   const staged: StagedComponent[] = [];
   try {
     for (const planned of plan.planned) {
-      const { component } = planned;
-      if (planned.plan.requires.running.length > 0) await waitReady(component, ctx);
-      const task = ctx.progress.start(`staging ${component.name}`);
-      try {
-        staged.push({ ...planned, staged: await component.stage(planned.plan, source, ctx) });
-        task.finish('ok');
-      } catch (error) {
-        task.finish('failed');
-        throw error;
-      }
+      if (planned.plan.requires.running.length > 0) await waitReady(planned.component, target.runtime, ctx);
+      staged.push({ ...planned, staged: await stageOne(planned, run) });
     }
     for (const { component, staged: data } of staged)
       refuseOnFindings(component.name, await data.verify(ctx));
     return staged;
   } catch (error) {
     const fresh = { ...ctx, signal: new AbortController().signal };
+    // What cannot be discarded here is tried again by name, and reported then.
     await Promise.allSettled(staged.map(({ staged: data }) => data.discard(fresh)));
+    throw error;
+  }
+}
+
+async function stageOne({ component, plan: planned }: PlannedRestore, run: Run): Promise<Staged> {
+  const { plan, source, ctx } = run;
+  const needed = plan.artifacts.filter(({ path }) => planned.artifacts.includes(path));
+  const totalBytes = needed.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const task = ctx.progress.start(`staging ${component.name}`, totalBytes);
+  try {
+    const counted = countingSource(source, (bytes) => task.advance(bytes));
+    const staged = await component.stage(planned, counted, ctx);
+    task.finish('ok');
+    return staged;
+  } catch (error) {
+    task.finish('failed');
     throw error;
   }
 }
@@ -182,95 +193,115 @@ function refuseOnFindings(name: string, findings: readonly Finding[]): void {
   );
 }
 
-/** Stops, swaps, starts and waits for health. The journal is always ahead of what happens. */
-async function swapAll(
-  staged: readonly StagedComponent[],
-  plan: StackRestorePlan,
-  target: RestoreTarget,
-  note: (change: Partial<RestoreJournalEntry>) => Promise<void>,
-  ctx: OperationContext,
-): Promise<void> {
-  await note({
-    phase: 'swapping',
-    stopped: plan.stop,
-    records: staged.map(({ staged: data }) => data.record),
-  });
-  for (const service of plan.stop) {
+/** Stops, swaps, starts and waits for health. */
+async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
+  const { plan, target, ctx, note } = run;
+  ctx.signal.throwIfAborted();
+  const services = await planServices(plan.planned, target, ctx);
+  const records = staged.map(({ staged: data }) => data.record);
+  await note({ stopped: services.stop, offline: services.offline, records });
+  for (const service of services.stop) {
     ctx.log.info(`Stopping ${service}`);
     await target.runtime.stop(service, ctx);
   }
+  ctx.signal.throwIfAborted();
+  await note({ phase: 'swapping' });
   for (const { staged: data } of staged) {
     ctx.signal.throwIfAborted();
     await data.swap(ctx);
   }
-  const stores = new Set(
-    staged.flatMap(({ component }) => (component.service === undefined ? [] : [component.service])),
-  );
+  const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
   await startServices(stores, target.runtime, ctx);
-  for (const { component } of staged) await waitReady(component, ctx);
+  for (const { component } of staged) await waitReady(component, target.runtime, ctx);
   await note({ phase: 'swapped' });
 }
 
-async function verifyLive(plan: StackRestorePlan, ctx: OperationContext): Promise<readonly Finding[]> {
+/** Puts everything back and returns the error to throw, which says how things stand now. */
+async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run): Promise<unknown> {
+  const { phase, stopped } = entry();
+  const reason = ctx.signal.aborted ? 'it was interrupted' : messageOf(error);
+  let left: readonly string[];
+  try {
+    left = await putBack(entry(), target, journal, ctx);
+  } catch (failure) {
+    const hint = failure instanceof TarsError ? failure.hint : undefined;
+    return new TarsError(
+      'restore-failed',
+      `The restore failed (${reason}) and could not be undone: ${messageOf(failure)}`,
+      hint === undefined ? { cause: failure } : { hint, cause: failure },
+    );
+  }
+  const untouched = phase === 'staging' && stopped.length === 0;
+  const state = phase === 'staging' ? 'no live data had changed' : 'the previous data was put back';
+  if (left.length > 0) {
+    return new TarsError(
+      'restore-failed',
+      `The restore failed (${reason}); ${state}, but: ${left.join('; ')}`,
+      {
+        hint: 'See to that, then run the same restore again.',
+        cause: error,
+      },
+    );
+  }
+  if (ctx.signal.aborted) return new InterruptedError(`Interrupted; ${state}`, { cause: error });
+  if (untouched) return error;
+  return new TarsError('restore-failed', `The restore failed, ${state}: ${reason}`, {
+    hint: hintOf(error) ?? 'Mend the cause, then run the same restore again.',
+    cause: error,
+  });
+}
+
+/**
+ * The restored data is in place, and stays: compares it, and starts what was stopped, whatever the comparison says or
+ * whoever interrupts it.
+ */
+async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): Promise<readonly Finding[]> {
+  const { plan, target, ctx, entry, note } = run;
+  const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
   const findings: Finding[] = [];
-  for (const { component } of plan.planned) {
-    const captured = plan.manifest.components.find(({ name }) => name === component.name);
-    if (captured === undefined) continue;
+  let interruption: unknown;
+  try {
+    if (!skipValidation) findings.push(...(await compareRestored(plan, ctx)));
+  } catch (error) {
+    interruption = error;
+  }
+  const failures = await startAgain(entry().stopped, target.runtime, fresh);
+  await note({ phase: 'done' });
+  for (const { service, message } of failures) {
+    findings.push({ severity: 'error', subject: service, code: 'service-not-started', message });
+  }
+  if (interruption === undefined) return findings;
+  for (const { subject, message } of findings) ctx.log.warn(`${subject}: ${message}`);
+  throw new InterruptedError('Interrupted; the restored data is in place, but was not compared to the end', {
+    hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
+    cause: interruption,
+  });
+}
+
+function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {
+  const pairs = planned.flatMap(({ component }) => {
+    const captured = manifest.components.find(({ name }) => name === component.name);
+    return captured === undefined ? [] : [{ component, captured }];
+  });
+  return compareLive(pairs, ctx);
+}
+
+/** The restore has succeeded by now: what cannot be deleted is a warning. */
+async function discardPrevious(
+  staged: readonly StagedComponent[],
+  ctx: OperationContext,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { component, staged: data } of staged) {
     try {
-      findings.push(...(await component.verify(captured, ctx)));
+      await component.generation(data.record).discardPrevious(ctx);
     } catch (error) {
-      const { message } = toTarsError(error, `Cannot verify ${component.name}`);
-      findings.push({ severity: 'error', subject: component.name, code: 'verify-failed', message });
+      const message = `Its previous data could not be deleted: ${messageOf(error)}`;
+      findings.push({ severity: 'warning', subject: component.name, code: 'previous-kept', message });
     }
   }
   return findings;
 }
 
-async function discardPrevious(
-  staged: readonly StagedComponent[],
-  records: readonly SwapRecord[],
-  ctx: OperationContext,
-): Promise<void> {
-  for (const record of records) {
-    const owner = staged.find(({ component }) => component.name === record.component);
-    await owner?.component.generation(record).discardPrevious(ctx);
-  }
-}
-
-/**
- * Puts a restore that did not finish back to the state before it: stops the stores, undoes every swap in reverse,
- * starts what was stopped. Works on a fresh signal, since it also runs after an interruption.
- */
-export async function putBack(
-  entry: RestoreJournalEntry,
-  target: RestoreTarget,
-  journal: RestoreJournal,
-  ctx: OperationContext,
-): Promise<void> {
-  const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
-  const services = await target.runtime.discover(fresh);
-  const swapped = entry.records.map((record) =>
-    target.components.find(({ name }) => name === record.component),
-  );
-  const stores = new Set(swapped.flatMap((component) => component?.service ?? []));
-  const down = new Set([...entry.stopped, ...entry.offline]);
-  const mustStop = services.filter(({ name, state }) => down.has(name) && state !== 'stopped');
-  for (const { name } of mustStop) await target.runtime.stop(name, fresh);
-  for (const record of [...entry.records].reverse()) {
-    const component = target.components.find(({ name }) => name === record.component);
-    if (component === undefined) {
-      throw new TarsError(
-        'configuration',
-        `The configuration no longer has ${record.component}, whose restore must be undone`,
-        {
-          hint: `Do by hand: ${record.wayBack.join(' && ')}`,
-        },
-      );
-    }
-    await component.generation(record).undo(fresh);
-  }
-  await startServices(new Set([...entry.stopped, ...stores]), target.runtime, fresh);
-  await journal.remove(entry.restoreId);
-}
-
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const hintOf = (error: unknown): string | undefined => (error instanceof TarsError ? error.hint : undefined);

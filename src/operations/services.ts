@@ -6,6 +6,8 @@ import type { Runtime, Service } from '../ports/runtime.ts';
 /** How long a store may take to answer after its start, in milliseconds. */
 const readyTimeoutMs = 120_000;
 const readyPollMs = 200;
+/** How often a store that does not answer is looked at: is it still there to wait for? */
+const lookEveryMs = 2000;
 
 /** Services in an order in which each comes after those it depends on. @throws TarsError for a cycle */
 export function startOrder(services: readonly Service[]): readonly Service[] {
@@ -41,35 +43,50 @@ export function dependentsOf(names: ReadonlySet<string>, services: readonly Serv
 /**
  * Polls the component until it answers.
  * @throws TarsError `timeout` with the last refusal as its cause
+ * @throws TarsError `service-unavailable` when its service has stopped again
  */
-export async function waitReady(component: Component, ctx: OperationContext): Promise<void> {
+export async function waitReady(
+  component: Component,
+  runtime: Runtime,
+  ctx: OperationContext,
+): Promise<void> {
   const deadlineMs = ctx.clock.monotonicMs() + readyTimeoutMs;
+  let lookMs = ctx.clock.monotonicMs() + lookEveryMs;
   for (;;) {
     try {
       await component.ready(ctx);
       return;
     } catch (cause) {
       ctx.signal.throwIfAborted();
-      if (ctx.clock.monotonicMs() >= deadlineMs) {
-        const detail = cause instanceof Error ? cause.message : String(cause);
-        throw new TarsError(
-          'timeout',
-          `${component.name} was not ready within ${readyTimeoutMs} ms: ${detail}`,
-          {
-            hint: 'Look into the log of its service.',
-            cause,
-          },
-        );
+      const detail = cause instanceof Error ? cause.message : String(cause);
+      const hint = 'Look into the log of its service.';
+      const nowMs = ctx.clock.monotonicMs();
+      if (nowMs >= deadlineMs) {
+        const message = `${component.name} was not ready within ${readyTimeoutMs} ms: ${detail}`;
+        throw new TarsError('timeout', message, { hint, cause });
+      }
+      if (nowMs >= lookMs) {
+        lookMs = nowMs + lookEveryMs;
+        if (await hasStopped(component.service, runtime, ctx)) {
+          const message = `${component.name} has stopped again after its start: ${detail}`;
+          throw new TarsError('service-unavailable', message, { hint, cause });
+        }
       }
       await ctx.clock.sleep(readyPollMs, ctx.signal);
     }
   }
 }
 
-/**
- * Starts those of `names` that do not run, dependencies first. Takes a fresh signal when called to put things
- * back, so that an interrupted run leaves no service down.
- */
+async function hasStopped(
+  service: string | undefined,
+  runtime: Runtime,
+  ctx: OperationContext,
+): Promise<boolean> {
+  const found = (await runtime.discover(ctx)).find(({ name }) => name === service);
+  return found?.state === 'stopped';
+}
+
+/** Starts those of `names` that do not run, dependencies first. The first that does not start ends it. */
 export async function startServices(
   names: ReadonlySet<string>,
   runtime: Runtime,
@@ -80,5 +97,47 @@ export async function startServices(
       ctx.log.info(`Starting ${service.name}`);
       await runtime.start(service.name, ctx);
     }
+  }
+}
+
+/** A service that ran before and could not be started again. */
+export interface StartFailure {
+  readonly service: string;
+  readonly message: string;
+}
+
+/**
+ * {@link startServices} for putting things back: one that does not start keeps no other down. Give it a fresh signal,
+ * so that an interrupted run leaves no service down.
+ */
+export async function startAgain(
+  names: readonly string[],
+  runtime: Runtime,
+  ctx: OperationContext,
+): Promise<readonly StartFailure[]> {
+  const failures: StartFailure[] = [];
+  for (const service of startOrder(await runtime.discover(ctx)).filter(({ name }) => names.includes(name))) {
+    try {
+      await startServices(new Set([service.name]), runtime, ctx);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      failures.push({ service: service.name, message });
+    }
+  }
+  return failures;
+}
+
+/** Stops those of `names` that run, dependents first. @throws TarsError when one does not stop */
+export async function stopServices(
+  names: ReadonlySet<string>,
+  runtime: Runtime,
+  ctx: OperationContext,
+): Promise<void> {
+  const running = startOrder(await runtime.discover(ctx)).filter(
+    ({ name, state }) => names.has(name) && state !== 'stopped',
+  );
+  for (const { name } of [...running].reverse()) {
+    ctx.log.info(`Stopping ${name}`);
+    await runtime.stop(name, ctx);
   }
 }

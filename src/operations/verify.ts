@@ -1,5 +1,6 @@
-import { toTarsError } from '../model/errors.ts';
+import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
+import type { ComponentManifest } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
@@ -11,6 +12,11 @@ export interface VerifyResult {
   readonly findings: readonly Finding[];
 }
 
+interface Comparison {
+  readonly component: Component;
+  readonly captured: ComponentManifest;
+}
+
 /** Compares the live stack with what the snapshot recorded. Changes since the snapshot are findings too. */
 export async function verifyStack(
   source: SnapshotSource,
@@ -19,26 +25,42 @@ export async function verifyStack(
 ): Promise<VerifyResult> {
   const manifest = await source.manifest(ctx.signal);
   const findings: Finding[] = [];
-  const compared: string[] = [];
+  const pairs: Comparison[] = [];
   for (const component of components) {
     const captured = manifest.components.find(({ name }) => name === component.name);
-    if (captured === undefined || captured.outcome === 'failed') {
-      const message =
-        captured === undefined ? 'The snapshot does not have it' : 'It was not captured in this snapshot';
-      findings.push({ severity: 'warning', subject: component.name, code: 'not-in-snapshot', message });
+    if (captured !== undefined && captured.outcome === 'captured') {
+      pairs.push({ component, captured });
       continue;
     }
-    const task = ctx.progress.start(`verifying ${component.name}`);
-    compared.push(component.name);
+    const message =
+      captured === undefined ? 'The snapshot does not have it' : 'It was not captured in this snapshot';
+    findings.push({ severity: 'warning', subject: component.name, code: 'not-in-snapshot', message });
+  }
+  findings.push(...(await compareLive(pairs, ctx)));
+  return {
+    snapshot: source.summary.id,
+    compared: pairs.map(({ component }) => component.name),
+    findings,
+  };
+}
+
+/** Compares live stores with their captures. @throws InterruptedError only; whatever else fails is a finding */
+export async function compareLive(
+  pairs: readonly Comparison[],
+  ctx: OperationContext,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { component, captured } of pairs) {
+    const task = ctx.progress.start(`comparing ${component.name}`);
     try {
       findings.push(...(await component.verify(captured, ctx)));
       task.finish('ok');
     } catch (error) {
       task.finish('failed');
-      ctx.signal.throwIfAborted();
-      const { message } = toTarsError(error, `Cannot verify ${component.name}`);
+      if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+      const { message } = toTarsError(error, `Cannot compare ${component.name} with the snapshot`);
       findings.push({ severity: 'error', subject: component.name, code: 'verify-failed', message });
     }
   }
-  return { snapshot: source.summary.id, compared, findings };
+  return findings;
 }

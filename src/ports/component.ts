@@ -48,6 +48,11 @@ export interface Component {
   planRestore(from: ComponentManifest, options: RestoreOptions, ctx: OperationContext): Promise<RestorePlan>;
   /** Builds the restored data beside the live data. Nothing live changes; on failure nothing staged remains. */
   stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged>;
+  /**
+   * Removes what {@link stage} left when it was cut off before it returned. Touches nothing live; harmless when there
+   * is nothing.
+   */
+  removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
   /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
   generation(record: SwapRecord): Generation;
   /** Compares what is live here with the capture's facts. */

@@ -6,7 +6,12 @@ export interface RestoreJournalEntry {
   readonly stack: string;
   readonly snapshot: string;
   readonly startedAt: string;
-  /** `staging`: nothing live changed. `swapping`: some may have. `swapped`: all did. `done`: finished. */
+  /** Names of the components it restores; a staging that was cut off left no record yet. */
+  readonly components: readonly string[];
+  /**
+   * `staging`: no live data changed, though services may have been stopped. `swapping`: some may have changed.
+   * `swapped`: all did. `done`: finished.
+   */
   readonly phase: 'staging' | 'swapping' | 'swapped' | 'done';
   /** Services this restore stopped, in the order they were stopped. */
   readonly stopped: readonly string[];
@@ -23,6 +28,12 @@ export interface PendingRestore {
 
 /** Durable record of restores of one machine. */
 export interface RestoreJournal {
+  /**
+   * Held while a stack is restored or a cut-off restore put right: by one process at a time, until it is disposed or
+   * the process ends, however it does.
+   * @throws RestoreRefusedError while another process holds it
+   */
+  claim(): Promise<Disposable>;
   /** Replaces the restore's entry; durable when it resolves. */
   write(entry: RestoreJournalEntry): Promise<void>;
   /** Entries whose phase is not `done`, oldest first. */

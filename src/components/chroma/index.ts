@@ -12,6 +12,7 @@ import type {
   Staged,
 } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { removeStagedBeside } from '../files/path-swap.ts';
 import { openTables, rowsOf } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts } from './facts.ts';
 import { detectServer } from './http/detect.ts';
@@ -22,7 +23,7 @@ import {
   stageLogicalRestore,
   type LogicalRestoreDetails,
 } from './http/logical-restore.ts';
-import { logicalGeneration } from './http/logical-swap.ts';
+import { logicalGeneration, removeStagedCollections } from './http/logical-swap.ts';
 import type { ChromaEndpoint } from './http/transport.ts';
 import { inspectedCopy, PhysicalCapture } from './physical/capture.ts';
 import { listDirectory, totalBytes } from './physical/directory-listing.ts';
@@ -154,6 +155,14 @@ class ChromaComponent implements Component {
     }
     const endpoint = { ...this.#endpoint(), ...this.#identity() };
     return stageLogicalRestore(plan as RestorePlan<LogicalRestoreDetails>, endpoint, source, ctx);
+  }
+
+  async removeStaged(restoreId: string, ctx: OperationContext): Promise<void> {
+    const { path, url, tenants } = this.#options;
+    if (path !== undefined) await removeStagedBeside(path, restoreId);
+    if (url === undefined || path !== undefined) return;
+    const { client } = await detectServer(this.#endpoint(), ctx);
+    await removeStagedCollections(client, tenants ?? defaultTenants, restoreId, ctx);
   }
 
   generation(record: SwapRecord): Generation {

@@ -6,7 +6,7 @@ import type { Component, ComponentProbe } from '../../ports/component.ts';
 import { prepareConfigCapture } from './capture.ts';
 import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
 import { requireRecipients } from './sealed.ts';
-import { configGeneration, stageConfigRestore } from './stage.ts';
+import { configGeneration, removeStaged, stageConfigRestore } from './stage.ts';
 import { verifyConfig } from './verify.ts';
 
 const kind = 'config';
@@ -47,6 +47,7 @@ export function createConfigComponent(given: ConfigOptions): Component {
     planRestore: (from, restoreOptions, ctx) => planConfigRestore(place, from, restoreOptions, ctx.signal),
     stage: (plan, source, ctx) =>
       stageConfigRestore(place, plan as RestorePlan<ConfigPlanDetails>, source, ctx),
+    removeStaged: (restoreId) => removeStaged(files, restoreId),
     generation: configGeneration,
     verify: (from, ctx) => verifyConfig(files, from, ctx.signal),
   };

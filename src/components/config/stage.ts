@@ -81,6 +81,17 @@ export async function stageConfigRestore(
   };
 }
 
+/** Removes what a staging that was cut off left beside the files, also where they are links. */
+export async function removeStaged(files: readonly string[], restoreId: string): Promise<void> {
+  for (const path of files) {
+    const target = await realpath(path).catch(() => path);
+    // With the redacted view alone, the name of its own that it was to get comes in between.
+    for (const live of [path, target, `${path}.redacted-${restoreId}`]) {
+      await rm(`${live}.tars-new-${restoreId}`, { force: true });
+    }
+  }
+}
+
 /** How to get a file's bytes from the snapshot; checked against the facts where these hold a hash. */
 async function contents(
   place: ConfigPlace,

@@ -74,6 +74,12 @@ export async function stageBeside(live: string, restoreId: string): Promise<Dire
   return { stagedDir, previousDir: join(parent, `${prefix}-prev-${restoreId}`), mode };
 }
 
+/** Removes what {@link stageBeside} created for that restore and nobody swapped in. */
+export async function removeStagedBeside(live: string, restoreId: string): Promise<void> {
+  const candidates = [`${live}.tars-new-${restoreId}`, join(live, `.tars-new-${restoreId}`)];
+  for (const path of candidates) await rm(path, { recursive: true, force: true });
+}
+
 /**
  * The swaps that replace the whole directory `live` with what now lies staged. For a mount point that is a swap
  * per entry; entries of other restores (`.tars-…`) and `lost+found` stay where they are.

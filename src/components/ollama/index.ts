@@ -9,7 +9,7 @@ import { prepareOllamaCapture } from './capture.ts';
 import { blobFileName, readModels, requireModelStore, type Model } from './model-store.ts';
 import { statIfThere } from './place.ts';
 import { planOllamaRestore, type OllamaPlanDetails } from './plan.ts';
-import { ollamaGeneration, stageOllamaRestore } from './stage.ts';
+import { ollamaGeneration, removeStaged, stageOllamaRestore } from './stage.ts';
 import { verifyOllama } from './verify.ts';
 
 const kind = 'ollama';
@@ -56,6 +56,7 @@ export function createOllamaComponent(options: OllamaOptions): Component {
     planRestore: (from, restoreOptions, ctx) => planOllamaRestore(place, from, restoreOptions, ctx),
     stage: (plan, source, ctx) =>
       stageOllamaRestore(place, plan as RestorePlan<OllamaPlanDetails>, source, ctx),
+    removeStaged: (restoreId) => removeStaged(root, restoreId),
     generation: ollamaGeneration,
     verify: (from, ctx) => verifyOllama(root, from, ctx),
   };

@@ -93,6 +93,14 @@ export async function stageOllamaRestore(
   }
 }
 
+/** Removes what a staging that was cut off left beside the store's parts. */
+export async function removeStaged(root: string, restoreId: string): Promise<void> {
+  for (const part of ['blobs', 'manifests']) {
+    const { staged: path } = await workFolders(root, part, restoreId);
+    await rm(dirname(path), { recursive: true, force: true });
+  }
+}
+
 function staged(
   place: OllamaPlace,
   staging: Staging,

@@ -10,7 +10,7 @@ import { readServer } from './properties.ts';
 import { planRestore } from './restore-plan.ts';
 import { openControlSession, openSession } from './session.ts';
 import { stageRestore } from './stage.ts';
-import { postgresGeneration } from './swap.ts';
+import { postgresGeneration, removeStaged } from './swap.ts';
 import { verifyLive } from './verify.ts';
 
 export type { PostgresOptions } from './options.ts';
@@ -28,6 +28,7 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
     planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
+    removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
     verify: (from, ctx) => verifyLive(options, parseFacts(from.facts, from.name), ctx.signal),

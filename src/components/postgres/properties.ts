@@ -69,8 +69,8 @@ export async function readProperties(
     z.object({ role: z.string().nullable(), name: z.string(), value: z.string() }),
     `SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END AS role,
        split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value
-     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) item
-     WHERE d.datname = $1 ORDER BY 1 NULLS FIRST, 2`,
+     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) WITH ORDINALITY AS c(item, place)
+     WHERE d.datname = $1 ORDER BY 1 NULLS FIRST, c.place`,
     signal,
     [database],
   );

@@ -212,6 +212,21 @@ export async function dropStaged(control: Session, details: SwapDetails, signal:
   if (!anyLive) await dropRoles(control, details.createdRoles, signal);
 }
 
+/**
+ * Drops databases that a staging left when it was cut off, known by their names alone. Roles it created stay: nothing
+ * tells them from others any more.
+ */
+export async function removeStaged(
+  options: PostgresOptions,
+  restoreId: string,
+  { signal }: OperationContext,
+): Promise<void> {
+  await using control = await openControlSession(options, signal);
+  for (const name of (await databaseOids(control, signal)).keys()) {
+    if (name.endsWith(`_tars_new_${restoreId}`)) await dropDatabase(control, name, signal);
+  }
+}
+
 async function discardPrevious(
   options: PostgresOptions,
   details: SwapDetails,

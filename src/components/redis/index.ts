@@ -6,7 +6,7 @@ import { RedisConnection, RedisReplyError } from './connection.ts';
 import type { RedisOptions } from './options.ts';
 import { planRestore } from './plan.ts';
 import { explainReply, ServerInfo } from './server.ts';
-import { stageOffline } from './stage.ts';
+import { removeStaged, stageOffline } from './stage.ts';
 import { FileSwap } from './swap.ts';
 import { verifyLive } from './verify.ts';
 
@@ -28,6 +28,7 @@ export function createRedisComponent(options: RedisOptions): Component {
     prepare: (ctx) => prepareCapture(options, ctx),
     planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
     stage: (plan, source, ctx) => stageOffline(options, plan, source, ctx),
+    removeStaged: (restoreId) => removeStaged(options, restoreId),
     generation: (record) => FileSwap.from(record),
     verify: (from, ctx) => verifyLive(options, from, ctx),
   };

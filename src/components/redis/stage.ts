@@ -51,6 +51,12 @@ export async function stageOffline(
   return new OfflineStaged(options, details, stagedDir);
 }
 
+/** Removes what a staging that was cut off left in the data directory. */
+export async function removeStaged({ dataDir }: RedisOptions, restoreId: string): Promise<void> {
+  if (dataDir === undefined) return;
+  await rm(join(dataDir, stagedName(restoreId)), { recursive: true, force: true });
+}
+
 const refusal = (details: RestoreDetails, cause: unknown): RestoreRefusedError =>
   new RestoreRefusedError(`Cannot stage in ${details.dataDir}: ${toTarsError(cause, 'no access').message}`, {
     hint: 'Run tars as a user who may write there, and remove what an earlier restore left if it is in the way.',

@@ -1,7 +1,8 @@
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
-import { CorruptionError, hasErrno, toTarsError } from '../../model/errors.ts';
+import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 
 const entrySchema = z.object({
@@ -9,6 +10,7 @@ const entrySchema = z.object({
   stack: z.string(),
   snapshot: z.string(),
   startedAt: z.string(),
+  components: z.array(z.string()).default([]),
   phase: z.enum(['staging', 'swapping', 'swapped', 'done']),
   stopped: z.array(z.string()),
   offline: z.array(z.string()),
@@ -33,6 +35,17 @@ export function createFileJournal(directory: string): RestoreJournal {
   const fileOf = (restoreId: string): string => join(directory, `restore-${restoreId}.json`);
 
   return {
+    async claim(): Promise<Disposable> {
+      const path = join(directory, 'claim');
+      try {
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await createPrivate(path);
+      } catch (error) {
+        throw toTarsError(error, `Cannot write ${path}`);
+      }
+      return holdClaim(path);
+    },
+
     async write(entry: RestoreJournalEntry): Promise<void> {
       const path = fileOf(entry.restoreId);
       const content = { entry, pid: process.pid, processStart: await processStartOf(process.pid) };
@@ -62,6 +75,36 @@ export function createFileJournal(directory: string): RestoreJournal {
       await rm(fileOf(restoreId), { force: true });
     },
   };
+}
+
+/** Leaves one that exists alone: closing any descriptor of it would end a lock this process holds on it. */
+async function createPrivate(path: string): Promise<void> {
+  try {
+    await (await open(path, 'wx', 0o600)).close();
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw error;
+  }
+}
+
+/**
+ * SQLite's exclusive lock is a lock of the kernel's, which ends with the process: nothing stale can be left, which
+ * no lock file of ours could promise.
+ */
+function holdClaim(path: string): Disposable {
+  const database = new DatabaseSync(path);
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (cause) {
+    database.close();
+    if (!(cause instanceof Error) || !/locked/.test(cause.message)) {
+      throw toTarsError(cause, `Cannot lock ${path}`);
+    }
+    throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
+      hint: 'Wait for it to end, then run this again.',
+      cause,
+    });
+  }
+  return { [Symbol.dispose]: () => database.close() };
 }
 
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {

@@ -151,6 +151,23 @@ export async function discardStaged(
   }
 }
 
+/** Deletes what a staging that was cut off left, known by its names alone. */
+export async function removeStagedCollections(
+  client: ChromaClient,
+  tenants: readonly string[],
+  restoreId: string,
+  ctx: OperationContext,
+): Promise<void> {
+  for (const tenant of tenants) {
+    for (const database of await client.listDatabases(tenant, ctx)) {
+      const place = { tenant, database };
+      for (const { name } of await client.listCollections(place, ctx)) {
+        if (name.endsWith(`_tars_new_${restoreId}`)) await client.deleteCollection(place, name, ctx);
+      }
+    }
+  }
+}
+
 /** Shell lines with which a person undoes the swaps; required headers have to be added by hand. */
 export function wayBackByRenames(location: string, swaps: readonly CollectionSwap[]): string[] {
   const rename = ({ tenant, database }: CollectionSwap, id: string, name: string): string => {

@@ -1,0 +1,120 @@
+import { TarsError } from '../model/errors.ts';
+import type { SwapRecord } from '../model/restore-plan.ts';
+import type { Component } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
+import type { RestoreTarget } from './restore-plan.ts';
+import { startAgain, startServices, stopServices, waitReady } from './services.ts';
+
+/**
+ * Puts a restore that did not finish back to the state before it: undoes every swap in reverse with the stores down
+ * that have to be, removes what was staged, and starts what ran before. Works on a fresh signal, since it also runs
+ * after an interruption. Can be repeated from whatever state it was left in.
+ * @returns what is left for the operator to see to, in sentences; the live data is the previous one
+ * @throws TarsError when live data could not be put back: the journal keeps the restore, services stay as they are
+ */
+export async function putBack(
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  journal: RestoreJournal,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
+  if (entry.phase !== 'staging') {
+    await undoSwaps(entry, target, fresh);
+    // From here on the data is live, and must never be taken for what was swapped in.
+    await journal.write({ ...entry, phase: 'staging', records: [] });
+  }
+  const left = await removeStaged(entry, target, fresh);
+  const down = await startPrevious(entry, target, fresh);
+  if (left.length === 0) await journal.remove(entry.restoreId);
+  // What could not be removed is tried again by the next run.
+  else await journal.write({ ...entry, phase: 'staging', records: [], stopped: [], offline: [] });
+  return [...left, ...down];
+}
+
+/** Throws only after every swap was tried, so that one that cannot be undone keeps no other from being. */
+async function undoSwaps(
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  ctx: OperationContext,
+): Promise<void> {
+  const undos = entry.records.map((record) => ({ record, component: requireOwner(record, target) }));
+  await stopServices(new Set([...entry.stopped, ...entry.offline]), target.runtime, ctx);
+  const failures: string[] = [];
+  for (const { record, component } of undos.reverse()) {
+    try {
+      await requireServer(component, entry, target, ctx);
+      await component.generation(record).undo(ctx);
+    } catch (error) {
+      failures.push(`${record.component}: ${messageOf(error)}`);
+    }
+  }
+  if (failures.length === 0) return;
+  throw new TarsError('restore-failed', `Cannot put the previous data back: ${failures.join('; ')}`, {
+    hint: 'Mend the cause, then run: tars verify. It tries again, and starts the services.',
+  });
+}
+
+/** Where data is exchanged by its own running server, that may have gone down with the machine. */
+async function requireServer(
+  component: Component,
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  ctx: OperationContext,
+): Promise<void> {
+  const { service } = component;
+  if (service === undefined || entry.offline.includes(service)) return;
+  await startServices(new Set([service]), target.runtime, ctx);
+  await waitReady(component, target.runtime, ctx);
+}
+
+function requireOwner(record: SwapRecord, target: RestoreTarget): Component {
+  const component = target.components.find(({ name }) => name === record.component);
+  if (component !== undefined) return component;
+  throw new TarsError(
+    'configuration',
+    `The configuration no longer has ${record.component}, whose restore must be undone`,
+    { hint: `Put it back into tars.yaml, or do by hand: ${record.wayBack.join(' && ')}` },
+  );
+}
+
+/** Nothing live is touched here, so what fails is only reported. */
+async function removeStaged(
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const left: string[] = [];
+  for (const component of target.components.filter(({ name }) => entry.components.includes(name))) {
+    try {
+      await component.removeStaged(entry.restoreId, ctx);
+    } catch (error) {
+      left.push(
+        `What restore ${entry.restoreId} staged for ${component.name} could not be removed: ${messageOf(error)}`,
+      );
+    }
+  }
+  return left;
+}
+
+/** Starts what the restore stopped, and waits until the stores among it answer. */
+async function startPrevious(
+  { stopped }: RestoreJournalEntry,
+  { components, runtime }: RestoreTarget,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const failures = await startAgain(stopped, runtime, ctx);
+  const left = failures.map(({ service, message }) => `${service} does not run: ${message}`);
+  for (const component of components) {
+    const { name, service } = component;
+    if (service === undefined || !stopped.includes(service)) continue;
+    if (failures.some((failure) => failure.service === service)) continue;
+    await waitReady(component, runtime, ctx).catch((error: unknown) => {
+      left.push(`${name} does not answer: ${messageOf(error)}`);
+    });
+  }
+  return left;
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
