@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the project's own commands need: npm packages, and (Debian/Ubuntu) PostgreSQL, Redis, restic, age.
+# Installs what the project's own commands need: npm packages, (Debian/Ubuntu) PostgreSQL, Redis, restic, age, and for
+# the tests the newest restic beside the system's.
 set -eu
 cd "$(dirname "$0")/.."
 if [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
@@ -11,7 +12,7 @@ command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v restic >/dev/null 2>&1 || missing="$missing restic"
 command -v age >/dev/null 2>&1 || missing="$missing age"
 command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
-[ -z "$missing" ] && exit 0
+[ -z "$missing" ] && exec sh scripts/newest-restic.sh
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "[ERROR] Missing:$missing. Install them with your package manager, then run this again." >&2
   exit 1
@@ -24,3 +25,4 @@ if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq $missing; 
   echo "[ERROR] Could not install:$missing. Run as root: apt-get install$missing" >&2
   exit 1
 fi
+exec sh scripts/newest-restic.sh
