@@ -1,4 +1,4 @@
-import { CorruptionError } from '../model/errors.ts';
+import { CorruptionError, TarsError } from '../model/errors.ts';
 import { throwIfAborted } from './abort.ts';
 import { openBlob } from './blob-codec.ts';
 import type { BlobIndex, BlobLocation } from './blob-index.ts';
@@ -10,6 +10,7 @@ const rangeMaxBytes = 8 << 20;
 /** A gap this small between two wanted blobs is cheaper to read than to skip. */
 const gapMaxBytes = 32 << 10;
 const idBytes = 32;
+const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
 
 interface WantedBlob {
   readonly id: Buffer;
@@ -117,9 +118,11 @@ export class BlobReader {
     const location = this.#index.lookup(id, type);
     if (location) return location;
     throw new CorruptionError(`The ${type} blob ${id.toString('hex')} is missing from the repository`, {
-      hint: 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.',
+      hint: damageHint,
     });
   }
+
+  /** A pack that an index refers to and that is gone is damage, as one with wrong bytes is. */
 
   async #load(
     packId: string,
@@ -128,7 +131,12 @@ export class BlobReader {
     signal: AbortSignal,
   ): Promise<Uint8Array> {
     const file = { type: 'data', name: packId } as const;
-    return this.#repository.storage.load(file, { offsetBytes, lengthBytes }, signal);
+    try {
+      return await this.#repository.storage.load(file, { offsetBytes, lengthBytes }, signal);
+    } catch (cause) {
+      if (!(cause instanceof TarsError) || cause.code !== 'storage-not-found') throw cause;
+      throw new CorruptionError(`Pack ${packId} is missing from the repository`, { hint: damageHint, cause });
+    }
   }
 
   #open(sealed: Uint8Array, { id, location }: WantedBlob): Buffer {

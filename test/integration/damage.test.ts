@@ -200,8 +200,7 @@ describe(`damage to every file of a repository (seed ${seed})`, () => {
     );
   });
 
-  const notYet = 'a reader says storage-not-found of a pack that is gone, not corruption';
-  test('what is gone is refused as damage by every reader', { todo: notYet }, async () => {
+  test('what is gone is refused as damage by every reader', async () => {
     await forEveryDamage(
       storage,
       () => [{ what: 'removed', bytes: undefined }],
