@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execa, type ResultPromise } from 'execa';
+import { execa } from 'execa';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,9 +28,13 @@ const holderSource = `
   await held[Symbol.asyncDispose]();
 `;
 
+/** A process whose end, however it ends, is no error. */
+const start = (file: string, args: readonly string[], env: Record<string, string>) =>
+  execa(file, args, { env, reject: false });
+
 /** In an object, for the process itself is a promise of its end. */
 interface Holder {
-  readonly child: ResultPromise<{ reject: false }>;
+  readonly child: ReturnType<typeof start>;
 }
 
 describe('locks beside stock restic', () => {
@@ -64,9 +68,9 @@ describe('locks beside stock restic', () => {
 
   /** A process of ours that holds a lock until its standard input closes. */
   const startHolder = async (exclusive: boolean): Promise<Holder> => {
-    const child = execa(process.execPath, ['--input-type=module', '--eval', holderSource], {
-      env: { ...env, EXCLUSIVE: exclusive ? '1' : '0' },
-      reject: false,
+    const child = start(process.execPath, ['--input-type=module', '--eval', holderSource], {
+      ...env,
+      EXCLUSIVE: exclusive ? '1' : '0',
     });
     const [line] = (await once(child.stdout, 'data')) as [Buffer];
     assert.equal(line.toString(), 'held\n');
@@ -76,7 +80,7 @@ describe('locks beside stock restic', () => {
   /** restic, stopped by SIGSTOP right after it wrote its lock. */
   const stopHoldingLock = async (...args: string[]): Promise<Holder> => {
     assert.deepEqual(await lockNames(), []);
-    const child = execa('restic', ['--no-cache', ...args], { env, reject: false });
+    const child = start('restic', ['--no-cache', ...args], env);
     const isLock = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
     await until('the lock of restic', async () => (await lockNames()).some(isLock));
     child.kill('SIGSTOP');
