@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { TarsError } from '../../src/model/errors.ts';
+import type { Component, Staged } from '../../src/ports/component.ts';
+import { testContext } from '../fixtures/context.ts';
+import { startBench, takeSnapshot, type PostgresBench, type TakenSnapshot } from '../fixtures/postgres.ts';
+
+const ctx = testContext();
+let bench: PostgresBench;
+let component: Component;
+let taken: TakenSnapshot;
+let namesBefore: string[];
+
+before(async () => {
+  bench = await startBench();
+  component = bench.component({ databases: ['small', 'second'] });
+  await bench.sql('postgres', 'CREATE DATABASE small', 'CREATE DATABASE second', 'CREATE DATABASE bystander');
+  for (const database of ['small', 'second']) {
+    await bench.sql(database, `CREATE TABLE state AS SELECT 'captured' AS value`);
+  }
+  taken = await takeSnapshot(component, join(bench.root, 'snapshot'));
+  for (const database of ['small', 'second']) {
+    await bench.sql(database, `UPDATE state SET value = 'live'`);
+  }
+  namesBefore = await bench.databaseNames();
+});
+after(() => bench[Symbol.asyncDispose]());
+
+async function stage(restoreId: string): Promise<Staged> {
+  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId }, ctx);
+  return component.stage(plan, taken.source, ctx);
+}
+
+async function values(): Promise<unknown[]> {
+  const rows = [];
+  for (const database of ['small', 'second']) {
+    rows.push(await bench.sql(database, 'SELECT value FROM state').catch((error: unknown) => String(error)));
+  }
+  return rows.map((row) => (Array.isArray(row) ? row[0]?.['value'] : row));
+}
+
+/** The statements of a swap, one by one: a crash may come after any of them on a server where a person helps. */
+function statementsOf(restoreId: string, database: string): string[] {
+  const [staged, previous] = [`${database}_tars_new_${restoreId}`, `${database}_tars_prev_${restoreId}`];
+  return [
+    `ALTER DATABASE ${database} ALLOW_CONNECTIONS false`,
+    `ALTER DATABASE ${database} RENAME TO ${previous}`,
+    `ALTER DATABASE ${staged} RENAME TO ${database}`,
+    `ALTER DATABASE ${previous} ALLOW_CONNECTIONS true`,
+  ];
+}
+
+const statementCount = 8;
+for (let done = 0; done <= statementCount; done++) {
+  test(`after ${done} of ${statementCount} statements of a swap, undo brings the old back and swap finishes`, async () => {
+    for (const [attempt, action] of (['undo', 'finish'] as const).entries()) {
+      const restoreId = `h${done}${attempt}`;
+      const staged = await stage(restoreId);
+      const all = [...statementsOf(restoreId, 'small'), ...statementsOf(restoreId, 'second')];
+      await bench.sql('postgres', ...all.slice(0, done));
+      if (action === 'finish') {
+        await staged.swap(ctx);
+        await staged.swap(ctx);
+        assert.deepEqual(await values(), ['captured', 'captured']);
+        await staged.discard(ctx);
+        assert.deepEqual(await values(), ['captured', 'captured'], 'discard after a swap is harmless');
+      }
+      // Another process, which has only the journal.
+      const record = JSON.parse(JSON.stringify(staged.record)) as typeof staged.record;
+      const generation = bench.component().generation(record);
+      await generation.undo(ctx);
+      await generation.undo(ctx);
+      assert.deepEqual(await values(), ['live', 'live']);
+      assert.deepEqual(await bench.databaseNames(), namesBefore);
+    }
+  });
+}
+
+test('a swap into a server without the databases is undone to a server without them', async () => {
+  const renames = (from: string, to: string): string[] =>
+    ['small', 'second'].map((name) => `ALTER DATABASE ${name}${from} RENAME TO ${name}${to}`);
+  await bench.sql('postgres', ...renames('', '_hidden'));
+  const names = await bench.databaseNames();
+  try {
+    const staged = await stage('fresh1');
+    await staged.swap(ctx);
+    assert.deepEqual(await values(), ['captured', 'captured']);
+    assert.doesNotMatch((await bench.databaseNames()).join(), /_tars_/);
+    await component.generation(staged.record).undo(ctx);
+    assert.deepEqual(await bench.databaseNames(), names);
+  } finally {
+    await bench.sql('postgres', ...renames('_hidden', ''));
+  }
+});
+
+test('once the previous databases are discarded, undo refuses and leaves the restored ones alone', async () => {
+  const staged = await stage('discard1');
+  const generation = component.generation(staged.record);
+  await generation.discardPrevious(ctx);
+  assert.deepEqual(await values(), ['live', 'live'], 'nothing is discarded before the swap');
+  await staged.swap(ctx);
+  await generation.discardPrevious(ctx);
+  await generation.discardPrevious(ctx);
+  assert.deepEqual(await bench.databaseNames(), namesBefore);
+  await assert.rejects(generation.undo(ctx), /Cannot go back: the previous database .* is not there/);
+  assert.deepEqual(await values(), ['captured', 'captured']);
+  for (const database of ['small', 'second']) await bench.sql(database, `UPDATE state SET value = 'live'`);
+});
+
+test('a database somebody else created under the live name is neither replaced nor dropped', async () => {
+  const staged = await stage('stranger1');
+  await bench.sql('postgres', 'ALTER DATABASE small RENAME TO small_elsewhere', 'CREATE DATABASE small');
+  const generation = component.generation(staged.record);
+  const isFailure = (error: unknown): boolean =>
+    error instanceof TarsError && error.code === 'restore-failed' && error.hint !== undefined;
+  await assert.rejects(staged.swap(ctx), isFailure);
+  await assert.rejects(generation.undo(ctx), isFailure);
+  await bench.sql('postgres', 'DROP DATABASE small', 'ALTER DATABASE small_elsewhere RENAME TO small');
+  await generation.undo(ctx);
+  assert.deepEqual(await values(), ['live', 'live']);
+  assert.deepEqual(await bench.databaseNames(), namesBefore);
+});
+
+test('a swap succeeds against applications that reconnect without pause, and they find the new data', async () => {
+  let running = true;
+  const seen = new Set<unknown>();
+  const application = async (): Promise<void> => {
+    while (running) {
+      try {
+        const client = await bench.connect('small');
+        seen.add((await client.query<{ value: string }>('SELECT value FROM state')).rows[0]?.value);
+        // Left open: only the swap ends it.
+      } catch {
+        // Refused or ended by the swap.
+      }
+    }
+  };
+  const staged = await stage('busy1');
+  const applications = [application(), application()];
+  while (!seen.has('live')) await new Promise(setImmediate);
+  await staged.swap(ctx);
+  while (!seen.has('captured')) await new Promise(setImmediate);
+  running = false;
+  await Promise.all(applications);
+  await component.generation(staged.record).undo(ctx);
+  assert.deepEqual(await values(), ['live', 'live']);
+});
+
+test('names at the limit of 63 bytes are restored beside their live database', async () => {
+  const name = `${'ü'.repeat(31)}x`;
+  await bench.sql('postgres', `CREATE DATABASE "${name}"`);
+  await bench.sql(name, `CREATE TABLE state AS SELECT 'captured' AS value`);
+  const own = bench.component({ databases: [name] });
+  const long = await takeSnapshot(own, join(bench.root, 'long'));
+  await bench.sql(name, `UPDATE state SET value = 'live'`);
+  const names = await bench.databaseNames();
+  const plan = await own.planRestore(long.manifest, { restoreConfig: false, restoreId: 'long1' }, ctx);
+  const staged = await own.stage(plan, long.source, ctx);
+  await staged.swap(ctx);
+  assert.deepEqual(await bench.sql(name, 'SELECT value FROM state'), [{ value: 'captured' }]);
+  const probe = await bench.component().probe(ctx);
+  assert.match(probe.warnings.join(), /was left by a restore/);
+  await own.generation(staged.record).undo(ctx);
+  assert.deepEqual(await bench.sql(name, 'SELECT value FROM state'), [{ value: 'live' }]);
+  assert.deepEqual(await bench.databaseNames(), names);
+});
