@@ -18,7 +18,16 @@ export interface Service {
  */
 export type ResumeAction =
   | { readonly kind: 'exec'; readonly argv: readonly string[] }
-  | { readonly kind: 'signal'; readonly pid: number; readonly signal: 'SIGCONT' };
+  | { readonly kind: 'signal'; readonly pid: number; readonly signal: 'SIGCONT' }
+  | { readonly kind: 'unpause'; readonly engine: EngineAddress; readonly containerId: string };
+
+/** Where a Docker Engine listens. */
+export interface EngineAddress {
+  /** As in DOCKER_HOST: `unix:///var/run/docker.sock`, `tcp://host:2376`. */
+  readonly host: string;
+  /** The folder of ca.pem, cert.pem and key.pem for a TLS connection. */
+  readonly certDir?: string | undefined;
+}
 
 /** Where services run. Never decides anything: operations say what to pause, stop and start. */
 export interface Runtime {

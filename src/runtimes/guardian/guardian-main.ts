@@ -24,6 +24,18 @@ async function prepare(action: Action): Promise<Prepared> {
     return async () =>
       !(await execa(program, args, { reject: false, stdio: 'ignore', timeout: actionTimeoutMs })).failed;
   }
+  if (action.kind === 'unpause') {
+    // Loaded only where needed: the guardian of a process stack is to stand ready at once.
+    const [{ connectEngine }, { unpause }] = await Promise.all([
+      import('../docker/engine.ts'),
+      import('../docker/index.ts'),
+    ]);
+    const engine = await connectEngine(action.engine);
+    return async () => {
+      await unpause(engine, action.containerId);
+      return true;
+    };
+  }
   const then = await readProcess(action.pid);
   return async () => {
     const now = await readProcess(action.pid);

@@ -6,6 +6,11 @@ export const guardianPlanSchema = z.object({
     z.discriminatedUnion('kind', [
       z.object({ kind: z.literal('exec'), argv: z.array(z.string()).min(1) }),
       z.object({ kind: z.literal('signal'), pid: z.int().positive(), signal: z.literal('SIGCONT') }),
+      z.object({
+        kind: z.literal('unpause'),
+        engine: z.object({ host: z.string(), certDir: z.string().optional() }),
+        containerId: z.string(),
+      }),
     ]),
   ),
   pauseMaxMs: z.number().positive(),

@@ -1,0 +1,198 @@
+import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
+import { engineError, engineStatus, type Engine } from './engine.ts';
+import { readProject, type Project, type ProjectContainer } from './project.ts';
+
+export interface DockerRuntimeOptions {
+  readonly engine: Engine;
+  /** For the guardian, which makes a connection of its own. */
+  readonly address: EngineAddress;
+  readonly project: string;
+  /** What tars.yaml says of services, by name; the others are as the Engine describes them. */
+  readonly services: ReadonlyMap<string, DockerServiceOptions>;
+}
+
+export interface DockerServiceOptions {
+  readonly writer: boolean;
+  /** In addition to what Compose recorded. */
+  readonly dependsOn: readonly string[];
+  readonly stopTimeoutMs: number;
+}
+
+/** Stores may need long to write down what they hold; the Engine kills what takes longer. */
+const stopTimeoutMs = 60_000;
+
+/** Services are those of one Compose project; a scaled one is all its containers. */
+export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
+  const { engine, address, project: projectName, services } = options;
+  /** Containers this process paused, so that it never resumes one that somebody else did. */
+  const paused = new Set<string>();
+  const project = (): Promise<Project> => readProject(engine, projectName);
+
+  return {
+    async discover(ctx) {
+      ctx.signal.throwIfAborted();
+      return describeServices(await project(), services);
+    },
+
+    async resumeActions(writers) {
+      const containers = running(await project(), new Set(writers));
+      return containers.map(({ id }): ResumeAction => ({
+        kind: 'unpause',
+        engine: address,
+        containerId: id,
+      }));
+    },
+
+    async pause(writers, ctx) {
+      const containers = running(await project(), new Set(writers));
+      ctx.signal.throwIfAborted();
+      const results = await Promise.allSettled(
+        containers.map(async ({ id, name }) => {
+          try {
+            paused.add(id);
+            await engine.getContainer(id).pause();
+          } catch (error) {
+            paused.delete(id);
+            throw engineError(error, `Cannot pause the container ${name}`);
+          }
+        }),
+      );
+      const failure = results.find((result) => result.status === 'rejected');
+      if (failure === undefined) return;
+      await resumeAll(engine, paused);
+      throw failure.reason;
+    },
+
+    async resume() {
+      await resumeAll(engine, paused);
+    },
+
+    async stop(service, ctx) {
+      const timeoutMs = services.get(service)?.stopTimeoutMs ?? stopTimeoutMs;
+      for (const container of containersOf(await project(), service)) {
+        if (container.state !== 'stopped') await stopContainer(engine, container, timeoutMs, ctx);
+      }
+    },
+
+    async start(service, ctx) {
+      const containers = containersOf(await project(), service);
+      if (containers.length === 0) throw missing(service, projectName);
+      for (const { id, name, state } of containers) {
+        ctx.signal.throwIfAborted();
+        const container = engine.getContainer(id);
+        try {
+          if (state === 'paused') await container.unpause();
+          else if (state === 'stopped') await container.start();
+        } catch (error) {
+          if (engineStatus(error) !== 304)
+            throw engineError(error, `Cannot start the container ${name} of ${service}`);
+        }
+      }
+    },
+  };
+}
+
+export function containersOf(project: Project, service: string): readonly ProjectContainer[] {
+  return project.containers.filter((container) => container.service === service);
+}
+
+function running(project: Project, services: ReadonlySet<string>): readonly ProjectContainer[] {
+  return project.containers.filter(({ service, state }) => services.has(service) && state === 'running');
+}
+
+/** Also names services that tars.yaml knows and that have no container: they are `stopped`. */
+function describeServices(
+  project: Project,
+  options: ReadonlyMap<string, DockerServiceOptions>,
+): readonly Service[] {
+  const names = new Set([...project.containers.map(({ service }) => service), ...options.keys()]);
+  return [...names].sort().map((name) => {
+    const states = new Set(containersOf(project, name).map(({ state }) => state));
+    const declared = options.get(name);
+    return {
+      name,
+      state: combinedState(states),
+      dependsOn: [
+        ...new Set([...(project.dependencies.get(name) ?? []), ...(declared?.dependsOn ?? [])]),
+      ].filter((dependency) => names.has(dependency)),
+      writer: declared?.writer ?? false,
+      canPause: true,
+      canStop: true,
+    };
+  });
+}
+
+function combinedState(states: ReadonlySet<ProjectContainer['state']>): Service['state'] {
+  const order = ['running', 'unknown', 'paused'] as const;
+  return order.find((state) => states.has(state)) ?? 'stopped';
+}
+
+/** A container that runs already, is gone or was paused by nobody needs nothing. */
+async function resumeAll(engine: Engine, paused: Set<string>): Promise<void> {
+  const failures: unknown[] = [];
+  await Promise.all(
+    [...paused].map(async (id) => {
+      try {
+        await unpause(engine, id);
+        paused.delete(id);
+      } catch (error) {
+        failures.push(error);
+      }
+    }),
+  );
+  if (failures.length > 0) throw engineError(failures[0], 'Cannot resume a writer');
+}
+
+/** Unpauses; harmless for a container that is not paused or not there. */
+export async function unpause(engine: Engine, containerId: string): Promise<void> {
+  const container = engine.getContainer(containerId);
+  try {
+    await container.unpause();
+  } catch (error) {
+    const status = engineStatus(error);
+    if (status === 404 || status === 409 || status === 304) return;
+    // Engines before 23 answer 500 for a container that is not paused.
+    const state = await container.inspect().catch(() => undefined);
+    if (state?.State.Paused === false) return;
+    throw error;
+  }
+}
+
+async function stopContainer(
+  engine: Engine,
+  { id, name, service, state }: ProjectContainer,
+  timeoutMs: number,
+  ctx: OperationContext,
+): Promise<void> {
+  ctx.signal.throwIfAborted();
+  const container = engine.getContainer(id);
+  try {
+    // A frozen process cannot end by itself.
+    if (state === 'paused') await container.unpause();
+    await container.stop({ t: Math.ceil(timeoutMs / 1000) });
+  } catch (error) {
+    const status = engineStatus(error);
+    if (status !== 304 && status !== 404) throw engineError(error, `Cannot stop the container ${name}`);
+  }
+  const after = await container.inspect().catch((error: unknown) => {
+    if (engineStatus(error) === 404) return undefined;
+    throw engineError(error, `Cannot stop the container ${name}`);
+  });
+  if (after?.State.Running === true) {
+    throw new TarsError(
+      'timeout',
+      `The container ${name} of ${service} runs again right after it was stopped`,
+      {
+        hint: 'Something else starts it. End that first, then run this again.',
+      },
+    );
+  }
+}
+
+function missing(service: string, project: string): ServiceUnavailableError {
+  return new ServiceUnavailableError(`The project ${project} has no container of ${service}`, {
+    hint: `Create the project's containers first: docker compose -p ${project} up --no-start`,
+  });
+}

@@ -1,0 +1,235 @@
+import type { ContainerInspectInfo } from 'dockerode';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { engineError, engineStatus, type Engine } from './engine.ts';
+
+/** Where a directory of a container comes from. */
+export interface ContainerMount {
+  readonly type: 'volume' | 'bind' | 'tmpfs' | 'other';
+  /** The volume's name. */
+  readonly volume?: string;
+  /** The path on the Engine's machine. */
+  readonly source: string;
+  /** The path in the container. */
+  readonly destination: string;
+  readonly readOnly: boolean;
+}
+
+/** One container of a project, as the Engine describes it. */
+export interface ProjectContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly service: string;
+  /** As the Compose file names it, such as `postgres:15`. */
+  readonly image: string;
+  /** The content's digest, `sha256:…`. */
+  readonly imageId: string;
+  readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** What the container's own health check says; undefined without one. */
+  readonly health: 'starting' | 'healthy' | 'unhealthy' | undefined;
+  readonly environment: Readonly<Record<string, string>>;
+  /** Entrypoint and command. */
+  readonly argv: readonly string[];
+  readonly mounts: readonly ContainerMount[];
+  /** Host ports by container port. */
+  readonly publishedPorts: ReadonlyMap<number, { readonly host: string; readonly port: number }>;
+  /** Ports the image or the Compose file exposes. */
+  readonly exposedPorts: readonly number[];
+  /** Its addresses in the networks it is in; empty while it does not run. */
+  readonly addresses: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** The containers of one Compose project. */
+export interface Project {
+  readonly name: string;
+  readonly containers: readonly ProjectContainer[];
+  /** Services that must run before the one named by the key. */
+  readonly dependencies: ReadonlyMap<string, readonly string[]>;
+  /** Absolute; empty when no container says. */
+  readonly composeFiles: readonly string[];
+  readonly workingDir: string | undefined;
+}
+
+/** Labels both Compose 1 and 2 put on what they create (docker/compose, `pkg/api/labels.go`). */
+export const composeLabels = {
+  project: 'com.docker.compose.project',
+  service: 'com.docker.compose.service',
+  oneOff: 'com.docker.compose.oneoff',
+  workingDir: 'com.docker.compose.project.working_dir',
+  configFiles: 'com.docker.compose.project.config_files',
+  /** Since Compose 2: `postgres:service_healthy:false,redis:service_started:false`. */
+  dependsOn: 'com.docker.compose.depends_on',
+  volume: 'com.docker.compose.volume',
+} as const;
+
+/** Reads the project's containers, running or not. One that goes away meanwhile is left out. */
+export async function readProject(engine: Engine, name: string): Promise<Project> {
+  const what = `Cannot list the containers of the project ${name}`;
+  try {
+    const filters = { label: [`${composeLabels.project}=${name}`] };
+    const listed = (await engine.listContainers({ all: true, filters })).filter(
+      ({ Labels: labels }) => labels[composeLabels.oneOff]?.toLowerCase() !== 'true',
+    );
+    const inspected = await Promise.all(listed.map(({ Id: id }) => inspectIfThere(engine, id)));
+    const containers = inspected
+      .filter((info) => info !== undefined)
+      .map(describeContainer)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    const composeFiles = composeFilesOf(containers);
+    return {
+      name,
+      containers,
+      composeFiles,
+      workingDir: containers.map(({ labels }) => labels[composeLabels.workingDir]).find(Boolean),
+      dependencies: await readDependencies(containers, composeFiles),
+    };
+  } catch (error) {
+    throw engineError(error, what);
+  }
+}
+
+/** Names of all Compose projects the Engine has containers of. */
+export async function listProjects(engine: Engine): Promise<readonly string[]> {
+  try {
+    const listed = await engine.listContainers({ all: true, filters: { label: [composeLabels.project] } });
+    return [...new Set(listed.flatMap(({ Labels: labels }) => labels[composeLabels.project] ?? []))].sort();
+  } catch (error) {
+    throw engineError(error, 'Cannot list the containers');
+  }
+}
+
+async function inspectIfThere(engine: Engine, id: string): Promise<ContainerInspectInfo | undefined> {
+  try {
+    return await engine.getContainer(id).inspect();
+  } catch (error) {
+    if (engineStatus(error) === 404) return undefined;
+    throw error;
+  }
+}
+
+function describeContainer(info: ContainerInspectInfo): ProjectContainer {
+  const labels = info.Config.Labels;
+  return {
+    id: info.Id,
+    name: info.Name.replace(/^\//, ''),
+    service: labels[composeLabels.service] ?? info.Name.replace(/^\//, ''),
+    image: info.Config.Image,
+    imageId: info.Image,
+    state: stateOf(info.State),
+    health: healthOf(info.State.Health?.Status),
+    environment: environmentOf(info.Config.Env),
+    argv: [info.Path, ...info.Args],
+    mounts: info.Mounts.map((mount) => ({
+      type: mountType(mount.Type),
+      ...(mount.Name === undefined ? {} : { volume: mount.Name }),
+      source: mount.Source,
+      destination: mount.Destination,
+      readOnly: !mount.RW,
+    })),
+    publishedPorts: publishedPortsOf(info),
+    exposedPorts: Object.keys((info.Config.ExposedPorts as object | null | undefined) ?? {}).map((port) =>
+      Number.parseInt(port, 10),
+    ),
+    addresses: Object.values(info.NetworkSettings.Networks)
+      .map(({ IPAddress: address }) => address)
+      .filter((address) => address !== ''),
+    labels,
+  };
+}
+
+function stateOf(state: ContainerInspectInfo['State']): ProjectContainer['state'] {
+  if (state.Paused) return 'paused';
+  if (state.Restarting) return 'unknown';
+  return state.Running ? 'running' : 'stopped';
+}
+
+function healthOf(status: string | undefined): ProjectContainer['health'] {
+  return status === 'healthy' || status === 'unhealthy' || status === 'starting' ? status : undefined;
+}
+
+function mountType(type: string | undefined): ContainerMount['type'] {
+  return type === 'volume' || type === 'bind' || type === 'tmpfs' ? type : 'other';
+}
+
+function environmentOf(entries: readonly string[] | null): Record<string, string> {
+  return Object.fromEntries(
+    (entries ?? []).map((entry) => {
+      const at = entry.indexOf('=');
+      return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
+    }),
+  );
+}
+
+type PortBindings = Record<string, { readonly HostIp: string; readonly HostPort: string }[] | null>;
+
+function publishedPortsOf(info: ContainerInspectInfo): ProjectContainer['publishedPorts'] {
+  const ports = new Map<number, { host: string; port: number }>();
+  const bindings = info.NetworkSettings.Ports as PortBindings | null;
+  for (const [key, bound] of Object.entries(bindings ?? {})) {
+    const first = bound?.find(({ HostPort: port }) => port !== '');
+    if (first === undefined || !key.endsWith('/tcp')) continue;
+    const everywhere = first.HostIp === '' || first.HostIp === '0.0.0.0' || first.HostIp === '::';
+    ports.set(Number.parseInt(key, 10), {
+      host: everywhere ? '127.0.0.1' : first.HostIp,
+      port: Number(first.HostPort),
+    });
+  }
+  return ports;
+}
+
+/** Compose 1 writes them relative to the working directory. */
+function composeFilesOf(containers: readonly ProjectContainer[]): string[] {
+  const files = containers.flatMap(({ labels }) => {
+    const base = labels[composeLabels.workingDir] ?? '/';
+    return (labels[composeLabels.configFiles] ?? '')
+      .split(',')
+      .filter((file) => file !== '')
+      .map((file) => resolve(base, file));
+  });
+  return [...new Set(files)];
+}
+
+const composeFileSchema = z.object({
+  services: z.record(
+    z.string(),
+    z.object({ depends_on: z.union([z.array(z.string()), z.record(z.string(), z.unknown())]).optional() }),
+  ),
+});
+
+async function readDependencies(
+  containers: readonly ProjectContainer[],
+  composeFiles: readonly string[],
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const dependencies = new Map<string, readonly string[]>();
+  for (const { service, labels } of containers) {
+    const label = labels[composeLabels.dependsOn];
+    if (label === undefined || label === '') continue;
+    dependencies.set(
+      service,
+      label.split(',').map((entry) => entry.split(':')[0] ?? ''),
+    );
+  }
+  if (dependencies.size > 0) return dependencies;
+  // Compose 1 leaves no such label; its file says it, where it can be read.
+  for (const file of composeFiles) {
+    const text = await readFile(file, 'utf8').catch(() => undefined);
+    const parsed = composeFileSchema.safeParse(text === undefined ? undefined : parseYaml(text));
+    if (!parsed.success) continue;
+    for (const [service, { depends_on: dependsOn }] of Object.entries(parsed.data.services)) {
+      if (dependsOn === undefined) continue;
+      dependencies.set(service, Array.isArray(dependsOn) ? dependsOn : Object.keys(dependsOn));
+    }
+  }
+  return dependencies;
+}
+
+function parseYaml(text: string): unknown {
+  try {
+    return parse(text, { merge: true });
+  } catch {
+    return undefined;
+  }
+}
