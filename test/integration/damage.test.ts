@@ -10,6 +10,7 @@ import type { Finding } from '../../src/model/finding.ts';
 import { checkRepository } from '../../src/repository/check.ts';
 import { openRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
+import { saveCheapKey } from '../fixtures/cheap-key.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
 import { MemoryStorage } from '../fixtures/storage.ts';
 import {
@@ -17,7 +18,6 @@ import {
   password,
   readArtifact,
   sampleArtifacts,
-  saveCheapKey,
   simulatedContext,
   writeSnapshot,
 } from '../simulation/stack-snapshots.ts';

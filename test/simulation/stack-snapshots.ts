@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { createHash, scryptSync } from 'node:crypto';
 import { manifestSchemaVersion, type Manifest, type ManifestArtifact } from '../../src/model/manifest.ts';
 import type { PublishedSnapshot } from '../../src/model/snapshot.ts';
 import type { Bytes, ChunkingHint } from '../../src/ports/artifacts.ts';
@@ -7,9 +6,9 @@ import type { Clock, OperationContext } from '../../src/ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import type { StorageBackend } from '../../src/ports/storage.ts';
 import { InterruptedError } from '../../src/model/errors.ts';
-import { SealingKey } from '../../src/repository/format/crypto.ts';
-import { createRepository, sha256Hex, type OpenedRepository } from '../../src/repository/open.ts';
+import { createRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { seededRandom } from '../fixtures/campaign.ts';
+import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
 
 export const password = 'simulated';
@@ -35,52 +34,14 @@ export function simulatedContext(options: { readonly hasty?: boolean } = {}): Op
   return { ...real, clock };
 }
 
-/**
- * A repository whose only key costs next to nothing to open: a campaign opens it thousands of times. Any reader
- * takes the parameters from the key file.
- */
+/** A repository whose only key costs next to nothing to open: a campaign opens it thousands of times. */
 export async function createCheapRepository(
   storage: StorageBackend,
   ctx: OperationContext,
 ): Promise<OpenedRepository> {
   const repo = await createRepository(storage, password, ctx);
-  const names = await Array.fromAsync(storage.list('keys', ctx.signal), ({ name }) => name);
-  await saveCheapKey(repo, password, ctx);
-  for (const name of names) await storage.remove({ type: 'keys', name }, ctx.signal);
+  await replaceKeys(repo, password, ctx);
   return repo;
-}
-
-/** Adds a key with the least scrypt parameters. Returns its name. */
-export async function saveCheapKey(
-  repo: OpenedRepository,
-  secret: string,
-  ctx: OperationContext,
-): Promise<string> {
-  const salt = createHash('sha512').update(secret).digest();
-  const derived = scryptSync(secret, salt, 64, { N: 2, r: 8, p: 1 });
-  const userKey = new SealingKey({
-    encrypt: derived.subarray(0, 32),
-    macK: derived.subarray(32, 48),
-    macR: derived.subarray(48, 64),
-  });
-  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-  const { encrypt, macK, macR } = repo.crypto.material;
-  const master = { mac: { k: base64(macK), r: base64(macR) }, encrypt: base64(encrypt) };
-  const key = {
-    created: '2026-11-24T08:00:00Z',
-    username: 'root',
-    hostname: 'simulation',
-    kdf: 'scrypt',
-    N: 2,
-    r: 8,
-    p: 1,
-    salt: base64(salt),
-    data: base64(userKey.seal(Buffer.from(JSON.stringify(master)))),
-  };
-  const content = Buffer.from(JSON.stringify(key));
-  const name = sha256Hex(content);
-  await repo.storage.save({ type: 'keys', name }, [content], ctx.signal);
-  return name;
 }
 
 export interface SampleArtifact {
