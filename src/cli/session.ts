@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { toTarsError } from '../model/errors.ts';
+import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
 import { contextFor } from './context.ts';
@@ -61,8 +61,10 @@ export async function runVerb(
   }
 }
 
-/** After an interruption whatever surfaced is a consequence of it, unless it says something of its own. */
+/** After an interruption whatever surfaced is a consequence of it, unless it says how things were left. */
 function abortOf(error: unknown): unknown {
+  if (error instanceof InterruptedError) return error;
+  if (error instanceof TarsError && error.code === 'restore-failed') return error;
   const aborted = new Error('Interrupted', { cause: error });
   aborted.name = 'AbortError';
   return aborted;
