@@ -2,11 +2,7 @@ import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
-import { createChromaComponent } from './components/chroma/index.ts';
-import { createConfigComponent } from './components/config/index.ts';
-import { createOllamaComponent } from './components/ollama/index.ts';
-import { createPostgresComponent } from './components/postgres/index.ts';
-import { createRedisComponent } from './components/redis/index.ts';
+import { composeComponent, type StackOverrides, type Surroundings } from './compose/components.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
@@ -18,7 +14,7 @@ import { openSnapshotStore } from './repository/repository.ts';
 import { createGuardian } from './runtimes/guardian/index.ts';
 import { createProcessRuntime } from './runtimes/process/index.ts';
 import type { Environment, Settings } from './settings/load.ts';
-import type { ComponentSettings, ServiceSettings } from './settings/schema.ts';
+import type { ServiceSettings } from './settings/schema.ts';
 import { componentPassword, repositoryPassword } from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
@@ -37,92 +33,40 @@ export interface Stack {
   readonly pauseMaxMs: number;
 }
 
-/** Overrides of settings by flags. */
-export interface StackOverrides {
-  /** Capture whole models, whatever `models:` says. */
-  readonly includeModels: boolean;
-}
-
 /** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */
-export async function composeStack(settings: Settings, overrides: StackOverrides): Promise<Stack> {
+export async function composeStack(
+  settings: Settings,
+  overrides: StackOverrides,
+  env: Environment = {},
+): Promise<Stack> {
   const passwords = new Map<string, string | undefined>();
   for (const [name, component] of Object.entries(settings.components)) {
     if ('password' in component || 'password_file' in component)
       passwords.set(name, await componentPassword(component));
   }
   const knownSecrets = [...passwords.values()].filter((secret) => secret !== undefined);
-  const components = Object.entries(settings.components).map(([name, component]) =>
-    composeComponent(name, component, { settings, overrides, password: passwords.get(name), knownSecrets }),
-  );
+  const surroundings: Surroundings = { settings, overrides, knownSecrets };
+  // Loaded only where needed: the client of the Engine is large.
+  const docker =
+    settings.docker === undefined
+      ? undefined
+      : await (await import('./compose/docker.ts')).DockerStack.open(settings.docker, settings.services, env);
+  const components = Object.entries(settings.components).map(([name, component]) => {
+    const password = passwords.get(name);
+    return docker === undefined
+      ? composeComponent(name, component, surroundings, { password })
+      : docker.component(name, component, surroundings, password);
+  });
   return {
     name: settings.stack,
     hostname: hostname(),
     username: userInfo().username,
     components,
-    runtime: composeRuntime(settings.services),
+    runtime: docker?.runtime ?? composeRuntime(settings.services),
     guardian: createGuardian(),
     journal: createFileJournal(join(settings.state_dir, 'restores')),
     pauseMaxMs: settings.pause_max_ms,
   };
-}
-
-interface Surroundings {
-  readonly settings: Settings;
-  readonly overrides: StackOverrides;
-  readonly password: string | undefined;
-  readonly knownSecrets: readonly string[];
-}
-
-function composeComponent(
-  name: string,
-  component: ComponentSettings,
-  { settings, overrides, password, knownSecrets }: Surroundings,
-): Component {
-  const common = { name, service: component.service };
-  const scratchDir = settings.scratch_dir;
-  switch (component.kind) {
-    case 'postgres': {
-      const { host, port, user, databases, client_bin_dir: clientBinDir } = component;
-      const clients = clientBinDir === undefined ? {} : { clientBinDir };
-      return createPostgresComponent({
-        ...common,
-        host,
-        port,
-        user,
-        password,
-        databases,
-        scratchDir,
-        ...clients,
-      });
-    }
-    case 'redis': {
-      const { host, port, username, data_dir: dataDir } = component;
-      return createRedisComponent({ ...common, host, port, username, password, dataDir, scratchDir });
-    }
-    case 'chroma': {
-      const { url, headers, path, tenants } = component;
-      const named = tenants === undefined ? {} : { tenants };
-      return createChromaComponent({ ...common, url, headers, path, scratchDir, ...named });
-    }
-    case 'ollama': {
-      const { path, url, models } = component;
-      return createOllamaComponent({
-        ...common,
-        path,
-        url,
-        models: overrides.includeModels ? 'all' : models,
-      });
-    }
-    case 'config':
-      return createConfigComponent({
-        ...common,
-        files: component.files,
-        secrets: settings.secrets,
-        ageRecipients: settings.age_recipients,
-        ageIdentityFile: component.age_identity_file,
-        knownSecrets,
-      });
-  }
 }
 
 function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Runtime {

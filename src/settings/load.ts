@@ -1,9 +1,9 @@
 import { access, readFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
-import { z } from 'zod';
+import { LineCounter, parseDocument } from 'yaml';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import { describeIssues } from './issues.ts';
 import { settingsSchema, type SettingsFile } from './schema.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -11,6 +11,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Settings with the directories filled in. */
 export type Settings = SettingsFile & {
   readonly settingsPath: string;
+  /** The file itself holds a secret, instead of naming a file or a variable that does. */
+  readonly holdsSecrets: boolean;
   readonly scratch_dir: string;
   readonly state_dir: string;
 };
@@ -43,24 +45,73 @@ export async function loadSettings(explicit: string | undefined, env: Environmen
 
 /** {@link loadSettings} for text already read. */
 export function parseSettings(text: string, path: string, env: Environment): Settings {
-  const document = parseDocument(text);
+  const lines = new LineCounter();
+  // The parser's own messages quote the lines concerned, which may hold a password.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const [syntaxError] = document.errors;
-  if (syntaxError) throw new ConfigurationError(`${path} is not valid YAML: ${syntaxError.message}`);
-  const value = substitute(document.toJS(), path, env);
+  if (syntaxError) {
+    const { line, col } = lines.linePos(syntaxError.pos[0]);
+    throw new ConfigurationError(
+      `${path} is not valid YAML: line ${line}, column ${col}: ${syntaxError.message}`,
+      { hint: 'Correct that line; indent with spaces, and quote values with special characters.' },
+    );
+  }
+  const written: unknown = document.toJS();
+  const value = substitute(written, path, env);
   const parsed = settingsSchema.safeParse(value);
   if (!parsed.success) {
-    throw new ConfigurationError(`${path} is not right: ${z.prettifyError(parsed.error)}`, {
-      hint: 'Compare with the commented file that `tars init` writes.',
+    const issues = describeIssues(parsed.error.issues, document, lines);
+    throw new ConfigurationError(`${path} is not right:\n${issues.map((line) => `  ${line}`).join('\n')}`, {
+      hint: 'README.md shows a whole tars.yaml; so does the one that `tars init` writes.',
     });
   }
-  for (const [name, component] of Object.entries(parsed.data.components)) {
-    if (component.service !== undefined && parsed.data.services[component.service] === undefined) {
-      throw new ConfigurationError(
-        `${path}: component ${name} names the service ${component.service}, which is not defined`,
-      );
+  requireConsistent(parsed.data, path);
+  return { ...resolvePaths(parsed.data, path, env), holdsSecrets: holdsSecrets(written) };
+}
+
+/** True when a password or a header for authentication is spelt out. */
+function holdsSecrets(value: unknown, key = ''): boolean {
+  if (typeof value === 'string') return key === 'password' && !/^\$\{\w+\}$/.test(value);
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(value).some(([name, item]) =>
+    holdsSecrets(item, key === 'headers' ? 'password' : name),
+  );
+}
+
+/** What the parts of the file say about one another. */
+function requireConsistent({ components, services, docker }: SettingsFile, path: string): void {
+  const requireService = (user: string, service: string): void => {
+    if (services[service] !== undefined) return;
+    const known = Object.keys(services);
+    throw new ConfigurationError(`${path}: ${user} names the service ${service}, which is not defined`, {
+      hint: `Define it under services: (${known.length === 0 ? 'empty so far' : `there are ${known.join(', ')}`}).`,
+    });
+  };
+  for (const [name, component] of Object.entries(components)) {
+    // Which services a Compose project has, the Engine knows.
+    if (component.service !== undefined && docker === undefined) {
+      requireService(`component ${name}`, component.service);
+    }
+    if (component.kind === 'ollama' && component.path === undefined && docker === undefined) {
+      throw new ConfigurationError(`${path}: component ${name} has no path`, {
+        hint: 'Give the directory of the model store, the one with manifests/ and blobs/ in it.',
+      });
+    }
+    if ('password' in component && 'password_file' in component) {
+      throw new ConfigurationError(`${path}: component ${name} has both password and password_file`, {
+        hint: 'Keep one of them.',
+      });
     }
   }
-  return resolvePaths(parsed.data, path, env);
+  for (const [name, { depends_on: needed, pause, resume }] of Object.entries(services)) {
+    if (docker === undefined)
+      for (const service of needed) requireService(`depends_on of service ${name}`, service);
+    if ((pause === undefined) !== (resume === undefined)) {
+      throw new ConfigurationError(`${path}: service ${name} has only one of pause and resume`, {
+        hint: 'Give both, or neither and a pid_file.',
+      });
+    }
+  }
 }
 
 async function firstExisting(paths: readonly string[]): Promise<string | undefined> {
@@ -80,7 +131,9 @@ function substitute(value: unknown, path: string, env: Environment): unknown {
       if (escaped !== '') return whole.slice(1);
       const replacement = env[name];
       if (replacement === undefined) {
-        throw new ConfigurationError(`${path} uses \${${name}}, which is not set in the environment`);
+        throw new ConfigurationError(`${path} uses \${${name}}, which is not set in the environment`, {
+          hint: `Set it, or write $\${${name}} where the text itself is meant.`,
+        });
       }
       return replacement;
     });
@@ -92,7 +145,11 @@ function substitute(value: unknown, path: string, env: Environment): unknown {
   return value;
 }
 
-function resolvePaths(settings: SettingsFile, path: string, env: Environment): Settings {
+function resolvePaths(
+  settings: SettingsFile,
+  path: string,
+  env: Environment,
+): Omit<Settings, 'holdsSecrets'> {
   const base = dirname(path);
   const absolute = (value: string): string =>
     value.startsWith('~/') ? join(homedir(), value.slice(2)) : resolve(base, value);
@@ -100,9 +157,11 @@ function resolvePaths(settings: SettingsFile, path: string, env: Environment): S
     ...['password_file', 'data_dir', 'client_bin_dir', 'age_identity_file', 'pid_file', 'log_file', 'path'],
     ...['scratch_dir', 'state_dir'],
   ]);
+  const pathListKeys = new Set(['files', 'compose_files', 'env_files']);
   const walk = (value: unknown, key: string): unknown => {
     if (typeof value === 'string') return pathKeys.has(key) ? absolute(value) : value;
-    if (Array.isArray(value)) return key === 'files' ? value.map((item) => absolute(String(item))) : value;
+    if (Array.isArray(value))
+      return pathListKeys.has(key) ? value.map((item) => absolute(String(item))) : value;
     if (typeof value !== 'object' || value === null || key === 'headers') return value;
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, walk(v, k)]));
   };

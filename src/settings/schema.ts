@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
+const port = z.int().min(1).max(65_535);
 const secret = {
   password: z.string().optional().describe('Prefer password_file, or ${VARIABLE} from the environment.'),
   password_file: z.string().optional().describe('A file that holds the password and nothing else.'),
@@ -11,9 +12,9 @@ const common = {
 
 const postgres = z.strictObject({
   kind: z.literal('postgres'),
-  host: z.string().default('127.0.0.1'),
-  port: z.int().default(5432),
-  user: z.string().default('postgres'),
+  host: z.string().optional().describe('Default: 127.0.0.1, or where the container of `service` is.'),
+  port: port.optional().describe('Default: 5432; with `docker`, the port in the container.'),
+  user: z.string().optional().describe('Default: postgres, or POSTGRES_USER of the container.'),
   databases: z.array(z.string()).optional().describe('Default: every database that takes connections.'),
   client_bin_dir: z
     .string()
@@ -25,8 +26,8 @@ const postgres = z.strictObject({
 
 const redis = z.strictObject({
   kind: z.literal('redis'),
-  host: z.string().default('127.0.0.1'),
-  port: z.int().default(6379),
+  host: z.string().optional().describe('Default: 127.0.0.1, or where the container of `service` is.'),
+  port: port.optional().describe('Default: 6379; with `docker`, the port in the container.'),
   username: z.string().optional(),
   data_dir: z.string().optional().describe("The server's `dir`; needed to restore."),
   ...secret,
@@ -47,7 +48,12 @@ const chroma = z.strictObject({
 
 const ollama = z.strictObject({
   kind: z.literal('ollama'),
-  path: z.string().describe('The model store, with manifests/ and blobs/ in it.'),
+  path: z
+    .string()
+    .optional()
+    .describe(
+      'The model store, with manifests/ and blobs/ in it; with `docker`, found through the container.',
+    ),
   url: z.string().optional(),
   models: z.enum(['none', 'list', 'all']).default('list'),
   ...common,
@@ -84,22 +90,40 @@ const service = z.strictObject({
 });
 export type ServiceSettings = z.infer<typeof service>;
 
-/** The kinds whose `kind:` may be left out because the component's name says it. */
-const kinds = new Set(['postgres', 'redis', 'chroma', 'ollama', 'config']);
+/** What tars knows to capture. `kind:` may be left out where the component's name says it. */
+export const componentKinds = ['postgres', 'redis', 'chroma', 'ollama', 'config'] as const;
+const kinds: ReadonlySet<string> = new Set(componentKinds);
 
 const components = z.preprocess(
   (value) => {
-    // A section whose every line is still a comment is null in YAML.
-    if (value === null) return {};
-    if (typeof value !== 'object') return value;
+    // A section whose every line is still a comment is null in YAML; so is `redis:` with nothing but defaults.
+    if (value === null || value === undefined) return {};
+    if (typeof value !== 'object' || Array.isArray(value)) return value;
     const withKind = ([name, body]: [string, unknown]): [string, unknown] =>
-      typeof body === 'object' && body !== null && !('kind' in body) && kinds.has(name)
+      kinds.has(name) && (body === null || (isMap(body) && !('kind' in body)))
         ? [name, { ...body, kind: name }]
         : [name, body];
     return Object.fromEntries(Object.entries(value).map(withKind));
   },
   z.record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/), component),
 );
+
+const isMap = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const docker = z.strictObject({
+  project: z.string().describe("The Compose project's name: the first column of `docker compose ls`."),
+  compose_files: z
+    .array(z.string())
+    .default([])
+    .describe('To create the project where there is none. Default: those its containers name.'),
+  env_files: z.array(z.string()).default([]).describe('As given to `docker compose --env-file`.'),
+  host: z
+    .string()
+    .optional()
+    .describe('The Engine, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, the current context.'),
+});
+export type DockerSettings = z.infer<typeof docker>;
 
 /** `tars.yaml`. Spelt in snake_case, as the Compose files beside it are. */
 export const settingsSchema = z.strictObject({
@@ -118,6 +142,9 @@ export const settingsSchema = z.strictObject({
   pause_max_ms: z.int().positive().default(5000),
   secrets: z.enum(['repository', 'sealed', 'redact-only']).default('repository'),
   age_recipients: z.array(z.string()).default([]),
+  docker: docker
+    .optional()
+    .describe('The stack is a Compose project; `service` of a component is one of its.'),
   services: z.preprocess((value) => value ?? {}, z.record(z.string(), service)),
   components,
 });

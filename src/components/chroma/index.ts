@@ -48,6 +48,8 @@ export interface ChromaOptions {
   readonly headers: Readonly<Record<string, string>>;
   /** The persist directory, when it can be reached from here: captures are physical then. */
   readonly path: string | undefined;
+  /** The persist directory is mounted elsewhere, such as in a container, and must not be renamed itself. */
+  readonly keepDirectory?: boolean;
   /** For the copy of the persist directory; as large as that. */
   readonly scratchDir: string;
   /** Captured over HTTP, which lists no tenants. `default_tenant` by default. */
@@ -207,7 +209,8 @@ class ChromaComponent implements Component {
 
   #place(): PhysicalPlace {
     const { path } = this.#options;
-    if (path !== undefined) return { ...this.#identity(), path };
+    if (path !== undefined)
+      return { ...this.#identity(), path, keepDirectory: this.#options.keepDirectory ?? false };
     throw new RestoreRefusedError(
       `The snapshot of ${this.name} is physical, and its persist directory is not known`,
       {

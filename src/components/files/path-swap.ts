@@ -22,7 +22,7 @@ export interface DirectoryStage {
   /** Created, empty, mode 0700; on the live directory's file system. */
   readonly stagedDir: string;
   readonly previousDir: string;
-  /** `entries` when the live directory is a mount point, which cannot be renamed: its entries are, one by one. */
+  /** `entries` when the live directory itself must stay, as a mount point must: its entries are renamed, one by one. */
   readonly mode: 'rename' | 'entries';
 }
 
@@ -54,10 +54,15 @@ async function isMountPoint(path: string): Promise<boolean> {
 
 /**
  * Decides how the directory `live` will be replaced, and creates the empty directory to stage into.
+ * @param keepDirectory keep `live` itself whatever it is: it is mounted elsewhere, such as in a container
  * @throws RestoreRefusedError when the place beside it cannot be written
  */
-export async function stageBeside(live: string, restoreId: string): Promise<DirectoryStage> {
-  const mode = (await isMountPoint(live)) ? 'entries' : 'rename';
+export async function stageBeside(
+  live: string,
+  restoreId: string,
+  keepDirectory = false,
+): Promise<DirectoryStage> {
+  const mode = keepDirectory || (await isMountPoint(live)) ? 'entries' : 'rename';
   const parent = mode === 'entries' ? live : dirname(live);
   const prefix = mode === 'entries' ? '.tars' : `${basename(live)}.tars`;
   const stagedDir = join(parent, `${prefix}-new-${restoreId}`);

@@ -15,6 +15,8 @@ export interface PhysicalPlace {
   readonly service: string | undefined;
   /** The live persist directory; it need not exist. */
   readonly path: string;
+  /** The directory itself must stay: only what is in it is exchanged. */
+  readonly keepDirectory: boolean;
 }
 
 /** What staging needs of the plan. */

@@ -39,7 +39,7 @@ export async function stagePhysicalRestore(
       `${place.path} belongs to user ${previous.uid}; its successor will belong to user ${ownUid ?? -1}`,
     );
   }
-  const stage = await stageBeside(place.path, restoreId);
+  const stage = await stageBeside(place.path, restoreId, place.keepDirectory);
   const discard = (): Promise<void> => rm(stage.stagedDir, { recursive: true, force: true });
   try {
     await writeTree(source, prefix, stage.stagedDir, previous, ctx);

@@ -1,0 +1,38 @@
+import type { SwapRecord } from '../model/restore-plan.ts';
+import type { Component, Generation } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+
+export interface PlacedOptions {
+  readonly name: string;
+  readonly kind: string;
+  readonly service: string;
+  /**
+   * The component where its service is right now.
+   * @param needsService whether the caller cannot do without a running service
+   * @throws ServiceUnavailableError when the service does not run and that matters
+   */
+  readonly locate: (needsService: boolean, ctx: OperationContext) => Promise<Component>;
+}
+
+/**
+ * A component whose place changes while we work: a container has another address after each start. It is looked up
+ * anew at every call.
+ */
+export function createPlacedComponent({ name, kind, service, locate }: PlacedOptions): Component {
+  return {
+    name,
+    kind,
+    service,
+    probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
+    ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
+    prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),
+    planRestore: async (from, options, ctx) => (await locate(false, ctx)).planRestore(from, options, ctx),
+    stage: async (plan, source, ctx) => (await locate(false, ctx)).stage(plan, source, ctx),
+    removeStaged: async (restoreId, ctx) => (await locate(false, ctx)).removeStaged(restoreId, ctx),
+    generation: (record: SwapRecord): Generation => ({
+      undo: async (ctx) => (await locate(false, ctx)).generation(record).undo(ctx),
+      discardPrevious: async (ctx) => (await locate(false, ctx)).generation(record).discardPrevious(ctx),
+    }),
+    verify: async (from, ctx) => (await locate(true, ctx)).verify(from, ctx),
+  };
+}

@@ -1,0 +1,103 @@
+import { createChromaComponent } from '../components/chroma/index.ts';
+import { createConfigComponent } from '../components/config/index.ts';
+import { createOllamaComponent } from '../components/ollama/index.ts';
+import { createPostgresComponent } from '../components/postgres/index.ts';
+import { createRedisComponent } from '../components/redis/index.ts';
+import { ConfigurationError } from '../model/errors.ts';
+import type { Component } from '../ports/component.ts';
+import type { Settings } from '../settings/load.ts';
+import type { ComponentSettings } from '../settings/schema.ts';
+
+/** Overrides of settings by flags. */
+export interface StackOverrides {
+  /** Capture whole models, whatever `models:` says. */
+  readonly includeModels: boolean;
+}
+
+/** What all components are built with. */
+export interface Surroundings {
+  readonly settings: Settings;
+  readonly overrides: StackOverrides;
+  /** Replaced wherever configuration is shown. */
+  readonly knownSecrets: readonly string[];
+}
+
+/** Where a store is, for what its settings leave open. */
+export interface StorePlace {
+  readonly host?: string | undefined;
+  readonly port?: number | undefined;
+  readonly user?: string | undefined;
+  readonly password?: string | undefined;
+  /** Its data directory as a path of this machine. */
+  readonly path?: string | undefined;
+}
+
+/** Builds the adapter that one component's settings ask for; what they say goes before `place`. Opens nothing. */
+export function composeComponent(
+  name: string,
+  component: ComponentSettings,
+  { settings, overrides, knownSecrets }: Surroundings,
+  place: StorePlace,
+): Component {
+  const common = { name, service: component.service };
+  const scratchDir = settings.scratch_dir;
+  switch (component.kind) {
+    case 'postgres': {
+      const { databases, client_bin_dir: clientBinDir } = component;
+      return createPostgresComponent({
+        ...common,
+        host: component.host ?? place.host ?? '127.0.0.1',
+        port:
+          component.host === undefined ? (place.port ?? component.port ?? 5432) : (component.port ?? 5432),
+        user: component.user ?? place.user ?? 'postgres',
+        password: place.password,
+        databases,
+        scratchDir,
+        ...(clientBinDir === undefined ? {} : { clientBinDir }),
+      });
+    }
+    case 'redis':
+      return createRedisComponent({
+        ...common,
+        host: component.host ?? place.host ?? '127.0.0.1',
+        port:
+          component.host === undefined ? (place.port ?? component.port ?? 6379) : (component.port ?? 6379),
+        username: component.username,
+        password: place.password,
+        dataDir: component.data_dir ?? place.path,
+        scratchDir,
+      });
+    case 'chroma': {
+      const { url, headers, path, tenants } = component;
+      const found = place.host === undefined ? undefined : `http://${place.host}:${place.port}`;
+      return createChromaComponent({
+        ...common,
+        url: url ?? found,
+        headers,
+        path: path ?? place.path,
+        keepDirectory: path === undefined,
+        scratchDir,
+        ...(tenants === undefined ? {} : { tenants }),
+      });
+    }
+    case 'ollama': {
+      const path = component.path ?? place.path;
+      if (path === undefined) {
+        throw new ConfigurationError(`The model store of ${name} is not known`, {
+          hint: `Set components.${name}.path in tars.yaml to the directory with manifests/ and blobs/ in it.`,
+        });
+      }
+      const models = overrides.includeModels ? 'all' : component.models;
+      return createOllamaComponent({ ...common, path, url: component.url, models });
+    }
+    case 'config':
+      return createConfigComponent({
+        ...common,
+        files: component.files,
+        secrets: settings.secrets,
+        ageRecipients: settings.age_recipients,
+        ageIdentityFile: component.age_identity_file,
+        knownSecrets,
+      });
+  }
+}

@@ -1,0 +1,130 @@
+import { createPlacedComponent } from '../components/placed.ts';
+import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
+import type { Component } from '../ports/component.ts';
+import type { Runtime } from '../ports/runtime.ts';
+import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
+import { createDockerRuntime } from '../runtimes/docker/index.ts';
+import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/docker/places.ts';
+import type { ProjectContainer } from '../runtimes/docker/project.ts';
+import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
+import type { Environment } from '../settings/load.ts';
+import type { ComponentSettings, DockerSettings, ServiceSettings } from '../settings/schema.ts';
+import { composeComponent, type StorePlace, type Surroundings } from './components.ts';
+
+/** The stores of one Compose project. */
+export class DockerStack {
+  readonly #engine: Engine;
+  readonly #project: string;
+  readonly runtime: Runtime;
+
+  private constructor(engine: Engine, project: string, runtime: Runtime) {
+    this.#engine = engine;
+    this.#project = project;
+    this.runtime = runtime;
+  }
+
+  /** Connects to nothing yet. @throws ConfigurationError when the Engine's address is wrong */
+  static async open(
+    { host, project }: DockerSettings,
+    services: Readonly<Record<string, ServiceSettings>>,
+    env: Environment,
+  ): Promise<DockerStack> {
+    const address = await findEngine(host, env);
+    const engine = await connectEngine(address);
+    const declared = Object.entries(services).map(
+      ([name, { writer, depends_on: dependsOn, stop_timeout_ms: stopTimeoutMs }]) =>
+        [name, { writer, dependsOn, stopTimeoutMs }] as const,
+    );
+    const runtime = createDockerRuntime({ engine, address, project, services: new Map(declared) });
+    return new DockerStack(engine, project, runtime);
+  }
+
+  /** `component` in its container, wherever that is at the time of each call. */
+  component(
+    name: string,
+    component: ComponentSettings,
+    surroundings: Surroundings,
+    password: string | undefined,
+  ): Component {
+    if (component.kind === 'config') return composeComponent(name, component, surroundings, {});
+    const { kind, service } = component;
+    if (service === undefined) {
+      throw new ConfigurationError(`Component ${name} does not say which service of ${this.#project} it is`, {
+        hint: `Add service: to components.${name} in tars.yaml.`,
+      });
+    }
+    return createPlacedComponent({
+      name,
+      kind,
+      service,
+      locate: async (needsService) => {
+        const container = await storeContainer(this.#engine, this.#project, service);
+        if (needsService && container.state !== 'running') throw this.#notRunning(container);
+        const place = await this.#placeOf(component, container);
+        return composeComponent(name, component, surroundings, {
+          ...place,
+          password: password ?? place.password,
+        });
+      },
+    });
+  }
+
+  async #placeOf(
+    component: Exclude<ComponentSettings, { kind: 'config' }>,
+    container: ProjectContainer,
+  ): Promise<StorePlace> {
+    const port = 'port' in component ? component.port : undefined;
+    const address = addressOf(container, port ?? storePorts[component.kind]);
+    const path = await this.#dataPath(component.kind, container);
+    return { host: address?.host, port: address?.port, path, ...credentials[component.kind](container) };
+  }
+
+  /** Where the store's data is on this machine; undefined where this process cannot get at it. */
+  async #dataPath(kind: StoreKind, container: ProjectContainer): Promise<string | undefined> {
+    if (kind === 'postgres') return undefined;
+    const inside = dataDirectories[kind](container);
+    for (const path of inside) {
+      const located = await locatePath(container, path);
+      if (located !== undefined) return located.accessible ? located.hostPath : undefined;
+    }
+    throw new TarsError(
+      'configuration',
+      `${container.service} keeps its data in ${inside[0] ?? ''} inside its container, which no volume or directory is mounted at: it is lost when the container is removed`,
+      { hint: `Mount a volume at ${inside[0] ?? ''} in the Compose file.` },
+    );
+  }
+
+  #notRunning({ service, state }: ProjectContainer): ServiceUnavailableError {
+    return new ServiceUnavailableError(`${service} of the project ${this.#project} is ${state}`, {
+      hint: `Start it: docker compose -p ${this.#project} start ${service}`,
+    });
+  }
+}
+
+type Credentials = Pick<StorePlace, 'user' | 'password'>;
+
+/** What the official images take from their environment or command line. */
+const credentials: Readonly<Record<StoreKind, (container: ProjectContainer) => Credentials>> = {
+  postgres: ({ environment }) => ({
+    user: environment['POSTGRES_USER'],
+    password: environment['POSTGRES_PASSWORD'],
+  }),
+  redis: (container) => ({
+    password: argumentOf(container, '--requirepass') ?? container.environment['REDIS_PASSWORD'],
+  }),
+  chroma: () => ({}),
+  ollama: () => ({}),
+};
+
+/** Directories in the container in which the store's data may be; the first that is in a mount holds it. */
+const dataDirectories: Readonly<
+  Record<Exclude<StoreKind, 'postgres'>, (container: ProjectContainer) => readonly string[]>
+> = {
+  redis: (container) => [argumentOf(container, '--dir') ?? '/data'],
+  // Chroma 1.0 moved its data from /chroma/chroma to /data.
+  chroma: (container) => {
+    const told = argumentOf(container, '--path') ?? container.environment['PERSIST_DIRECTORY'];
+    return told === undefined ? ['/data', '/chroma/chroma'] : [told];
+  },
+  ollama: ({ environment }) => [environment['OLLAMA_MODELS'] ?? '/root/.ollama/models'],
+};

@@ -1,0 +1,80 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { posix } from 'node:path';
+import { ConfigurationError, ServiceUnavailableError } from '../../model/errors.ts';
+import type { Engine } from './engine.ts';
+import { containersOf } from './index.ts';
+import { readProject, type ContainerMount, type ProjectContainer } from './project.ts';
+
+/** Where a path of a container is, seen from the Engine's machine. */
+export interface LocatedPath {
+  readonly mount: ContainerMount;
+  /** On the Engine's machine. */
+  readonly hostPath: string;
+  /** Whether this process may read and write there. */
+  readonly accessible: boolean;
+}
+
+/** The one container of a store's service. @throws when there is none, or several */
+export async function storeContainer(
+  engine: Engine,
+  projectName: string,
+  service: string,
+): Promise<ProjectContainer> {
+  const containers = containersOf(await readProject(engine, projectName), service);
+  const [container, second] = containers;
+  if (container === undefined) {
+    throw new ServiceUnavailableError(`The project ${projectName} has no container of ${service}`, {
+      hint: `Create the project's containers: docker compose -p ${projectName} up --no-start`,
+    });
+  }
+  if (second !== undefined) {
+    throw new ConfigurationError(
+      `${service} of the project ${projectName} has ${containers.length} containers, and tars cannot tell which holds the data`,
+      { hint: 'Scale it to one.' },
+    );
+  }
+  return container;
+}
+
+/**
+ * How to reach a port of the container: published on this machine, or in the container's own network; undefined
+ * while it does not run.
+ */
+export function addressOf(
+  { state, publishedPorts, addresses }: ProjectContainer,
+  port: number,
+): { readonly host: string; readonly port: number } | undefined {
+  if (state !== 'running') return undefined;
+  const published = publishedPorts.get(port);
+  if (published !== undefined) return published;
+  const [host] = addresses;
+  return host === undefined ? undefined : { host, port };
+}
+
+/** Follows `path` out of the container through its mounts; undefined when it lies in none. */
+export async function locatePath(
+  { mounts }: ProjectContainer,
+  path: string,
+): Promise<LocatedPath | undefined> {
+  const [mount] = mounts
+    .filter(({ destination }) => path === destination || path.startsWith(`${destination}/`))
+    .sort((a, b) => b.destination.length - a.destination.length);
+  if (mount === undefined || mount.source === '') return undefined;
+  const hostPath = posix.join(mount.source, posix.relative(mount.destination, path));
+  const accessible = await access(mount.source, constants.R_OK | constants.W_OK | constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+  return { mount, hostPath, accessible };
+}
+
+/** The value of `--name value` or `--name=value` among a container's arguments. */
+export function argumentOf({ argv }: ProjectContainer, name: string): string | undefined {
+  // A command may be one string for a shell.
+  const words = argv.flatMap((argument) => argument.split(/\s+/));
+  const at = words.findIndex((word) => word === name || word.startsWith(`${name}=`));
+  if (at < 0) return undefined;
+  const word = words[at] ?? '';
+  return word === name ? words[at + 1] : word.slice(name.length + 1);
+}
