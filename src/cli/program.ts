@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { toolVersion } from '../model/version.ts';
+import { failureLine } from './render/json.ts';
 import type { Surroundings } from './session.ts';
 import { addBackup } from './verbs/backup.ts';
 import { addCheck } from './verbs/check.ts';
@@ -11,7 +12,7 @@ import { addSnapshots } from './verbs/snapshots.ts';
 import { addUnlock } from './verbs/unlock.ts';
 import { addVerify } from './verbs/verify.ts';
 
-/** The whole command line; one file per verb. */
+/** The whole command line; one file per verb. It throws CommanderErrors instead of ending the process. */
 export function createProgram(surroundings: Surroundings): Command {
   const program = new Command('tars')
     .description(
@@ -24,10 +25,12 @@ export function createProgram(surroundings: Surroundings): Command {
     )
     .option('--json', 'results as JSON on stdout, events as JSON lines on stderr')
     .option('-v, --verbose', 'say more')
-    .showHelpAfterError('(run with --help for the options)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: usageErrors(surroundings.json) })
+    .exitOverride()
     .addHelpText(
       'after',
-      '\nExit codes: 0 success, 1 error, 2 partial, 10 no repository, 11 locked, 12 wrong password, 130 interrupted',
+      '\nExit codes: 0 success, 1 error, 2 partial, 10 no repository, 11 locked,\n12 wrong password, 130 interrupted',
     );
   for (const add of [
     addInit,
@@ -43,4 +46,19 @@ export function createProgram(surroundings: Surroundings): Command {
     add(program, surroundings);
   }
   return program;
+}
+
+/** Errors of usage in the form of all others. */
+function usageErrors(json: boolean): (text: string, write: (text: string) => void) => void {
+  const hint = 'Run it with --help for what there is.';
+  return (text, write) => {
+    const sentence = text
+      .trim()
+      .replace(/^error: /, '')
+      .replaceAll('\n', ' ');
+    const message = sentence.charAt(0).toUpperCase() + sentence.slice(1);
+    write(
+      json ? failureLine({ code: 'configuration', message, hint }) : `[ERROR] ${message}\n        ${hint}\n`,
+    );
+  };
 }

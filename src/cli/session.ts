@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
+import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
 import { contextFor } from './context.ts';
 import { exitCodeOf } from './exit-codes.ts';
@@ -22,6 +23,8 @@ export interface Surroundings {
   readonly stderr: NodeJS.WriteStream;
   readonly stdin: NodeJS.ReadStream;
   readonly signal: AbortSignal;
+  /** Errors of usage are wanted as JSON too. */
+  readonly json: boolean;
   setExitCode(code: number): void;
 }
 
@@ -31,6 +34,7 @@ export interface Session {
   readonly ctx: OperationContext;
   readonly audience: Audience;
   readonly configPath: string | undefined;
+  /** Reads `tars.yaml` once, and warns of secrets that others can read. */
   readonly settings: () => Promise<Settings>;
 }
 
@@ -52,13 +56,26 @@ export async function runVerb(
         });
   try {
     const ctx = contextFor(audience, signal);
-    const settings = (): Promise<Settings> => loadSettings(options.config, env);
+    let loaded: Promise<Settings> | undefined;
+    const settings = (): Promise<Settings> => (loaded ??= loadWithWarnings(options.config, env, ctx));
     surroundings.setExitCode(await work({ env, ctx, audience, configPath: options.config, settings }));
   } catch (error) {
     const failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
     audience.failure(failure);
     surroundings.setExitCode(exitCodeOf(failure));
   }
+}
+
+async function loadWithWarnings(
+  configPath: string | undefined,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<Settings> {
+  const settings = await loadSettings(configPath, env);
+  for (const file of await exposedFiles(settings)) {
+    ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
+  }
+  return settings;
 }
 
 /** After an interruption whatever surfaced is a consequence of it, unless it says how things were left. */

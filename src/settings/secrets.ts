@@ -1,12 +1,19 @@
 import { execa } from 'execa';
 import { readFile } from 'node:fs/promises';
-import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import type { Environment, Settings } from './load.ts';
+
+/** Long enough for a person to unlock a password manager; an unattended run must not wait for ever. */
+const passwordCommandTimeoutMs = 120_000;
 
 /** A file's content without its last line end. @throws TarsError naming the file, never its content */
 async function readSecretFile(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw toTarsError(error, `Cannot read the secret file ${path}`);
+    if (!hasErrno(error, 'ENOENT')) throw toTarsError(error, `Cannot read the secret file ${path}`);
+    throw new ConfigurationError(`The secret file ${path} does not exist`, {
+      hint: 'Put the secret into it, mode 0600, or correct the path.',
+      cause: error,
+    });
   });
   return text.replace(/\r?\n$/, '');
 }
@@ -32,26 +39,43 @@ export async function repositoryPassword(
 ): Promise<string> {
   if (env['TARS_PASSWORD']) return env['TARS_PASSWORD'];
   if (env['TARS_PASSWORD_FILE']) return readSecretFile(env['TARS_PASSWORD_FILE']);
-  if (env['TARS_PASSWORD_COMMAND']) return passwordFrom(['sh', '-c', env['TARS_PASSWORD_COMMAND']], signal);
-  if (repository.password_command) return passwordFrom(repository.password_command, signal);
+  if (env['TARS_PASSWORD_COMMAND']) {
+    return passwordFrom('TARS_PASSWORD_COMMAND', ['sh', '-c', env['TARS_PASSWORD_COMMAND']], signal);
+  }
+  if (repository.password_command) {
+    return passwordFrom('repository.password_command', repository.password_command, signal);
+  }
   if (repository.password_file !== undefined) return readSecretFile(repository.password_file);
   throw new ConfigurationError(`No password for the repository ${repository.path}`, {
     hint: 'Set TARS_PASSWORD_FILE, or repository.password_file in tars.yaml.',
   });
 }
 
-async function passwordFrom([file, ...args]: readonly string[], signal: AbortSignal): Promise<string> {
-  try {
-    const { stdout } = await execa(file ?? '', args, {
-      cancelSignal: signal,
-      stdin: 'inherit',
-      stderr: 'inherit',
-    });
-    return stdout;
-  } catch {
-    // Its output may hold the password, so nothing of the failed run goes into the error.
-    throw new ConfigurationError('The password command failed', {
-      hint: 'Run it by hand; it must print the password.',
+async function passwordFrom(
+  origin: string,
+  [file, ...args]: readonly string[],
+  signal: AbortSignal,
+): Promise<string> {
+  const { failed, timedOut, stdout, exitCode } = await execa(file ?? '', args, {
+    cancelSignal: signal,
+    stdin: 'inherit',
+    stderr: 'inherit',
+    timeout: passwordCommandTimeoutMs,
+    reject: false,
+  });
+  signal.throwIfAborted();
+  if (!failed && stdout !== '') return stdout;
+  // Its output may hold the password, so nothing of the failed run goes into the error.
+  const hint = 'Run it by hand; it must print the password and nothing else.';
+  if (timedOut) {
+    throw new TarsError('timeout', `${origin} gave no password within ${passwordCommandTimeoutMs / 1000} s`, {
+      hint,
     });
   }
+  const how = !failed
+    ? 'printed nothing'
+    : exitCode === undefined
+      ? 'could not be run to its end'
+      : `failed with exit code ${exitCode}`;
+  throw new ConfigurationError(`${origin} ${how}`, { hint });
 }

@@ -1,20 +1,8 @@
 import { createInterface } from 'node:readline/promises';
-import type { TarsError } from '../../model/errors.ts';
+import { InterruptedError, type TarsError } from '../../model/errors.ts';
 import type { OperationEvent } from '../../model/events.ts';
 import type { Audience } from './audience.ts';
-import { formatBytes } from './units.ts';
-
-/** A live line is redrawn this often at most; without a terminal a line is written this seldom. */
-const redrawMs = 100;
-const plainIntervalMs = 10_000;
-const quietMs = 2_000;
-
-interface RunningTask {
-  readonly startedMs: number;
-  doneBytes: number;
-  totalBytes: number | undefined;
-  saidMs: number;
-}
+import { ProgressDisplay } from './progress.ts';
 
 export interface HumanOptions {
   readonly stdout: NodeJS.WriteStream;
@@ -34,9 +22,6 @@ export function humanAudience({
   verbose,
   monotonicMs,
 }: HumanOptions): Audience {
-  const tasks = new Map<string, RunningTask>();
-  let drawn = false;
-  let drawnMs = 0;
   const paint = (code: number, text: string): string => (color ? `\u001b[${code}m${text}\u001b[0m` : text);
   const labels = {
     debug: paint(2, '[DEBUG]'),
@@ -45,32 +30,11 @@ export function humanAudience({
     error: paint(31, '[ERROR]'),
     ok: paint(32, '[OK]'),
   };
-  const erase = (): void => {
-    if (drawn) stderr.write('\r\u001b[K');
-    drawn = false;
-  };
   const say = (label: keyof typeof labels, text: string): void => {
-    erase();
+    progress.erase();
     stderr.write(`${labels[label]} ${text}\n`);
   };
-  const describe = (name: string, { doneBytes, totalBytes }: RunningTask): string =>
-    totalBytes === undefined || totalBytes === 0
-      ? `${name} ${formatBytes(doneBytes)}`
-      : `${name} ${Math.min(100, Math.floor((doneBytes / totalBytes) * 100))}% of ${formatBytes(totalBytes)}`;
-  const showProgress = (name: string, task: RunningTask): void => {
-    const nowMs = monotonicMs();
-    if (stderr.isTTY) {
-      if (nowMs - drawnMs < redrawMs || nowMs - task.startedMs < redrawMs) return;
-      drawnMs = nowMs;
-      const line = [...tasks].map(([task_, state]) => describe(task_, state)).join(' · ');
-      erase();
-      stderr.write(line.slice(0, Math.max(20, stderr.columns - 1)));
-      drawn = true;
-    } else if (nowMs - task.saidMs >= plainIntervalMs) {
-      task.saidMs = nowMs;
-      say('info', describe(name, task));
-    }
-  };
+  const progress = new ProgressDisplay({ stderr, monotonicMs, say });
 
   const onEvent = (event: OperationEvent): void => {
     switch (event.type) {
@@ -78,29 +42,15 @@ export function humanAudience({
         if (event.level !== 'debug' || verbose) say(event.level, event.message);
         return;
       case 'task-started': {
-        const nowMs = monotonicMs();
-        tasks.set(event.task, {
-          startedMs: nowMs,
-          doneBytes: 0,
-          totalBytes: event.totalBytes,
-          saidMs: nowMs,
-        });
+        progress.start(event.task, event.totalBytes);
         return;
       }
       case 'task-progress': {
-        const task = tasks.get(event.task);
-        if (task === undefined) return;
-        task.doneBytes = event.doneBytes;
-        showProgress(event.task, task);
+        progress.advanceTo(event.task, event.doneBytes);
         return;
       }
       case 'task-finished': {
-        const task = tasks.get(event.task);
-        tasks.delete(event.task);
-        erase();
-        if (task === undefined || event.outcome === 'failed') return;
-        if (monotonicMs() - task.startedMs > quietMs)
-          say('ok', describe(event.task, { ...task, totalBytes: undefined }));
+        progress.finish(event.task, event.outcome);
         return;
       }
       case 'finding':
@@ -114,7 +64,7 @@ export function humanAudience({
   return {
     event: onEvent,
     result(_value, human) {
-      erase();
+      progress.erase();
       if (human !== '') stdout.write(`${human}\n`);
     },
     failure(error: TarsError) {
@@ -124,15 +74,31 @@ export function humanAudience({
     },
     async confirm(question, signal) {
       if (!stdin.isTTY || !stderr.isTTY) return undefined;
-      erase();
-      const lines = createInterface({ input: stdin, output: stderr });
-      try {
-        const answer = await lines.question(`${question} [y/N] `, { signal });
-        return /^y(es)?$/i.test(answer.trim());
-      } finally {
-        lines.close();
-      }
+      progress.erase();
+      return ask(`${question} [y/N] `, { stdin, stderr }, signal);
     },
-    [Symbol.dispose]: erase,
+    [Symbol.dispose]: () => progress[Symbol.dispose](),
   };
+}
+
+/** @throws InterruptedError on Ctrl-C and Ctrl-D, which readline keeps from the process */
+async function ask(
+  question: string,
+  { stdin, stderr }: Pick<HumanOptions, 'stdin' | 'stderr'>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const lines = createInterface({ input: stdin, output: stderr });
+  const closed = Promise.withResolvers<never>();
+  for (const event of ['SIGINT', 'close'] as const) {
+    lines.once(event, () => closed.reject(new InterruptedError('Interrupted; nothing was touched')));
+  }
+  try {
+    const answer = await Promise.race([lines.question(question, { signal }), closed.promise]);
+    return /^y(es)?$/i.test(answer.trim());
+  } catch (error) {
+    stderr.write('\n');
+    throw error;
+  } finally {
+    lines.close();
+  }
 }

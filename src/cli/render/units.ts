@@ -13,15 +13,18 @@ export function formatMs(durationMs: number): string {
   return `${Math.floor(durationMs / 60_000)} min ${Math.round((durationMs % 60_000) / 1000)} s`;
 }
 
-/** Columns padded to their widest cell; the last one is left as it is. */
+/**
+ * Columns padded to their widest cell; the last one is left as it is, so the longest belongs there. A title that
+ * begins with `>` makes its column align to the right.
+ */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = header.map((title, column) =>
+  const titles = header.map((title) => title.replace(/^>/, ''));
+  const widths = titles.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) => (column === cells.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
-      .join('  ')
-      .trimEnd();
-  return [header, ...rows].map(line).join('\n');
+  const pad = (cell: string, column: number): string => {
+    if (header[column]?.startsWith('>') === true) return cell.padStart(widths[column] ?? 0);
+    return column === titles.length - 1 ? cell : cell.padEnd(widths[column] ?? 0);
+  };
+  return [titles, ...rows].map((cells) => cells.map(pad).join('  ').trimEnd()).join('\n');
 }

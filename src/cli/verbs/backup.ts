@@ -19,7 +19,7 @@ import { collectNames, runVerb, type Session, type Surroundings } from '../sessi
 
 interface BackupFlags {
   readonly outputDir?: string;
-  readonly compression: 'gzip' | 'zstd' | 'none';
+  readonly compression?: 'gzip' | 'zstd' | 'none';
   readonly only?: readonly string[];
   readonly skip?: readonly string[];
   readonly skipPostgres?: boolean;
@@ -35,9 +35,11 @@ export function addBackup(program: Command, surroundings: Surroundings): void {
     .description('take one snapshot of the whole stack, into the repository or a portable archive')
     .option('--output-dir <dir>', 'write a portable archive and its .sha256 there instead')
     .addOption(
-      new Option('--compression <method>', 'of the archive')
-        .choices(['gzip', 'zstd', 'none'])
-        .default('gzip'),
+      new Option('--compression <method>', 'of the archive (default: gzip)').choices([
+        'gzip',
+        'zstd',
+        'none',
+      ]),
     )
     .option('--only <names>', 'only these components (comma-separated, repeatable)', collectNames)
     .option('--skip <names>', 'all but these components', collectNames)
@@ -57,11 +59,16 @@ export function addBackup(program: Command, surroundings: Surroundings): void {
 
 async function run(session: Session, flags: BackupFlags): Promise<number> {
   const { ctx, audience, env } = session;
+  if (flags.outputDir === undefined && flags.compression !== undefined) {
+    throw new ConfigurationError('--compression is for archives, and this backup goes into the repository', {
+      hint: 'Add --output-dir DIR, or leave --compression out.',
+    });
+  }
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: flags.includeModels === true });
+  const stack = await composeStack(settings, { includeModels: flags.includeModels === true }, env);
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
-    return runInto(archiveDestination(flags.outputDir, flags.compression, settings));
+    return runInto(archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings));
   }
   await using store = await openStore(settings, env, ctx);
   return await runInto(store);
@@ -89,7 +96,7 @@ function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
   for (const name of [...(flags.only ?? []), ...(flags.skip ?? [])]) {
     if (!names.includes(name)) {
       throw new ConfigurationError(`There is no component ${name}`, {
-        hint: `tars.yaml has: ${names.join(', ')}`,
+        hint: `tars.yaml has: ${names.join(', ')}.`,
       });
     }
   }
@@ -102,7 +109,11 @@ function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
     ({ name, kind }) =>
       (flags.only ?? names).includes(name) && flags.skip?.includes(name) !== true && !skippedKinds.has(kind),
   );
-  if (wanted.length === 0) throw new ConfigurationError('There is nothing to back up in this selection');
+  if (wanted.length === 0) {
+    throw new ConfigurationError('There is nothing to back up in this selection', {
+      hint: `Between --only and --skip, leave at least one of: ${names.join(', ')}.`,
+    });
+  }
   const notCaptured: Manifest['notCaptured'] = stack.components
     .filter((component) => !wanted.includes(component))
     .map(({ name }) => ({ subject: name, reason: 'left out on request' }));
@@ -129,11 +140,11 @@ function renderPlan(plan: BackupPlan): string {
   ]);
   const writers =
     plan.writers.length === 0
-      ? 'no running writer is declared, so each store has its own moment'
+      ? 'nothing: no running service is marked as a writer that can be paused, so each store has its own moment'
       : plan.writers.join(', ');
   return [
     `Would back up ${plan.stack} to ${plan.destination}`,
-    formatTable(['COMPONENT', 'VERSION', 'SIZE', 'WHAT'], rows),
+    formatTable(['COMPONENT', 'VERSION', '>SIZE', 'WHAT'], rows),
     `Paused for the cut: ${writers}`,
     ...plan.components.flatMap(({ name, warnings }) =>
       warnings.map((warning) => `Warning: ${name}: ${warning}`),
@@ -162,7 +173,7 @@ function renderResult({ manifest, snapshot }: BackupResult): string {
       ? `one cut at ${manifest.time}`
       : `per store (${manifest.consistencyReason ?? ''})`;
   return [
-    formatTable(['COMPONENT', 'OUTCOME', 'SIZE', 'HOW'], rows),
+    formatTable(['COMPONENT', 'OUTCOME', '>SIZE', 'HOW'], rows),
     ...manifest.components.flatMap((c) =>
       c.error?.hint === undefined ? [] : [`${c.name}: ${c.error.hint}`],
     ),

@@ -28,7 +28,7 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
   program
     .command('restore')
     .description('bring the stack, or parts of it, back from a snapshot')
-    .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
+    .argument('[snapshot]', 'id, a unique prefix of one, or latest (default: latest)')
     .option('--backup-file <file>', 'restore from this portable archive')
     .option('--component <names>', 'only these components (comma-separated, repeatable)', collectNames)
     .option('--skip <names>', 'all but these components', collectNames)
@@ -43,26 +43,31 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
       '\nThe previous data is moved aside, not deleted; the way back is printed.\n\nExamples:\n  tars restore --dry-run\n' +
         '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz',
     )
-    .action((snapshot: string, flags: RestoreFlags, command: Command) =>
+    .action((snapshot: string | undefined, flags: RestoreFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
     );
 }
 
-async function run(session: Session, reference: string, flags: RestoreFlags): Promise<number> {
+async function run(session: Session, reference: string | undefined, flags: RestoreFlags): Promise<number> {
   const { ctx, env } = session;
+  if (flags.backupFile !== undefined && reference !== undefined) {
+    throw new ConfigurationError(`Restore from ${flags.backupFile} or from the snapshot ${reference}?`, {
+      hint: 'Leave out either --backup-file or the snapshot.',
+    });
+  }
   const settings = await session.settings();
   if (flags.backupFile !== undefined) {
     await using source = await openArchiveFile(flags.backupFile, settings.scratch_dir, ctx);
     return await restoreFrom(session, source, flags);
   }
   await using store = await openStore(settings, env, ctx);
-  await using source = await store.open(reference, settings.stack, ctx);
+  await using source = await store.open(reference ?? 'latest', settings.stack, ctx);
   return await restoreFrom(session, source, flags);
 }
 
 async function restoreFrom(session: Session, source: SnapshotSource, flags: RestoreFlags): Promise<number> {
   const { ctx, audience } = session;
-  const stack = await composeStack(await session.settings(), { includeModels: false });
+  const stack = await composeStack(await session.settings(), { includeModels: false }, session.env);
   const target = { ...stack, stack: stack.name };
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
   const selection = {

@@ -32,9 +32,9 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
   const reason = manifest.consistencyReason === undefined ? '' : ` (${manifest.consistencyReason})`;
   const artifacts = manifest.components.flatMap((component) =>
     component.artifacts.map(({ path, sizeBytes, sha256 }) => [
-      path,
       formatBytes(sizeBytes),
       sha256.slice(0, 16),
+      path,
     ]),
   );
   const components = manifest.components.map((component) => [
@@ -49,7 +49,7 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
     '',
     formatTable(['COMPONENT', 'OUTCOME', 'VERSION', 'HOW'], components),
     '',
-    formatTable(['ARTIFACT', 'SIZE', 'SHA-256'], artifacts),
+    formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
     ...manifest.notCaptured.map((left) => `Not captured: ${left.subject} (${left.reason})`),
   ].join('\n');
 }

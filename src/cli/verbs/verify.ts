@@ -16,7 +16,7 @@ export function addVerify(program: Command, surroundings: Surroundings): void {
     .option('--component <names>', 'only these components', collectNames)
     .addHelpText(
       'after',
-      '\nWhat changed since the snapshot is reported too. Exit code 1 when anything differs.',
+      '\nWhat changed since the snapshot is reported too.\nExit code 1 when anything differs.',
     )
     .action((snapshot: string, flags: { component?: readonly string[] }, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags.component)),
@@ -30,9 +30,13 @@ async function run(
 ): Promise<number> {
   const { ctx, audience, env } = session;
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: false });
+  const stack = await composeStack(settings, { includeModels: false }, session.env);
   const unknown = only?.find((name) => !stack.components.some((component) => component.name === name));
-  if (unknown !== undefined) throw new ConfigurationError(`There is no component ${unknown}`);
+  if (unknown !== undefined) {
+    throw new ConfigurationError(`There is no component ${unknown}`, {
+      hint: `tars.yaml has: ${stack.components.map(({ name }) => name).join(', ')}.`,
+    });
+  }
   await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   await using store = await openStore(settings, env, ctx);
   await using source = await store.open(reference, stack.name, ctx);

@@ -1,0 +1,69 @@
+import { CommanderError } from 'commander';
+import { exitCodes } from './exit-codes.ts';
+import { createProgram } from './program.ts';
+import { failureLine } from './render/json.ts';
+
+/** Runs the command line of this process and sets its exit code. */
+export async function runCommandLine(): Promise<void> {
+  forwardWarnings();
+  surviveClosedOutput();
+  let exitCode: number = exitCodes.success;
+  const program = createProgram({
+    env: process.env,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    signal: interruption(),
+    json: wantsJson(),
+    setExitCode: (code) => {
+      exitCode = code;
+    },
+  });
+  try {
+    await program.parseAsync(process.argv);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    exitCode = error.exitCode;
+  }
+  // An output that failed has spoken already.
+  process.exitCode ??= exitCode;
+}
+
+/** Known before the arguments are parsed, for what goes wrong there. */
+const wantsJson = (): boolean => process.argv.includes('--json');
+
+/** node:sqlite still announces itself as experimental; the operator cannot act on that. */
+function forwardWarnings(): void {
+  process.removeAllListeners('warning');
+  process.on('warning', (warning) => {
+    if (warning.name === 'ExperimentalWarning' && warning.message.includes('SQLite')) return;
+    process.stderr.write(`[WARN] ${warning.name}: ${warning.message}\n`);
+  });
+}
+
+/** The first signal stops cleanly (writers resume, locks go); the second is the operator's last word. */
+function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(exitCodes.interrupted);
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+/**
+ * A reader that has gone (`| head`), a closed terminal or a full disk under a redirected output must not end a
+ * backup or a restore half-way: the work goes on. What could not be written is an error, unless nobody reads it.
+ */
+function surviveClosedOutput(): void {
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') return;
+    const message = `Cannot write the result to the standard output: ${error.message}`;
+    const failure = { code: 'storage-failed', message, hint: 'The work itself was done.' };
+    process.stderr.write(wantsJson() ? failureLine(failure) : `[ERROR] ${message}\n`);
+    process.exitCode = exitCodes.error;
+  });
+}

@@ -1,0 +1,55 @@
+import { isCollection, isNode, isPair, isScalar, type Document, type LineCounter } from 'yaml';
+import type { z } from 'zod';
+import { componentKinds } from './schema.ts';
+
+type Issue = z.core.$ZodIssue;
+type Path = readonly PropertyKey[];
+
+/** One sentence for each issue, in the order of the file, led by the line it concerns. Never a value: it may be secret. */
+export function describeIssues(
+  issues: readonly Issue[],
+  document: Document,
+  lines: LineCounter,
+): readonly string[] {
+  const found = issues.flatMap((issue) =>
+    issue.code === 'unrecognized_keys'
+      ? issue.keys.map((key) => ({ path: [...issue.path, key], what: 'is not a key tars knows' }))
+      : [{ path: issue.path, what: describe(issue) }],
+  );
+  return found
+    .map(({ path, what }) => ({ line: lineOf(path, document, lines), text: `${nameOf(path)} ${what}` }))
+    .sort((a, b) => a.line - b.line)
+    .map(({ line, text }) => `line ${line}: ${text}`);
+}
+
+function describe(issue: Issue): string {
+  if (issue.code === 'invalid_union') return `must be one of ${componentKinds.join(', ')}`;
+  if (issue.code === 'invalid_key')
+    return 'is no name: use lower-case letters, digits, - and _, beginning with a letter or digit';
+  if (issue.message.endsWith('received undefined')) return 'is missing';
+  return `is wrong: ${issue.message.replace(/^Invalid input: /, '')}`;
+}
+
+const nameOf = (path: Path): string => (path.length === 0 ? 'the file' : path.map(String).join('.'));
+
+/** Where the path, or as much of it as the file has, begins. */
+function lineOf(path: Path, document: Document, lines: LineCounter): number {
+  for (let depth = path.length; depth > 0; depth--) {
+    const offset = offsetOf(path.slice(0, depth), document);
+    if (offset !== undefined) return lines.linePos(offset).line;
+  }
+  return 1;
+}
+
+/** The offset of a key in its mapping, or of an item in its list. */
+function offsetOf(path: Path, document: Document): number | undefined {
+  const parent: unknown = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
+  const last = path.at(-1);
+  if (!isCollection(parent)) return undefined;
+  for (const [position, item] of parent.items.entries()) {
+    if (isPair(item)) {
+      if (isScalar(item.key) && item.key.value === last) return item.key.range?.[0];
+    } else if (position === last && isNode(item)) return item.range?.[0];
+  }
+  return undefined;
+}
