@@ -58,7 +58,7 @@ const options = parseOptions(process.argv.slice(2));
 if (options === undefined) console.log(usage);
 else {
   const interrupted = new AbortController();
-  process.once('SIGINT', () => interrupted.abort());
+  for (const ending of ['SIGINT', 'SIGTERM']) process.once(ending, () => interrupted.abort());
   const root = await mkdtemp(join(tmpdir(), 'tars-bench-'));
   try {
     await bench(options, root, interrupted.signal);
