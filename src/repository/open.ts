@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
-import { CorruptionError, TarsError } from '../model/errors.ts';
+import { CorruptionError, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StorageBackend, StorageFileType } from '../ports/storage.ts';
 import { decodeConfig, encodeConfig, newConfig, type RepositoryConfig } from './format/config-file.ts';
@@ -90,12 +90,18 @@ async function loadConfig(storage: StorageBackend, signal: AbortSignal): Promise
   }
 }
 
+const passedOver: ReadonlySet<ErrorCode> = new Set([
+  'corruption',
+  'unsupported-version',
+  'storage-not-found',
+]);
+
 async function findKey(
   storage: StorageBackend,
   password: string,
   ctx: OperationContext,
 ): Promise<SealingKey> {
-  let damaged: unknown;
+  let unusable: TarsError | undefined;
   for await (const { name } of storage.list('keys', ctx.signal)) {
     ctx.signal.throwIfAborted();
     try {
@@ -103,18 +109,19 @@ async function findKey(
       const key = await openKeyFile(content, password, name);
       if (key) return key;
     } catch (error) {
-      // One damaged key must not lock out the others.
-      if (!(error instanceof CorruptionError)) throw error;
+      // One key that is damaged, too new or just removed must not lock out the others.
+      if (!(error instanceof TarsError) || !passedOver.has(error.code)) throw error;
       ctx.log.warn(error.message);
-      damaged = error;
+      unusable = error;
     }
   }
+  if (unusable?.code === 'unsupported-version') throw unusable;
   throw new TarsError(
     'wrong-password',
     `No key of the repository at ${storage.location} opens with this password`,
     {
       hint: 'Check TARS_PASSWORD, TARS_PASSWORD_FILE or the file named in tars.yaml.',
-      ...(damaged === undefined ? {} : { cause: damaged }),
+      ...(unusable === undefined ? {} : { cause: unusable }),
     },
   );
 }

@@ -10,7 +10,17 @@ import { summarize, type NamedSnapshot } from './snapshot-list.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
 
 /** A manifest is small; a file that size is something else. */
-const manifestMaxBytes = 256 << 20;
+const manifestMaxBytes = 64 << 20;
+
+/** Linux takes no longer path. */
+const pathMaxBytes = 4096;
+
+/** A directory whose entries are being listed. */
+interface OpenTree {
+  /** The path of its entries, up to their names. */
+  readonly within: string;
+  readonly nodes: Iterator<TreeNode, undefined>;
+}
 
 /** Reads a snapshot, whoever wrote it. */
 export class RepositorySnapshotSource implements SnapshotSource {
@@ -39,11 +49,26 @@ export class RepositorySnapshotSource implements SnapshotSource {
   }
 
   async *#below(treeId: string, prefix: string, signal: AbortSignal): AsyncGenerator<ArtifactEntry> {
-    for (const node of await this.#tree.nodes(treeId, signal)) {
+    const openTree = async (id: string, within: string): Promise<OpenTree> => {
+      return { within, nodes: (await this.#tree.nodes(id, signal)).values() };
+    };
+    // No recursion: how deep it goes is up to whoever wrote the snapshot.
+    const open = [await openTree(treeId, prefix)];
+    for (let tree = open.at(-1); tree; tree = open.at(-1)) {
       throwIfAborted(signal);
-      const path = `${prefix}${node.name}`;
+      const { value: node } = tree.nodes.next();
+      if (!node) {
+        open.pop();
+        continue;
+      }
+      const path = `${tree.within}${node.name}`;
+      if (Buffer.byteLength(path) > pathMaxBytes) {
+        throw new CorruptionError(
+          `A path of snapshot ${shortId(this.summary.id)} is too long to be restored`,
+        );
+      }
       yield toEntry(path, node);
-      if (node.subtree !== undefined) yield* this.#below(node.subtree, `${path}/`, signal);
+      if (node.subtree !== undefined) open.push(await openTree(node.subtree, `${path}/`));
     }
   }
 
@@ -55,10 +80,15 @@ export class RepositorySnapshotSource implements SnapshotSource {
   async manifest(signal: AbortSignal): Promise<Manifest> {
     const where = `snapshot ${shortId(this.summary.id)}`;
     const node = await this.#findFile(manifestPath, signal);
-    if ((node.sizeBytes ?? 0) > manifestMaxBytes) {
-      throw new CorruptionError(`The manifest of ${where} has ${node.sizeBytes ?? 0} bytes`);
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of this.#reader.readContent(node.content, signal)) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > manifestMaxBytes) {
+        throw new CorruptionError(`The manifest of ${where} has more than ${manifestMaxBytes} bytes`);
+      }
+      chunks.push(chunk);
     }
-    const chunks = await Array.fromAsync(this.#reader.readContent(node.content, signal));
     return decodeManifest(Buffer.concat(chunks), where);
   }
 

@@ -1,7 +1,7 @@
 import { CorruptionError } from '../model/errors.ts';
 import type { BlobReader } from './blob-reader.ts';
 import { encodeLossless } from './format/go-quote.ts';
-import { decodeTree, type TreeNode } from './format/tree.ts';
+import { decodeTree, treeProblems, type TreeNode } from './format/tree.ts';
 import { stackPath, stackOf, type NamedSnapshot } from './snapshot-list.ts';
 
 /** Trees kept decoded: enough for a deep path, few enough for large directories. */
@@ -26,9 +26,11 @@ export class SnapshotTree {
     const kept = this.#kept.get(treeId);
     if (kept) return kept;
     const nodes = decodeTree(await this.#reader.read(Buffer.from(treeId, 'hex'), 'tree', signal), treeId);
+    const [problem] = treeProblems(nodes);
+    if (problem !== undefined) throw new CorruptionError(`In tree ${treeId} ${problem}`);
     const named = nodes.map((node) => ({ node, bytes: encodeLossless(node.name) }));
     named.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
-    const sorted = named.map(({ node }) => checkName(node, treeId));
+    const sorted = named.map(({ node }) => node);
     const [oldest] = this.#kept.keys();
     if (this.#kept.size >= treesKept && oldest !== undefined) this.#kept.delete(oldest);
     this.#kept.set(treeId, sorted);
@@ -64,12 +66,4 @@ export class SnapshotTree {
     }
     return node;
   }
-}
-
-/** Names come from whoever wrote the repository: one that leads elsewhere must not reach a restore. */
-function checkName(node: TreeNode, treeId: string): TreeNode {
-  if (node.name === '' || node.name === '.' || node.name === '..' || node.name.includes('/')) {
-    throw new CorruptionError(`Tree ${treeId} has an entry named ${JSON.stringify(node.name)}`);
-  }
-  return node;
 }

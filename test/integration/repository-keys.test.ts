@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CorruptionError, TarsError, type ErrorCode } from '../../src/model/errors.ts';
@@ -34,14 +34,31 @@ test('every key opens, also one that stock restic added, and ours opens in stock
 
 test('a damaged key does not keep another one from opening', async () => {
   await using directory = await RepositoryDirectory.created();
-  await writeFile(join(directory.path, 'keys', '0'.repeat(64)), '{"kdf":');
+  const keys = join(directory.path, 'keys');
+  const odd = (changed: object): string =>
+    JSON.stringify({ kdf: 'scrypt', N: 2, r: 8, p: 1, salt: '', data: '', ...changed });
+  await writeFile(join(keys, '0'.repeat(64)), '{"kdf":');
+  await writeFile(join(keys, '0'.repeat(63) + '1'), odd({ N: 3 }));
+  await writeFile(join(keys, '0'.repeat(63) + '2'), odd({ kdf: 'a new one' }));
   const warnings: string[] = [];
   const ctx = {
     ...testContext(),
     log: { ...testContext().log, warn: (text: string) => warnings.push(text) },
   };
   await openRepository(createLocalStorage(directory.path), password, ctx);
-  assert.match(warnings.join(), /Key 0000/);
+  assert.match(warnings.join(), /Key 0000.*derivation with N=3.*unknown key derivation/);
+});
+
+test('a repository whose only key needs a newer tars says so', async () => {
+  await using directory = await RepositoryDirectory.created();
+  const keys = join(directory.path, 'keys');
+  for (const name of await readdir(keys)) await rm(join(keys, name));
+  const key = { kdf: 'a new one', N: 2, r: 8, p: 1, salt: '', data: '' };
+  await writeFile(join(keys, '0'.repeat(64)), JSON.stringify(key));
+  await assert.rejects(
+    openRepository(createLocalStorage(directory.path), password, testContext()),
+    failsWith('unsupported-version', /newer tars/),
+  );
 });
 
 test('no key file has the password or the master key in it', async () => {

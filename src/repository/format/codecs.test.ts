@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { CorruptionError, TarsError } from '../../model/errors.ts';
 import { decodeConfig, encodeConfig, newConfig } from './config-file.ts';
@@ -116,6 +117,12 @@ test('unpacked files, compressed and plain', () => {
     () => decodeUnpacked(Buffer.of(3), 'it'),
     (error) => error instanceof TarsError && error.code === 'unsupported-version',
   );
+});
+
+test('an unpacked file that would inflate without bound is refused', () => {
+  const bomb = zstdCompressSync(Buffer.alloc(300 << 20, ' '));
+  assert.ok(bomb.length < 100_000);
+  assert.throws(() => decodeUnpacked(Buffer.concat([Buffer.of(2), bomb]), 'it'), CorruptionError);
 });
 
 const blobs: PackedBlob[] = [

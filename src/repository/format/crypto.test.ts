@@ -64,7 +64,21 @@ test('a key file opens with its password only', async () => {
   await assert.rejects(openKeyFile(file.subarray(1), 'correct', 'k'), CorruptionError);
 });
 
-test('a key file that asks for absurd memory is refused', async () => {
-  const file = { kdf: 'scrypt', N: 2 ** 30, r: 8, p: 1, salt: '', data: '' };
-  await assert.rejects(openKeyFile(Buffer.from(JSON.stringify(file)), 'x', 'k'), CorruptionError);
+test('a key file whose parameters are impossible, or cost absurd memory or time, is refused at once', async () => {
+  const costs = [
+    { N: 2 ** 30, r: 8, p: 1 },
+    { N: 2 ** 20, r: 8, p: 1 },
+    { N: 2, r: 2 ** 24, p: 1 },
+    { N: 2, r: 8, p: 2 ** 30 },
+    { N: 2 ** 15, r: 8, p: 2 ** 10 },
+    { N: 2 ** 53, r: 2 ** 53, p: 2 ** 53 },
+    { N: 3, r: 8, p: 1 },
+    { N: 1, r: 8, p: 1 },
+  ];
+  for (const cost of costs) {
+    const file = Buffer.from(JSON.stringify({ kdf: 'scrypt', ...cost, salt: '', data: '' }));
+    const before = process.resourceUsage().maxRSS;
+    await assert.rejects(openKeyFile(file, 'x', 'k'), CorruptionError, JSON.stringify(cost));
+    assert.ok(process.resourceUsage().maxRSS - before < 100 << 10, JSON.stringify(cost));
+  }
 });

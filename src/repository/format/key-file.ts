@@ -24,8 +24,10 @@ const masterKeySchema = z.object({
 /** scrypt's cost. 32 MiB and about a quarter of a second (OWASP password storage: N=2^15, r=8, p=3). */
 const kdfParameters = { N: 1 << 15, r: 8, p: 3 } as const;
 const saltBytes = 64;
-/** A hostile or damaged key file must not make us allocate without bound. */
-const kdfMemoryMaxBytes = 1 << 30;
+/** A hostile or damaged key file must not make us allocate or compute without bound: N * r is memory, N * r * p time. */
+const kdfBlocksMax = 1 << 21;
+const kdfBlockBytes = 128;
+const kdfWorkMax = 1 << 24;
 
 /** Who created a key; shown by `restic key list`. */
 export interface KeyOrigin {
@@ -78,8 +80,9 @@ export async function openKeyFile(
       hint: 'Use a newer tars, or open the repository with another key.',
     });
   }
-  if (128 * file.N * file.r > kdfMemoryMaxBytes) {
-    throw new CorruptionError(`Key ${name} asks for ${128 * file.N * file.r} bytes of memory to be opened`);
+  const { N, r, p } = file;
+  if (Math.max(N, p) * r > kdfBlocksMax || N * r * p > kdfWorkMax) {
+    throw new CorruptionError(`Key ${name} asks for absurd work to be opened: N=${N}, r=${r}, p=${p}`);
   }
   const userKey = await deriveKey(password, file.salt, file);
   const plaintext = userKey.tryOpen(file.data);
@@ -93,21 +96,24 @@ function deriveKey(
   salt: Uint8Array,
   { N, r, p }: { N: number; r: number; p: number },
 ): Promise<SealingKey> {
-  const options: ScryptOptions = { N, r, p, maxmem: 128 * r * (N + p + 4) };
-  return new Promise((resolve, reject) => {
+  const options: ScryptOptions = { N, r, p, maxmem: kdfBlockBytes * r * (N + p + 4) };
+  // Impossible parameters are thrown at once, inside the promise.
+  return new Promise<Buffer>((resolve, reject) => {
     scrypt(password, salt, 64, options, (error, derived) => {
-      if (error) reject(new CorruptionError('The key derivation parameters are invalid', { cause: error }));
-      else {
-        resolve(
-          new SealingKey({
-            encrypt: derived.subarray(0, 32),
-            macK: derived.subarray(32, 48),
-            macR: derived.subarray(48, 64),
-          }),
-        );
-      }
+      if (error) reject(error);
+      else resolve(derived);
     });
-  });
+  }).then(
+    (derived) =>
+      new SealingKey({
+        encrypt: derived.subarray(0, 32),
+        macK: derived.subarray(32, 48),
+        macR: derived.subarray(48, 64),
+      }),
+    (cause: unknown) => {
+      throw new CorruptionError(`Key derivation with N=${N}, r=${r}, p=${p} is impossible`, { cause });
+    },
+  );
 }
 
 function parse<T>(schema: z.ZodType<T>, content: Uint8Array, what: string): T {

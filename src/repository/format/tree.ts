@@ -162,6 +162,27 @@ function decodeNode(node: StoredNode, tree: string): TreeNode {
   };
 }
 
+/**
+ * What would make it unsafe to restore these nodes of one directory; empty for every tree an honest program writes.
+ * Names come from whoever has the password: none may lead elsewhere, stand for two things, or lie below a link.
+ */
+export function treeProblems(nodes: readonly TreeNode[]): string[] {
+  const names = new Set<string>();
+  return nodes.flatMap((node) => {
+    const quoted = JSON.stringify(node.name);
+    const bytes = encodeLossless(node.name).toString('latin1');
+    if (['', '.', '..'].includes(node.name) || /[/\0]/.test(node.name)) {
+      return [`the name ${quoted} is not one a file can have`];
+    }
+    if (names.has(bytes)) return [`the name ${quoted} is there twice`];
+    names.add(bytes);
+    if (node.type === 'dir' && node.subtree === undefined) return [`directory ${quoted} has no tree`];
+    if (node.type !== 'dir' && node.subtree !== undefined)
+      return [`${quoted} is no directory but has a tree`];
+    return [];
+  });
+}
+
 function decodeContent(ids: readonly string[], tree: string): Buffer {
   const content = Buffer.alloc(ids.length * 32);
   ids.forEach((id, i) => {

@@ -8,6 +8,8 @@ import { CorruptionError, TarsError } from '../../model/errors.ts';
 const compressedVersion = 2;
 const plainJsonStarts = ['{', '['].map((character) => character.charCodeAt(0));
 const compressionLevel = 3;
+/** An index of a million blobs; what inflates to more is no document. */
+const jsonMaxBytes = 256 << 20;
 
 /** @param repositoryVersion version 1 knows no compression */
 export function encodeUnpacked(json: string, repositoryVersion: number): Buffer {
@@ -34,7 +36,7 @@ export function decodeUnpacked(plaintext: Buffer, what: string): string {
     });
   }
   try {
-    return zstdDecompressSync(plaintext.subarray(1)).toString('utf8');
+    return zstdDecompressSync(plaintext.subarray(1), { maxOutputLength: jsonMaxBytes }).toString('utf8');
   } catch (cause) {
     throw new CorruptionError(`The ${what} cannot be decompressed`, { cause });
   }
