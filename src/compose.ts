@@ -85,7 +85,7 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
           systemdUnit: service.systemd_unit,
           user: service.user,
           dependsOn: service.depends_on,
-          stopTimeoutMs: service.stop_timeout_ms,
+          stopTimeoutMs: service.stop_timeout_ms ?? 60_000,
           startTimeoutMs: service.start_timeout_ms,
         },
       ]),

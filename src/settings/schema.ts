@@ -79,7 +79,11 @@ const service = z.strictObject({
   systemd_unit: z.string().optional(),
   user: z.string().optional(),
   depends_on: z.array(z.string()).default([]),
-  stop_timeout_ms: z.int().positive().default(60_000),
+  stop_timeout_ms: z
+    .int()
+    .positive()
+    .optional()
+    .describe('Default: 60000; with `docker`, what the Compose file says, and 60000 at least for stores.'),
   start_timeout_ms: z.int().positive().default(120_000),
   writer: z
     .boolean()

@@ -1,7 +1,13 @@
-import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import {
+  ConfigurationError,
+  InterruptedError,
+  ServiceUnavailableError,
+  TarsError,
+} from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
+import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
 
 export interface DockerRuntimeOptions {
@@ -17,11 +23,19 @@ export interface DockerServiceOptions {
   readonly writer: boolean;
   /** In addition to what Compose recorded. */
   readonly dependsOn: readonly string[];
-  readonly stopTimeoutMs: number;
+  /** Undefined: what the Compose file says, and for stores no less than {@link storeStopMs}. */
+  readonly stopTimeoutMs: number | undefined;
 }
 
 /** Stores may need long to write down what they hold; the Engine kills what takes longer. */
-const stopTimeoutMs = 60_000;
+const storeStopMs = 60_000;
+/** The Engine's own default for everything else. */
+const defaultStopMs = 10_000;
+
+function stopTimeoutOf(container: ProjectContainer, declaredMs: number | undefined): number {
+  const graceMs = declaredMs ?? container.stopGraceMs ?? defaultStopMs;
+  return recogniseStore(container) === undefined ? graceMs : Math.max(graceMs, storeStopMs);
+}
 
 /** Services are those of one Compose project; a scaled one is all its containers. */
 export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
@@ -37,7 +51,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     },
 
     async resumeActions(writers) {
-      const containers = running(await project(), new Set(writers));
+      const containers = running(await project(), writers);
       return containers.map(({ id }): ResumeAction => ({
         kind: 'unpause',
         engine: address,
@@ -46,8 +60,8 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     },
 
     async pause(writers, ctx) {
-      const containers = running(await project(), new Set(writers));
-      ctx.signal.throwIfAborted();
+      if (ctx.signal.aborted) throw new InterruptedError();
+      const containers = running(await project(), writers);
       const results = await Promise.allSettled(
         containers.map(async ({ id, name }) => {
           try {
@@ -70,9 +84,10 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     },
 
     async stop(service, ctx) {
-      const timeoutMs = services.get(service)?.stopTimeoutMs ?? stopTimeoutMs;
+      const declaredMs = services.get(service)?.stopTimeoutMs;
       for (const container of containersOf(await project(), service)) {
-        if (container.state !== 'stopped') await stopContainer(engine, container, timeoutMs, ctx);
+        if (container.state === 'stopped') continue;
+        await stopContainer(engine, container, stopTimeoutOf(container, declaredMs), ctx);
       }
     },
 
@@ -98,8 +113,18 @@ export function containersOf(project: Project, service: string): readonly Projec
   return project.containers.filter((container) => container.service === service);
 }
 
-function running(project: Project, services: ReadonlySet<string>): readonly ProjectContainer[] {
-  return project.containers.filter(({ service, state }) => services.has(service) && state === 'running');
+/** @throws ConfigurationError for a service the project does not have */
+function running(project: Project, services: readonly string[]): readonly ProjectContainer[] {
+  return services.flatMap((service) => {
+    const containers = containersOf(project, service);
+    if (containers.length === 0) {
+      const known = [...new Set(project.containers.map((container) => container.service))];
+      throw new ConfigurationError(`The project ${project.name} has no service ${service}`, {
+        hint: `It has: ${known.join(', ') || 'no containers at all'}.`,
+      });
+    }
+    return containers.filter(({ state }) => state === 'running');
+  });
 }
 
 /** Also names services that tars.yaml knows and that have no container: they are `stopped`. */

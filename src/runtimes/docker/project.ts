@@ -40,6 +40,8 @@ export interface ProjectContainer {
   /** Its addresses in the networks it is in; empty while it does not run. */
   readonly addresses: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  /** What `stop_grace_period` of the Compose file says, when it says something. */
+  readonly stopGraceMs: number | undefined;
 }
 
 /** The containers of one Compose project. */
@@ -137,7 +139,15 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
       .map(({ IPAddress: address }) => address)
       .filter((address) => address !== ''),
     labels,
+    stopGraceMs: graceOf(info.Config),
   };
+}
+
+/** Config.StopTimeout, in seconds, which the client's types do not have. */
+function graceOf(
+  config: ContainerInspectInfo['Config'] & { StopTimeout?: number | null },
+): number | undefined {
+  return typeof config.StopTimeout === 'number' ? config.StopTimeout * 1000 : undefined;
 }
 
 function stateOf(state: ContainerInspectInfo['State']): ProjectContainer['state'] {
