@@ -2,16 +2,20 @@ import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { open, readFile, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { CorruptionError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { CorruptionError, hasErrno, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
 
 /** The checksum beside an archive, in the format of `sha256sum -c`. */
 export const checksumPath = (archive: string): string => `${archive}.sha256`;
 
-/** Makes names created or renamed in `directory` survive a power cut. */
+const notSupported: ReadonlySet<string> = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
+
+/** Makes names created or renamed in `directory` survive a power cut, where the file system knows how. */
 export async function fsyncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await handle.sync();
+  } catch (error) {
+    if (!isSystemError(error) || !notSupported.has(error.code ?? '')) throw error;
   } finally {
     await handle.close();
   }
@@ -46,11 +50,14 @@ export async function writeChecksum(archive: string, sha256: string): Promise<vo
   }
 }
 
-/** Compares the archive with the checksum beside it. */
+/**
+ * Compares the archive with the checksum beside it; resolves with an error when they differ. An archive that was
+ * renamed together with its checksum still matches.
+ */
 export async function compareChecksum(
   archive: string,
   signal: AbortSignal,
-): Promise<'matches' | 'differs' | 'missing'> {
+): Promise<'matches' | 'missing' | CorruptionError> {
   const path = checksumPath(archive);
   let line: string;
   try {
@@ -59,7 +66,7 @@ export async function compareChecksum(
     if (hasErrno(cause, 'ENOENT')) return 'missing';
     throw toTarsError(cause, `Cannot read ${path}`);
   }
-  const expected = /^([0-9a-f]{64}) [ *][^\n]+\n?$/.exec(line)?.[1];
+  const [, expected, named] = /^([0-9a-f]{64}) [ *]([^\n]+)\n?$/.exec(line) ?? [];
   const hash = createHash('sha256');
   try {
     for await (const chunk of createReadStream(archive, { highWaterMark: 1 << 20, signal })) {
@@ -68,11 +75,17 @@ export async function compareChecksum(
   } catch (cause) {
     throw toTarsError(cause, `Cannot read ${archive}`);
   }
-  return hash.digest('hex') === expected ? 'matches' : 'differs';
+  return hash.digest('hex') === expected ? 'matches' : checksumError(archive, named);
 }
 
-export function checksumError(archive: string): CorruptionError {
-  return new CorruptionError(`${archive} does not match the checksum in ${basename(checksumPath(archive))}`, {
+function checksumError(archive: string, named: string | undefined): CorruptionError {
+  const what = `${archive} does not match the checksum in ${basename(checksumPath(archive))}`;
+  if (named !== undefined && named !== basename(archive)) {
+    return new CorruptionError(`${what}, which is for ${named}`, {
+      hint: 'Put the .sha256 of this archive beside it, or use another copy of both.',
+    });
+  }
+  return new CorruptionError(what, {
     hint: 'The archive or its .sha256 is damaged: use another copy, or another backup.',
   });
 }

@@ -6,7 +6,7 @@ import type { SnapshotSummary } from '../model/snapshot.ts';
 import type { ArtifactAttributes, ArtifactEntry, Bytes } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
-import { checksumError, checksumPath, compareChecksum } from './checksum-file.ts';
+import { checksumPath, compareChecksum } from './checksum-file.ts';
 import { comparePaths, parentsOf } from './names.ts';
 import { isLeftover, scanArchive, type ScannedArchive, type ScannedEntry, type TakeFile } from './scan.ts';
 import { createScratch, type Scratch } from './scratch.ts';
@@ -32,7 +32,7 @@ export async function openArchive(
   ctx: OperationContext,
 ): Promise<SnapshotSource> {
   const checksum = await compareChecksum(file, ctx.signal);
-  if (checksum === 'differs') throw checksumError(file);
+  if (checksum instanceof CorruptionError) throw checksum;
   if (checksum === 'missing') {
     ctx.log.warn(missingChecksum(file));
   }
@@ -76,7 +76,7 @@ export async function verifyArchive(
     findings.push({ severity, subject: file, code, message });
   };
   const checksum = await compareChecksum(file, ctx.signal);
-  if (checksum === 'differs') report('error', 'archive-checksum-differs', checksumError(file).message);
+  if (checksum instanceof CorruptionError) report('error', 'archive-checksum-differs', checksum.message);
   if (checksum === 'missing') report('warning', 'archive-checksum-missing', missingChecksum(file));
   try {
     const scanned = await scanArchive(file, readThrough, ctx.signal);

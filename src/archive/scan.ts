@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
-import { CorruptionError, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
+import { CorruptionError, hasErrno, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
 import type { Bytes } from '../ports/artifacts.ts';
@@ -35,6 +35,8 @@ export type TakeFile = (path: string, sizeBytes: number, body: Bytes, signal: Ab
 
 /** Entries are remembered in memory. */
 const maxEntries = 1_000_000;
+/** Their names and link targets together: a bomb of a few kilobytes could hold gigabytes of them. */
+const maxNamesBytes = 128 * 1024 * 1024;
 const maxManifestBytes = 64 * 1024 * 1024;
 
 /**
@@ -82,6 +84,11 @@ async function firstBytes(file: string): Promise<Buffer> {
       await handle.close();
     }
   } catch (cause) {
+    if (hasErrno(cause, 'EISDIR')) {
+      throw new CorruptionError(`${file} is a directory, not an archive`, {
+        hint: 'Name a tars-backup-… file in it.',
+      });
+    }
     throw toTarsError(cause, `Cannot read ${file}`);
   }
 }
@@ -108,6 +115,9 @@ class Collector {
   readonly #take: TakeFile;
   readonly #signal: AbortSignal;
   readonly #entries = new Map<string, ScannedEntry>();
+  /** Whatever something lies below, whether it is an entry itself or not. */
+  readonly #folders = new Set<string>();
+  #namesBytes = 0;
   #root: string | undefined;
   #manifest: Manifest | undefined;
 
@@ -123,7 +133,7 @@ class Collector {
     if (root !== this.#root)
       throw new CorruptionError(`The archive has two roots, ${this.#root} and ${root}`);
     if (path === '' && header.type === 'directory') return;
-    this.#requirePlace(path);
+    this.#requirePlace(path, header);
     if (this.#manifest !== undefined) {
       throw new CorruptionError(`The archive goes on after its manifest, with ${path}`);
     }
@@ -131,15 +141,26 @@ class Collector {
     this.#entries.set(path, { header, path, sha256 });
   }
 
-  #requirePlace(path: string): void {
+  #requirePlace(path: string, { type, linkTarget = '' }: TarHeader): void {
     if (path === '' || this.#entries.has(path)) {
       throw new CorruptionError(`The archive holds ${path || 'its root'} twice`);
     }
-    const parent = parentsOf(path).find(
+    const parents = parentsOf(path);
+    const parent = parents.find(
       (each) => (this.#entries.get(each)?.header.type ?? 'directory') !== 'directory',
     );
     if (parent !== undefined) {
       throw new CorruptionError(`The archive holds ${path} below ${parent}, which is no directory`);
+    }
+    if (type !== 'directory' && this.#folders.has(path)) {
+      throw new CorruptionError(
+        `The archive holds something below ${path}, and then ${path} is no directory`,
+      );
+    }
+    for (const each of parents) this.#folders.add(each);
+    this.#namesBytes += path.length + linkTarget.length;
+    if (this.#namesBytes > maxNamesBytes) {
+      throw new CorruptionError(`The names of its entries take more than ${maxNamesBytes} bytes`);
     }
     if (this.#entries.size >= maxEntries) {
       throw new CorruptionError(`The archive holds more than ${maxEntries} entries`);

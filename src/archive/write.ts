@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rename, rm, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
@@ -46,7 +46,7 @@ async function beginArchive(
 ): Promise<SnapshotWriter> {
   const { outputDir, compression } = options;
   try {
-    await mkdir(outputDir, { recursive: true, mode: 0o700 });
+    await createDurably(resolve(outputDir));
     await warnOfPartials(outputDir, ctx);
   } catch (cause) {
     throw toTarsError(cause, `Cannot write archives to ${outputDir}`);
@@ -66,6 +66,15 @@ async function beginArchive(
     await file.close();
     await unlink(partial);
     throw error;
+  }
+}
+
+/** Creates the directory and all above it so that they survive a power cut, as what is published in it must. */
+async function createDurably(directory: string): Promise<void> {
+  const first = await mkdir(directory, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let created = directory; created.length >= first.length; created = dirname(created)) {
+    await fsyncDirectory(dirname(created));
   }
 }
 

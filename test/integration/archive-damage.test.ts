@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { fsyncDirectory } from '../../src/archive/checksum-file.ts';
 import { openArchive, verifyArchive } from '../../src/archive/read.ts';
 import { encodeTarHeader } from '../../src/archive/tar-format.ts';
 import { createArchiveDestination, type ArchiveCompression } from '../../src/archive/write.ts';
@@ -180,6 +181,8 @@ test('entries that would leave their place, links, devices and duplicates are re
     [/holds a twice/, forged(`${base}/a`), forged(`${base}/a`)],
     [/holds a twice/, forged(`${base}/a/`, { flag: '5' }), forged(`${base}/a`)],
     [/a\/b below a/, forged(`${base}/a`, { flag: '2', linkTarget: '/tmp' }), forged(`${base}/a/b`)],
+    [/a is no directory/, forged(`${base}/a/b`), forged(`${base}/a`, { flag: '2', linkTarget: '/tmp' })],
+    [/a is no directory/, forged(`${base}/a/b/c`), forged(`${base}/a`)],
     [/two roots/, forged(`${base}/a`), forged('tars-backup-20260101_000001/b')],
     [/no manifest/, forged(`${base}/a`)],
   ];
@@ -190,6 +193,24 @@ test('entries that would leave their place, links, devices and duplicates are re
     assert.match(findings.find(({ code }) => code === 'archive-damaged')?.message ?? '', message);
   }
   assert.deepEqual(await readdir(scratchDir), []);
+});
+
+test('a small archive whose names would fill the memory is refused', async () => {
+  const linkTarget = 'x'.repeat(60_000);
+  const entries = Array.from({ length: 2500 }, (_, i) =>
+    Buffer.from(
+      encodeTarHeader({
+        name: `${base}/${i}`,
+        type: 'symlink',
+        sizeBytes: 0,
+        attributes: attributes(),
+        linkTarget,
+      }),
+    ),
+  );
+  const file = await forgedArchive(entries);
+  const expected = { code: 'corruption', message: /names of its entries/ };
+  await assert.rejects(openArchive(file, { scratchDir }, testContext()), expected);
 });
 
 test('missing, changed and unknown artifacts are each named', async () => {
@@ -280,6 +301,11 @@ test('the checksum is compared before anything else, and its absence is a warnin
     openArchive(file, { scratchDir: join(blocked, 'x') }, ctx),
     /does not match the checksum/,
   );
+  await assert.rejects(openArchive(file, { scratchDir }, ctx), /is for x\.tar\.gz/);
+  // One that was renamed with its checksum is still what it was.
+  const own = createHash('sha256').update(whole).digest('hex');
+  await writeFile(`${file}.sha256`, `${own}  x.tar.gz\n`);
+  await (await openArchive(file, { scratchDir }, ctx))[Symbol.asyncDispose]();
   assert.deepEqual(await readFile(file), whole);
 });
 
@@ -290,4 +316,11 @@ test('a file that is not there, and one that is no archive, are told apart', asy
   const file = join(root, 'text');
   await writeFile(file, 'just text');
   await assert.rejects(openArchive(file, { scratchDir }, testContext()), { code: 'corruption' });
+  await assert.rejects(openArchive(root, { scratchDir }, testContext()), { code: 'corruption' });
+});
+
+test('file systems that cannot sync a directory may hold archives all the same', async () => {
+  // The kernel answers EINVAL there, as it does on some network file systems.
+  await fsyncDirectory('/proc');
+  await assert.rejects(fsyncDirectory(join(root, 'none')), { code: 'ENOENT' });
 });

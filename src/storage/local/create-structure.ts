@@ -1,5 +1,5 @@
 import { lstat, mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { hasErrno, TarsError } from '../../model/errors.ts';
 import { syncDirectory } from './durable-file.ts';
 import { directoryTypes, packFolders } from './layout.ts';
@@ -57,6 +57,14 @@ async function refuseOccupied(root: string): Promise<void> {
   }
 }
 
+/** Every directory that was created is an entry of the one above it, which must survive a power cut as well. */
+async function syncAbove(root: string, firstCreated = root): Promise<void> {
+  for (let created = root; ; created = dirname(created)) {
+    await syncDirectory(dirname(created)).catch(ignoreUnreadable);
+    if (created === firstCreated || created === dirname(created)) return;
+  }
+}
+
 /** A parent we may enter but not read cannot be opened, and so not be synced. */
 function ignoreUnreadable(error: unknown): void {
   if (!hasErrno(error, 'EACCES')) throw error;
@@ -69,16 +77,16 @@ function ignoreUnreadable(error: unknown): void {
 export async function createStructure(root: string, signal: AbortSignal): Promise<void> {
   try {
     await refuseOccupied(root);
-    const make = async (path: string): Promise<void> => {
+    const make = (path: string): Promise<string | undefined> => {
       throwIfAborted(signal);
-      await mkdir(path, { recursive: true, mode: 0o700 });
+      return mkdir(path, { recursive: true, mode: 0o700 });
     };
-    await make(root);
+    const firstCreated = await make(root);
     for (const type of directoryTypes) await make(join(root, type));
     for (const folder of packFolders) await make(join(root, 'data', folder));
     await syncDirectory(join(root, 'data'));
     await syncDirectory(root);
-    await syncDirectory(join(root, '..')).catch(ignoreUnreadable);
+    await syncAbove(root, firstCreated);
   } catch (error) {
     throw storageError(error, `Cannot create a repository in ${root}`, root);
   }

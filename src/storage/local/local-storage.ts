@@ -150,7 +150,10 @@ class LocalStorage implements StorageBackend {
    */
   async #createFolders(file: StorageFile, mode: number): Promise<void> {
     const folder = directoryOf(this.location, file);
-    if (file.type === 'data') await mkdir(dirname(folder), { mode }).catch(ignoreExisting);
+    if (file.type === 'data') {
+      await mkdir(dirname(folder), { mode }).catch(ignoreExisting);
+      await syncDirectory(this.location);
+    }
     await mkdir(folder, { mode }).catch(ignoreExisting);
     await syncDirectory(dirname(folder));
   }
