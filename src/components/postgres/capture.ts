@@ -11,6 +11,7 @@ import {
   readContent,
   readSequences,
   requireReadable,
+  requireUnchanged,
 } from './content.ts';
 import type { DatabaseFacts, PostgresFacts, SequenceFacts } from './facts.ts';
 import { dumpPath, globalsPath, isAside } from './names.ts';
@@ -20,8 +21,8 @@ import { readProperties, readServer, type ServerIdentity } from './properties.ts
 import { mayReadPasswords, readMemberships, readRoles } from './roles.ts';
 import { openControlSession, openSession, type Session } from './session.ts';
 
-/** hashtextextended() came with 11. */
-const oldestMajor = 11;
+/** pg_partition_root() and names with a collation came with 12. */
+const oldestMajor = 12;
 
 const databaseRowSchema = z.object({ name: z.string(), sizeBytes: z.coerce.number() });
 export type DatabaseRow = z.infer<typeof databaseRowSchema>;
@@ -102,7 +103,7 @@ async function prepareWith(
   return {
     pointInTime: 'cut',
     mark: (markSignal) => mark(control, databases, markSignal),
-    settle: (settleCtx) => settle(databases, settleCtx),
+    settle: (settleCtx) => settle(options, databases, settleCtx),
     capture: (sink, captureCtx) => capture({ options, server, client, control, databases }, sink, captureCtx),
     [Symbol.asyncDispose]: async () => {
       await closeAll(databases);
@@ -131,13 +132,22 @@ async function mark(
   ]);
 }
 
-async function settle(databases: readonly MarkedDatabase[], { signal }: OperationContext): Promise<void> {
+async function settle(
+  options: PostgresOptions,
+  databases: readonly MarkedDatabase[],
+  { signal }: OperationContext,
+): Promise<void> {
   await Promise.all(
     databases.map(async (database) => {
       await holdRelations(database.session, signal);
       database.sequences = await readSequences(database.session, signal);
     }),
   );
+  // One after the other: each needs a connection more, and there may be few left.
+  for (const { name, session } of databases) {
+    await using present = await openSession(options, name, signal);
+    await requireUnchanged(session, present, signal);
+  }
 }
 
 interface CaptureInputs {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { TarsError } from '../../model/errors.ts';
 import type { ContentFacts, LargeObjectFacts, SequenceFacts, TableFacts } from './facts.ts';
 import { literal, qualified } from './names.ts';
-import type { Session } from './session.ts';
+import { sqlState, type Session } from './session.ts';
 
 /** Relations pg_dump would dump data of: no system schemas, nothing that belongs to an extension. */
 const ownRelations = `
@@ -12,14 +12,27 @@ const ownRelations = `
       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')`;
 
 const relationSchema = z.object({ schema: z.string(), name: z.string(), kind: z.string() });
-type Relation = z.infer<typeof relationSchema>;
 
-/** Relations with rows of their own; a partitioned table's rows are its partitions'. */
-async function readRelations(session: Session, signal: AbortSignal): Promise<Relation[]> {
+const storedSchema = relationSchema.extend({
+  rootSchema: z.string(),
+  rootName: z.string(),
+  /** The columns of the alias `tars`, for a ROW(). */
+  columns: z.string(),
+});
+type StoredRelation = z.infer<typeof storedSchema>;
+
+/** Relations with rows of their own. Columns are in the order of their names: pg_dump puts inherited ones first. */
+async function readRelations(session: Session, signal: AbortSignal): Promise<StoredRelation[]> {
   return session.rows(
-    relationSchema,
-    `SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind ${ownRelations}
-       AND (c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated))
+    storedSchema,
+    `SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       coalesce(rn.nspname, n.nspname) AS "rootSchema", coalesce(r.relname, c.relname) AS "rootName",
+       coalesce((SELECT string_agg('tars.' || quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C")
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '') AS columns
+     FROM (SELECT c.* ${ownRelations} AND (c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated))) c
+       JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid)
+       LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
      ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
     signal,
   );
@@ -50,32 +63,80 @@ export async function requireReadable(session: Session, user: string, signal: Ab
 }
 
 /**
- * Locks every table of the snapshot against being dropped, rewritten or truncated until the transaction ends,
- * and makes sure that none was since the mark: a truncated table reads as empty in every older snapshot, without
- * an error.
+ * Locks every table of the snapshot against being dropped, rewritten or truncated until the transaction ends.
+ * What happened since the mark is for {@link requireUnchanged} to see.
  * @throws TarsError `capture-failed`
  */
 export async function holdRelations(session: Session, signal: AbortSignal): Promise<void> {
-  const tables = (await readRelations(session, signal)).filter(({ kind }) => kind === 'r');
-  await session.run(`SET LOCAL lock_timeout = '${lockTimeoutMs}ms'`, signal);
-  for (let from = 0; from < tables.length; from += lockBatch) {
-    const names = tables.slice(from, from + lockBatch).map(({ schema, name }) => qualified(schema, name));
-    await session.run(`LOCK TABLE ONLY ${names.join(', ONLY ')} IN ACCESS SHARE MODE`, signal);
+  const tables = await readIdentities(session, signal);
+  try {
+    await session.run(`SET LOCAL lock_timeout = '${lockTimeoutMs}ms'`, signal);
+    for (let from = 0; from < tables.length; from += lockBatch) {
+      const names = tables.slice(from, from + lockBatch).map(({ schema, name }) => qualified(schema, name));
+      await session.run(`LOCK TABLE ONLY ${names.join(', ONLY ')} IN ACCESS SHARE MODE`, signal);
+    }
+  } catch (error) {
+    // undefined_table, invalid_schema_name, wrong_object_type, lock_not_available, deadlock_detected
+    if (!['42P01', '3F000', '42809', '55P03', '40P01'].includes(sqlState(error) ?? '')) throw error;
+    throw schemaChanged(session.database, `a table cannot be locked: ${(error as Error).message}`, error);
   }
-  // pg_class is read in the snapshot, pg_relation_filenode() tells the present.
-  const rewritten = await session.rows(
-    z.object({ name: z.string() }),
-    `SELECT n.nspname || '.' || c.relname AS name ${ownRelations}
-       AND c.relkind = 'r' AND c.relfilenode <> 0
-       AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
-     ORDER BY 1 LIMIT 5`,
-    signal,
+}
+
+/**
+ * Makes sure that the tables held are still those of the snapshot. Tables are found by their present names and read
+ * with their present files and columns even in an older snapshot: a truncated one would be empty there, a renamed
+ * one another, without an error.
+ * @param present a session in the same database outside of the snapshot
+ * @throws TarsError `capture-failed`
+ */
+export async function requireUnchanged(
+  session: Session,
+  present: Session,
+  signal: AbortSignal,
+): Promise<void> {
+  const now = new Map((await readIdentities(present, signal)).map((table) => [table.oid, table.identity]));
+  const changed = (await readIdentities(session, signal)).filter(
+    ({ oid, identity }) => now.get(oid) !== identity,
   );
-  if (rewritten.length === 0) return;
-  throw new TarsError(
+  if (changed.length === 0) return;
+  const some = changed.slice(0, 5).map(({ schema, name }) => `${schema}.${name}`);
+  throw schemaChanged(
+    session.database,
+    `truncated, rewritten or altered just after the cut: ${some.join(', ')}`,
+  );
+}
+
+function schemaChanged(database: string, what: string, cause?: unknown): TarsError {
+  return new TarsError(
     'capture-failed',
-    `Tables of database "${session.database}" were truncated or rewritten just after the cut: ${rewritten.map(({ name }) => name).join(', ')}`,
-    { hint: 'Run the backup again, at a moment without schema changes.' },
+    `Tables of database "${database}" were changed during the backup: ${what}`,
+    {
+      hint: 'Run the backup again, at a moment without schema changes.',
+      cause,
+    },
+  );
+}
+
+const identitySchema = z.object({
+  oid: z.string(),
+  schema: z.string(),
+  name: z.string(),
+  /** Changes when the table is truncated, rewritten, renamed or given other columns. */
+  identity: z.string(),
+});
+
+async function readIdentities(
+  session: Session,
+  signal: AbortSignal,
+): Promise<z.infer<typeof identitySchema>[]> {
+  return session.rows(
+    identitySchema,
+    `SELECT c.oid::text AS oid, n.nspname AS schema, c.relname AS name,
+       jsonb_build_array(n.nspname, c.relname, c.relfilenode, c.relnatts,
+         (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+       )::text AS identity ${ownRelations} AND c.relkind = 'r'
+     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
+    signal,
   );
 }
 
@@ -109,21 +170,46 @@ export async function readSequences(session: Session, signal: AbortSignal): Prom
 }
 
 const rowSummarySchema = z.object({ rows: z.coerce.number(), hash: z.string() });
+type RowSummary = z.infer<typeof rowSummarySchema>;
 
 /**
- * Counts and hashes one table. The sum does not depend on the order of rows. `(tars.*)` is the whole row even
- * where a column bears the alias's name; ONLY leaves a child table's rows to the child.
+ * Counts and hashes one table's rows. The sum does not depend on their order; ONLY leaves a child table's rows to
+ * the child. ROW() reads as text through its columns' output functions, which no cast of the database can replace.
  */
-async function readTable(session: Session, relation: Relation, signal: AbortSignal): Promise<TableFacts> {
-  const { schema, name } = relation;
-  const summary = await session.row(
+async function readRows(
+  session: Session,
+  relation: StoredRelation,
+  signal: AbortSignal,
+): Promise<RowSummary> {
+  const { schema, name, columns } = relation;
+  return session.row(
     rowSummarySchema,
     `SELECT count(*)::text AS rows,
-       coalesce(sum(hashtextextended((tars.*)::text COLLATE "C", 0)::numeric), 0)::text AS hash
+       coalesce(sum(hashtextextended(ROW(${columns})::text COLLATE "C", 0)::numeric), 0)::text AS hash
      FROM ONLY ${qualified(schema, name)} AS tars`,
     signal,
   );
-  return { schema, name, kind: relation.kind === 'm' ? 'materialised-view' : 'table', ...summary };
+}
+
+/**
+ * Partitions count as the table they are parts of: a restore may distribute the rows anew (hash partitions by an
+ * enum do).
+ */
+async function readTables(session: Session, signal: AbortSignal): Promise<TableFacts[]> {
+  const tables = new Map<string, TableFacts>();
+  for (const relation of await readRelations(session, signal)) {
+    const { rows, hash } = await readRows(session, relation, signal);
+    const table = { schema: relation.rootSchema, name: relation.rootName };
+    const key = qualified(table.schema, table.name);
+    const sofar = tables.get(key) ?? { rows: 0, hash: '0' };
+    tables.set(key, {
+      ...table,
+      kind: relation.kind === 'm' ? 'materialised-view' : 'table',
+      rows: sofar.rows + rows,
+      hash: String(BigInt(sofar.hash) + BigInt(hash)),
+    });
+  }
+  return [...tables.values()];
 }
 
 const largeObjectPieceBytes = 256 * 1024;
@@ -151,19 +237,14 @@ async function readLargeObjects(session: Session, signal: AbortSignal): Promise<
 /**
  * Reads what verification compares, in the session's transaction. `sequences` are passed in because they must be
  * read before a dump that is running by now.
- * @param onTable called with a table's name before it is read
  */
 export async function readContent(
   session: Session,
   sequences: readonly SequenceFacts[],
   signal: AbortSignal,
 ): Promise<ContentFacts> {
-  const tables: TableFacts[] = [];
-  for (const relation of await readRelations(session, signal)) {
-    tables.push(await readTable(session, relation, signal));
-  }
   return {
-    tables,
+    tables: await readTables(session, signal),
     sequences: [...sequences],
     largeObjects: await readLargeObjects(session, signal),
     extensions: await session.rows(

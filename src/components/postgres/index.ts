@@ -16,7 +16,7 @@ import { verifyLive } from './verify.ts';
 export type { PostgresOptions } from './options.ts';
 
 /**
- * PostgreSQL 11 or newer over TCP (DESIGN.md section 7): dumps in custom format under a snapshot exported at the
+ * PostgreSQL 12 or newer over TCP (DESIGN.md section 7): dumps in custom format under a snapshot exported at the
  * cut; restores into new databases that are compared with the capture and then exchanged by renames.
  */
 export function createPostgresComponent(options: PostgresOptions): Component {

@@ -21,3 +21,19 @@ export interface PostgresOptions {
 export function addressOf({ host, port }: Pick<PostgresOptions, 'host' | 'port'>): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
+
+/**
+ * What every connection starts with, ours and the programs', before its first statement: a database or role may be
+ * set to read-only, to short timeouts, to another role, or to a search_path whose functions and tables take the
+ * place of the server's own. Only settings that every supported server knows.
+ */
+export const startupOptions = Object.entries({
+  role: 'none',
+  search_path: '',
+  default_transaction_read_only: 'off',
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+})
+  .map(([name, value]) => `-c ${name}=${value}`)
+  .join(' ');

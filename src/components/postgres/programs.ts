@@ -1,10 +1,9 @@
 import { execa, ExecaError } from 'execa';
 import type { Readable, Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import { conninfoValue } from './names.ts';
-import type { PostgresOptions } from './options.ts';
+import { startupOptions, type PostgresOptions } from './options.ts';
 
 const stderrTailBytes = 4096;
 
@@ -41,10 +40,9 @@ function environment(options: PostgresOptions): Record<string, string> {
     ...(options.password === undefined ? {} : { PGPASSWORD: options.password }),
     PGAPPNAME: 'tars',
     PGCONNECT_TIMEOUT: '10',
-    // A database or role may be set to read-only or to short timeouts. Without waiting for the disk at each
-    // commit a restore of many small tables is faster; the swap's own commit makes all of it durable.
-    PGOPTIONS:
-      '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=off',
+    // Without waiting for the disk at each commit a restore of many small tables is faster; the swap's own commit
+    // makes all of it durable.
+    PGOPTIONS: `${startupOptions} -c synchronous_commit=off`,
     LC_ALL: 'C',
   };
 }
@@ -114,32 +112,40 @@ export async function* programOutput(program: Program, signal: AbortSignal): Byt
 }
 
 /**
- * Feeds `input` to the program's stdin and waits for its success.
+ * Feeds `input` to the program's stdin and waits for its success. The input is read to its end, where it checks
+ * itself, also when the program ends well without the rest: pg_restore needs nothing after the last table.
  * @throws the error of `input` when that fails; TarsError `subprocess` when the program does
  */
 export async function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
   const { child, finish } = start(program, 'pipe', signal);
   child.stdout.resume();
-  const failure: { input?: TarsError } = {};
-  const watched = async function* (): Bytes {
-    try {
-      yield* input;
-    } catch (error) {
-      failure.input = toTarsError(error, `Cannot read the input of ${program.path}`);
-      throw failure.input;
+  const stdin = child.stdin as Writable;
+  // A program that gave up closes its stdin; why it did is in its own report.
+  stdin.on('error', () => undefined);
+  try {
+    for await (const chunk of input) {
+      if (stdin.destroyed) await finish();
+      else if (!stdin.write(chunk)) await drained(stdin);
     }
-  };
-  const feedError = await pipeline(watched(), child.stdin as Writable).then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  if (failure.input !== undefined) {
+  } catch (error) {
     child.kill();
     await finish().catch(() => undefined);
-    throw failure.input;
+    throw toTarsError(error, `Cannot read the input of ${program.path}`);
   }
-  // A program that gave up closes its stdin; why it did is in its own report.
+  stdin.end();
   await finish();
-  if (feedError !== undefined)
-    throw toTarsError(feedError, `${program.path} did not read its input to the end`);
+}
+
+/** Waits until `stream` takes more, or never will. */
+async function drained(stream: Writable): Promise<void> {
+  if (stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done);
+      stream.off('close', done);
+      resolve();
+    };
+    stream.on('drain', done);
+    stream.on('close', done);
+  });
 }

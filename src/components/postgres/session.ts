@@ -1,13 +1,13 @@
 import pg from 'pg';
 import type { z } from 'zod';
 import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
-import { addressOf, type PostgresOptions } from './options.ts';
+import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 
 const connectTimeoutMs = 10_000;
 
 /**
- * What a session must not inherit from server, database or role: settings that change how values read as text
- * (the content hashes depend on it), that would end a long transaction, or that refuse writes. Names a server
+ * What a session must not inherit from server, database or role beside {@link startupOptions}: settings that change
+ * how values read as text (the content hashes depend on it) or that would end a long transaction. Names a server
  * does not know are passed over.
  */
 const pinnedSettings: Readonly<Record<string, string>> = {
@@ -17,15 +17,10 @@ const pinnedSettings: Readonly<Record<string, string>> = {
   bytea_output: 'hex',
   extra_float_digits: '3',
   lc_monetary: 'C',
-  search_path: '',
   // Rows hidden by a policy must be an error, not a smaller count.
   row_security: 'off',
-  statement_timeout: '0',
-  lock_timeout: '0',
-  idle_in_transaction_session_timeout: '0',
   idle_session_timeout: '0',
   transaction_timeout: '0',
-  default_transaction_read_only: 'off',
   default_transaction_isolation: 'read committed',
   synchronous_commit: 'on',
   // A query whose client has gone ends within this time.
@@ -37,7 +32,7 @@ const pinStatement = `SELECT set_config(s.name, v.value, false)
   FROM (VALUES ${Object.entries(pinnedSettings)
     .map(([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`)
     .join(', ')}) v(name, value)
-  JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name)`;
+  JOIN pg_settings s ON lower(s.name) = lower(v.name)`;
 
 /** One connection to one database. */
 export interface Session extends AsyncDisposable {
@@ -68,6 +63,7 @@ export async function openSession(
     database,
     connectionTimeoutMillis: connectTimeoutMs,
     application_name: 'tars',
+    options: startupOptions,
     keepAlive: true,
   });
   // Without a listener, a server that goes away between two queries would end this process.
