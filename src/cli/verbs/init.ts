@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { access, mkdir, open, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir, hostname } from 'node:os';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, join, relative, resolve, sep } from 'node:path';
 import { createStore } from '../../compose.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
@@ -27,7 +27,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
   program
     .command('init')
     .description('write a commented tars.yaml, make the recovery key and create the repository')
-    .option('--repository <dir>', 'where snapshots go', './tars-repository')
+    .option('--repository <dir>', 'where snapshots go (default: ./tars-repository)')
     .option('--stack <name>', 'name of the stack (default: the host name)')
     .option('--key-file <file>', 'where the recovery key goes (default: tars-recovery.key beside tars.yaml)')
     .addHelpText(
@@ -40,28 +40,59 @@ export function addInit(program: Command, surroundings: Surroundings): void {
 }
 
 async function run(session: Session, flags: InitFlags): Promise<number> {
-  const { ctx, audience, env, configPath } = session;
+  const { audience, env, configPath } = session;
   const settingsPath = settingsCandidates(configPath, env)[0] ?? 'tars.yaml';
   const wroteSettings = !(await exists(settingsPath));
   if (wroteSettings) await writeSettings(settingsPath, flags);
-  const settings = await loadSettings(settingsPath, env);
+  let settings: Settings;
+  let newKey: string | undefined;
+  try {
+    settings = await loadSettings(settingsPath, env);
+    if (!wroteSettings) refuseOtherWishes(settings, flags);
+    newKey = await createWithKey(settings, session);
+  } catch (error) {
+    // So that the next attempt, with other flags, is not told to use what this one wrote.
+    if (wroteSettings) await rm(settingsPath, { force: true });
+    throw error;
+  }
   const keyFile = settings.repository.password_file;
-  refuseKeyInRepository(settings);
+  const value = { settings: settingsPath, repository: settings.repository.path, keyFile, wroteSettings };
+  audience.result(value, renderInit(settingsPath, settings, wroteSettings, newKey));
+  return exitCodes.success;
+}
+
+/** Creates the repository, and its key file unless there is one. Returns a new key. */
+async function createWithKey({ repository }: Settings, session: Session): Promise<string | undefined> {
+  const { ctx, env } = session;
+  const { path, password_file: keyFile } = repository;
+  if (keyFile !== undefined) refuseKeyInRepository(path, keyFile);
   const newKey = await makeRecoveryKey(keyFile, session);
   try {
-    await createStore(
-      settings.repository.path,
-      await repositoryPassword(settings.repository, env, ctx.signal),
-      ctx,
-    );
+    await createStore(path, await repositoryPassword(repository, env, ctx.signal), ctx);
   } catch (error) {
     // A key that opens nothing would only be mistaken for one that does.
     if (newKey !== undefined && keyFile !== undefined) await rm(keyFile, { force: true });
     throw error;
   }
-  const value = { settings: settingsPath, repository: settings.repository.path, keyFile, wroteSettings };
-  audience.result(value, renderInit(settingsPath, settings, wroteSettings, newKey));
-  return exitCodes.success;
+  return newKey;
+}
+
+/** An existing tars.yaml decides; flags that say otherwise would be ignored. */
+function refuseOtherWishes({ settingsPath, stack, repository }: Settings, flags: InitFlags): void {
+  const absolute = (path: string | undefined): string | undefined =>
+    path === undefined ? path : resolve(path);
+  const wishes = [
+    ['--repository', absolute(flags.repository), repository.path],
+    ['--stack', flags.stack, stack],
+    ['--key-file', absolute(flags.keyFile), repository.password_file],
+  ] as const;
+  for (const [flag, wish, present] of wishes) {
+    if (wish === undefined || wish === present) continue;
+    throw new ConfigurationError(
+      `${flag} ${wish} is not what ${settingsPath} says, and that file is kept: ${present ?? 'nothing'}`,
+      { hint: `Change it there, leave ${flag} out, or write another file with --config FILE.` },
+    );
+  }
 }
 
 async function writeSettings(settingsPath: string, flags: InitFlags): Promise<void> {
@@ -84,18 +115,12 @@ async function writeSettings(settingsPath: string, flags: InitFlags): Promise<vo
 }
 
 /** Whoever holds the repository must not hold its key with it. */
-function refuseKeyInRepository({ repository }: Settings): void {
-  const keyFile = repository.password_file;
-  if (keyFile === undefined) return;
-  const way = relative(resolve(repository.path), resolve(keyFile));
-  if (!way.startsWith('..')) {
-    throw new ConfigurationError(
-      `The recovery key ${keyFile} would lie inside the repository ${repository.path}`,
-      {
-        hint: 'Put it elsewhere with --key-file: whoever gets the repository must not get its key with it.',
-      },
-    );
-  }
+function refuseKeyInRepository(path: string, keyFile: string): void {
+  const way = relative(resolve(path), resolve(keyFile));
+  if (way === '..' || way.startsWith(`..${sep}`)) return;
+  throw new ConfigurationError(`The recovery key ${keyFile} would lie inside the repository ${path}`, {
+    hint: 'Put it elsewhere with --key-file: whoever gets the repository must not get its key with it.',
+  });
 }
 
 /** Creates the key file (0600) unless it exists or the password comes from elsewhere. */
@@ -179,11 +204,13 @@ function renderInit(
           '',
           `    ${newKey}`,
           '',
-          'Without it nobody can read the snapshots. Store a copy away from this machine, now.',
+          'Without it nobody can read the snapshots.',
+          'Store a copy away from this machine, now.',
         ]),
     components.length === 0
-      ? `No store answered on its usual port: fill in components in ${settingsPath}`
-      : `Components: ${components.join(', ')}. Complete their passwords and services in ${settingsPath}`,
-    'Next: tars backup --dry-run',
+      ? 'No store answered on its usual port.'
+      : `Found and filled in: ${components.join(', ')}.`,
+    `Next: complete components and services in ${settingsPath},`,
+    'then see what would be captured: tars backup --dry-run',
   ].join('\n');
 }
