@@ -21,7 +21,7 @@ export async function putBack(
 ): Promise<readonly string[]> {
   const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
   if (entry.phase !== 'staging') {
-    await undoSwaps(entry, target, fresh);
+    await undoSwaps(entry, target, journal, fresh);
     // From here on the data is live, and must never be taken for what was swapped in.
     await journal.write({ ...entry, phase: 'staging', records: [] });
   }
@@ -37,15 +37,20 @@ export async function putBack(
 async function undoSwaps(
   entry: RestoreJournalEntry,
   target: RestoreTarget,
+  journal: RestoreJournal,
   ctx: OperationContext,
 ): Promise<void> {
   const undos = entry.records.map((record) => ({ record, component: requireOwner(record, target) }));
   await stopServices(new Set([...entry.stopped, ...entry.offline]), target.runtime, ctx);
   const failures: string[] = [];
+  let records = entry.records;
   for (const { record, component } of undos.reverse()) {
     try {
       await requireServer(component, entry, target, ctx);
       await component.generation(record).undo(ctx);
+      // Never undone twice: until the others are, an operator may have put something new in its place.
+      records = records.filter((other) => other !== record);
+      await journal.write({ ...entry, records });
     } catch (error) {
       failures.push(`${record.component}: ${messageOf(error)}`);
     }

@@ -37,9 +37,14 @@ async function pendingOf(
   );
 }
 
-/** @throws RestoreRefusedError when a restore of this stack is under way or was cut off */
+/**
+ * What is only left to be tidied up is in nobody's way.
+ * @throws RestoreRefusedError when a restore of this stack is under way or was cut off
+ */
 export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJournal): Promise<void> {
-  const [cutOff] = await pendingOf(target, journal);
+  const cutOff = (await pendingOf(target, journal)).find(
+    ({ phase, stopped }) => phase !== 'staging' || stopped.length > 0,
+  );
   if (cutOff === undefined) return;
   throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was cut off`, {
     hint: 'Run tars verify, which puts it right, then run this again.',

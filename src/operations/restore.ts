@@ -42,7 +42,7 @@ interface StagedComponent extends PlannedRestore {
   readonly staged: Staged;
 }
 
-/** One restore under way: what it works on, and the journal's entry, always ahead of what happens. */
+/** One restore under way: what it works on, and the journal's entry, written before what it says happens. */
 interface Run {
   readonly plan: StackRestorePlan;
   readonly source: SnapshotSource;
@@ -79,15 +79,15 @@ export async function executeRestore(
   await run.note({});
   const staged = await stageAndSwap(run);
   const findings = [...(await concludeSwapped(run, execution))];
-  const discarded = execution.discardPrevious && !hasErrors(findings);
-  if (discarded) findings.push(...(await discardPrevious(staged, ctx)));
+  if (execution.discardPrevious && !hasErrors(findings))
+    findings.push(...(await discardPrevious(staged, run)));
   return {
     restoreId: plan.restoreId,
     snapshot: plan.snapshot,
     restored: plan.planned.map(({ component }) => component.name),
     validated: !execution.skipValidation,
     findings,
-    wayBack: discarded ? [] : run.entry().records.flatMap(({ wayBack }) => wayBack),
+    wayBack: run.entry().records.flatMap(({ wayBack }) => wayBack),
     durationMs: ctx.clock.monotonicMs() - startedMs,
   };
 }
@@ -118,8 +118,9 @@ function startRun(
     records: [],
   };
   const note = async (change: Partial<RestoreJournalEntry>): Promise<void> => {
-    entry = { ...entry, ...change };
-    await journal.write(entry);
+    const next = { ...entry, ...change };
+    await journal.write(next);
+    entry = next;
   };
   return { plan, source, target, journal, ctx, entry: () => entry, note };
 }
@@ -210,10 +211,25 @@ async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<vo
     ctx.signal.throwIfAborted();
     await data.swap(ctx);
   }
+  await requireStillDown(services.offline, run);
   const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
   await note({ phase: 'swapped' });
+}
+
+/** A server that a supervisor started meanwhile has the previous files open, and would write over the restored ones. */
+async function requireStillDown(offline: readonly string[], { target, ctx }: Run): Promise<void> {
+  const services = await target.runtime.discover(ctx);
+  const up = services.find(({ name, state }) => offline.includes(name) && state !== 'stopped');
+  if (up === undefined) return;
+  throw new TarsError(
+    'restore-failed',
+    `${up.name} was started by something else while its data was exchanged`,
+    {
+      hint: 'Keep whatever supervises it from starting it, then run the same restore again.',
+    },
+  );
 }
 
 /** Puts everything back and returns the error to throw, which says how things stand now. */
@@ -222,6 +238,8 @@ async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run
   const reason = ctx.signal.aborted ? 'it was interrupted' : messageOf(error);
   let left: readonly string[];
   try {
+    // A note that failed may have been written all the same: half undone must never be taken for swapped.
+    if (phase === 'swapping') await journal.write(entry());
     left = await putBack(entry(), target, journal, ctx);
   } catch (failure) {
     const hint = failure instanceof TarsError ? failure.hint : undefined;
@@ -266,7 +284,11 @@ async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): 
     interruption = error;
   }
   const failures = await startAgain(entry().stopped, target.runtime, fresh);
-  await note({ phase: 'done' });
+  await note({ phase: 'done' }).catch((error: unknown) => {
+    // The next run finds all in place, and says so once more.
+    const message = `The end of the restore is not recorded: ${messageOf(error)}`;
+    findings.push({ severity: 'warning', subject: 'journal', code: 'journal-not-written', message });
+  });
   for (const { service, message } of failures) {
     findings.push({ severity: 'error', subject: service, code: 'service-not-started', message });
   }
@@ -289,15 +311,24 @@ function compareRestored({ planned, manifest }: StackRestorePlan, ctx: Operation
 /** The restore has succeeded by now: what cannot be deleted is a warning. */
 async function discardPrevious(
   staged: readonly StagedComponent[],
-  ctx: OperationContext,
+  { note, ctx }: Run,
 ): Promise<readonly Finding[]> {
+  const kept = (subject: string, error: unknown): Finding => {
+    const message = `Its previous data could not be deleted: ${messageOf(error)}`;
+    return { severity: 'warning', subject, code: 'previous-kept', message };
+  };
+  try {
+    // Nobody may go back to what is half deleted.
+    await note({ records: [] });
+  } catch (error) {
+    return staged.map(({ component }) => kept(component.name, error));
+  }
   const findings: Finding[] = [];
   for (const { component, staged: data } of staged) {
     try {
       await component.generation(data.record).discardPrevious(ctx);
     } catch (error) {
-      const message = `Its previous data could not be deleted: ${messageOf(error)}`;
-      findings.push({ severity: 'warning', subject: component.name, code: 'previous-kept', message });
+      findings.push(kept(component.name, error));
     }
   }
   return findings;

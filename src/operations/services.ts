@@ -107,7 +107,7 @@ export interface StartFailure {
 }
 
 /**
- * {@link startServices} for putting things back: one that does not start keeps no other down. Give it a fresh signal,
+ * {@link startServices} for putting things back: one that does not start keeps no other down. Never throws. Give it a fresh signal,
  * so that an interrupted run leaves no service down.
  */
 export async function startAgain(
@@ -116,12 +116,21 @@ export async function startAgain(
   ctx: OperationContext,
 ): Promise<readonly StartFailure[]> {
   const failures: StartFailure[] = [];
-  for (const service of startOrder(await runtime.discover(ctx)).filter(({ name }) => names.includes(name))) {
+  const failed = (service: string, error: unknown): void => {
+    failures.push({ service, message: error instanceof Error ? error.message : String(error) });
+  };
+  let ordered: readonly string[];
+  try {
+    ordered = startOrder(await runtime.discover(ctx)).map(({ name }) => name);
+  } catch (error) {
+    for (const name of names) failed(name, error);
+    return failures;
+  }
+  for (const name of ordered.filter((service) => names.includes(service))) {
     try {
-      await startServices(new Set([service.name]), runtime, ctx);
+      await startServices(new Set([name]), runtime, ctx);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      failures.push({ service: service.name, message });
+      failed(name, error);
     }
   }
   return failures;

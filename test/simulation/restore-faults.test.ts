@@ -1,0 +1,229 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { hasErrors } from '../../src/model/finding.ts';
+import { TarsError } from '../../src/model/errors.ts';
+import type { RestoreExecution, RestoreResult } from '../../src/operations/restore.ts';
+import { names, World, type Fault } from './restore-world.ts';
+
+/** The calls of a restore in which nothing fails. */
+async function callsOf(execution: Partial<RestoreExecution>, hadLive: boolean): Promise<readonly string[]> {
+  const world = new World(hadLive);
+  const result = await world.restore(execution);
+  assert.deepEqual(result.findings, []);
+  assert.equal(world.generation(), 'new');
+  assert.deepEqual([world.down, world.staged, world.violations], [[], [], []]);
+  return [...world.calls];
+}
+
+type Outcome = { readonly result: RestoreResult } | { readonly error: TarsError };
+
+async function attempt(world: World, execution: Partial<RestoreExecution>): Promise<Outcome> {
+  try {
+    return { result: await world.restore(execution) };
+  } catch (error) {
+    assert.ok(error instanceof TarsError, `an untyped error: ${String(error)}`);
+    return { error };
+  }
+}
+
+/** Nothing that was live is gone unless its replacement is live and was compared without errors. */
+function requireNothingLost(world: World, where: string): void {
+  for (const name of names) {
+    const { live, previous } = world.stores[name];
+    const kept = world.before === 'none' || live === 'old' || previous === 'old';
+    if (!kept) assert.ok(world.calls.includes(`compare ${name}`), `the old ${name} is gone; ${where}`);
+  }
+  assert.deepEqual(world.violations, [], where);
+}
+
+/** What came back to the operator must be true of the world. */
+function requireHonest(world: World, outcome: Outcome, where: string): void {
+  if ('result' in outcome) {
+    assert.equal(world.generation(), 'new', where);
+    for (const service of world.down)
+      assert.ok(
+        outcome.result.findings.some(({ subject }) => subject === service),
+        `${service} is down, unsaid; ${where}`,
+      );
+    return;
+  }
+  const { code, message } = outcome.error;
+  const said = `${code} "${message}"; ${where}`;
+  if (/could not be undone/.test(message)) {
+    assert.equal(code, 'restore-failed', said);
+    return;
+  }
+  const inPlace = /restored data is in place/.test(message);
+  assert.equal(world.generation(), inPlace ? 'new' : world.before, said);
+  if (world.staged.length > 0) assert.match(message, /could not be removed/, said);
+  for (const service of world.down)
+    assert.ok(
+      message.includes(service) || world.warnings.some((w) => w.includes(service)),
+      `${service} is down, unsaid; ${said}`,
+    );
+  if (!inPlace && world.staged.length === 0) assert.equal(world.entry?.phase ?? 'staging', 'staging', said);
+}
+
+/** The next run, in which nothing fails, leaves one generation whole and nothing to do. */
+async function requireRecovered(world: World, allowDown: boolean, where: string): Promise<void> {
+  const { entry } = world;
+  world.newProcess();
+  await world.recover();
+  const generation = world.generation();
+  assert.ok(generation === 'new' || generation === world.before, `${generation}; ${where}`);
+  assert.deepEqual(world.staged, [], where);
+  if (!allowDown) assert.deepEqual(world.down, [], where);
+  assert.equal(world.entry?.phase ?? 'done', 'done', where);
+  if (entry?.phase === 'swapped') assert.equal(generation, 'new', where);
+  if (entry?.phase === 'staging') assert.equal(generation, world.before, where);
+  assert.deepEqual(world.violations, [], where);
+}
+
+const executions: readonly Partial<RestoreExecution>[] = [{}, { discardPrevious: true }];
+const kinds: readonly Fault['kind'][] = ['refuse', 'late', 'stuck', 'crash', 'abort'];
+
+for (const hadLive of [true, false]) {
+  for (const execution of executions) {
+    for (const kind of kinds) {
+      const what = `${execution.discardPrevious === true ? 'discarding' : 'keeping'} the previous data, ${hadLive ? 'over live data' : 'on a new machine'}`;
+      test(`a restore ${what}: ${kind} at every call`, async () => {
+        const calls = await callsOf(execution, hadLive);
+        for (const [i, call] of calls.entries()) {
+          const where = `${kind} at call ${i + 1} (${call})`;
+          const world = new World(hadLive);
+          world.fault = { at: i + 1, kind };
+          const outcome = await attempt(world, execution);
+          requireNothingLost(world, where);
+          if (kind !== 'crash') requireHonest(world, outcome, where);
+          // A service that does not start is reported, and is the operator's from then on.
+          await requireRecovered(world, kind !== 'crash' && /^(start|discover|ready)/.test(call), where);
+        }
+      });
+    }
+  }
+}
+
+const pairs = (['refuse', 'late'] as const).flatMap((first) =>
+  (['refuse', 'late', 'stuck', 'crash'] as const).map((second) => [first, second] as const),
+);
+
+test('two faults: whatever fails while the previous data is put back', async () => {
+  const calls = await callsOf({}, true);
+  for (const [first, call] of calls.entries()) {
+    for (const [firstKind, kind] of pairs) {
+      for (let second = first + 2; ; second++) {
+        const world = new World();
+        world.fault = { at: first + 1, kind: firstKind };
+        world.alsoAt = { at: second, kind };
+        const outcome = await attempt(world, {});
+        const where = `${firstKind} at ${first + 1} (${call}), ${kind} at ${second} (${world.calls[second - 1] ?? ''})`;
+        if (world.calls.length < second) break;
+        requireNothingLost(world, where);
+        if (kind !== 'crash') requireHonest(world, outcome, where);
+        await requireRecovered(world, kind !== 'crash', where);
+      }
+    }
+  }
+});
+
+test('a recovery that is cut off or fails itself is finished by the next one', async () => {
+  const calls = await callsOf({}, true);
+  for (const [first, call] of calls.entries()) {
+    for (const kind of ['refuse', 'late', 'stuck', 'crash'] as const) {
+      for (let second = 1; ; second++) {
+        const world = new World();
+        world.fault = { at: first + 1, kind: 'crash' };
+        await attempt(world, {});
+        world.newProcess();
+        world.fault = { at: second, kind };
+        await world.recover().catch((error: unknown) => assert.ok(error instanceof TarsError, String(error)));
+        const where = `crashed at ${first + 1} (${call}), recovery: ${kind} at ${second} (${world.calls[second - 1] ?? ''})`;
+        if (world.calls.length < second) break;
+        requireNothingLost(world, where);
+        await requireRecovered(world, kind !== 'crash', where);
+      }
+    }
+  }
+});
+
+test('the previous data is kept when the comparison finds errors, or none was made', async () => {
+  const world = new World();
+  world.differs = 'files';
+  const { findings, wayBack } = await world.restore({ discardPrevious: true });
+  assert.ok(hasErrors(findings));
+  assert.deepEqual(
+    names.map((name) => world.stores[name].previous),
+    ['old', 'old', 'old'],
+  );
+  assert.deepEqual(
+    wayBack,
+    names.map((name) => `back ${name}`),
+  );
+  const unasked = new World();
+  await assert.rejects(
+    unasked.restore({ discardPrevious: true, skipValidation: true }),
+    /only discarded once/,
+  );
+  assert.deepEqual(unasked.calls, []);
+});
+
+test('a server that something else starts in the middle has its data put back', async () => {
+  const world = new World();
+  world.supervised = 'files';
+  await assert.rejects(
+    world.restore(),
+    /the previous data was put back: files was started by something else/,
+  );
+  assert.equal(world.generation(), 'old');
+  await requireRecovered(world, false, 'supervised');
+});
+
+test('a staging that can never be removed does not stand in the way of the next restore', async () => {
+  const world = new World();
+  world.fault = { at: 2, kind: 'crash' };
+  await attempt(world, {});
+  const phase = world.entry?.phase;
+  world.newProcess();
+  world.fault = { at: 1, kind: 'refuse' };
+  await world.recover();
+  assert.deepEqual([phase, world.entry?.phase], ['staging', 'staging']);
+  world.newProcess();
+  await world.restore();
+  assert.equal(world.generation(), 'new');
+});
+
+test('what is put back is not undone again when another store could not be', async () => {
+  const world = new World(false);
+  const calls = await callsOf({}, false);
+  world.fault = { at: calls.indexOf('swap plain') + 1, kind: 'late' };
+  world.broken = 'undo files';
+  await assert.rejects(world.restore(), /could not be undone/);
+  assert.deepEqual(
+    world.entry?.records.map(({ component }) => component),
+    ['files'],
+  );
+});
+
+test('a power cut at any call: recovered although no service runs', async () => {
+  const calls = await callsOf({}, true);
+  for (const [i, call] of calls.entries()) {
+    const world = new World();
+    world.fault = { at: i + 1, kind: 'crash' };
+    await attempt(world, {});
+    world.running.clear();
+    await requireRecovered(world, true, `power cut at call ${i + 1} (${call})`);
+  }
+});
+
+test('services that run again after a put-back are not stopped by the next run', async () => {
+  const world = new World();
+  world.fault = { at: (await callsOf({}, true)).indexOf('swap plain') + 1, kind: 'late' };
+  world.broken = 'journal remove';
+  await assert.rejects(world.restore());
+  assert.deepEqual(world.down, []);
+  world.newProcess();
+  world.broken = undefined;
+  await world.recover();
+  assert.ok(!world.calls.some((call) => call.startsWith('stop')), world.calls.join());
+  assert.equal(world.entry, undefined);
+});
