@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict';
+import { access } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { test } from 'node:test';
+import { dockerForTests } from '../fixtures/docker/engine.ts';
+import { compareWithLedger, readLedger, type StoreName } from '../fixtures/docker/ledger.ts';
+import { startPrivateEngine } from '../fixtures/docker/private-engine.ts';
+import { layouts, remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
+import { eventually } from '../fixtures/processes.ts';
+
+// What the Docker tests stand on must itself be able to fail.
+const docker = await dockerForTests();
+const { skip } = docker;
+
+/** Resolves when the backend has acknowledged writes of `visits` more rounds in each store. */
+async function writesOn(project: StartedProject, visits: number): Promise<void> {
+  const count = async (): Promise<number> =>
+    (await readLedger(project.logDir)).filter(
+      ({ store, acknowledgedMs }) => store === 'chroma' && acknowledgedMs !== undefined,
+    ).length;
+  const before = await count();
+  await eventually('The backend writes on', async () => (await count()) >= before + visits, 60_000);
+}
+
+/** Differences between the stores and everything the ledger says, with no time limit either way. */
+async function differences(project: StartedProject): Promise<ReturnType<typeof compareWithLedger>> {
+  return compareWithLedger(project, await readLedger(project.logDir), { acknowledgedBeforeMs: Infinity });
+}
+
+test(
+  'tars-home under Compose 2 keeps what it acknowledged; a planted difference in any store is found',
+  { skip },
+  async () => {
+    let left: { name: string; logDir: string };
+    {
+      await using project = await startProject({
+        engine: docker.engine,
+        prefix: 'fx-v2-',
+        composeVersion: 'v2',
+        file: 'tars-home',
+      });
+      left = project;
+      for (const service of ['postgres', 'redis', 'chromadb', 'ollama', 'backend'])
+        assert.equal(await project.health(service), 'healthy', service);
+      await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
+      await project.exec('ollama', ['ollama', 'verify']);
+      assert.equal(await project.exec('ollama', ['ollama', 'list']), 'llama3.2:1b');
+      await writesOn(project, 40);
+      const halfwayMs = Date.now();
+      await writesOn(project, 20);
+      await project.compose('restart', 'backend');
+      await project.waitHealthy();
+      await writesOn(project, 20);
+      await project.compose('stop', 'backend');
+      assert.deepEqual(await differences(project), []);
+
+      const entries = await readLedger(project.logDir);
+      assert.deepEqual(new Set(entries.map(({ writer }) => writer)).size, 2, 'a ledger for each start');
+      const seqs = entries.map(({ seq }) => seq);
+      assert.deepEqual(seqs, [...new Set(seqs)], 'sequence numbers go on after a restart');
+      await assertTimesMatter(project, halfwayMs);
+      await assertPlantedDifferencesAreFound(project);
+    }
+    await assertNothingLeft(left);
+  },
+);
+
+async function assertTimesMatter(project: StartedProject, halfwayMs: number): Promise<void> {
+  const entries = await readLedger(project.logDir);
+  const loose = await compareWithLedger(project, entries, { acknowledgedBeforeMs: halfwayMs });
+  assert.deepEqual(loose, [], 'what came later may be there');
+  const late = await compareWithLedger(project, entries, {
+    acknowledgedBeforeMs: halfwayMs,
+    nothingAfterMs: halfwayMs,
+  });
+  assert.deepEqual(new Set(late.map(({ store }) => store)), new Set(['postgres', 'redis', 'chroma']));
+  const missed = await compareWithLedger(project, entries.slice(0, -60), { acknowledgedBeforeMs: Infinity });
+  assert.ok(missed.length > 0, 'objects no entry mentions are differences');
+}
+
+/** Changes one object at a time behind the ledger's back. */
+async function assertPlantedDifferencesAreFound(project: StartedProject): Promise<void> {
+  const entries = await readLedger(project.logDir);
+  const present = (store: StoreName, kind: RegExp): string => {
+    const last = new Map(
+      entries.filter((entry) => entry.store === store).map((entry) => [entry.object, entry]),
+    );
+    const found = [...last.values()].find(({ object, state }) => state !== null && kind.test(object));
+    assert.ok(found, `${store} ${String(kind)}`);
+    return found.object;
+  };
+  const sql = (query: string): Promise<string> =>
+    project.exec('postgres', ['psql', '-U', 'tars', '-d', 'tars_home', '-c', query]);
+  const redis = (...argv: string[]): Promise<string> => project.exec('redis', ['redis-cli', ...argv]);
+  const planted: string[] = [];
+  const expect = async (store: StoreName, object: string): Promise<void> => {
+    planted.push(`${store} ${object}`);
+    const found = (await differences(project)).map(
+      (difference) => `${difference.store} ${difference.object}`,
+    );
+    assert.deepEqual(found.sort(), [...planted].sort());
+  };
+  const visit = present('postgres', /./);
+  await sql(`UPDATE visits SET body = body || 'x' WHERE visit = ${visit}`);
+  await expect('postgres', visit);
+  await sql("INSERT INTO visits (visit, note, body) VALUES (0, 'stray', '')");
+  await expect('postgres', '0');
+
+  const [text, list, hash] = [/visit/, /list/, /hash/].map((kind) => present('redis', kind)) as [
+    string,
+    string,
+    string,
+  ];
+  await redis('PEXPIRE', text, '7777777');
+  await expect('redis', text);
+  await redis('RPUSH', list, 'one more');
+  await expect('redis', list);
+  await redis('DEL', hash);
+  await expect('redis', hash);
+
+  const records = await chromaIds(project);
+  const [first = '', second = ''] = records;
+  const change = (operation: string, body: unknown): Promise<string> =>
+    chroma(project, `/${operation}`, body);
+  await change('update', { ids: [first], embeddings: [Array.from({ length: 16 }, () => 0.5)] });
+  await expect('chroma', first);
+  await change('delete', { ids: [second] });
+  await expect('chroma', second);
+}
+
+async function chroma(project: StartedProject, path: string, body: unknown): Promise<string> {
+  const base = 'http://localhost:8000/api/v2/tenants/default_tenant/databases/default_database/collections';
+  const { id } = JSON.parse(await project.exec('chromadb', ['curl', '-fsS', `${base}/visits`])) as {
+    id: string;
+  };
+  const argv = [
+    'curl',
+    '-fsS',
+    '-H',
+    'content-type: application/json',
+    '--data-binary',
+    '@-',
+    `${base}/${id}${path}`,
+  ];
+  return project.exec('chromadb', argv, JSON.stringify(body));
+}
+
+async function chromaIds(project: StartedProject): Promise<readonly string[]> {
+  return (JSON.parse(await chroma(project, '/get', { include: [] })) as { ids: string[] }).ids;
+}
+
+async function assertNothingLeft({ name, logDir }: { name: string; logDir: string }): Promise<void> {
+  assert.deepEqual(await remains(docker.engine, name), []);
+  await assert.rejects(access(dirname(logDir)), { code: 'ENOENT' });
+}
+
+test(
+  'a stack that was not made for tars, under Compose 1: no difference in any of its four stores',
+  { skip },
+  async () => {
+    let left: StartedProject;
+    {
+      await using project = await startProject({
+        engine: docker.engine,
+        prefix: 'fx-v1-',
+        composeVersion: 'v1',
+        file: 'strangers',
+      });
+      left = project;
+      assert.equal(project.layout, layouts.strangers);
+      assert.equal(await project.health('cache'), 'running', 'it has no health check');
+      await writesOn(project, 30);
+      await project.compose('stop', 'api');
+      assert.deepEqual(await differences(project), []);
+      await project.exec('reporting', ['psql', '-U', 'postgres', '-c', 'DELETE FROM visits WHERE visit = 1']);
+      assert.deepEqual(
+        (await differences(project)).map(({ store, object }) => [store, object]),
+        [['postgres2', '1']],
+      );
+    }
+    await assertNothingLeft(left);
+    const volumes = await docker.engine.docker(['volume', 'ls', '--quiet', '--filter', `name=${left.name}`]);
+    assert.equal(volumes, '', 'the volume from outside is removed too');
+  },
+);
+
+test('a project that fails to come up leaves nothing either', { skip }, async () => {
+  const prefix = `fx-bad-${process.pid}-`;
+  await assert.rejects(
+    startProject({
+      engine: docker.engine,
+      prefix,
+      composeVersion: 'v2',
+      file: 'tars-home',
+      // Not a port: the file is refused after volumes and networks were thought of.
+      env: { REDIS_PORT: '99999' },
+    }),
+  );
+  const all = await Promise.all(
+    [
+      ['ps', '--all'],
+      ['volume', 'ls'],
+      ['network', 'ls'],
+    ].map((argv) => docker.engine.docker([...argv, '--quiet', '--filter', `name=${prefix}`])),
+  );
+  assert.deepEqual(all, ['', '', '']);
+});
+
+const root = process.getuid?.() === 0;
+test(
+  'a private Engine can be stopped and killed in the middle; its project comes back by itself',
+  { skip: skip || (root ? false : 'needs root') },
+  async () => {
+    await using engine = await startPrivateEngine();
+    await using project = await startProject({
+      engine,
+      prefix: 'fx-own-',
+      composeVersion: 'v2',
+      file: 'tars-home',
+      publishPorts: false,
+    });
+    await writesOn(project, 5);
+    const address = await project.docker(
+      'inspect',
+      '--format',
+      '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}',
+      await project.container('chromadb'),
+    );
+    assert.ok(
+      (await fetch(`http://${address}:8000/api/v2/version`)).ok,
+      'this machine reaches its containers',
+    );
+    for (const endEngine of [engine.stop, engine.kill]) {
+      await endEngine();
+      assert.equal(engine.pid(), undefined);
+      await assert.rejects(project.docker('ps'));
+      await engine.start();
+      await project.waitHealthy();
+      await writesOn(project, 5);
+    }
+    await project.compose('stop', 'backend');
+    assert.deepEqual(await differences(project), []);
+  },
+);
