@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -104,6 +104,32 @@ test('a table the user may not read fails the capture before the mark, with what
     /pg_read_all_data/,
   );
   await assert.rejects(component.prepare(ctx), check);
+});
+
+test('databases that are left out without anybody having said so are named', async () => {
+  await bench.sql(
+    'postgres',
+    'CREATE DATABASE closed ALLOW_CONNECTIONS false',
+    'CREATE DATABASE model IS_TEMPLATE true',
+  );
+  try {
+    const warnings: string[] = [];
+    const warn = (message: string): void => {
+      warnings.push(message);
+    };
+    await using prepared = await bench.component().prepare({ ...ctx, log: { ...ctx.log, warn } });
+    assert.equal(prepared.pointInTime, 'cut');
+    assert.equal(warnings.length, 2);
+    assert.match(warnings[0] ?? '', /"closed" is not captured: it accepts no connections/);
+    assert.match(warnings[1] ?? '', /"model" is not captured: it is a template/);
+  } finally {
+    await bench.sql(
+      'postgres',
+      'DROP DATABASE closed',
+      'ALTER DATABASE model IS_TEMPLATE false',
+      'DROP DATABASE model',
+    );
+  }
 });
 
 async function captureAs(
@@ -321,4 +347,59 @@ test('an older server, a missing extension and unreadable facts refuse the resto
   extended.databases[0]?.content.extensions.push({ name: 'vector_of_tomorrow', version: '9' });
   await assert.rejects(plan(extended), withCode('restore-refused', /vector_of_tomorrow/, /Install/));
   await assert.rejects(plan({ databases: 7 }), CorruptionError);
+});
+
+test('without its tablespaces a database is restored into the default one, and the plan says so', async () => {
+  const space = join(bench.root, 'space');
+  await mkdir(space);
+  const { uid, gid } = await stat(bench.server.dataDir);
+  await chown(space, uid, gid);
+  await bench.sql('postgres', `CREATE TABLESPACE space LOCATION '${space}'`, 'CREATE DATABASE placed');
+  await bench.sql('placed', 'CREATE TABLE t TABLESPACE space AS SELECT 1 AS x');
+  const component = bench.component({ databases: ['placed'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'placed'));
+  const restore = async (restoreId: string): Promise<readonly string[]> => {
+    const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId }, ctx);
+    const staged = await component.stage(plan, taken.source, ctx);
+    assert.deepEqual(await staged.verify(ctx), []);
+    await staged.swap(ctx);
+    await component.generation(staged.record).discardPrevious(ctx);
+    return plan.warnings;
+  };
+  const query = `SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE relname = 't'`;
+  assert.deepEqual(await restore('space1'), []);
+  assert.deepEqual(await bench.sql('placed', query), [{ spcname: 'space' }]);
+  await bench.sql('postgres', 'DROP DATABASE placed', 'DROP TABLESPACE space');
+  assert.match(
+    (await restore('space2')).join(),
+    /no tablespace "space": "placed" is restored into the default/,
+  );
+  assert.deepEqual(await bench.sql('placed', query), []);
+  await bench.sql('postgres', 'DROP DATABASE placed');
+});
+
+test('a user that owns a database and may create some restores it without being a superuser', async () => {
+  const password = `m%k:er'@/ ü"`;
+  await bench.sql(
+    'postgres',
+    `CREATE ROLE maker LOGIN CREATEDB PASSWORD '${password.replaceAll("'", "''")}'`,
+    'CREATE DATABASE own OWNER maker',
+  );
+  await bench.sql(
+    'own',
+    'SET ROLE maker',
+    'CREATE SCHEMA mine',
+    `CREATE TABLE mine.t AS SELECT 'captured' AS x`,
+  );
+  const component = bench.component({ databases: ['own'], user: 'maker', password });
+  const taken = await takeSnapshot(component, join(bench.root, 'own'));
+  await bench.sql('own', `UPDATE mine.t SET x = 'live'`);
+  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId: 'own1' }, ctx);
+  const staged = await component.stage(plan, taken.source, ctx);
+  assert.deepEqual(await staged.verify(ctx), []);
+  await staged.swap(ctx);
+  assert.deepEqual(await bench.sql('own', 'SELECT x FROM mine.t'), [{ x: 'captured' }]);
+  await component.generation(staged.record).undo(ctx);
+  assert.deepEqual(await bench.sql('own', 'SELECT x FROM mine.t'), [{ x: 'live' }]);
+  await bench.sql('postgres', 'DROP DATABASE own', 'DROP ROLE maker');
 });

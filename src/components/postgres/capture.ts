@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { TarsError } from '../../model/errors.ts';
+import { InterruptedError, TarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -49,6 +49,28 @@ export async function listDatabases(
   return options.databases === undefined ? rows.filter(({ name }) => !isAside(name)) : rows;
 }
 
+/** Databases nobody excluded and a capture leaves out all the same are named. */
+async function warnOfLeftOut(
+  control: Session,
+  options: PostgresOptions,
+  ctx: OperationContext,
+): Promise<void> {
+  if (options.databases !== undefined) return;
+  const leftOut = await control.rows(
+    z.object({ name: z.string(), template: z.boolean() }),
+    `SELECT datname AS name, datistemplate AS template FROM pg_database
+     WHERE (datistemplate OR NOT datallowconn) AND datname NOT IN ('template0', 'template1')
+     ORDER BY datname COLLATE "C"`,
+    ctx.signal,
+  );
+  for (const { name, template } of leftOut.filter((database) => !isAside(database.name))) {
+    const why = template
+      ? 'it is a template'
+      : 'it accepts no connections (ALTER DATABASE … ALLOW_CONNECTIONS true)';
+    ctx.log.warn(`Database "${name}" is not captured: ${why}`);
+  }
+}
+
 /** One database with the transaction that fixes its state. */
 interface MarkedDatabase {
   readonly name: string;
@@ -77,8 +99,9 @@ export async function prepareCapture(
 async function prepareWith(
   control: Session,
   options: PostgresOptions,
-  { signal }: OperationContext,
+  ctx: OperationContext,
 ): Promise<PreparedCapture> {
+  const { signal } = ctx;
   const server = await readServer(control, signal);
   if (server.major < oldestMajor) {
     throw new TarsError(
@@ -88,6 +111,7 @@ async function prepareWith(
     );
   }
   const rows = await listDatabases(control, options, signal);
+  await warnOfLeftOut(control, options, ctx);
   const client = await findClient(options, server.major, signal);
   const databases: MarkedDatabase[] = [];
   try {
@@ -256,8 +280,10 @@ async function captureDatabase(
     throw error;
   };
   const [dumped, read] = await Promise.allSettled([dump().catch(stopOther), facts().catch(stopOther)]);
-  if (dumped.status === 'rejected' || read.status === 'rejected') throw describeDumpError(firstError, name);
-  return read.value;
+  if (dumped.status === 'fulfilled' && read.status === 'fulfilled') return read.value;
+  // Whichever part notices the interruption first, with whatever error.
+  if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: firstError });
+  throw describeDumpError(firstError, name);
 }
 
 /**

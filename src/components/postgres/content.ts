@@ -258,6 +258,12 @@ export async function readContent(
        WHERE d.datname = current_database() ORDER BY subname COLLATE "C"`,
       signal,
     ),
+    tablespaces: await session.rows(
+      z.object({ name: z.string() }),
+      `SELECT DISTINCT s.spcname AS name FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace
+       WHERE NOT c.relisshared ORDER BY 1`,
+      signal,
+    ),
     invalidIndexes: await session.rows(
       z.object({ schema: z.string(), name: z.string() }),
       `SELECT n.nspname AS schema, c.relname AS name ${ownRelations} AND c.oid IN (

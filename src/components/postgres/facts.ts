@@ -33,6 +33,8 @@ const contentSchema = z.object({
   extensions: z.array(z.object({ name: z.string(), version: z.string() })),
   /** Named, not restored. */
   subscriptions: z.array(z.object({ name: z.string() })),
+  /** Those of tables and indexes, beside the database's own. */
+  tablespaces: z.array(z.object({ name: z.string() })),
   invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
 });
 

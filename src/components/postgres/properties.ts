@@ -77,6 +77,16 @@ export async function readProperties(
   return { ...row, grants, settings };
 }
 
+/** The names of the server's tablespaces. */
+export async function readTablespaces(session: Session, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const rows = await session.rows(
+    z.object({ name: z.string() }),
+    'SELECT spcname AS name FROM pg_tablespace',
+    signal,
+  );
+  return new Set(rows.map(({ name }) => name));
+}
+
 /** `CREATE DATABASE` for an empty database like the captured one. Grants and settings come after the data. */
 export function createDatabaseStatement(
   database: string,
@@ -89,7 +99,10 @@ export function createDatabaseStatement(
     `LC_COLLATE ${literal(collate)} LC_CTYPE ${literal(ctype)}`,
   ];
   if (target.major >= 15) clauses.push(providerClause(localeProvider, locale, icuRules));
-  if (target.tablespaces.has(tablespace)) clauses.push(`TABLESPACE ${identifier(tablespace)}`);
+  // To name the default one takes a right that is not needed to use it.
+  if (tablespace !== 'pg_default' && target.tablespaces.has(tablespace)) {
+    clauses.push(`TABLESPACE ${identifier(tablespace)}`);
+  }
   return `CREATE DATABASE ${identifier(database)} ${clauses.join(' ')}`;
 }
 

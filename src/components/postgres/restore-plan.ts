@@ -10,7 +10,7 @@ import { findClient, type Client } from './client.ts';
 import { parseFacts, type PostgresFacts, type RoleFacts } from './facts.ts';
 import { asideNames, literal } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
-import { readServer } from './properties.ts';
+import { readServer, readTablespaces } from './properties.ts';
 import { missingRoles } from './roles.ts';
 import { openControlSession, type Session } from './session.ts';
 
@@ -20,6 +20,8 @@ export class PostgresPlanDetails {
   readonly facts: PostgresFacts;
   readonly serverMajor: number;
   readonly client: Client;
+  /** Of the target server. */
+  readonly tablespaces: ReadonlySet<string>;
   /** By path: what each artifact must turn out to be while it is read. */
   readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
 
@@ -28,12 +30,14 @@ export class PostgresPlanDetails {
     readonly facts: PostgresFacts;
     readonly serverMajor: number;
     readonly client: Client;
+    readonly tablespaces: ReadonlySet<string>;
     readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
   }) {
     this.restoreId = fields.restoreId;
     this.facts = fields.facts;
     this.serverMajor = fields.serverMajor;
     this.client = fields.client;
+    this.tablespaces = fields.tablespaces;
     this.artifacts = fields.artifacts;
   }
 }
@@ -56,6 +60,7 @@ export async function planRestore(
   await requireExtensions(control, facts, signal);
   const live = await liveDatabases(control, facts, signal);
   requireNoPreparedTransactions(live);
+  const tablespaces = await readTablespaces(control, signal);
   const space = await spaceNeeded(control, facts, signal);
   const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
   const needed = [facts.globalsArtifact, ...facts.databases.map(({ artifact }) => artifact)];
@@ -63,11 +68,21 @@ export async function planRestore(
     component: options.name,
     kind: 'postgres',
     steps: planSteps(options, facts, restoreId, roles, live),
-    warnings: planWarnings(facts, roles, server.major, space.known),
+    warnings: [
+      ...tablespaceWarnings(facts, tablespaces),
+      ...planWarnings(facts, roles, server.major, space.known),
+    ],
     artifacts: needed,
     requires: { stopped: [], running: options.service === undefined ? [] : [options.service] },
     space: space.directories,
-    details: new PostgresPlanDetails({ restoreId, facts, serverMajor: server.major, client, artifacts }),
+    details: new PostgresPlanDetails({
+      restoreId,
+      facts,
+      serverMajor: server.major,
+      client,
+      tablespaces,
+      artifacts,
+    }),
   };
 }
 
@@ -254,4 +269,13 @@ function planWarnings(
       ? []
       : ["The server's disk is out of sight: make sure it has room for a second copy of the databases"]),
   ];
+}
+
+function tablespaceWarnings({ databases }: PostgresFacts, present: ReadonlySet<string>): string[] {
+  const missing = databases.flatMap(({ name, properties, content }) =>
+    [properties.tablespace, ...content.tablespaces.map((space) => space.name)]
+      .filter((space) => !present.has(space))
+      .map((space) => `There is no tablespace "${space}": "${name}" is restored into the default one`),
+  );
+  return [...new Set(missing)];
 }

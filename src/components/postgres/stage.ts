@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ManifestArtifact } from '../../model/manifest.ts';
@@ -113,7 +112,7 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
   let outcome: 'ok' | 'failed' = 'failed';
   try {
     const bytes = checked(source.open(database.artifact, ctx.signal), database.artifact, details);
-    await restoreDump(inputs, staged, advancing(bytes, progress));
+    await restoreDump(inputs, database, staged, advancing(bytes, progress));
     outcome = 'ok';
   } catch (error) {
     throw describeRestoreError(error, database.name);
@@ -142,10 +141,9 @@ async function createStaged(
       hint: `Look at it, then drop it (DROP DATABASE "${name}") or undo that restore.`,
     });
   }
-  const spaces = await control.rows(z.object({ name: z.string() }), tablespacesQuery, signal);
   const statement = createDatabaseStatement(staged, database.properties, {
     major: details.serverMajor,
-    tablespaces: new Set(spaces.map(({ name }) => name)),
+    tablespaces: details.tablespaces,
   });
   // Not interrupted halfway, so that we always know whether there is something to remove.
   await control.run(statement, new AbortController().signal);
@@ -156,11 +154,10 @@ async function createStaged(
   created.databases.push({ live: database.name, staged, previous, stagedOid, liveOid });
 }
 
-const tablespacesQuery = 'SELECT spcname AS name FROM pg_tablespace';
-
 /** Without subscriptions: dropping a restored one would drop the replication slot of the live one. */
 async function restoreDump(
   { options, details, ctx }: StageInputs,
+  { content }: DatabaseFacts,
   staged: string,
   dump: Bytes,
 ): Promise<void> {
@@ -168,6 +165,7 @@ async function restoreDump(
     '--format=custom',
     '--exit-on-error',
     '--no-subscriptions',
+    ...(content.tablespaces.every(({ name }) => details.tablespaces.has(name)) ? [] : ['--no-tablespaces']),
     '--no-password',
     `--dbname=${conninfo(options, staged)}`,
   ];
@@ -229,7 +227,7 @@ async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void
 function describeRestoreError(error: unknown, database: string): unknown {
   if (!(error instanceof TarsError) || error.code !== 'subprocess') return error;
   return new TarsError('restore-failed', `Cannot restore database "${database}": ${error.message}`, {
-    hint: 'Nothing live was changed. Look at the message of pg_restore above.',
+    hint: 'Nothing live was changed. Look at the message of pg_restore above. Taken out of the snapshot, the dump can be restored by hand: pg_restore without --exit-on-error goes on past what it cannot do.',
     cause: error,
   });
 }
