@@ -144,6 +144,20 @@ describe(`a crash at every storage call of two backups (seed ${seed})`, () => {
     });
   }
 
+  test('a single call that fails leaves nothing wrong, whether or not it took effect', async (t) => {
+    const callCount = callCountOf('hasty');
+    const step = counted(3, 1);
+    for (let callNumber = 1; callNumber <= callCount; callNumber += step) {
+      const effect = callNumber % 2 === 0 ? 'after' : 'before';
+      try {
+        await examineAndGoOn(await crashAt('hasty', { callNumber, effect, passing: true }));
+      } catch (cause) {
+        throw new Error(`Seed ${seed}: call ${callNumber} of ${callCount} failed, ${effect}`, { cause });
+      }
+    }
+    t.diagnostic(`${Math.ceil(callCount / step)} failures`);
+  });
+
   test('stock restic finds nothing wrong either', async () => {
     const points = counted(6, 40);
     for (let i = 0; i < points; i += 1) {
