@@ -41,6 +41,48 @@ const componentSchema = z.object({
   artifacts: z.array(artifactSchema),
 });
 
+const recordedServiceSchema = z.object({
+  name: z.string(),
+  /** Its container's name. */
+  container: z.string(),
+  /** As the Compose file names it, such as `postgres:15`. */
+  image: z.string(),
+  /** The image's own id, `sha256:…`. */
+  imageId: z.string(),
+  /** Under which registries have it, `postgres@sha256:…`; empty for an image that was built here. */
+  repoDigests: z.array(z.string()),
+  state: z.enum(['running', 'stopped', 'paused', 'unknown']),
+  /** What its own health check said; absent without one. */
+  health: z.enum(['starting', 'healthy', 'unhealthy']).optional(),
+  /** Compose's digest of what the container was created from. */
+  configHash: z.string().optional(),
+});
+
+const recordedVolumeSchema = z.object({
+  name: z.string(),
+  /** The service of the component whose data is in it. */
+  service: z.string(),
+  driver: z.string(),
+  labels: z.record(z.string(), z.string()),
+  /** It has options of its driver, which may hold passwords and are not recorded. */
+  hasOptions: z.boolean(),
+  /** Its root directory's owner and mode. */
+  root: z.object({ uid: z.number().int(), gid: z.number().int(), mode: z.number().int() }).optional(),
+});
+
+const composeRecordSchema = z.object({
+  project: z.string(),
+  /** Such as `2.26.1`. */
+  composeVersion: z.string().optional(),
+  workingDir: z.string().optional(),
+  /** Absolute. */
+  composeFiles: z.array(z.string()),
+  /** Given with `--env-file`, absolute. */
+  envFiles: z.array(z.string()),
+  services: z.array(recordedServiceSchema),
+  volumes: z.array(recordedVolumeSchema),
+});
+
 const manifestSchema = z.object({
   schemaVersion: z.number().int().positive(),
   stack: z.string(),
@@ -59,11 +101,16 @@ const manifestSchema = z.object({
   components: z.array(componentSchema),
   /** Parts of the stack nothing captures, and components left out on request. */
   notCaptured: z.array(z.object({ subject: z.string(), reason: z.string() })),
+  /** The Compose project at the time of the capture, for a stack of Docker's. */
+  compose: composeRecordSchema.optional(),
 });
 
 export type ManifestArtifact = z.infer<typeof artifactSchema>;
 export type ComponentManifest = z.infer<typeof componentSchema>;
 export type Manifest = z.infer<typeof manifestSchema>;
+export type ComposeRecord = z.infer<typeof composeRecordSchema>;
+export type RecordedService = z.infer<typeof recordedServiceSchema>;
+export type RecordedVolume = z.infer<typeof recordedVolumeSchema>;
 
 /** The manifest as stored: stable key order, two-space indent, trailing newline. */
 export function encodeManifest(manifest: Manifest): Uint8Array {

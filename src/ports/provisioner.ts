@@ -1,0 +1,91 @@
+import type { Finding } from '../model/finding.ts';
+import type { ComposeRecord } from '../model/manifest.ts';
+import type { OperationContext } from './context.ts';
+
+/**
+ * What services run in: containers, volumes, images. Services that are plain processes have nothing of the kind, and
+ * no provisioner.
+ */
+export interface Provisioner {
+  /** What the manifest keeps of the services' surroundings. Changes nothing. */
+  record(ctx: OperationContext): Promise<ComposeRecord>;
+  /**
+   * What is missing, what creating it takes, and what differs from the capture. Changes nothing.
+   * @throws RestoreRefusedError when it cannot be created: images that are not here (all are named), no Compose,
+   * something that another project has
+   */
+  plan(request: ProvisionRequest, ctx: OperationContext): Promise<ProvisionPlan>;
+  /**
+   * Creates what is missing and starts nothing. What it created before it failed is removed again.
+   * @throws RestoreRefusedError as {@link plan}, for what could only be seen now
+   */
+  create(request: ProvisionRequest, ctx: OperationContext): Promise<CreatedResources>;
+  /**
+   * Removes what {@link create} created, unless something else has its name by now. Harmless when it is gone.
+   * @returns what could not be removed, in sentences
+   */
+  remove(created: CreatedResources, ctx: OperationContext): Promise<readonly string[]>;
+  /**
+   * Waits until `service` is as well as it was at the capture: running, and healthy where it was.
+   * @returns a finding with the end of its log when it is not after its start period and some
+   */
+  awaitHealth(
+    service: string,
+    recorded: ComposeRecord | undefined,
+    ctx: OperationContext,
+  ): Promise<readonly Finding[]>;
+}
+
+export interface ProvisionRequest {
+  /** Undefined for a snapshot that has none. */
+  readonly recorded: ComposeRecord | undefined;
+  /** Services of the stores to restore. */
+  readonly stores: readonly StoreService[];
+  /** Files that the snapshot brings back where they are missing, absolute. */
+  readonly restorable: readonly string[];
+  /** Services without a store are wanted too. */
+  readonly whole: boolean;
+}
+
+export interface StoreService {
+  readonly component: string;
+  readonly kind: string;
+  readonly service: string;
+  /** Of the captured server. */
+  readonly version: string | undefined;
+}
+
+export interface ProvisionPlan {
+  readonly project: string;
+  /** Services that have no container yet, as far as that can be known before the files are there. */
+  readonly services: readonly string[];
+  readonly volumes: readonly string[];
+  /** Whether something has to be created. */
+  readonly needed: boolean;
+  /** Files that must be brought back first. */
+  readonly files: readonly string[];
+  /** For a person, in the order of execution; empty when nothing is missing. */
+  readonly steps: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** What one restore created; kept in the journal. */
+export interface CreatedResources {
+  readonly containers: readonly CreatedContainer[];
+  readonly volumes: readonly CreatedVolume[];
+  /** Ids. */
+  readonly networks: readonly string[];
+}
+
+export interface CreatedContainer {
+  readonly id: string;
+  readonly service: string;
+  /** Every volume it has is a new one too: nothing was in it before. */
+  readonly empty: boolean;
+}
+
+export interface CreatedVolume {
+  readonly name: string;
+  /** When the Engine created it, to tell it from another of that name. */
+  readonly createdAt: string;
+}

@@ -1,0 +1,297 @@
+import { execa } from 'execa';
+import { access, readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { ConfigurationError, InterruptedError, TarsError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { EngineAddress } from '../../ports/runtime.ts';
+import { childEnvironment } from '../child-environment.ts';
+
+/** The operator's own Docker Compose. */
+export interface ComposeCli {
+  readonly command: readonly string[];
+  readonly major: number;
+}
+
+/** Which project of which files Compose works on. */
+export interface ComposeFiles {
+  readonly project: string;
+  /** Absolute; the first one's directory is where relative paths start unless `directory` says otherwise. */
+  readonly files: readonly string[];
+  readonly envFiles: readonly string[];
+  readonly directory: string;
+}
+
+/** What Compose makes of the files, as far as a restore has to know. */
+export interface ComposeModel {
+  readonly services: ReadonlyMap<string, ComposeService>;
+  /** By the key in the file. */
+  readonly volumes: ReadonlyMap<string, SharedName>;
+  readonly networks: ReadonlyMap<string, SharedName>;
+}
+
+export interface SharedName {
+  /** The Engine's name for it. */
+  readonly name: string;
+  /** Created by somebody else. */
+  readonly external: boolean;
+}
+
+export interface ComposeService {
+  readonly name: string;
+  readonly image: string;
+  /** The file says how to build it. */
+  readonly built: boolean;
+  readonly containerName: string | undefined;
+  /** Not part of the project unless asked for. */
+  readonly optional: boolean;
+  readonly publishedPorts: readonly number[];
+  readonly mounts: readonly ComposeMount[];
+  /** Keys of networks. */
+  readonly networks: readonly string[];
+}
+
+export interface ComposeMount {
+  readonly type: 'volume' | 'bind';
+  /** A key of {@link ComposeModel.volumes}, or an absolute path. */
+  readonly source: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+const composeTimeoutMs = 300_000;
+const candidates = [['docker', 'compose'], ['docker-compose']] as const;
+
+/**
+ * Finds Compose: the plugin of the docker command, or the program of its own, of version 1 or 2.
+ * @param like the version that made the project; one of the same major version goes first
+ */
+export async function findComposeCli(
+  like: string | undefined,
+  signal: AbortSignal,
+): Promise<ComposeCli | undefined> {
+  const found: ComposeCli[] = [];
+  for (const command of candidates) {
+    const [file, ...args] = command;
+    const { stdout, failed } = await execa(file, [...args, 'version', '--short'], {
+      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: childEnvironment() },
+      cancelSignal: signal,
+    });
+    signal.throwIfAborted();
+    const major = failed ? undefined : /^v?(\d+)\./.exec(stdout.trim())?.[1];
+    if (major !== undefined) found.push({ command, major: Number(major) });
+  }
+  const old = like?.startsWith('1.') === true;
+  return found.find(({ major }) => (major === 1) === old) ?? found[0];
+}
+
+/** What to do where there is no Compose at all. */
+export const installCompose =
+  'Install Docker Compose: the package docker-compose-plugin of docker.com, or docker-compose-v2 or docker-compose of the distribution. Then run this again.';
+
+/** Runs Compose on one project of one Engine. */
+export class ComposeProject {
+  readonly #cli: ComposeCli;
+  readonly #address: EngineAddress;
+  readonly #files: ComposeFiles;
+
+  constructor(cli: ComposeCli, address: EngineAddress, files: ComposeFiles) {
+    this.#cli = cli;
+    this.#address = address;
+    this.#files = files;
+  }
+
+  /** @throws ConfigurationError when Compose cannot read the files */
+  async model(ctx: OperationContext): Promise<ComposeModel> {
+    // Services of profiles are part of it: without them others may depend on nothing.
+    const profiles = this.#cli.major === 1 ? [] : ['--profile', '*'];
+    const text = await this.#run([...profiles, 'config'], ctx);
+    return composeModel(parse(text), this.#files.project, this.#cli.major);
+  }
+
+  /** Creates containers, volumes and networks; starts, pulls, builds and replaces nothing. */
+  async create(services: readonly string[], ctx: OperationContext): Promise<void> {
+    // Version 1 pulls only what is not here, which was looked at before.
+    const pull = this.#cli.major === 1 ? [] : ['--pull', 'never'];
+    await this.#run(['up', '--no-start', '--no-recreate', '--no-build', ...pull, ...services], ctx);
+  }
+
+  async #run(args: readonly string[], ctx: OperationContext): Promise<string> {
+    const { project, files, envFiles, directory } = this.#files;
+    const [file = '', ...own] = this.#cli.command;
+    const all = [
+      ...own,
+      ...files.flatMap((path) => ['-f', path]),
+      ...envFiles.flatMap((path) => ['--env-file', path]),
+      ...['--project-directory', directory, '-p', project, ...args],
+    ];
+    const result = await execa(file, all, {
+      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: this.#environment() },
+      ...{ cwd: directory, timeout: composeTimeoutMs, maxBuffer: 16 * 2 ** 20 },
+      cancelSignal: ctx.signal,
+    });
+    if (!result.failed) return result.stdout;
+    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: ctx.signal.reason });
+    throw this.#failure(args, await masked(result.stderr, this.#files), result.timedOut);
+  }
+
+  #failure(args: readonly string[], stderr: string, timedOut: boolean): TarsError {
+    const what = args.includes('config') ? 'read the files of' : 'create the containers of';
+    const lines = stderr.split('\n').filter((line) => line.trim() !== '');
+    const said = timedOut ? 'it took too long' : lines.slice(-4).join('; ') || 'it did not say why';
+    const message = `Docker Compose cannot ${what} the project ${this.#files.project}: ${said}`;
+    const hint = `Try it by hand: ${this.#cli.command.join(' ')} -p ${this.#files.project} ${args.join(' ')}`;
+    return args.includes('config')
+      ? new ConfigurationError(message, { hint })
+      : new TarsError('subprocess', message, { hint });
+  }
+
+  /** The Engine tars talks to, whatever context the docker command has chosen. */
+  #environment(): Record<string, string> {
+    const { host, certDir } = this.#address;
+    const tls = certDir === undefined ? {} : { DOCKER_CERT_PATH: certDir, DOCKER_TLS_VERIFY: '1' };
+    const { DOCKER_CONTEXT: _context, ...env } = childEnvironment({ DOCKER_HOST: host, ...tls });
+    return env;
+  }
+}
+
+const secretLengthMin = 4;
+
+/** What Compose said, without the values of the environment files: it quotes lines that it cannot read. */
+async function masked(text: string, { envFiles, directory }: ComposeFiles): Promise<string> {
+  const values = new Set<string>();
+  for (const path of [...envFiles, resolve(directory, '.env')]) {
+    const content = await readFile(path, 'utf8').catch(() => '');
+    for (const line of content.split('\n')) {
+      const value = line.slice(line.indexOf('=') + 1).trim();
+      for (const word of [value, value.replace(/^(['"])(.*)\1$/, '$2')])
+        if (word.length >= secretLengthMin) values.add(word);
+    }
+  }
+  const longestFirst = [...values].sort((a, b) => b.length - a.length);
+  return longestFirst.reduce((shown, value) => shown.replaceAll(value, '***'), text);
+}
+
+/** The files of a project that are not there. */
+export async function missingFiles(paths: readonly string[]): Promise<readonly string[]> {
+  const found = await Promise.all(
+    paths.map((path) =>
+      access(path).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return paths.filter((_, i) => found[i] !== true);
+}
+
+const nameSchema = z
+  .object({
+    name: z.string().optional(),
+    external: z.union([z.boolean(), z.object({ name: z.string().optional() })]).optional(),
+  })
+  .nullable();
+const mountSchema = z.union([
+  z.string(),
+  z.object({
+    type: z.string(),
+    source: z.string().optional(),
+    target: z.string(),
+    read_only: z.boolean().optional(),
+  }),
+]);
+const portSchema = z.union([
+  z.string(),
+  z.number(),
+  z.object({ published: z.union([z.string(), z.number()]).optional() }),
+]);
+const modelSchema = z.object({
+  services: z.record(
+    z.string(),
+    z.object({
+      image: z.string().optional(),
+      build: z.unknown().optional(),
+      container_name: z.string().optional(),
+      profiles: z.array(z.string()).optional(),
+      ports: z.array(portSchema).optional(),
+      volumes: z.array(mountSchema).optional(),
+      networks: z.union([z.array(z.string()), z.record(z.string(), z.unknown())]).optional(),
+    }),
+  ),
+  volumes: z.record(z.string(), nameSchema).nullish(),
+  networks: z.record(z.string(), nameSchema).nullish(),
+});
+
+/** Both forms that `config` prints: version 2 spells everything out, version 1 leaves the short forms. */
+export function composeModel(value: unknown, project: string, major: number): ComposeModel {
+  const parsed = modelSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new ConfigurationError(
+      `Docker Compose describes the project ${project} in a way tars does not know`,
+      {
+        cause: parsed.error,
+      },
+    );
+  }
+  const { services, volumes, networks } = parsed.data;
+  const separator = major === 1 ? '_' : '-';
+  return {
+    services: new Map(
+      Object.entries(services).map(([name, service]) => [
+        name,
+        {
+          name,
+          image: service.image ?? `${project}${separator}${name}`,
+          built: service.build !== undefined,
+          containerName: service.container_name,
+          optional: (service.profiles ?? []).length > 0,
+          publishedPorts: (service.ports ?? []).flatMap(publishedPort),
+          mounts: (service.volumes ?? []).flatMap(mountOf),
+          networks: networkKeys(service.networks),
+        },
+      ]),
+    ),
+    volumes: namesOf(volumes ?? {}, project),
+    networks: namesOf({ default: null, ...networks }, project),
+  };
+}
+
+function networkKeys(networks: readonly string[] | Record<string, unknown> | undefined): readonly string[] {
+  if (networks === undefined) return ['default'];
+  return Array.isArray(networks) ? (networks as readonly string[]) : Object.keys(networks);
+}
+
+function namesOf(
+  entries: Readonly<Record<string, z.infer<typeof nameSchema>>>,
+  project: string,
+): Map<string, SharedName> {
+  return new Map(
+    Object.entries(entries).map(([key, entry]) => {
+      const external = entry?.external ?? false;
+      const given = entry?.name ?? (typeof external === 'object' ? external.name : undefined);
+      const isExternal = external !== false;
+      return [key, { name: given ?? (isExternal ? key : `${project}_${key}`), external: isExternal }];
+    }),
+  );
+}
+
+/** `127.0.0.1:8080:80/tcp`, `8080:80`; a container's port alone is published anywhere. */
+function publishedPort(port: z.infer<typeof portSchema>): number[] {
+  const published =
+    typeof port === 'object' ? port.published : /(?:^|:)(\d+):\d+(?:\/\w+)?$/.exec(String(port))?.[1];
+  const number = Number(published);
+  return Number.isInteger(number) && number > 0 ? [number] : [];
+}
+
+function mountOf(mount: z.infer<typeof mountSchema>): ComposeMount[] {
+  if (typeof mount !== 'string') {
+    const { type, source, target, read_only: readOnly = false } = mount;
+    if ((type !== 'volume' && type !== 'bind') || source === undefined) return [];
+    return [{ type, source, target, readOnly }];
+  }
+  const [source, target, mode = ''] = mount.split(':');
+  if (source === undefined || target === undefined) return [];
+  const type = source.startsWith('/') ? 'bind' : 'volume';
+  return [{ type, source, target, readOnly: mode.split(',').includes('ro') }];
+}

@@ -1,0 +1,146 @@
+import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
+import tar from 'tar-stream';
+import type { ComposeRecord, RecordedService, RecordedVolume } from '../../model/manifest.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { engineError, engineStatus, type Engine } from './engine.ts';
+import { inspectImage, orElse } from './provision-images.ts';
+import { composeLabels, readProject, type ProjectContainer } from './project.ts';
+
+const environmentFileLabel = 'com.docker.compose.project.environment_file';
+const configHashLabel = 'com.docker.compose.config-hash';
+const versionLabel = 'com.docker.compose.version';
+
+/**
+ * The project as it is now: what its services run, and the volumes of `stores`.
+ * @param stores services of components
+ */
+export async function recordProject(
+  engine: Engine,
+  projectName: string,
+  stores: ReadonlySet<string>,
+  ctx: OperationContext,
+): Promise<ComposeRecord> {
+  const { containers, composeFiles, workingDir } = await readProject(engine, projectName);
+  ctx.signal.throwIfAborted();
+  const services = await Promise.all(containers.map((container) => recordService(engine, container)));
+  const volumes: RecordedVolume[] = [];
+  for (const container of containers.filter(({ service }) => stores.has(service)))
+    volumes.push(...(await recordVolumes(engine, container)));
+  const composeVersion = containers.map(({ labels }) => labels[versionLabel]).find(Boolean);
+  return {
+    project: projectName,
+    ...(composeVersion === undefined ? {} : { composeVersion }),
+    ...(workingDir === undefined ? {} : { workingDir }),
+    composeFiles: [...composeFiles],
+    envFiles: envFilesOf(containers),
+    services,
+    volumes,
+  };
+}
+
+async function recordService(engine: Engine, container: ProjectContainer): Promise<RecordedService> {
+  const { service, name, image, imageId, state, health, labels } = container;
+  const configHash = labels[configHashLabel];
+  return {
+    name: service,
+    container: name,
+    image,
+    imageId,
+    repoDigests: [...((await inspectImage(engine, imageId))?.repoDigests ?? [])],
+    state,
+    ...(health === undefined ? {} : { health }),
+    ...(configHash === undefined ? {} : { configHash }),
+  };
+}
+
+/** Compose 1 writes them relative to the working directory, as it does with the files. */
+function envFilesOf(containers: readonly ProjectContainer[]): string[] {
+  const files = containers.flatMap(({ labels }) =>
+    (labels[environmentFileLabel] ?? '')
+      .split(',')
+      .filter((file) => file !== '')
+      .map((file) => resolve(labels[composeLabels.workingDir] ?? '/', file)),
+  );
+  return [...new Set(files)];
+}
+
+async function recordVolumes(engine: Engine, container: ProjectContainer): Promise<RecordedVolume[]> {
+  const volumes: RecordedVolume[] = [];
+  for (const { type, volume: name, destination } of container.mounts) {
+    if (type !== 'volume' || name === undefined) continue;
+    const volume = await engine
+      .getVolume(name)
+      .inspect()
+      .catch((error: unknown) => {
+        throw engineError(error, `Cannot look at the volume ${name}`);
+      });
+    const root = await rootOf(engine, container.id, destination);
+    volumes.push({
+      name,
+      service: container.service,
+      driver: volume.Driver,
+      labels: orElse(volume.Labels, {}),
+      hasOptions: Object.keys(orElse<object>(volume.Options, {})).length > 0,
+      ...(root === undefined ? {} : { root }),
+    });
+  }
+  return volumes;
+}
+
+/** Owner and mode of a directory in a container: those of the first entry of its archive, of which no more is read. */
+export async function rootOf(
+  engine: Engine,
+  containerId: string,
+  path: string,
+): Promise<RecordedVolume['root'] | undefined> {
+  const what = `Cannot look at ${path} in the container ${containerId.slice(0, 12)}`;
+  let stream: NodeJS.ReadableStream;
+  try {
+    stream = await engine.getContainer(containerId).getArchive({ path });
+  } catch (error) {
+    if (engineStatus(error) === 404) return undefined;
+    throw engineError(error, what);
+  }
+  const entries = tar.extract();
+  try {
+    stream.on('error', (error: Error) => {
+      entries.destroy(error);
+    });
+    stream.pipe(entries);
+    for await (const { header } of entries) {
+      const { uid, gid, mode } = header;
+      return { uid, gid, mode: mode & 0o7777 };
+    }
+    return undefined;
+  } catch (error) {
+    throw engineError(error, what);
+  } finally {
+    (stream as Readable).destroy();
+    entries.destroy();
+  }
+}
+
+/**
+ * Gives a directory of a container the owner and mode it had. The Engine applies them only to entries of an archive,
+ * so the directory is one, unpacked where it lies.
+ */
+export async function setRoot(
+  engine: Engine,
+  containerId: string,
+  path: string,
+  { uid, gid, mode }: NonNullable<RecordedVolume['root']>,
+): Promise<void> {
+  const at = path.lastIndexOf('/');
+  const pack = tar.pack();
+  pack.entry({ name: `${path.slice(at + 1)}/`, type: 'directory', uid, gid, mode });
+  pack.finalize();
+  const pieces: Uint8Array[] = [];
+  for await (const piece of pack) pieces.push(piece as Uint8Array);
+  try {
+    const parent = path.slice(0, at) || '/';
+    await engine.getContainer(containerId).putArchive(Buffer.concat(pieces), { path: parent });
+  } catch (error) {
+    throw engineError(error, `Cannot set the owner of ${path} in the container ${containerId.slice(0, 12)}`);
+  }
+}
