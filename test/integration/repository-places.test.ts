@@ -109,7 +109,7 @@ test('a disk that fills up in the middle of a pack leaves what was there', { ski
 test(
   'a read-only file system is read and checked, and writing there is refused',
   { skip: !isRoot },
-  async () => {
+  async (t) => {
     await using directory = await RepositoryDirectory.created();
     await directory.cheapen();
     {
