@@ -3,9 +3,11 @@ import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { OperationContext } from '../ports/context.ts';
+import type { PrivateServer } from './servers/common.ts';
 import { startChroma, type PrivateChroma } from './servers/chroma.ts';
 import { startPostgres, type PrivatePostgres } from './servers/postgres.ts';
 import { startRedis, type PrivateRedis } from './servers/redis.ts';
+import { endProcess } from './servers/server-process.ts';
 
 export const demoDatabase = 'tars_home';
 
@@ -26,73 +28,131 @@ export interface DemoStack extends AsyncDisposable {
   replaceHardware(): Promise<void>;
 }
 
+interface Passwords {
+  readonly postgres: string;
+  readonly redis: string;
+}
+
 /** Starts the stack under `root` and writes the `tars.yaml` an operator would have written. */
 export async function startDemoStack(root: string, ctx: OperationContext): Promise<DemoStack> {
   await chmod(root, 0o755);
-  const password = randomBytes(12).toString('base64url');
-  const redisPassword = randomBytes(12).toString('base64url');
-  const postgres = await startPostgres(join(root, 'postgres'), password);
-  const redis = await startRedis(join(root, 'redis'), ctx, { appendOnly: true, password: redisPassword });
-  const chroma = await startChroma(join(root, 'chroma'), ctx);
+  const newPassword = (): string => randomBytes(12).toString('base64url');
+  const passwords = { postgres: newPassword(), redis: newPassword() };
+  const servers = await startServers(root, passwords, ctx);
+  try {
+    const paths = await writeFiles(root, passwords, servers);
+    return demoStack(root, paths, servers, passwords, ctx);
+  } catch (error) {
+    await stopAll(allOf(servers));
+    throw error;
+  }
+}
+
+interface Servers {
+  readonly postgres: PrivatePostgres;
+  readonly redis: PrivateRedis;
+  readonly chroma: PrivateChroma;
+}
+
+const allOf = ({ postgres, redis, chroma }: Servers): readonly PrivateServer[] => [postgres, redis, chroma];
+
+async function startServers(root: string, passwords: Passwords, ctx: OperationContext): Promise<Servers> {
+  const started: PrivateServer[] = [];
+  const keep = <Server extends PrivateServer>(server: Server): Server => {
+    started.push(server);
+    return server;
+  };
+  try {
+    return {
+      postgres: keep(await startPostgres(join(root, 'postgres'), passwords.postgres)),
+      redis: keep(
+        await startRedis(join(root, 'redis'), ctx, { appendOnly: true, password: passwords.redis }),
+      ),
+      chroma: keep(await startChroma(join(root, 'chroma'), ctx)),
+    };
+  } catch (error) {
+    await stopAll(started);
+    throw error;
+  }
+}
+
+/** Tries to stop each of them, whatever becomes of the others. @throws what the first of them said */
+async function stopAll(servers: readonly Pick<PrivateServer, 'stop'>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(servers.map((server) => server.stop()));
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
+type Paths = Pick<
+  DemoStack,
+  'settingsPath' | 'repositoryPath' | 'configFile' | 'modelStore' | 'ledgerFile'
+> & { readonly writerPlan: string };
+
+async function writeFiles(root: string, passwords: Passwords, servers: Servers): Promise<Paths> {
+  const { postgres, redis, chroma } = servers;
   const paths = {
     settingsPath: join(root, 'tars.yaml'),
     repositoryPath: join(root, 'repository'),
     configFile: join(root, 'tars-home.env'),
     modelStore: join(root, 'ollama', 'models'),
     ledgerFile: join(root, 'ledger.txt'),
+    writerPlan: join(root, 'writer.json'),
   };
-  const writerPlan = join(root, 'writer.json');
+  const { host, port, user } = postgres;
   const connection = {
-    postgres: {
-      host: '127.0.0.1',
-      port: postgres.port,
-      user: postgres.user,
-      password,
-      database: demoDatabase,
-    },
-    redis: { host: '127.0.0.1', port: redis.port, password: redisPassword },
+    postgres: { host, port, user, password: passwords.postgres, database: demoDatabase },
+    redis: { host: redis.host, port: redis.port, password: passwords.redis },
     chromaUrl: chroma.url,
     ledgerFile: paths.ledgerFile,
   };
-  await writeFile(writerPlan, JSON.stringify(connection), { mode: 0o600 });
-  await writeFile(join(root, 'postgres-password'), password, { mode: 0o600 });
-  await writeFile(join(root, 'redis-password'), redisPassword, { mode: 0o600 });
-  await writeConfiguration(paths.configFile, { password, redisPassword, chromaUrl: chroma.url });
+  const secret = { mode: 0o600 };
+  await writeFile(paths.writerPlan, JSON.stringify(connection), secret);
+  await writeFile(join(root, 'postgres-password'), passwords.postgres, secret);
+  await writeFile(join(root, 'redis-password'), passwords.redis, secret);
+  await writeConfiguration(paths.configFile, passwords, chroma.url);
   await writeModelStore(paths.modelStore);
-  const settings = settingsFor({ root, ...paths, postgres, redis, chroma, writerPlan });
-  await writeFile(paths.settingsPath, stringify(settings), { mode: 0o600 });
+  await writeFile(paths.settingsPath, stringify(settingsFor({ root, ...paths, ...servers })), secret);
+  return paths;
+}
+
+function demoStack(
+  root: string,
+  { writerPlan, ...paths }: Paths,
+  servers: Servers,
+  passwords: Passwords,
+  { clock }: OperationContext,
+): DemoStack {
+  const { postgres, redis, chroma } = servers;
+  const application = { name: 'The application', pidFile: pidFileOfWriter(root), marks: [writerPlan] };
   return {
     root,
     ...paths,
-    postgres,
-    redis,
-    chroma,
+    ...servers,
     async destroy() {
-      await Promise.all([postgres.stop(), redis.stop(), chroma.stop()]);
+      await stopAll(allOf(servers));
       const lost = [postgres.dataDir, redis.dataDir, chroma.dataDir, paths.modelStore, paths.configFile];
       await Promise.all(lost.map((path) => rm(path, { recursive: true, force: true })));
     },
     async replaceHardware() {
-      await startPostgres(join(root, 'postgres'), password, postgres.port);
+      await startPostgres(join(root, 'postgres'), passwords.postgres, () => Promise.resolve(postgres.port));
       await mkdir(redis.dataDir, { recursive: true, mode: 0o700 });
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all([postgres.stop(), redis.stop(), chroma.stop()]);
+      const writer = { stop: () => endProcess(application, clock) };
+      await stopAll([writer, ...allOf(servers)]);
     },
   };
 }
 
-async function writeConfiguration(
-  path: string,
-  { password, redisPassword, chromaUrl }: { password: string; redisPassword: string; chromaUrl: string },
-): Promise<void> {
+const pidFileOfWriter = (root: string): string => join(root, 'backend.pid');
+
+async function writeConfiguration(path: string, passwords: Passwords, chromaUrl: string): Promise<void> {
   const lines = [
     '# T.A.R.S. settings',
     'LOG_LEVEL=info',
     'MAX_TOKENS=4096',
     `CHROMA_URL=${chromaUrl}`,
-    `POSTGRES_PASSWORD=${password}`,
-    `REDIS_PASSWORD=${redisPassword}`,
+    `POSTGRES_PASSWORD=${passwords.postgres}`,
+    `REDIS_PASSWORD=${passwords.redis}`,
     `JWT_SECRET=${randomBytes(24).toString('base64')}`,
   ];
   await writeFile(path, `${lines.join('\n')}\n`, { mode: 0o600 });
@@ -124,16 +184,7 @@ async function writeModelStore(path: string): Promise<void> {
   await writeFile(join(tagFolder, 'latest'), JSON.stringify(manifest));
 }
 
-function settingsFor(stack: {
-  readonly root: string;
-  readonly repositoryPath: string;
-  readonly configFile: string;
-  readonly modelStore: string;
-  readonly postgres: PrivatePostgres;
-  readonly redis: PrivateRedis;
-  readonly chroma: PrivateChroma;
-  readonly writerPlan: string;
-}): object {
+function settingsFor(stack: Paths & Servers & { readonly root: string }): object {
   const { root, postgres, redis, chroma } = stack;
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   const writer = new URL(`./writer-main${extension}`, import.meta.url).pathname;
@@ -169,7 +220,7 @@ function settingsFor(stack: {
       chroma: { command: chroma.startCommand, pid_file: chroma.pidFile, log_file: join(root, 'chroma.log') },
       backend: {
         command: [process.execPath, writer, stack.writerPlan],
-        pid_file: join(root, 'backend.pid'),
+        pid_file: pidFileOfWriter(root),
         log_file: join(root, 'backend.log'),
         depends_on: ['postgres', 'redis', 'chroma'],
         writer: true,

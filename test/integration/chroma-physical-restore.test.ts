@@ -124,9 +124,11 @@ test('a swap that was killed between its two renames is undone or finished by an
 
 test('the swap refuses while a process still has the live file open', async () => {
   const staged = await stageOn(componentWith({}));
+  const pid = await chroma.server.pid();
+  assert.ok(pid !== undefined);
   await assert.rejects(
     staged.swap(ctx),
-    (error) => error instanceof RestoreRefusedError && error.message.includes(String(chroma.server.pid())),
+    (error) => error instanceof RestoreRefusedError && error.message.includes(String(pid)),
   );
   await staged.discard(ctx);
   assert.deepEqual(await besideLive(), []);

@@ -1,10 +1,11 @@
 import { execa } from 'execa';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { freePort, waitUntil, type PrivateServer } from './common.ts';
+import { freePort, onFreePort, type PickPort, type PrivateServer } from './common.ts';
+import { endProcess, launchServer, runningPid, type ServerProcess } from './server-process.ts';
 
 /** The newest build of the real server that loads on glibc 2.36 (Debian 12). */
 const chromaPackage = 'chromadb-js-bindings-linux-x64-gnu';
@@ -12,8 +13,8 @@ const chromaVersion = '1.0.1';
 
 export interface PrivateChroma extends PrivateServer {
   readonly url: string;
-  /** Runs in the foreground; {@link PrivateServer.startCommand} is the same command. */
-  readonly pid: () => number | undefined;
+  /** Of the process that runs as this server now, whoever started it. */
+  readonly pid: () => Promise<number | undefined>;
 }
 
 /** Installs the Chroma server's npm package into the user's cache once; returns the package's directory. */
@@ -51,11 +52,25 @@ export async function ensureChroma(): Promise<string> {
 export async function startChroma(
   directory: string,
   ctx: Pick<OperationContext, 'clock' | 'signal'>,
+  pickPort: PickPort = freePort,
 ): Promise<PrivateChroma> {
   const packageDirectory = await ensureChroma();
   const dataDir = join(directory, 'data');
   await mkdir(dataDir, { recursive: true });
-  const port = await freePort();
+  return await onFreePort(pickPort, async (port) => {
+    const server = await prepareChroma(directory, dataDir, packageDirectory, port, ctx);
+    await server.start();
+    return server;
+  });
+}
+
+async function prepareChroma(
+  directory: string,
+  dataDir: string,
+  packageDirectory: string,
+  port: number,
+  ctx: Pick<OperationContext, 'clock' | 'signal'>,
+): Promise<PrivateChroma> {
   const launcher = join(directory, 'chroma.cjs');
   const pidFile = join(directory, 'chroma.pid');
   const argv = ['chroma', 'run', '--path', dataDir, '--host', '127.0.0.1', '--port', String(port)];
@@ -66,56 +81,25 @@ export async function startChroma(
       `require(${JSON.stringify(packageDirectory)}).cli(${JSON.stringify(argv)});\n`,
   );
   const url = `http://127.0.0.1:${port}`;
-  let child: (PromiseLike<unknown> & { readonly pid?: number | undefined }) | undefined;
-  const heartbeat = async (): Promise<void> => {
-    const response = await fetch(`${url}/api/v2/heartbeat`);
+  const startCommand = [process.execPath, launcher];
+  const server: ServerProcess = { name: `Chroma on port ${port}`, port, pidFile, marks: [launcher] };
+  const probe = async (signal: AbortSignal): Promise<void> => {
+    const response = await fetch(`${url}/api/v2/heartbeat`, { signal });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
   };
-  const start = async (): Promise<void> => {
-    child = execa(process.execPath, [launcher], {
-      stdin: 'ignore',
-      stdout: 'ignore',
-      stderr: 'ignore',
-      reject: false,
-    });
-    await waitUntil(`Chroma on port ${port}`, heartbeat, ctx);
-  };
-  const stop = async (): Promise<void> => {
-    // After a restore the server was started by tars, not by us: the pid file tells.
-    const pid = child?.pid ?? Number(await readFile(pidFile, 'utf8').catch(() => ''));
-    if (pid > 0 && isAlive(pid)) {
-      process.kill(pid, 'SIGTERM');
-      const gone = new AbortController().signal;
-      const ended = async (): Promise<void> => {
-        if (isAlive(pid)) throw new Error('still running');
-        return Promise.resolve();
-      };
-      await waitUntil(`The end of Chroma on port ${port}`, ended, { clock: ctx.clock, signal: gone });
-    }
-    await child;
-    child = undefined;
-  };
-  await start();
+  const stop = (): Promise<void> => endProcess(server, ctx.clock);
   return {
     host: '127.0.0.1',
     port,
     url,
     dataDir,
     pidFile,
-    startCommand: [process.execPath, launcher],
+    startCommand,
     stopCommand: ['sh', '-c', `kill "$(cat '${pidFile}')"`],
-    pid: () => child?.pid,
-    start,
+    pid: () => runningPid(server),
+    start: () =>
+      launchServer(server, { argv: startCommand, logFile: join(directory, 'server.log'), probe }, ctx),
     stop,
     [Symbol.asyncDispose]: stop,
   };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,5 +1,7 @@
 import { execa } from 'execa';
-import { chown, mkdir } from 'node:fs/promises';
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { chown, mkdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { ServiceUnavailableError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -15,19 +17,63 @@ export interface PrivateServer extends AsyncDisposable {
   readonly stopCommand: readonly string[];
   /** Starts it (again) and waits until it answers. */
   start(): Promise<void>;
-  /** Stops it cleanly; harmless when it does not run. */
+  /** Stops what runs as this server now, whoever started it; harmless when nothing does. */
   stop(): Promise<void>;
 }
 
-/** A TCP port nobody listens on right now. */
+/** Below it are well-known services. */
+const lowestPort = 10_240;
+/** Linux's default, for where the kernel does not say. */
+const defaultEphemeralPort = 32_768;
+const portAttempts = 5;
+
+/**
+ * A TCP port nobody listens on right now, from below the range the kernel gives to outgoing connections and to
+ * whoever asks for any port: those come and go between choosing a port and binding it.
+ */
 export async function freePort(): Promise<number> {
+  const range = await readFile('/proc/sys/net/ipv4/ip_local_port_range', 'latin1').catch(() => '');
+  const ephemeral = Number(/^\d+/.exec(range)?.[0] ?? defaultEphemeralPort);
+  // A kernel that gives out nearly all ports leaves no such choice.
+  const end = ephemeral > lowestPort ? ephemeral : 65_536;
+  const start = randomInt(lowestPort, end);
+  for (let port = start; port < end; port++) if (await isFree(port)) return port;
+  for (let port = lowestPort; port < start; port++) if (await isFree(port)) return port;
+  throw new ServiceUnavailableError(`Cannot find a free port from ${lowestPort} to ${end - 1}`);
+}
+
+async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string')
-    throw new ServiceUnavailableError('Cannot find a free port');
-  return address.port;
+  try {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    server.close();
+  }
+}
+
+/** Chooses the port of a server; {@link freePort} unless told otherwise. */
+export type PickPort = () => Promise<number>;
+
+/**
+ * Starts a server on a port of `pick`, and on another one when somebody else took the first in between. `start`
+ * must have ended its process when it fails.
+ */
+export async function onFreePort<Server>(
+  pick: PickPort,
+  start: (port: number) => Promise<Server>,
+): Promise<Server> {
+  for (let attempt = 1; ; attempt++) {
+    const port = await pick();
+    try {
+      return await start(port);
+    } catch (error) {
+      if (attempt === portAttempts || (await isFree(port))) throw error;
+    }
+  }
 }
 
 /** The user a server runs as: PostgreSQL refuses to run as root. */
@@ -66,7 +112,7 @@ export async function waitUntil(
       return;
     } catch (cause) {
       if (ctx.clock.monotonicMs() > deadlineMs) {
-        throw new ServiceUnavailableError(`${what} did not come up within ${timeoutMs} ms`, { cause });
+        throw new ServiceUnavailableError(`Not within ${timeoutMs} ms: ${what}`, { cause });
       }
       await ctx.clock.sleep(50, ctx.signal);
     }

@@ -1,8 +1,19 @@
 import { execa } from 'execa';
-import { appendFile, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TarsError } from '../../model/errors.ts';
-import { freePort, privateDirectory, runAs, type PrivateServer } from './common.ts';
+import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import {
+  freePort,
+  onFreePort,
+  privateDirectory,
+  runAs,
+  type PickPort,
+  type PrivateServer,
+  type RunAs,
+} from './common.ts';
+import { runningPid, type ServerProcess } from './server-process.ts';
+
+const logTailChars = 1000;
 
 export interface PrivatePostgres extends PrivateServer {
   readonly user: 'tars';
@@ -30,53 +41,70 @@ async function newestBinDir(): Promise<string> {
 export async function startPostgres(
   directory: string,
   password = 'correct-horse',
-  wantedPort?: number,
+  pickPort: PickPort = freePort,
 ): Promise<PrivatePostgres> {
   const binDir = await newestBinDir();
   const user = await runAs('postgres');
   const dataDir = join(directory, 'data');
   await mkdir(directory, { recursive: true });
   await privateDirectory(dataDir, user);
-  const passwordFile = join(directory, 'initdb-password');
-  await writeFile(passwordFile, password, { mode: 0o644 });
-  const port = wantedPort ?? (await freePort());
-  const run = async (argv: readonly string[]): Promise<void> => {
-    const [file, ...rest] = [...user.prefix, ...argv];
-    // A daemon that inherits a pipe keeps execa waiting for its end.
-    await execa(file ?? '', rest, { cwd: '/', stdin: 'ignore', stdout: 'ignore', stderr: 'ignore' });
+  await initialise(binDir, dataDir, password, user);
+  const settingsFile = join(dataDir, 'postgresql.conf');
+  const defaults = await readFile(settingsFile, 'utf8');
+  return await onFreePort(pickPort, async (port) => {
+    const settings = `port = ${port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\n`;
+    await writeFile(settingsFile, defaults + settings);
+    const server = serverAt({ port, binDir, dataDir, password, user });
+    await server.start();
+    return server;
+  });
+}
+
+async function initialise(binDir: string, dataDir: string, password: string, user: RunAs): Promise<void> {
+  const passwordFile = join(dataDir, '..', 'initdb-password');
+  await writeFile(passwordFile, password, { mode: 0o600 });
+  try {
+    await chown(passwordFile, user.uid, user.gid);
+    const flags = ['-A', 'scram-sha-256', '-U', 'tars', '--pwfile', passwordFile];
+    const initdb = [...user.prefix, join(binDir, 'initdb'), '-D', dataDir, ...flags];
+    await run([...initdb, '-E', 'UTF8', '--locale=C.UTF-8', '-N']);
+  } finally {
+    await rm(passwordFile);
+  }
+}
+
+interface Place {
+  readonly port: number;
+  readonly binDir: string;
+  readonly dataDir: string;
+  readonly password: string;
+  readonly user: RunAs;
+}
+
+function serverAt({ port, binDir, dataDir, password, user }: Place): PrivatePostgres {
+  const pidFile = join(dataDir, 'postmaster.pid');
+  const logFile = join(dataDir, 'server.log');
+  const control = [...user.prefix, join(binDir, 'pg_ctl'), '-D', dataDir, '-w'];
+  const startCommand = [...control, '-l', logFile, 'start'];
+  const stopCommand = [...control, '-m', 'fast', 'stop'];
+  const server: ServerProcess = { name: `PostgreSQL on port ${port}`, port, pidFile, marks: [dataDir] };
+  const start = async (): Promise<void> => {
+    try {
+      await run(startCommand);
+    } catch (cause) {
+      await run([...control, '-m', 'immediate', 'stop']).catch(() => undefined);
+      const said = (await readFile(logFile, 'utf8').catch(() => '')).slice(-logTailChars).trim();
+      throw new ServiceUnavailableError(`Cannot start ${server.name}: ${said || 'it has no log'}`, { cause });
+    }
   };
-  const flags = [
-    '-A',
-    'scram-sha-256',
-    '-U',
-    'tars',
-    '--pwfile',
-    passwordFile,
-    '-E',
-    'UTF8',
-    '--locale=C.UTF-8',
-    '-N',
-  ];
-  await run([join(binDir, 'initdb'), '-D', dataDir, ...flags]);
-  await appendFile(
-    join(dataDir, 'postgresql.conf'),
-    `port = ${port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\n`,
-  );
-  const pgCtl = join(binDir, 'pg_ctl');
-  const startCommand = [
-    ...user.prefix,
-    pgCtl,
-    '-D',
-    dataDir,
-    '-w',
-    '-l',
-    join(dataDir, 'server.log'),
-    'start',
-  ];
-  const stopCommand = [...user.prefix, pgCtl, '-D', dataDir, '-w', '-m', 'fast', 'stop'];
-  const start = (): Promise<void> => run(startCommand.slice(user.prefix.length));
-  const stop = (): Promise<void> => run(stopCommand.slice(user.prefix.length)).catch(() => undefined);
-  await start();
+  const stop = async (): Promise<void> => {
+    if ((await runningPid(server)) === undefined) return;
+    try {
+      await run(stopCommand);
+    } catch (cause) {
+      if ((await runningPid(server)) !== undefined) throw cause;
+    }
+  };
   return {
     host: '127.0.0.1',
     port,
@@ -84,11 +112,17 @@ export async function startPostgres(
     password,
     binDir,
     dataDir,
-    pidFile: join(dataDir, 'postmaster.pid'),
+    pidFile,
     startCommand,
     stopCommand,
     start,
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+async function run(argv: readonly string[]): Promise<void> {
+  const [program = '', ...args] = argv;
+  // A daemon that inherits a pipe keeps execa waiting for its end.
+  await execa(program, args, { cwd: '/', stdin: 'ignore', stdout: 'ignore', stderr: 'ignore' });
 }

@@ -2,68 +2,73 @@ import { execa } from 'execa';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OperationContext } from '../../ports/context.ts';
-import { freePort, waitUntil, type PrivateServer } from './common.ts';
+import { freePort, onFreePort, type PickPort, type PrivateServer } from './common.ts';
+import { endProcess, launchServer, type ServerProcess } from './server-process.ts';
 
 export interface PrivateRedis extends PrivateServer {
   readonly configFile: string;
   readonly password: string | undefined;
 }
 
-/** Starts a private Redis under `directory`. `settings` are lines of redis.conf. */
+export interface RedisSettings {
+  readonly appendOnly?: boolean;
+  readonly password?: string;
+  /** Further lines of redis.conf. */
+  readonly lines?: readonly string[];
+  readonly program?: string;
+  readonly pickPort?: PickPort;
+}
+
+/** Starts a private Redis under `directory`. */
 export async function startRedis(
   directory: string,
   ctx: Pick<OperationContext, 'clock' | 'signal'>,
-  settings: { appendOnly?: boolean; password?: string; lines?: readonly string[]; program?: string } = {},
+  settings: RedisSettings = {},
 ): Promise<PrivateRedis> {
   const dataDir = join(directory, 'data');
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const port = await freePort();
+  return await onFreePort(settings.pickPort ?? freePort, async (port) => {
+    const server = await prepareRedis(directory, dataDir, port, settings, ctx);
+    await server.start();
+    return server;
+  });
+}
+
+async function prepareRedis(
+  directory: string,
+  dataDir: string,
+  port: number,
+  settings: RedisSettings,
+  ctx: Pick<OperationContext, 'clock' | 'signal'>,
+): Promise<PrivateRedis> {
   const configFile = join(directory, 'redis.conf');
   const pidFile = join(directory, 'redis.pid');
+  const logFile = join(directory, 'redis.log');
   const lines = [
     `bind 127.0.0.1`,
     `port ${port}`,
     `dir ${dataDir}`,
     `daemonize yes`,
     `pidfile ${pidFile}`,
-    `logfile ${join(directory, 'redis.log')}`,
+    `logfile ${logFile}`,
     `appendonly ${settings.appendOnly === true ? 'yes' : 'no'}`,
     ...(settings.password === undefined ? [] : [`requirepass ${settings.password}`]),
     ...(settings.lines ?? []),
   ];
   await writeFile(configFile, `${lines.join('\n')}\n`, { mode: 0o600 });
-  const env = settings.password === undefined ? {} : { REDISCLI_AUTH: settings.password };
-  const cli = (...args: string[]): Promise<{ stdout: string }> =>
-    execa('redis-cli', ['-p', String(port), ...args], { env });
   const program = settings.program ?? 'redis-server';
-  const start = async (): Promise<void> => {
-    await execa(program, [configFile], { stdin: 'ignore', stdout: 'ignore', stderr: 'ignore' });
-    await waitUntil(
-      `Redis on port ${port}`,
-      async () => {
-        const { stdout } = await cli('ping');
-        if (stdout.trim() !== 'PONG') throw new Error(stdout);
-      },
-      ctx,
-    );
+  // It replaces its command line by its name and address.
+  const marks = [configFile, `127.0.0.1:${port}`];
+  const server: ServerProcess = { name: `Redis on port ${port}`, port, pidFile, marks };
+  const probe = async (signal: AbortSignal): Promise<void> => {
+    const { stdout } = await execa('redis-cli', ['-p', String(port), 'ping'], {
+      env: settings.password === undefined ? {} : { REDISCLI_AUTH: settings.password },
+      cancelSignal: signal,
+    });
+    if (stdout.trim() !== 'PONG') throw new Error(stdout);
   };
-  const running = async (): Promise<boolean> =>
-    cli('ping').then(
-      () => true,
-      () => false,
-    );
-  const stop = async (): Promise<void> => {
-    if (!(await running())) return;
-    await cli('shutdown').catch(() => undefined);
-    await waitUntil(
-      `The end of Redis on port ${port}`,
-      async () => {
-        if (await running()) throw new Error('still running');
-      },
-      { clock: ctx.clock, signal: new AbortController().signal },
-    );
-  };
-  await start();
+  const argv = [program, configFile, '--daemonize', 'no'];
+  const stop = (): Promise<void> => endProcess(server, ctx.clock);
   return {
     host: '127.0.0.1',
     port,
@@ -74,7 +79,7 @@ export async function startRedis(
     startCommand: [program, configFile],
     // Ends by SIGTERM, so that no password is needed in argv.
     stopCommand: ['sh', '-c', `kill "$(cat '${pidFile}')"; while [ -e '${pidFile}' ]; do sleep 0.05; done`],
-    start,
+    start: () => launchServer(server, { argv, logFile, probe }, ctx),
     stop,
     [Symbol.asyncDispose]: stop,
   };
