@@ -16,7 +16,9 @@ export interface ProcessStat {
 export async function readProcess(pid: number): Promise<ProcessStat | undefined> {
   try {
     const stat = parseStat(await readFile(`/proc/${pid}/stat`, 'latin1'));
-    return stat === undefined || 'ZX'.includes(stat.state) ? undefined : stat;
+    if (stat === undefined || !'ZX'.includes(stat.state)) return stat;
+    // Its other threads are about to end, and hold its files, locks and ports until the last of them has.
+    return (await readdir(`/proc/${pid}/task`)).length > 1 ? stat : undefined;
   } catch (error) {
     if (hasErrno(error, 'ESRCH')) return undefined;
     if (!hasErrno(error, 'ENOENT')) throw error;
