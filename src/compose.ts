@@ -7,6 +7,7 @@ import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
 import type { RestoreJournal } from './ports/journal.ts';
+import type { Provisioner } from './ports/provisioner.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
 import type { SnapshotDestination, SnapshotSource, SnapshotStore } from './ports/snapshot-store.ts';
 import { createRepository } from './repository/open.ts';
@@ -31,6 +32,8 @@ export interface Stack {
   readonly guardian: Guardian;
   readonly journal: RestoreJournal;
   readonly pauseMaxMs: number;
+  /** What services run in; undefined for plain processes. */
+  readonly provisioner: Provisioner | undefined;
 }
 
 /** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */
@@ -50,7 +53,9 @@ export async function composeStack(
   const docker =
     settings.docker === undefined
       ? undefined
-      : await (await import('./compose/docker.ts')).DockerStack.open(settings.docker, settings.services, env);
+      : await (
+          await import('./compose/docker.ts')
+        ).DockerStack.open(settings.docker, settings, env, overrides);
   const components = Object.entries(settings.components).map(([name, component]) => {
     const password = passwords.get(name);
     return docker === undefined
@@ -66,6 +71,7 @@ export async function composeStack(
     guardian: createGuardian(),
     journal: createFileJournal(join(settings.state_dir, 'restores')),
     pauseMaxMs: settings.pause_max_ms,
+    provisioner: docker?.provisioner,
   };
 }
 

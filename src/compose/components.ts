@@ -12,6 +12,8 @@ import type { ComponentSettings } from '../settings/schema.ts';
 export interface StackOverrides {
   /** Capture whole models, whatever `models:` says. */
   readonly includeModels: boolean;
+  /** The project the configured one is a copy of and must not touch. */
+  readonly apartFrom?: string;
 }
 
 /** What all components are built with. */

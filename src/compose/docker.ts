@@ -1,33 +1,38 @@
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
+import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
 import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/docker/places.ts';
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
+import { createDockerProvisioner } from '../runtimes/docker/provision.ts';
 import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
-import type { Environment } from '../settings/load.ts';
-import type { ComponentSettings, DockerSettings, ServiceSettings } from '../settings/schema.ts';
-import { composeComponent, type StorePlace, type Surroundings } from './components.ts';
+import type { Environment, Settings } from '../settings/load.ts';
+import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
+import { composeComponent, type StackOverrides, type StorePlace, type Surroundings } from './components.ts';
 
 /** The stores of one Compose project. */
 export class DockerStack {
   readonly #engine: Engine;
   readonly #project: string;
   readonly runtime: Runtime;
+  readonly provisioner: Provisioner;
 
-  private constructor(engine: Engine, project: string, runtime: Runtime) {
+  private constructor(engine: Engine, project: string, runtime: Runtime, provisioner: Provisioner) {
     this.#engine = engine;
     this.#project = project;
     this.runtime = runtime;
+    this.provisioner = provisioner;
   }
 
   /** Connects to nothing yet. @throws ConfigurationError when the Engine's address is wrong */
   static async open(
-    { host, project }: DockerSettings,
-    services: Readonly<Record<string, ServiceSettings>>,
+    { host, project, compose_files: composeFiles, env_files: envFiles }: DockerSettings,
+    { services, components }: Pick<Settings, 'services' | 'components'>,
     env: Environment,
+    { apartFrom }: StackOverrides,
   ): Promise<DockerStack> {
     const address = await findEngine(host, env);
     const engine = await connectEngine(address);
@@ -36,7 +41,11 @@ export class DockerStack {
         [name, { writer, dependsOn, stopTimeoutMs }] as const,
     );
     const runtime = createDockerRuntime({ engine, address, project, services: new Map(declared) });
-    return new DockerStack(engine, project, runtime);
+    const stores = new Set(Object.values(components).flatMap(({ service }) => service ?? []));
+    const provisioner = createDockerProvisioner({
+      ...{ engine, address, project, composeFiles, envFiles, stores, apartFrom },
+    });
+    return new DockerStack(engine, project, runtime, provisioner);
   }
 
   /** `component` in its container, wherever that is at the time of each call. */

@@ -10,8 +10,9 @@ import type { ArtifactSink } from '../ports/artifacts.ts';
 import type { CaptureReport, Component, PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Guardian, Runtime } from '../ports/runtime.ts';
+import type { Provisioner } from '../ports/provisioner.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
-import { settledCut, takeCut, type Cut } from './cut.ts';
+import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
 
 /** What a backup works on. */
 export interface BackupTarget {
@@ -25,6 +26,8 @@ export interface BackupTarget {
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly pauseMaxMs: number;
+  /** Undefined for services that need nothing to run in. */
+  readonly provisioner?: Provisioner | undefined;
 }
 
 export interface PlannedComponent {
@@ -43,8 +46,7 @@ export interface BackupPlan {
   readonly stack: string;
   readonly destination: string;
   readonly components: readonly PlannedComponent[];
-  /** Services that will be paused for the cut. */
-  readonly writers: readonly string[];
+  readonly writers: Writers;
   readonly notCaptured: Manifest['notCaptured'];
 }
 
@@ -65,7 +67,7 @@ export async function planBackup(
     stack: target.stack,
     destination: destination.location,
     components,
-    writers: await runningWriters(target.runtime, ctx),
+    writers: sortWriters(await target.runtime.discover(ctx)),
     notCaptured: target.notCaptured,
   };
 }
@@ -88,13 +90,6 @@ async function planComponent(component: Component, ctx: OperationContext): Promi
   }
 }
 
-async function runningWriters(runtime: Runtime, ctx: OperationContext): Promise<readonly string[]> {
-  const services = await runtime.discover(ctx);
-  return services
-    .filter(({ writer, canPause, state }) => writer && canPause && state === 'running')
-    .map((s) => s.name);
-}
-
 /**
  * Takes one snapshot of the whole stack: prepare, cut, settle, capture, publish. A component that fails is
  * recorded with its error and the snapshot is `partial`.
@@ -109,11 +104,12 @@ export async function backup(
   const startedAt = ctx.clock.now();
   const failed = new Map<string, TarsError>();
   await using prepared = new PreparedCaptures();
-  const writers = await runningWriters(target.runtime, ctx);
   await using writer = await destination.begin(target, ctx);
+  const compose = await recordSurroundings(target, ctx);
   await prepareAll(target.components, prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
 
+  const writers = sortWriters(await target.runtime.discover(ctx));
   const marked = await takeCut({ ...target, prepared: prepared.captures, writers }, ctx);
   addFailures(failed, marked.failed);
   await settleAll(prepared.captures, failed, ctx);
@@ -124,8 +120,25 @@ export async function backup(
   stopWhenAborted(ctx);
   if (components.every(({ outcome }) => outcome === 'failed')) throw nothingCaptured(failed);
 
-  const manifest = buildManifest(target, cut, components, { startedAt, finishedAt: ctx.clock.now() });
+  const times = { startedAt, finishedAt: ctx.clock.now() };
+  const manifest = { ...buildManifest(target, cut, components, times), ...compose };
   return { manifest, snapshot: await writer.publish(manifest, ctx) };
+}
+
+/** A snapshot without it restores as well, where the project is still there. */
+async function recordSurroundings(
+  { provisioner }: BackupTarget,
+  ctx: OperationContext,
+): Promise<Pick<Manifest, 'compose'>> {
+  if (provisioner === undefined) return {};
+  try {
+    return { compose: await provisioner.record(ctx) };
+  } catch (error) {
+    stopWhenAborted(ctx);
+    const { message } = toTarsError(error, 'The services could not be looked at');
+    ctx.log.warn(`Images and volumes are not recorded: ${message}`);
+    return {};
+  }
 }
 
 /** Every opened capture, closed on all paths; one that fails to close does not keep the others open. */

@@ -14,23 +14,50 @@ import { startAgain, startServices, stopServices, waitReady } from './services.t
  * @throws TarsError when live data could not be put back: the journal keeps the restore, services stay as they are
  */
 export async function putBack(
-  entry: RestoreJournalEntry,
+  given: RestoreJournalEntry,
   target: RestoreTarget,
   journal: RestoreJournal,
   ctx: OperationContext,
 ): Promise<readonly string[]> {
   const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
+  const entry = withoutNewStores(given, target);
   if (entry.phase !== 'staging') {
     await undoSwaps(entry, target, journal, fresh);
     // From here on the data is live, and must never be taken for what was swapped in.
     await journal.write({ ...entry, phase: 'staging', records: [] });
   }
-  const left = await removeStaged(entry, target, fresh);
+  const left = [
+    ...(await removeStaged(entry, target, fresh)),
+    ...(await removeCreated(entry, target, fresh)),
+  ];
   const down = await startPrevious(entry, target, fresh);
   if (left.length === 0) await journal.remove(entry.restoreId);
   // What could not be removed is tried again by the next run.
   else await journal.write({ ...entry, phase: 'staging', records: [], stopped: [], offline: [] });
   return [...left, ...down];
+}
+
+/** Leaves out what is in nothing but new volumes: it goes with them, and need not be undone piece by piece. */
+function withoutNewStores(entry: RestoreJournalEntry, { components }: RestoreTarget): RestoreJournalEntry {
+  const fresh = (entry.created?.containers ?? []).filter(({ empty }) => empty).map(({ service }) => service);
+  const gone = components.filter(({ service }) => service !== undefined && fresh.includes(service));
+  const stays = (component: string): boolean => !gone.some(({ name }) => name === component);
+  return {
+    ...entry,
+    components: entry.components.filter(stays),
+    records: entry.records.filter(({ component }) => stays(component)),
+  };
+}
+
+async function removeCreated(
+  { created }: RestoreJournalEntry,
+  { provisioner }: RestoreTarget,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  if (created === undefined) return [];
+  if (provisioner !== undefined) return provisioner.remove(created, ctx);
+  const containers = created.containers.map(({ service }) => service).join(', ');
+  return [`The containers that it created stay, as tars.yaml has no docker: section any more: ${containers}`];
 }
 
 /** Throws only after every swap was tried, so that one that cannot be undone keeps no other from being. */

@@ -43,7 +43,7 @@ async function pendingOf(
  */
 export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJournal): Promise<void> {
   const cutOff = (await pendingOf(target, journal)).find(
-    ({ phase, stopped }) => phase !== 'staging' || stopped.length > 0,
+    ({ phase, stopped, created }) => phase !== 'staging' || stopped.length > 0 || created !== undefined,
   );
   if (cutOff === undefined) return;
   throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was cut off`, {

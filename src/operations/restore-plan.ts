@@ -3,8 +3,10 @@ import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/man
 import type { RestoreOptions, RestorePlan } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
+import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
+import { planProvision, type PlannedProvision } from './provision-plan.ts';
 import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
 
 export interface RestoreTarget {
@@ -12,6 +14,8 @@ export interface RestoreTarget {
   /** The configured components; those not in the snapshot are left alone. */
   readonly components: readonly Component[];
   readonly runtime: Runtime;
+  /** Undefined for services that need nothing to run in. */
+  readonly provisioner?: Provisioner | undefined;
 }
 
 export interface PlannedRestore {
@@ -25,6 +29,8 @@ export interface StackRestorePlan {
   readonly manifest: Manifest;
   readonly restoreId: string;
   readonly planned: readonly PlannedRestore[];
+  /** What has to be created first. Stores in it are planned once it is there. */
+  readonly provision: PlannedProvision | undefined;
   /** Services that will be stopped for the swap, in the order of stopping. */
   readonly stop: readonly string[];
   /** Services started for staging or afterwards, in the order of starting: stores first, then what ran before. */
@@ -56,7 +62,9 @@ export async function planRestore(
   const chosen = chooseComponents(manifest, target, selection);
   const planned: PlannedRestore[] = [];
   const refusals: TarsError[] = [];
-  for (const { component, captured } of chosen.pairs) {
+  const provision = await planProvision(manifest, chosen.pairs, target, selection, ctx);
+  const later = new Set(provision?.later.map(({ name }) => name));
+  for (const { component, captured } of chosen.pairs.filter(({ captured: { name } }) => !later.has(name))) {
     try {
       planned.push({ component, plan: await planComponent(component, captured, target, selection, ctx) });
     } catch (error) {
@@ -66,16 +74,26 @@ export async function planRestore(
   ctx.signal.throwIfAborted();
   refuseOn(refusals);
   const { offline: _offline, ...services } = await planServices(planned, target, ctx);
-  const needed = new Set(planned.flatMap(({ plan }) => plan.artifacts));
+  const needed = new Set([
+    ...planned.flatMap(({ plan }) => plan.artifacts),
+    ...(provision?.later ?? []).flatMap((captured) => captured.artifacts.map(({ path }) => path)),
+  ]);
   const artifacts = manifest.components.flatMap((c) => c.artifacts).filter(({ path }) => needed.has(path));
   return {
     snapshot: source.summary.id,
     manifest,
     restoreId: selection.restoreId,
     planned,
+    provision,
     artifacts,
     ...services,
-    warnings: [...chosen.warnings, ...services.warnings, ...planned.flatMap(({ plan }) => plan.warnings)],
+    start: [...new Set([...services.start, ...(provision?.plan.start ?? [])])],
+    warnings: [
+      ...chosen.warnings,
+      ...(provision?.plan.warnings ?? []),
+      ...services.warnings,
+      ...planned.flatMap(({ plan }) => plan.warnings),
+    ],
   };
 }
 

@@ -4,6 +4,7 @@ import type { Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
+import { provision, startJudged } from './provision.ts';
 import { putBack } from './put-back.ts';
 import { refuseUnfinished } from './recover.ts';
 import {
@@ -12,7 +13,7 @@ import {
   type RestoreTarget,
   type StackRestorePlan,
 } from './restore-plan.ts';
-import { startAgain, startServices, waitReady } from './services.ts';
+import { startServices, waitReady } from './services.ts';
 import { countingSource } from './counting-source.ts';
 import { requireSpace } from './space.ts';
 import { compareLive } from './verify.ts';
@@ -43,7 +44,7 @@ interface StagedComponent extends PlannedRestore {
 }
 
 /** One restore under way: what it works on, and the journal's entry, written before what it says happens. */
-interface Run {
+export interface Run {
   readonly plan: StackRestorePlan;
   readonly source: SnapshotSource;
   readonly target: RestoreTarget;
@@ -77,14 +78,14 @@ export async function executeRestore(
   await requireSpace(plan.planned.flatMap((planned) => planned.plan.space));
   const run = startRun(plan, source, target, journal, ctx);
   await run.note({});
-  const staged = await stageAndSwap(run);
-  const findings = [...(await concludeSwapped(run, execution))];
+  const { staged, whole } = await stageAndSwap(run);
+  const findings = [...(await concludeSwapped(whole, execution))];
   if (execution.discardPrevious && !hasErrors(findings))
     findings.push(...(await discardPrevious(staged, run)));
   return {
     restoreId: plan.restoreId,
     snapshot: plan.snapshot,
-    restored: plan.planned.map(({ component }) => component.name),
+    restored: whole.plan.planned.map(({ component }) => component.name),
     validated: !execution.skipValidation,
     findings,
     wayBack: run.entry().records.flatMap(({ wayBack }) => wayBack),
@@ -139,11 +140,15 @@ async function requireIntactArtifacts(
 }
 
 /** On any failure everything is as it was before, or the error says what is not. */
-async function stageAndSwap(run: Run): Promise<readonly StagedComponent[]> {
+async function stageAndSwap(
+  run: Run,
+): Promise<{ readonly staged: readonly StagedComponent[]; readonly whole: Run }> {
+  const { provision: planned } = run.plan;
   try {
-    const staged = await stageAll(run);
-    await swapAll(staged, run);
-    return staged;
+    const whole = planned?.plan.needed === true ? { ...run, plan: await provision(run, planned) } : run;
+    const staged = await stageAll(whole);
+    await swapAll(staged, whole);
+    return { staged, whole };
   } catch (error) {
     throw await putBackAfter(error, run);
   }
@@ -196,10 +201,10 @@ function refuseOnFindings(name: string, findings: readonly Finding[]): void {
 
 /** Stops, swaps, starts and waits for health. */
 async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
-  const { plan, target, ctx, note } = run;
+  const { plan, target, ctx, entry, note } = run;
   ctx.signal.throwIfAborted();
   const services = await planServices(plan.planned, target, ctx);
-  const records = staged.map(({ staged: data }) => data.record);
+  const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
   await note({ stopped: services.stop, offline: services.offline, records });
   for (const service of services.stop) {
     ctx.log.info(`Stopping ${service}`);
@@ -215,7 +220,9 @@ async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<vo
   const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
-  await note({ phase: 'swapped' });
+  // From now on what was created is started like what was stopped, whoever does it.
+  const fresh = plan.provision?.plan.start ?? [];
+  await note({ phase: 'swapped', stopped: [...new Set([...services.stop, ...fresh])] });
 }
 
 /** A server that a supervisor started meanwhile has the previous files open, and would write over the restored ones. */
@@ -249,8 +256,10 @@ async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run
       hint === undefined ? { cause: failure } : { hint, cause: failure },
     );
   }
-  const untouched = phase === 'staging' && stopped.length === 0;
-  const state = phase === 'staging' ? 'no live data had changed' : 'the previous data was put back';
+  const { created } = entry();
+  const untouched = phase === 'staging' && stopped.length === 0 && created === undefined;
+  const data = phase === 'staging' ? 'no live data had changed' : 'the previous data was put back';
+  const state = created === undefined ? data : `${data}, and what it had created was removed`;
   if (left.length > 0) {
     return new TarsError(
       'restore-failed',
@@ -274,8 +283,7 @@ async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run
  * whoever interrupts it.
  */
 async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): Promise<readonly Finding[]> {
-  const { plan, target, ctx, entry, note } = run;
-  const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
+  const { plan, ctx, entry, note } = run;
   const findings: Finding[] = [];
   let interruption: unknown;
   try {
@@ -283,15 +291,12 @@ async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): 
   } catch (error) {
     interruption = error;
   }
-  const failures = await startAgain(entry().stopped, target.runtime, fresh);
+  findings.push(...(await startJudged(entry().stopped, run)));
   await note({ phase: 'done' }).catch((error: unknown) => {
     // The next run finds all in place, and says so once more.
     const message = `The end of the restore is not recorded: ${messageOf(error)}`;
     findings.push({ severity: 'warning', subject: 'journal', code: 'journal-not-written', message });
   });
-  for (const { service, message } of failures) {
-    findings.push({ severity: 'error', subject: service, code: 'service-not-started', message });
-  }
   if (interruption === undefined) return findings;
   for (const { subject, message } of findings) ctx.log.warn(`${subject}: ${message}`);
   throw new InterruptedError('Interrupted; the restored data is in place, but was not compared to the end', {

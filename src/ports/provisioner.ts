@@ -60,6 +60,8 @@ export interface ProvisionPlan {
   /** Services that have no container yet, as far as that can be known before the files are there. */
   readonly services: readonly string[];
   readonly volumes: readonly string[];
+  /** Services without a container and those whose container was never started, as far as they ran at the capture. */
+  readonly start: readonly string[];
   /** Whether something has to be created. */
   readonly needed: boolean;
   /** Files that must be brought back first. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
 import { composeStack, openArchiveFile, openStore } from '../../compose.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
@@ -7,7 +8,9 @@ import { shortId } from '../../model/snapshot.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { planRestore, type StackRestorePlan } from '../../operations/restore-plan.ts';
 import { executeRestore, type RestoreResult } from '../../operations/restore.ts';
+import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource } from '../../ports/snapshot-store.ts';
+import { settingsApart } from '../../settings/apart.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes, formatMs } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
@@ -22,6 +25,8 @@ interface RestoreFlags {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
   readonly force?: boolean;
+  readonly project?: string;
+  readonly composeFile?: readonly string[];
 }
 
 export function addRestore(program: Command, surroundings: Surroundings): void {
@@ -35,13 +40,16 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
     .option('--restore-config', 'also replace configuration files that exist and differ')
     .option('--skip-validation', 'do not compare the restored content with the snapshot')
     .option('--discard-previous', 'delete the previous data once the restored data is verified')
+    .option('--project <name>', 'into this other Compose project, beside the one of tars.yaml')
+    .option('--compose-file <files>', 'of that project, in the order of overriding', collectNames)
     .option('--dry-run', 'show the plan and stop')
     .option('-y, --yes', 'do not ask')
     .option('--force', 'the same as --yes')
     .addHelpText(
       'after',
       '\nThe previous data is moved aside, not deleted; the way back is printed.\n\nExamples:\n  tars restore --dry-run\n' +
-        '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz',
+        '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz\n' +
+        '  tars restore --project copy --compose-file docker-compose.yml,docker-compose.copy.yml',
     )
     .action((snapshot: string | undefined, flags: RestoreFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
@@ -67,12 +75,11 @@ async function run(session: Session, reference: string | undefined, flags: Resto
 
 async function restoreFrom(session: Session, source: SnapshotSource, flags: RestoreFlags): Promise<number> {
   const { ctx, audience } = session;
-  const stack = await composeStack(await session.settings(), { includeModels: false }, session.env);
-  const target = { ...stack, stack: stack.name };
+  const { stack, target } = await targetOf(session, flags);
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
   const selection = {
     only: flags.component,
-    skip: flags.skip ?? [],
+    skip: [...(flags.skip ?? []), ...(await notTheirs(source, flags, ctx))],
     restoreConfig: flags.restoreConfig === true,
     startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
@@ -91,6 +98,44 @@ async function restoreFrom(session: Session, source: SnapshotSource, flags: Rest
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   audience.result(result, renderResult(result));
   return hasErrors(result.findings) ? exitCodes.error : exitCodes.success;
+}
+
+/** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
+async function targetOf(session: Session, { project, composeFile }: RestoreFlags) {
+  const settings = await session.settings();
+  if (project === undefined) {
+    if (composeFile !== undefined) {
+      throw new ConfigurationError('--compose-file is for restoring into another project', {
+        hint: 'Add --project NAME, or name the files in docker.compose_files of tars.yaml.',
+      });
+    }
+    const stack = await composeStack(settings, { includeModels: false }, session.env);
+    return { stack, target: { ...stack, stack: stack.name } };
+  }
+  const files = (composeFile ?? []).map((file) => resolve(file));
+  const apart = settingsApart(settings, project, files);
+  const overrides = { includeModels: false, apartFrom: settings.docker?.project ?? '' };
+  const stack = await composeStack(apart, overrides, session.env);
+  return { stack, target: { ...stack, stack: `${stack.name}@${project}` } };
+}
+
+/** Configuration files are one project's, and are not touched for another. */
+async function notTheirs(
+  source: SnapshotSource,
+  { project, component: only }: RestoreFlags,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  if (project === undefined) return [];
+  const { components } = await source.manifest(ctx.signal);
+  const files = components.filter(({ kind }) => kind === 'config').map(({ name }) => name);
+  const asked = files.find((name) => only?.includes(name));
+  if (asked !== undefined) {
+    throw new RestoreRefusedError(`The files of ${asked} are those of the first project, not of ${project}`, {
+      hint: `Leave ${asked} or --project out.`,
+    });
+  }
+  for (const name of files) ctx.log.info(`${name} is left out: its files are those of the first project`);
+  return files;
 }
 
 async function requireConfirmation(
@@ -115,9 +160,10 @@ async function requireConfirmation(
 }
 
 function planValue(plan: StackRestorePlan): unknown {
-  const { manifest, planned, ...rest } = plan;
+  const { manifest, planned, provision, ...rest } = plan;
   return {
     ...rest,
+    ...(provision === undefined ? {} : { provision: provision.plan }),
     time: manifest.time,
     consistency: manifest.consistency,
     components: planned.map(({ plan: { details: _details, ...visible } }) => visible),
@@ -129,6 +175,7 @@ function renderPlan(plan: StackRestorePlan): string {
   return [
     `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack}, taken ${plan.manifest.time}`,
     `  verify ${plan.artifacts.length} artifacts (${formatBytes(totalBytes)}) before anything is touched`,
+    ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
       `  ${component.name}:`,
       ...steps.map((step) => `    - ${step}`),
@@ -138,10 +185,30 @@ function renderPlan(plan: StackRestorePlan): string {
   ].join('\n');
 }
 
+/** What is created comes after the files and before the stores. */
+function renderProvision({ provision }: StackRestorePlan): string[] {
+  if (provision?.plan.needed !== true) return [];
+  const { plan, later } = provision;
+  return [
+    `  project ${plan.project}, after its files are in place:`,
+    ...plan.steps.map((step) => `    - ${step}`),
+    ...later.map(({ name, artifacts }) => {
+      const sizeBytes = artifacts.reduce((sum, artifact) => sum + artifact.sizeBytes, 0);
+      return `    - Restore ${name} into its new container (${artifacts.length} artifacts, ${formatBytes(sizeBytes)})`;
+    }),
+    '    - Start in the order of dependencies, each when those it needs are ready, and compare with the snapshot',
+    '    - If anything fails, remove again what was created',
+  ];
+}
+
 function renderResult(result: RestoreResult): string {
-  const verdict = hasErrors(result.findings)
+  const errors = result.findings.filter(({ severity }) => severity === 'error');
+  const unwell = errors.filter(({ code }) => code.startsWith('service-')).map(({ subject }) => subject);
+  const verdict = errors.some(({ code }) => !code.startsWith('service-'))
     ? 'Restored, but the content is not what was captured: see the errors above'
-    : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
+    : unwell.length > 0
+      ? `Restored, but not well: ${[...new Set(unwell)].join(', ')}; see the errors above`
+      : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
   const back =
     result.wayBack.length === 0
       ? []

@@ -26,6 +26,18 @@ async function run({ ctx, audience, env, settings }: Session, reference: string)
   return exitCodes.success;
 }
 
+/** What the services ran, with the digest that fetches the same again. */
+function renderProject({ compose }: Manifest): string[] {
+  if (compose === undefined) return [];
+  const rows = compose.services.map(({ name, image, imageId, repoDigests, state, health }) => [
+    name,
+    health === undefined ? state : `${state}, ${health}`,
+    image,
+    repoDigests[0] ?? `${imageId} (built locally)`,
+  ]);
+  return ['', `Project ${compose.project}`, formatTable(['SERVICE', 'STATE', 'IMAGE', 'DIGEST'], rows)];
+}
+
 function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
   const pause =
     manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
@@ -50,6 +62,7 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
     formatTable(['COMPONENT', 'OUTCOME', 'VERSION', 'HOW'], components),
     '',
     formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
+    ...renderProject(manifest),
     ...manifest.notCaptured.map((left) => `Not captured: ${left.subject} (${left.reason})`),
   ].join('\n');
 }

@@ -131,7 +131,11 @@ export class ComposeProject {
       ...{ cwd: directory, timeout: composeTimeoutMs, maxBuffer: 16 * 2 ** 20 },
       cancelSignal: ctx.signal,
     });
-    if (!result.failed) return result.stdout;
+    if (!result.failed) {
+      for (const line of result.stderr.split('\n').filter((text) => /variable is not set/i.test(text)))
+        ctx.log.warn(`Docker Compose: ${line.replace(/^.*?msg=/, '')}`);
+      return result.stdout;
+    }
     if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: ctx.signal.reason });
     throw this.#failure(args, await masked(result.stderr, this.#files), result.timedOut);
   }

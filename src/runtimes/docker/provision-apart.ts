@@ -20,6 +20,7 @@ export async function requireApart(
   const services = [...model.services.values()].filter(({ optional }) => !optional);
   const conflicts = [
     ...sharedVolumes(services, model, first, firstVolumes),
+    ...mountedAlready(await readProject(engine, project), first),
     ...(await sharedDirectories(services, first)),
     ...sharedNetworks(services, model, await networksOf(engine, first)),
     ...(await takenNames(engine, services, project)),
@@ -54,6 +55,18 @@ function sharedVolumes(
     }
   }
   return [...shared.values()];
+}
+
+/** Containers that the other project has already may mount what no file says. */
+function mountedAlready({ containers }: Project, first: Project): string[] {
+  const theirs = new Set(first.containers.flatMap(({ mounts }) => mounts.flatMap((m) => m.volume ?? [])));
+  return containers.flatMap(({ name, mounts }) =>
+    mounts
+      .filter(({ volume }) => volume !== undefined && theirs.has(volume))
+      .map(
+        ({ volume }) => `its container ${name} mounts the volume ${volume ?? ''}, which is ${first.name}'s`,
+      ),
+  );
 }
 
 /** What both only read does no harm; neither does a socket. */

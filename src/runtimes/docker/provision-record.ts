@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import tar from 'tar-stream';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -116,7 +116,7 @@ export async function rootOf(
   } catch (error) {
     throw engineError(error, what);
   } finally {
-    (stream as Readable).destroy();
+    if (stream instanceof Readable) stream.destroy();
     entries.destroy();
   }
 }

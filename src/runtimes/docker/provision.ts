@@ -96,6 +96,7 @@ async function plan(
     : [];
   return {
     ...{ project: options.project, services: missing, volumes, needed, steps, warnings },
+    start: await servicesToStart(options, missing, request),
     files: needed ? situation.missingFiles : [],
   };
 }
@@ -113,7 +114,8 @@ async function look(
     ...(whole ? (recorded?.services ?? []).map(({ name }) => name) : []),
   ];
   const absent = new Set(wanted.filter((service) => !here.has(service)));
-  const gone = await missingFiles([...files.files, ...files.envFiles]);
+  // Among them may be a .env that Compose reads unasked, and does without.
+  const gone = await missingFiles([...new Set([...files.files, ...files.envFiles, ...restorable])]);
   const nothing = { project, files, cli: undefined, model: undefined, missingFiles: gone, missing: [] };
   if (absent.size === 0 && options.apartFrom === undefined) return nothing;
   const cli = await findComposeCli(recorded?.composeVersion, ctx.signal);
@@ -134,6 +136,25 @@ async function look(
     );
   }
   return { ...nothing, cli, model, missing: storesHere && !whole ? [] : missing };
+}
+
+/** A container that was created and never started is as good as a missing one: whoever created it wants it to run. */
+async function servicesToStart(
+  { engine, project }: DockerProvisionerOptions,
+  missing: readonly string[],
+  { recorded, whole }: ProvisionRequest,
+): Promise<readonly string[]> {
+  const label = [`${composeLabels.project}=${project}`];
+  const idle = await engine
+    .listContainers({ all: true, filters: { label, status: ['created'] } })
+    .catch((error: unknown) => {
+      throw engineError(error, `Cannot list the containers of the project ${project}`);
+    });
+  const services = whole ? idle.flatMap(({ Labels: labels }) => labels[composeLabels.service] ?? []) : [];
+  return [...new Set([...missing, ...services])].filter((service) => {
+    const then = recorded?.services.find(({ name }) => name === service);
+    return then === undefined ? recorded === undefined : then.state !== 'stopped';
+  });
 }
 
 /** @throws when there is no Compose, or a file is missing that nobody brings back */

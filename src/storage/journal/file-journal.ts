@@ -22,6 +22,13 @@ const entrySchema = z.object({
       details: z.record(z.string(), z.unknown()),
     }),
   ),
+  created: z
+    .object({
+      containers: z.array(z.object({ id: z.string(), service: z.string(), empty: z.boolean() })),
+      volumes: z.array(z.object({ name: z.string(), createdAt: z.string() })),
+      networks: z.array(z.string()),
+    })
+    .optional(),
 });
 const fileSchema = z.object({
   entry: entrySchema,

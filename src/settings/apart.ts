@@ -1,0 +1,63 @@
+import { ConfigurationError } from '../model/errors.ts';
+import type { Settings } from './load.ts';
+import type { ComponentSettings } from './schema.ts';
+
+/**
+ * The same stack as another Compose project beside the configured one: nothing in it points to the first. Its
+ * configuration files stay the first one's.
+ * @param composeFiles instead of the configured ones, absolute; none: the same files
+ * @throws ConfigurationError when that is no other project
+ */
+export function settingsApart(
+  settings: Settings,
+  project: string,
+  composeFiles: readonly string[],
+): Settings {
+  const { docker, components } = settings;
+  if (docker === undefined) {
+    throw new ConfigurationError('--project is for Compose projects, and tars.yaml has no docker: section', {
+      hint: 'Leave --project out.',
+    });
+  }
+  if (docker.project === project) {
+    throw new ConfigurationError(`${project} is the project of tars.yaml itself`, {
+      hint: 'Leave --project out to restore into it, or give the name of another one.',
+    });
+  }
+  if (!/^[a-z0-9][a-z0-9_-]*$/.test(project)) {
+    throw new ConfigurationError(`${project} is no name of a Compose project`, {
+      hint: 'Use lower-case letters, digits, hyphens and underscores.',
+    });
+  }
+  const files = composeFiles.length === 0 ? docker.compose_files : [...composeFiles];
+  return {
+    ...settings,
+    docker: { ...docker, project, compose_files: files },
+    components: Object.fromEntries(
+      Object.entries(components).flatMap(([name, component]) =>
+        component.kind === 'config' ? [] : [[name, withoutPlace(component)]],
+      ),
+    ),
+  };
+}
+
+/** An address or a directory that tars.yaml gives is the first project's. */
+function withoutPlace(component: Exclude<ComponentSettings, { kind: 'config' }>): ComponentSettings {
+  switch (component.kind) {
+    case 'postgres':
+    case 'redis': {
+      // With a host, the port is the host's; without, the container's.
+      const port = component.host === undefined ? component.port : undefined;
+      return {
+        ...component,
+        host: undefined,
+        port,
+        ...(component.kind === 'redis' ? { data_dir: undefined } : {}),
+      };
+    }
+    case 'chroma':
+      return { ...component, url: undefined, path: undefined };
+    case 'ollama':
+      return { ...component, url: undefined, path: undefined };
+  }
+}
