@@ -92,7 +92,7 @@ const manifestSchema = z.object({
   time: z.string(),
   startedAt: z.string(),
   finishedAt: z.string(),
-  /** `cut`: writers were paused while every component was marked. `per-store`: each has a moment of its own. */
+  /** `cut`: no writer could write while every component was marked. `per-store`: each has a moment of its own. */
   consistency: z.enum(['cut', 'per-store']),
   consistencyReason: z.string().optional(),
   writerPauseMs: z.number().nonnegative().optional(),

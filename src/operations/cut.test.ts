@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { InterruptedError } from '../model/errors.ts';
 import type { PreparedCapture } from '../ports/component.ts';
 import type { Clock, OperationContext } from '../ports/context.ts';
-import type { Guardian, Runtime } from '../ports/runtime.ts';
-import { settledCut, takeCut, type CutOptions } from './cut.ts';
+import type { Guardian, Runtime, Service } from '../ports/runtime.ts';
+import { settledCut, sortWriters, takeCut, type CutOptions, type Writers } from './cut.ts';
 
 /** A clock that moves only when somebody sleeps on it or it is told to. */
 class ManualClock implements Clock {
@@ -23,6 +23,13 @@ class ManualClock implements Clock {
   }
 }
 
+const nobody: Writers = { pausable: [], idle: [], free: [] };
+
+const serviceOf = (name: string, state: Service['state'], more: Partial<Service> = {}): Service => ({
+  ...{ name, state, dependsOn: [], writer: true, canPause: true, canStop: true },
+  ...more,
+});
+
 interface Scene {
   readonly options: CutOptions;
   readonly ctx: OperationContext;
@@ -37,7 +44,9 @@ function scene(overrides: {
   guardianFired?: boolean;
   pauseFails?: boolean;
   armFails?: boolean;
-  writers?: string[];
+  writers?: Partial<Writers>;
+  /** What the runtime tells after the marks. */
+  laterStates?: Record<string, Service['state']>;
 }): Scene {
   const events: string[] = [];
   const clock = new ManualClock();
@@ -61,6 +70,12 @@ function scene(overrides: {
   );
   const runtime = {
     resumeActions: () => Promise.resolve([]),
+    discover: () => {
+      events.push('discover');
+      const states = overrides.laterStates;
+      if (states === undefined) return Promise.reject(new Error('no such engine'));
+      return Promise.resolve(Object.entries(states).map(([name, state]) => serviceOf(name, state)));
+    },
     pause: () => {
       events.push('pause');
       return overrides.pauseFails === true ? Promise.reject(new Error('no such process')) : Promise.resolve();
@@ -92,7 +107,7 @@ function scene(overrides: {
     prepared,
     runtime,
     guardian,
-    writers: overrides.writers ?? ['backend'],
+    writers: { ...nobody, ...(overrides.writers ?? { pausable: ['backend'] }) },
     pauseMaxMs: 5000,
   };
   return { options, ctx, clock, events, abort };
@@ -107,10 +122,62 @@ test('marks lie between pause and resume, with the guardian armed around both', 
 });
 
 test('without writers it is per-store and nothing is paused', async () => {
-  const { options, ctx, events } = scene({ writers: [] });
+  const { options, ctx, events } = scene({ writers: {} });
   const cut = await takeCut(options, ctx);
   assert.deepEqual(events, ['mark store']);
   assert.equal(cut.consistency, 'per-store');
+  assert.match(cut.reason ?? '', /no service is declared as a writer/);
+});
+
+test('writers are sorted by what keeps them from writing', () => {
+  const services = [
+    serviceOf('runs', 'running'),
+    serviceOf('down', 'stopped', { canPause: false }),
+    serviceOf('held', 'paused'),
+    serviceOf('unpausable', 'running', { canPause: false }),
+    serviceOf('unclear', 'unknown'),
+    serviceOf('store', 'running', { writer: false }),
+  ];
+  assert.deepEqual(sortWriters(services), {
+    pausable: ['runs'],
+    idle: ['down', 'held'],
+    free: ['unpausable', 'unclear'],
+  });
+});
+
+test('writers that do not run before and after the marks make it a cut without a pause', async () => {
+  const { options, ctx, events } = scene({
+    writers: { idle: ['worker'] },
+    laterStates: { worker: 'stopped' },
+  });
+  const cut = await takeCut(options, ctx);
+  assert.deepEqual(events, ['mark store', 'discover']);
+  assert.equal(cut.consistency, 'cut');
+  assert.equal(cut.reason, undefined);
+  assert.equal(cut.writerPauseMs, undefined);
+});
+
+for (const [name, laterStates, expected] of [
+  ['was started meanwhile', { worker: 'running' }, /worker was started meanwhile/],
+  ['cannot be looked at any more', undefined, /not known whether worker.*no such engine/],
+] as const) {
+  test(`it is never called a cut when a writer that did not run ${name}`, async () => {
+    for (const pausable of [[], ['backend']]) {
+      const writers = { pausable, idle: ['worker'] };
+      const { options, ctx } = scene(laterStates === undefined ? { writers } : { writers, laterStates });
+      const cut = await takeCut(options, ctx);
+      assert.equal(cut.consistency, 'per-store');
+      assert.match(cut.reason ?? '', expected);
+    }
+  });
+}
+
+test('it is never called a cut when one writer runs that cannot be paused, though the others are', async () => {
+  const { options, ctx, events } = scene({ writers: { pausable: ['backend'], free: ['worker'] } });
+  const cut = await takeCut(options, ctx);
+  assert.ok(events.includes('pause'));
+  assert.equal(cut.consistency, 'per-store');
+  assert.match(cut.reason ?? '', /worker/);
 });
 
 for (const [name, overrides] of Object.entries({

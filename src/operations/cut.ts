@@ -1,12 +1,21 @@
 import { TarsError, toTarsError } from '../model/errors.ts';
 import type { PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { ArmedGuardian, Guardian, Runtime } from '../ports/runtime.ts';
+import type { ArmedGuardian, Guardian, Runtime, Service } from '../ports/runtime.ts';
+
+/** The services declared as writers, by what keeps each from writing during the marks. */
+export interface Writers {
+  /** They run, and are paused. */
+  readonly pausable: readonly string[];
+  /** They do not run: nothing to pause, as long as that stays so. */
+  readonly idle: readonly string[];
+  /** Nothing does. */
+  readonly free: readonly string[];
+}
 
 export interface CutOptions {
   readonly prepared: ReadonlyMap<string, PreparedCapture>;
-  /** Services to pause; empty when the stack names none. */
-  readonly writers: readonly string[];
+  readonly writers: Writers;
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly pauseMaxMs: number;
@@ -25,45 +34,73 @@ export interface Cut {
 /** Part of the allowed pause that marks may take; the rest is for resuming. */
 const markShare = 0.8;
 
+/** Sorts the writers among `services`. */
+export function sortWriters(services: readonly Service[]): Writers {
+  const writers = services.filter(({ writer }) => writer);
+  const runs = ({ canPause, state }: Service): boolean => canPause && state === 'running';
+  const names = (wanted: (service: Service) => boolean): string[] =>
+    writers.filter(wanted).map(({ name }) => name);
+  return {
+    pausable: names(runs),
+    idle: names(isIdle),
+    free: names((service) => !runs(service) && !isIdle(service)),
+  };
+}
+
+/** A writer that somebody else has paused writes as little as one that is stopped. */
+const isIdle = ({ state }: Service): boolean => state === 'stopped' || state === 'paused';
+
 /**
- * Fixes every prepared component at one moment: pauses the writers, marks all at once, resumes. Never claims
- * more than was done: without a pause, or with a failed or expired one, the cut is `per-store` and says why. The writers run again when this returns or throws; should this
- * process die inside, the guardian resumes them.
+ * Fixes every prepared component at one moment: pauses the writers that run, marks all at once, resumes. Never claims
+ * more than was done: where a writer could write meanwhile, or a pause failed or expired, the cut is `per-store` and
+ * says why. The writers run again when this returns or throws; should this process die inside, the guardian resumes
+ * them.
  */
 export async function takeCut(options: CutOptions, ctx: OperationContext): Promise<Cut> {
   const { prepared, writers, pauseMaxMs } = options;
   const markTimeoutMs = pauseMaxMs * markShare;
-  if (writers.length === 0) {
-    const time = ctx.clock.now();
-    const failed = await markAll(prepared, markTimeoutMs, ctx);
-    return {
-      time,
-      consistency: 'per-store',
-      reason: 'no service is declared as a writer, so none was paused',
-      failed,
-    };
-  }
-  const paused = await markWhilePaused(options, markTimeoutMs, ctx);
+  const taken =
+    writers.pausable.length === 0
+      ? await markUnpaused(prepared, markTimeoutMs, ctx)
+      : await markWhilePaused(options, markTimeoutMs, ctx);
   ctx.signal.throwIfAborted();
-  return { ...paused, consistency: paused.reason === undefined ? 'cut' : 'per-store' };
+  const reason = taken.reason ?? (await whoCouldWrite(options, ctx));
+  if (reason === undefined) return { ...taken, consistency: 'cut' };
+  return { ...taken, reason, consistency: 'per-store' };
+}
+
+/** What else speaks against a cut; asked after the marks, so that a writer started before them is noticed. */
+async function whoCouldWrite(
+  { writers: { pausable, idle, free }, runtime }: CutOptions,
+  ctx: OperationContext,
+): Promise<string | undefined> {
+  if (free.length > 0) return `${free.join(', ')} may have written meanwhile: tars could not pause it`;
+  if (idle.length === 0) {
+    return pausable.length > 0 ? undefined : 'no service is declared as a writer, so none was paused';
+  }
+  try {
+    const services = await runtime.discover(ctx);
+    const still = sortWriters(services).idle;
+    const started = idle.filter((name) => !still.includes(name));
+    return started.length === 0 ? undefined : `${started.join(', ')} was started meanwhile, and not paused`;
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    return `it is not known whether ${idle.join(', ')} was started meanwhile: ${messageOf(error)}`;
+  }
 }
 
 async function markWhilePaused(
-  { prepared, writers, runtime, guardian, pauseMaxMs }: CutOptions,
+  { prepared, writers: { pausable }, runtime, guardian, pauseMaxMs }: CutOptions,
   markTimeoutMs: number,
   ctx: OperationContext,
 ): Promise<Omit<Cut, 'consistency'>> {
   let armed: ArmedGuardian;
   try {
-    armed = await guardian.arm(await runtime.resumeActions(writers, ctx), pauseMaxMs, ctx);
+    armed = await guardian.arm(await runtime.resumeActions(pausable, ctx), pauseMaxMs, ctx);
   } catch (error) {
     // Without a guardian nobody is frozen: an unpaused snapshot is worth more than none.
-    return markUnpaused(
-      prepared,
-      markTimeoutMs,
-      `the guardian could not be started: ${messageOf(error)}`,
-      ctx,
-    );
+    const reason = `the guardian could not be started: ${messageOf(error)}`;
+    return { ...(await markUnpaused(prepared, markTimeoutMs, ctx)), reason };
   }
   const startedMs = ctx.clock.monotonicMs();
   let pauseError: unknown;
@@ -72,14 +109,14 @@ async function markWhilePaused(
   let guardianResumed = false;
   let writerPauseMs = 0;
   try {
-    await runtime.pause(writers, ctx).catch((error: unknown) => {
+    await runtime.pause(pausable, ctx).catch((error: unknown) => {
       pauseError = error;
     });
     time = ctx.clock.now();
     failed = await markAll(prepared, markTimeoutMs, ctx);
   } finally {
     try {
-      await runtime.resume(writers);
+      await runtime.resume(pausable);
       writerPauseMs = ctx.clock.monotonicMs() - startedMs;
     } finally {
       guardianResumed = await armed.disarm();
@@ -102,11 +139,10 @@ async function markWhilePaused(
 async function markUnpaused(
   prepared: ReadonlyMap<string, PreparedCapture>,
   markTimeoutMs: number,
-  reason: string,
   ctx: OperationContext,
 ): Promise<Omit<Cut, 'consistency'>> {
   const time = ctx.clock.now();
-  return { time, failed: await markAll(prepared, markTimeoutMs, ctx), reason };
+  return { time, failed: await markAll(prepared, markTimeoutMs, ctx) };
 }
 
 /** Marks all components at once; one that fails or is late does not hold up the others. */

@@ -138,19 +138,32 @@ function renderPlan(plan: BackupPlan): string {
     sizeBytes === undefined ? '' : formatBytes(sizeBytes),
     error === undefined ? summary : `cannot be captured: ${error.message}`,
   ]);
-  const writers =
-    plan.writers.length === 0
-      ? 'nothing: no running service is marked as a writer that can be paused, so each store has its own moment'
-      : plan.writers.join(', ');
   return [
     `Would back up ${plan.stack} to ${plan.destination}`,
     formatTable(['COMPONENT', 'VERSION', '>SIZE', 'WHAT'], rows),
-    `Paused for the cut: ${writers}`,
+    ...renderWriters(plan.writers),
     ...plan.components.flatMap(({ name, warnings }) =>
       warnings.map((warning) => `Warning: ${name}: ${warning}`),
     ),
     ...plan.notCaptured.map(({ subject, reason }) => `Not captured: ${subject} (${reason})`),
   ].join('\n');
+}
+
+function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[] {
+  if (pausable.length + idle.length + free.length === 0)
+    return [
+      'Paused for the cut: nothing, as no service is marked as a writer; each store has its own moment',
+    ];
+  const list = (names: readonly string[], sentence: string): string[] =>
+    names.length === 0 ? [] : [`${sentence}: ${names.join(', ')}`];
+  return [
+    ...list(pausable, 'Paused for the cut'),
+    ...list(idle, 'Do not run, and need no pause'),
+    ...list(
+      free,
+      'Cannot be paused (give them a pid_file or pause and resume), so each store has its own moment',
+    ),
+  ];
 }
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
