@@ -3,28 +3,16 @@ import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
-import { compareWithLedger, readLedger, type StoreName } from '../fixtures/docker/ledger.ts';
-import { startPrivateEngine } from '../fixtures/docker/private-engine.ts';
+import { compareWithLedger, type StoreName } from '../fixtures/docker/ledger.ts';
 import { layouts, remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
-import { eventually } from '../fixtures/processes.ts';
 
 // What the Docker tests stand on must itself be able to fail.
 const docker = await dockerForTests();
 const { skip } = docker;
 
-/** Resolves when the backend has acknowledged writes of `visits` more rounds in each store. */
-async function writesOn(project: StartedProject, visits: number): Promise<void> {
-  const count = async (): Promise<number> =>
-    (await readLedger(project.logDir)).filter(
-      ({ store, acknowledgedMs }) => store === 'chroma' && acknowledgedMs !== undefined,
-    ).length;
-  const before = await count();
-  await eventually('The backend writes on', async () => (await count()) >= before + visits, 60_000);
-}
-
 /** Differences between the stores and everything the ledger says, with no time limit either way. */
 async function differences(project: StartedProject): Promise<ReturnType<typeof compareWithLedger>> {
-  return compareWithLedger(project, await readLedger(project.logDir), { acknowledgedBeforeMs: Infinity });
+  return compareWithLedger(project, await project.ledger(), { acknowledgedBeforeMs: Infinity });
 }
 
 test(
@@ -45,16 +33,16 @@ test(
       await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
       await project.exec('ollama', ['ollama', 'verify']);
       assert.equal(await project.exec('ollama', ['ollama', 'list']), 'llama3.2:1b');
-      await writesOn(project, 40);
+      await project.writesOn(40);
       const halfwayMs = Date.now();
-      await writesOn(project, 20);
+      await project.writesOn(20);
       await project.compose('restart', 'backend');
       await project.waitHealthy();
-      await writesOn(project, 20);
+      await project.writesOn(20);
       await project.compose('stop', 'backend');
       assert.deepEqual(await differences(project), []);
 
-      const entries = await readLedger(project.logDir);
+      const entries = await project.ledger();
       assert.deepEqual(new Set(entries.map(({ writer }) => writer)).size, 2, 'a ledger for each start');
       const seqs = entries.map(({ seq }) => seq);
       assert.deepEqual(seqs, [...new Set(seqs)], 'sequence numbers go on after a restart');
@@ -66,7 +54,7 @@ test(
 );
 
 async function assertTimesMatter(project: StartedProject, halfwayMs: number): Promise<void> {
-  const entries = await readLedger(project.logDir);
+  const entries = await project.ledger();
   const loose = await compareWithLedger(project, entries, { acknowledgedBeforeMs: halfwayMs });
   assert.deepEqual(loose, [], 'what came later may be there');
   const late = await compareWithLedger(project, entries, {
@@ -80,7 +68,7 @@ async function assertTimesMatter(project: StartedProject, halfwayMs: number): Pr
 
 /** Changes one object at a time behind the ledger's back. */
 async function assertPlantedDifferencesAreFound(project: StartedProject): Promise<void> {
-  const entries = await readLedger(project.logDir);
+  const entries = await project.ledger();
   const present = (store: StoreName, kind: RegExp): string => {
     const last = new Map(
       entries.filter((entry) => entry.store === store).map((entry) => [entry.object, entry]),
@@ -169,7 +157,7 @@ test(
       left = project;
       assert.equal(project.layout, layouts.strangers);
       assert.equal(await project.health('cache'), 'running', 'it has no health check');
-      await writesOn(project, 30);
+      await project.writesOn(30);
       await project.compose('stop', 'api');
       assert.deepEqual(await differences(project), []);
       await project.exec('reporting', ['psql', '-U', 'postgres', '-c', 'DELETE FROM visits WHERE visit = 1']);
@@ -205,40 +193,3 @@ test('a project that fails to come up leaves nothing either', { skip }, async ()
   );
   assert.deepEqual(all, ['', '', '']);
 });
-
-const root = process.getuid?.() === 0;
-test(
-  'a private Engine can be stopped and killed in the middle; its project comes back by itself',
-  { skip: skip || (root ? false : 'needs root') },
-  async () => {
-    await using engine = await startPrivateEngine();
-    await using project = await startProject({
-      engine,
-      prefix: 'fx-own-',
-      composeVersion: 'v2',
-      file: 'tars-home',
-      publishPorts: false,
-    });
-    await writesOn(project, 5);
-    const address = await project.docker(
-      'inspect',
-      '--format',
-      '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}',
-      await project.container('chromadb'),
-    );
-    assert.ok(
-      (await fetch(`http://${address}:8000/api/v2/version`)).ok,
-      'this machine reaches its containers',
-    );
-    for (const endEngine of [engine.stop, engine.kill]) {
-      await endEngine();
-      assert.equal(engine.pid(), undefined);
-      await assert.rejects(project.docker('ps'));
-      await engine.start();
-      await project.waitHealthy();
-      await writesOn(project, 5);
-    }
-    await project.compose('stop', 'backend');
-    assert.deepEqual(await differences(project), []);
-  },
-);
