@@ -248,8 +248,8 @@ export function configGeneration(record: SwapRecord): Generation {
     });
   const { swaps, created } = parsed.data;
   return {
-    async undo() {
-      await undoPaths(swaps);
+    async undo({ log }) {
+      await undoPaths(swaps, (message) => log.warn(message));
       await removeEmptyDirectories(created);
     },
     discardPrevious: () => discardPreviousPaths(swaps),

@@ -1,14 +1,27 @@
+import { execa } from 'execa';
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import {
   directorySwaps,
   discardPreviousPaths,
+  removeStagedBeside,
   stageBeside,
   swapPaths,
   undoPaths,
+  wayBackLines,
   type PathSwap,
 } from './path-swap.ts';
 
@@ -92,3 +105,88 @@ test('entries of a mount point are swapped one by one and undone from every pref
     await rm(live, { recursive: true });
   }
 });
+
+test('what something else put into the gap between the two renames is kept aside, and said', async () => {
+  const live = join(root, 'store');
+  const [swap] = await stagedOver(live, true);
+  assert.ok(swap);
+  await rename(swap.live, swap.previous);
+  await mkdir(live);
+  await writeFile(join(live, 'file'), 'stranger');
+  const said: string[] = [];
+  await undoPaths([swap], (message) => said.push(message));
+  await undoPaths([swap], (message) => said.push(message));
+  assert.equal(await content(live), 'old');
+  assert.equal(await content(`${swap.previous}.stray`), 'stranger');
+  assert.equal(said.length, 1);
+  assert.match(said[0] ?? '', /stray/);
+});
+
+test('what appeared at the live path since the staging is not written over', async () => {
+  const live = join(root, 'file');
+  const swap = { live, staged: `${live}.new`, previous: `${live}.prev`, hadLive: false };
+  await writeFile(swap.staged, 'new');
+  await writeFile(live, 'appeared');
+  await assert.rejects(swapPaths([swap]), /appeared/);
+  await undoPaths([swap]);
+  assert.equal(await readFile(live, 'utf8'), 'appeared');
+  assert.deepEqual(await readdir(root), ['file']);
+});
+
+test('a linked live directory is exchanged where it is, and the link stays', async () => {
+  const target = join(root, 'elsewhere');
+  const real = join(target, 'store');
+  const link = join(root, 'link');
+  await mkdir(real, { recursive: true });
+  await symlink(real, link);
+  await writeFile(join(real, 'file'), 'old');
+  const stage = await stageBeside(link, 'r1');
+  await writeFile(join(stage.stagedDir, 'file'), 'new');
+  const swaps = await directorySwaps(link, stage);
+  await swapPaths(swaps);
+  assert.equal(await content(link), 'new');
+  assert.equal(await readlink(link), real);
+  await undoPaths(swaps);
+  assert.equal(await content(link), 'old');
+  await stageBeside(link, 'r2');
+  await removeStagedBeside(link, 'r2');
+  assert.deepEqual([await readdir(root), await readdir(target)], [['elsewhere', 'link'], ['store']]);
+});
+
+test('the way back works as printed where nothing was before', async () => {
+  const live = join(root, 'volume');
+  await mkdir(live);
+  const stagedDir = join(live, '.tars-new-r1');
+  await mkdir(stagedDir);
+  await writeFile(join(stagedDir, 'a'), 'new');
+  const stage = { stagedDir, previousDir: join(live, '.tars-prev-r1'), mode: 'entries' } as const;
+  const swaps = await directorySwaps(live, stage);
+  await swapPaths(swaps);
+  await execa('sh', ['-euc', wayBackLines(swaps).join('\n')]);
+  assert.deepEqual(
+    (await readdir(live)).filter((name) => !name.startsWith('.')),
+    [],
+  );
+});
+
+test(
+  'a bind mount of the same file system is exchanged entry by entry',
+  { skip: process.getuid?.() !== 0 },
+  async () => {
+    const [live, volume] = [join(root, 'a store'), join(root, 'volume')];
+    for (const path of [live, volume]) await mkdir(path);
+    await writeFile(join(volume, 'file'), 'old');
+    await execa('mount', ['--bind', volume, live]);
+    try {
+      const stage = await stageBeside(live, 'r1');
+      await writeFile(join(stage.stagedDir, 'file'), 'new');
+      const swaps = await directorySwaps(live, stage);
+      await swapPaths(swaps);
+      assert.equal(await content(live), 'new');
+      await undoPaths(swaps);
+      assert.equal(await content(live), 'old');
+    } finally {
+      await execa('umount', [live]);
+    }
+  },
+);

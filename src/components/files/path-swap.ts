@@ -1,5 +1,17 @@
 import { constants } from 'node:fs';
-import { access, lstat, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import {
+  access,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  stat,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
@@ -46,22 +58,40 @@ export async function fsyncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** True for a file system's root, and for a bind mount, which has the device of what is around it. */
 async function isMountPoint(path: string): Promise<boolean> {
   if (!(await exists(path))) return false;
   const [own, parent] = await Promise.all([stat(path), stat(dirname(path))]);
-  return own.dev !== parent.dev;
+  if (own.dev !== parent.dev) return true;
+  const table = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  return table.split('\n').some((line) => unescaped(line.split(' ')[4] ?? '') === path);
+}
+
+/** proc_pid_mountinfo(5) writes blanks and backslashes as octal numbers. */
+const unescaped = (path: string): string =>
+  path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+
+/** Where a path leads, so that a link stays and what it points to is exchanged. */
+async function throughLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return path;
+    throw error;
+  }
 }
 
 /**
- * Decides how the directory `live` will be replaced, and creates the empty directory to stage into.
- * @param keepDirectory keep `live` itself whatever it is: it is mounted elsewhere, such as in a container
+ * Decides how the directory at `path` will be replaced, and creates the empty directory to stage into.
+ * @param keepDirectory keep the directory itself whatever it is: it is mounted elsewhere, such as in a container
  * @throws RestoreRefusedError when the place beside it cannot be written
  */
 export async function stageBeside(
-  live: string,
+  path: string,
   restoreId: string,
   keepDirectory = false,
 ): Promise<DirectoryStage> {
+  const live = await throughLinks(path);
   const mode = keepDirectory || (await isMountPoint(live)) ? 'entries' : 'rename';
   const parent = mode === 'entries' ? live : dirname(live);
   const prefix = mode === 'entries' ? '.tars' : `${basename(live)}.tars`;
@@ -80,9 +110,10 @@ export async function stageBeside(
 }
 
 /** Removes what {@link stageBeside} created for that restore and nobody swapped in. */
-export async function removeStagedBeside(live: string, restoreId: string): Promise<void> {
+export async function removeStagedBeside(path: string, restoreId: string): Promise<void> {
+  const live = await throughLinks(path);
   const candidates = [`${live}.tars-new-${restoreId}`, join(live, `.tars-new-${restoreId}`)];
-  for (const path of candidates) await rm(path, { recursive: true, force: true });
+  for (const staged of candidates) await rm(staged, { recursive: true, force: true });
 }
 
 /**
@@ -91,7 +122,8 @@ export async function removeStagedBeside(live: string, restoreId: string): Promi
  */
 export async function directorySwaps(live: string, stage: DirectoryStage): Promise<PathSwap[]> {
   if (stage.mode === 'rename') {
-    return [{ live, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await exists(live) }];
+    const at = await throughLinks(live);
+    return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await exists(at) }];
   }
   const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found';
   const liveNames = new Set((await readdir(live)).filter(own));
@@ -105,8 +137,13 @@ export async function directorySwaps(live: string, stage: DirectoryStage): Promi
 }
 
 async function move(from: string, to: string): Promise<void> {
-  await mkdir(dirname(to), { recursive: true });
+  const created = await mkdir(dirname(to), { recursive: true });
   await rename(from, to);
+  if (created !== undefined) {
+    for (let path = dirname(to); path !== dirname(created); path = dirname(path)) {
+      await fsyncDirectory(dirname(path));
+    }
+  }
   await fsyncDirectory(dirname(to));
   if (dirname(from) !== dirname(to)) await fsyncDirectory(dirname(from));
 }
@@ -120,18 +157,36 @@ export async function swapPaths(swaps: readonly PathSwap[]): Promise<void> {
     }
     if (!(await exists(staged))) continue;
     if (hadLive && !(await exists(previous))) await move(live, previous);
+    if (await exists(live)) {
+      throw new RestoreRefusedError(`${live} has appeared since its replacement was staged`, {
+        hint: 'Stop whatever writes there, then run the restore again.',
+      });
+    }
     await move(staged, live);
   }
 }
 
-/** Puts everything back as it was before {@link swapPaths}, from whatever state it was left in. Idempotent. */
-export async function undoPaths(swaps: readonly PathSwap[]): Promise<void> {
+/**
+ * Puts everything back as it was before {@link swapPaths}, from whatever state it was left in. Idempotent.
+ * @param warn told what is kept under another name, because it is neither the previous nor the restored data
+ */
+export async function undoPaths(
+  swaps: readonly PathSwap[],
+  warn: (message: string) => void = () => undefined,
+): Promise<void> {
   for (const { live, staged, previous, hadLive } of [...swaps].reverse()) {
     const previousExists = await exists(previous);
     if (staged !== null && !(await exists(staged)) && (previousExists || !hadLive) && (await exists(live))) {
       await move(live, staged);
     }
-    if (previousExists) await move(previous, live);
+    if (previousExists) {
+      if (await exists(live)) {
+        const stray = `${previous}.stray`;
+        await move(live, stray);
+        warn(`${live} had been created anew in the middle of the restore; that is kept as ${stray}`);
+      }
+      await move(previous, live);
+    }
     if (staged !== null) await rm(staged, { recursive: true, force: true });
   }
   await removeEmptyParents(swaps);
@@ -146,10 +201,12 @@ export async function discardPreviousPaths(swaps: readonly PathSwap[]): Promise<
 /** Shell lines with which a person undoes the swaps, the service being stopped. */
 export function wayBackLines(swaps: readonly PathSwap[]): string[] {
   const quote = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
-  return swaps.flatMap(({ live, staged, previous, hadLive }) => [
+  const folders = new Set(swaps.filter(({ hadLive }) => !hadLive).map(({ previous }) => dirname(previous)));
+  const moves = swaps.flatMap(({ live, staged, previous, hadLive }) => [
     ...(staged === null ? [] : [`mv ${quote(live)} ${quote(`${previous}.restored`)}`]),
     ...(hadLive ? [`mv ${quote(previous)} ${quote(live)}`] : []),
   ]);
+  return [...[...folders].map((folder) => `mkdir -p ${quote(folder)}`), ...moves];
 }
 
 /** Per-entry swaps leave their `.tars-new-…`/`.tars-prev-…` folders empty behind. */

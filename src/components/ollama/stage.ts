@@ -273,8 +273,8 @@ export function ollamaGeneration(record: SwapRecord): Generation {
     });
   const { swaps, created, stagedFolders, previousFolders } = parsed.data;
   return {
-    async undo() {
-      await undoPaths(swaps);
+    async undo({ log }) {
+      await undoPaths(swaps, (message) => log.warn(message));
       for (const folder of stagedFolders) await rm(folder, { recursive: true, force: true });
       for (const folder of previousFolders) await removeEmptyTree(folder);
       await removeEmptyDirectories(created);

@@ -1,4 +1,4 @@
-import { lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
@@ -90,9 +90,9 @@ export class FileSwap implements Generation {
     await this.discardStaged();
   }
 
-  async undo(): Promise<void> {
+  async undo({ log }: OperationContext): Promise<void> {
     const swaps = await this.#note();
-    if (swaps !== undefined) await undoPaths(swaps);
+    if (swaps !== undefined) await undoPaths(swaps, (message) => log.warn(message));
     await this.discardStaged();
     await this.#removePrevious();
   }
@@ -150,8 +150,13 @@ export class FileSwap implements Generation {
 
   /** The note goes first, so that a directory without one holds nothing. */
   async #removePrevious(): Promise<void> {
-    await rm(join(this.#place.previousDir, noteName), { force: true });
-    await rm(this.#place.previousDir, { recursive: true, force: true });
+    const { previousDir } = this.#place;
+    await rm(join(previousDir, noteName), { force: true });
+    await rm(join(previousDir, `${noteName}.tmp`), { force: true });
+    // Not whatever is in it: what a stranger wrote in the middle of a swap is kept there.
+    await rmdir(previousDir).catch((error: unknown) => {
+      if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
+    });
   }
 }
 
