@@ -1,5 +1,5 @@
 import { execa } from 'execa';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { RestoreRefusedError, ServiceUnavailableError } from '../../model/errors.ts';
@@ -41,6 +41,9 @@ interface TargetState {
   readonly running: boolean;
   readonly server: ServerVersion | undefined;
   readonly persistence: Persistence | undefined;
+  /** The master it follows, and its working directory, where it tells. */
+  readonly replicaOf: string | undefined;
+  readonly directory: string | undefined;
 }
 
 /**
@@ -65,8 +68,10 @@ export async function planRestore(
   }
   const target = await targetState(options, ctx);
   refuseUnstoppable(options, target);
-  const persistence = target.persistence ?? facts.persistence;
+  refuseReplica(name, target);
+  const persistence = await withAppendOnlyDirectory(target.persistence ?? facts.persistence, dataDir);
   const warnings = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
+  warnings.push(...(await placeWarnings(name, dataDir, target)));
   warnings.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
   return {
     component: from.name,
@@ -125,6 +130,33 @@ function refuseUnstoppable(options: RedisOptions, target: TargetState): void {
   );
 }
 
+function refuseReplica(name: string, { replicaOf }: TargetState): void {
+  if (replicaOf === undefined) return;
+  throw new RestoreRefusedError(
+    `Cannot restore ${name}: it is a replica, and its master ${replicaOf} would replace what is restored`,
+    { hint: 'Restore into the master, or make this server one first: REPLICAOF NO ONE.' },
+  );
+}
+
+/** Not refused: the directory of a server in a container has another name here, or another one has its name. */
+async function placeWarnings(name: string, dataDir: string, { directory }: TargetState): Promise<string[]> {
+  const [own, configured] = await Promise.all([identity(directory), identity(dataDir)]);
+  if (own === undefined || configured === undefined || own === configured) return [];
+  return [`${name} says that it keeps its data in ${directory ?? ''}, not in ${dataDir}`];
+}
+
+async function identity(path: string | undefined): Promise<string | undefined> {
+  const stats = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`;
+}
+
+/** Where there is an append-only directory, the server may load it at its next start, whatever it says now. */
+async function withAppendOnlyDirectory(persistence: Persistence, dataDir: string): Promise<Persistence> {
+  if (persistence.appendOnly !== false) return persistence;
+  const found = await identity(join(dataDir, persistence.appendDirName));
+  return found === undefined ? persistence : { ...persistence, appendOnly: undefined };
+}
+
 /** Asks the server, when it runs. @throws TarsError `access-denied` when it runs and does not let us in */
 async function targetState(options: RedisOptions, ctx: OperationContext): Promise<TargetState> {
   try {
@@ -132,10 +164,18 @@ async function targetState(options: RedisOptions, ctx: OperationContext): Promis
     const info = await ServerInfo.read(connection, ctx.signal);
     const asked = await setting(connection, 'dbfilename', ctx.signal);
     const persistence = asked === undefined ? undefined : await persistenceOf(connection, info, ctx.signal);
-    return { running: true, server: info.server, persistence };
+    const directory = await setting(connection, 'dir', ctx.signal);
+    const replicaOf = info.role === 'slave' ? info.text('master_host') : undefined;
+    return { running: true, server: info.server, persistence, replicaOf, directory };
   } catch (error) {
     if (error instanceof ServiceUnavailableError) {
-      return { running: false, server: undefined, persistence: undefined };
+      return {
+        running: false,
+        server: undefined,
+        persistence: undefined,
+        replicaOf: undefined,
+        directory: undefined,
+      };
     }
     throw explainReply(error, `Cannot plan the restore of ${options.name}`);
   }

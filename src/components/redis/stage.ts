@@ -1,4 +1,4 @@
-import { chown, link, lstat, mkdir, open, rm } from 'node:fs/promises';
+import { chown, link, lstat, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
@@ -65,7 +65,7 @@ const refusal = (details: RestoreDetails, cause: unknown): RestoreRefusedError =
 
 /** The directory's owner and mode. One that is gone is created again as it was at capture. */
 async function ensureDataDir({ dataDir, facts }: RestoreDetails): Promise<Owner> {
-  const stats = await lstat(dataDir, { bigint: true }).catch(() => undefined);
+  const stats = await stat(dataDir, { bigint: true }).catch(() => undefined);
   if (stats !== undefined) return attributesOf(stats);
   const owner = facts.directory ?? defaultOwner;
   await mkdir(dataDir, { recursive: true, mode: owner.mode });
@@ -82,7 +82,7 @@ async function writeFiles(
 ): Promise<void> {
   const { persistence, dataDir } = details;
   const rdb = join(stagedDir, persistence.dbFilename);
-  const liveRdb = await lstat(join(dataDir, persistence.dbFilename), { bigint: true }).catch(() => undefined);
+  const liveRdb = await stat(join(dataDir, persistence.dbFilename), { bigint: true }).catch(() => undefined);
   const fileOwner = liveRdb === undefined ? { ...owner, mode: 0o600 } : attributesOf(liveRdb);
   await writeDurably(rdb, fileOwner, source.open(details.artifact, ctx.signal));
   if (stagesAppendOnly(persistence)) {
