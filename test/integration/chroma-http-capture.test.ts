@@ -174,7 +174,7 @@ test('a record whose vector Chroma lost does not cost the others, and is not pas
     { url: server.url },
     { ...ctx, log: { ...ctx.log, warn: (m) => warnings.push(m) } },
   );
-  assert.match(warnings.join('\n'), /default_database\/damaged has 1 records whose vectors Chroma has lost/);
+  assert.match(warnings.join('\n'), /default_database\/damaged has 1 record whose vectors Chroma has lost/);
   const [placed] = [...placedCollections(chromaFactsOf(captured.manifest))];
   assert.equal(placed?.collection.recordCount, 130);
   const artifact = captured.manifest.artifacts[0];

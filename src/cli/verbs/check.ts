@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { checkArchiveFile, openStore } from '../../compose.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
+import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
@@ -48,6 +49,6 @@ async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags)
   return conclude(
     findings,
     counts,
-    `No damage: ${report.snapshots} snapshots, ${report.packs} packs, ${report.blobs} blobs (${extent})`,
+    `No damage: ${counted(report.snapshots, 'snapshot')}, ${counted(report.packs, 'pack')}, ${counted(report.blobs, 'blob')} (${extent})`,
   );
 }

@@ -5,6 +5,7 @@ import { composeStack, openArchiveFile, openStore } from '../../compose.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
+import { counted } from '../../model/plural.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { planRestore, type StackRestorePlan } from '../../operations/restore-plan.ts';
 import { executeRestore, type RestoreResult } from '../../operations/restore.ts';
@@ -174,7 +175,7 @@ function renderPlan(plan: StackRestorePlan): string {
   const totalBytes = plan.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return [
     `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack}, taken ${plan.manifest.time}`,
-    `  verify ${plan.artifacts.length} artifacts (${formatBytes(totalBytes)}) before anything is touched`,
+    `  verify ${counted(plan.artifacts.length, 'artifact')} (${formatBytes(totalBytes)}) before anything is touched`,
     ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
       `  ${component.name}:`,
@@ -194,7 +195,7 @@ function renderProvision({ provision }: StackRestorePlan): string[] {
     ...plan.steps.map((step) => `    - ${step}`),
     ...later.map(({ name, artifacts }) => {
       const sizeBytes = artifacts.reduce((sum, artifact) => sum + artifact.sizeBytes, 0);
-      return `    - Restore ${name} into its new container (${artifacts.length} artifacts, ${formatBytes(sizeBytes)})`;
+      return `    - Restore ${name} into its new container (${counted(artifacts.length, 'artifact')}, ${formatBytes(sizeBytes)})`;
     }),
     '    - Start in the order of dependencies, each when those it needs are ready, and compare with the snapshot',
     '    - If anything fails, remove again what was created',

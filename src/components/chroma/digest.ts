@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { z } from 'zod';
+import { counted } from '../../model/plural.ts';
 import { encodeMetadata, type ChromaRecord } from './record.ts';
 
 const laneCount = 8;
@@ -98,7 +99,7 @@ export function compareDigests(
 ): readonly DigestDifference[] {
   const differences: DigestDifference[] = [];
   if (actual.recordCount !== expected.recordCount) {
-    const message = `expected ${expected.recordCount} records, found ${actual.recordCount}`;
+    const message = `expected ${counted(expected.recordCount, 'record')}, found ${actual.recordCount}`;
     differences.push({ code: 'record-count-differs', message });
   } else if (actual.idsDigest !== expected.idsDigest) {
     differences.push({ code: 'ids-differ', message: 'the record ids are not those captured' });

@@ -3,6 +3,7 @@ import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../..
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import { counted } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type {
   Component,
@@ -89,7 +90,7 @@ class ChromaComponent implements Component {
       const counts = ['collections', 'embeddings'].map((table) =>
         Number(rowsOf(database, `SELECT count(*) AS count FROM ${table}`)[0]?.['count'] ?? 0),
       );
-      const summary = `${counts[0] ?? 0} collections, ${counts[1] ?? 0} records`;
+      const summary = `${counted(counts[0] ?? 0, 'collection')}, ${counted(counts[1] ?? 0, 'record')}`;
       const serverVersion = (await this.#serverVersion(ctx)) ?? undefined;
       return { serverVersion, sizeBytes, summary, warnings: [] };
     } catch (error) {
@@ -108,7 +109,7 @@ class ChromaComponent implements Component {
       }
     }
     const warnings = ['Without path in tars.yaml the capture goes over HTTP and has a moment of its own'];
-    return { serverVersion: version, sizeBytes: 0, summary: `${collections} collections`, warnings };
+    return { serverVersion: version, sizeBytes: 0, summary: counted(collections, 'collection'), warnings };
   }
 
   async ready(ctx: OperationContext): Promise<void> {

@@ -52,6 +52,13 @@ function trueCopyFor(
   return { trueCopy: 'none', trueCopyReason };
 }
 
+/** What the operator reads about where the true files are. */
+const methods: Readonly<Record<ConfigFacts['trueCopy'], string>> = {
+  repository: 'with secrets, in the encrypted repository',
+  sealed: 'with secrets, sealed for the age recipients',
+  none: 'redacted only, without secrets',
+};
+
 async function captureFiles(
   options: CaptureOptions,
   files: readonly ConfigFile[],
@@ -75,7 +82,7 @@ async function captureFiles(
     hashes: sink.encrypted ? 'sha256' : 'withheld',
     files: files.map((file) => capturedFile(file, sink.encrypted)),
   };
-  return { serverVersion: undefined, method: copy.trueCopy, writesBlockedMs: 0, facts };
+  return { serverVersion: undefined, method: methods[copy.trueCopy], writesBlockedMs: 0, facts };
 }
 
 async function captureRedacted(

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { isAbsolute, normalize } from 'node:path';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
+import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import { prepareConfigCapture } from './capture.ts';
 import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
@@ -76,11 +77,10 @@ async function probe(options: ConfigOptions): Promise<ComponentProbe> {
   }
   if (options.secrets === 'redact-only')
     warnings.push('True copies are not kept (secrets: redact-only): a restore cannot bring these files back');
-  const count = options.files.length;
   return {
     serverVersion: undefined,
     sizeBytes,
-    summary: `${count} ${count === 1 ? 'file' : 'files'}`,
+    summary: counted(options.files.length, 'file'),
     warnings,
   };
 }

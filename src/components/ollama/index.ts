@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { InterruptedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
+import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareOllamaCapture } from './capture.ts';
@@ -74,7 +75,7 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   if (options.models !== 'all') {
     const pulled = models.filter((model) => options.models === 'none' || model.origin === 'pulled').length;
     if (pulled > 0)
-      warnings.push(`${pulled} of ${models.length} models are listed only and must be pulled again`);
+      warnings.push(`Listed only, to be pulled again: ${pulled} of ${counted(models.length, 'model')}`);
   }
   const captured = models.filter(
     (model) => options.models === 'all' || (options.models === 'list' && model.origin === 'local'),
@@ -84,7 +85,7 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   return {
     serverVersion: await versionIfAnswering(options.url, ctx.signal),
     sizeBytes,
-    summary: `${models.length} ${models.length === 1 ? 'model' : 'models'}, ${captured.length} stored whole`,
+    summary: `${counted(models.length, 'model')}, ${captured.length} stored whole`,
     warnings,
   };
 }

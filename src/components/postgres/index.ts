@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ServiceUnavailableError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { listDatabases, prepareCapture } from './capture.ts';
@@ -68,7 +69,7 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
   return {
     serverVersion: server.version,
     sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-    summary: `${databases.length} databases, ${tables} tables`,
+    summary: `${counted(databases.length, 'database')}, ${counted(tables, 'table')}`,
     warnings: aside.map(
       ({ name, sizeBytes }) => `Database "${name}" was left by a restore and takes ${sizeBytes} bytes`,
     ),

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { ComponentManifest, ManifestArtifact } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import { counted } from '../../model/plural.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { findClient, type Client } from './client.ts';
 import { parseFacts, type PostgresFacts, type RoleFacts } from './facts.ts';
@@ -233,7 +234,7 @@ function planSteps(
     const { staged, previous } = asideNames(name, restoreId);
     const rows = content.tables.reduce((sum, table) => sum + table.rows, 0);
     steps.push(
-      `Restore ${content.tables.length} tables with ${rows} rows into the new database "${staged}" at ${addressOf(options)} and compare it with the snapshot`,
+      `Restore ${counted(content.tables.length, 'table')} with ${counted(rows, 'row')} into the new database "${staged}" at ${addressOf(options)} and compare it with the snapshot`,
     );
     const existing = live.find((database) => database.name === name);
     steps.push(

@@ -203,7 +203,7 @@ export function compareContent(
       severity: 'info',
       subject,
       code: 'expired-not-compared',
-      message: `${leftOut} keys and fields were not compared, because they have expired since the capture or are about to`,
+      message: `Keys and fields not compared, because they have expired since the capture or are about to: ${leftOut}`,
     });
   }
   return findings;

@@ -1,4 +1,5 @@
 import { ServiceUnavailableError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareCapture } from './capture.ts';
@@ -50,7 +51,7 @@ async function probe(options: RedisOptions, ctx: OperationContext): Promise<Comp
     return {
       serverVersion: `${product} ${version}`,
       sizeBytes: info.number('used_memory'),
-      summary: `${keys} keys in ${info.databases.length} databases`,
+      summary: `${counted(keys, 'key')} in ${counted(info.databases.length, 'database')}`,
       warnings,
     };
   } catch (error) {

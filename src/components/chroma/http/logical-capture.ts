@@ -1,4 +1,5 @@
 import { TarsError } from '../../../model/errors.ts';
+import { counted } from '../../../model/plural.ts';
 import type { ArtifactSink, Bytes } from '../../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -163,7 +164,7 @@ async function captureCollection(
   if (seen.withoutVector > 0) {
     // Adding a record without a vector would make the restored collection unreadable too.
     ctx.log.warn(
-      `Collection ${place} has ${seen.withoutVector} records whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
+      `Collection ${place} has ${counted(seen.withoutVector, 'record')} whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
     );
   }
   return factsOfCollection(await dimensionNow(client, collection, ctx), digester.result());

@@ -2,6 +2,7 @@ import { CorruptionError, RestoreRefusedError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
+import { counted } from '../../../model/plural.ts';
 import type { ArtifactSource } from '../../../ports/artifacts.ts';
 import type { Staged } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -64,7 +65,9 @@ export async function planLogicalRestore(
     const live = await client.findCollection({ tenant, database }, collection.name, ctx);
     const aside = generationName(collection.name, 'prev', restoreId, version);
     const kept = live === undefined ? 'a new collection' : `the live one is kept as ${aside}`;
-    steps.push(`Import ${collection.recordCount} records into collection ${placeOf(placed)}; ${kept}`);
+    steps.push(
+      `Import ${counted(collection.recordCount, 'record')} into collection ${placeOf(placed)}; ${kept}`,
+    );
   }
   const services = options.service === undefined ? [] : [options.service];
   return {
@@ -154,7 +157,7 @@ class Staging {
     const leftOut = await importRecords(this.#target, opened, collection, advance, this.#ctx);
     if (leftOut > 0) {
       this.#ctx.log.warn(
-        `Collection ${placeOf(placed)}: ${leftOut} records without a vector were left out; the server they came from had lost their vectors`,
+        `Collection ${placeOf(placed)}: left out ${counted(leftOut, 'record')} without a vector; the server they came from had lost it`,
       );
     }
   }

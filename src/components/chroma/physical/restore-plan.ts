@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
+import { counted } from '../../../model/plural.ts';
 import { PersistDirectory } from '../direct/persist-directory.ts';
 import { sqliteFileName } from '../direct/tables.ts';
 import { placedCollections, type ChromaFacts, type Migration } from '../facts.ts';
@@ -59,7 +60,7 @@ export async function planPhysicalRestore(
     component: place.name,
     kind: place.kind,
     steps: [
-      `Stage ${collections.length} collections with ${records} records (${sizeBytes} bytes) beside ${place.path} and read all of them`,
+      `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${sizeBytes} bytes) beside ${place.path} and read all of them`,
       `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
     ],
     warnings,
