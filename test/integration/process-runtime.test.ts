@@ -69,6 +69,7 @@ test('a foreground program is launched detached, logged, recognised, and stopped
   await eventually('it logs', async () => (await readFile(logFile, 'utf8')) === 'up\n');
   assert.equal((await stat(logFile)).mode & 0o777, 0o600);
   assert.equal((await stat(pidFile)).mode & 0o777, 0o600);
+  assert.match(await readFile(pidFile, 'utf8'), /^\d+\n$/, 'others read it too');
   assert.equal(await runtime.state(), 'running');
   const pid = await pidIn(pidFile);
   process.kill(pid, 'SIGKILL');
@@ -95,11 +96,14 @@ test('stale pid files: of a dead process, of a recycled pid, and of one that can
   await writeFile(pidFile, '4194000\n');
   assert.equal(await runtime.state(), 'stopped');
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  await writeFile(pidFile, `${other.pid}\ntars 17 ${bootId}\n`);
+  await writeFile(pidFile, `${other.pid}\n`);
+  await writeFile(`${pidFile}.tars`, `${other.pid} 17 ${bootId}\n`);
   assert.equal(await runtime.state(), 'stopped', 'tars recorded another start of that pid');
   await runtime.stop('store', ctx);
-  await writeFile(pidFile, `${other.pid}\n`);
-  assert.equal(await runtime.state(), 'running');
+  await utimes(`${pidFile}.tars`, new Date(0), new Date(0));
+  assert.equal(await runtime.state(), 'running', 'something else has written the pid file since');
+  await writeFile(`${pidFile}.tars`, `17 17 ${bootId}\n`);
+  assert.equal(await runtime.state(), 'running', 'the record is of another process');
   await utimes(pidFile, new Date(0), new Date(0));
   assert.equal(await runtime.state(), 'unknown', 'the process started long after the file was written');
   await assert.rejects(runtime.stop('store', ctx), { code: 'service-unavailable' });

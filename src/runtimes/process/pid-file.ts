@@ -24,15 +24,15 @@ export async function readPidFile(path: string): Promise<PidFileReading> {
   const pid = Number(/^\s*(\d+)/.exec(text)?.[1] ?? 0);
   if (pid <= 1) return { kind: 'stopped' };
   const found = await readProcess(pid);
-  const record = /^\d+\ntars (\d+) (\S+)\n$/.exec(text);
-  if (record === null) {
+  const record = await readLaunch(path, pid);
+  if (record === undefined) {
     if (found === undefined) return { kind: 'stopped' };
     const written = await stat(path);
     const late = (await startedMs(found)) > written.mtimeMs + toleranceMs;
     return { kind: late ? 'doubtful' : 'running', process: found };
   }
-  if (record[2] !== (await bootId())) return { kind: 'stopped' };
-  if (found?.startTicks === Number(record[1])) return { kind: 'running', process: found };
+  if (record.bootId !== (await bootId())) return { kind: 'stopped' };
+  if (found?.startTicks === record.startTicks) return { kind: 'running', process: found };
   if (found !== undefined) return { kind: 'stopped' };
   const pids = await groupMembers(pid);
   return pids.length > 0 ? { kind: 'orphans', pids } : { kind: 'stopped' };
@@ -43,16 +43,40 @@ export async function groupMembers(groupId: number): Promise<number[]> {
   return (await processTable()).filter((each) => each.groupId === groupId).map(({ pid }) => pid);
 }
 
-/** Records a process that tars launched, with what tells it from a later one of the same pid. */
+/**
+ * Records a process that tars launched: its pid in the file itself, which others read too, and beside it, in
+ * `PATH.tars`, what tells it from a later process of the same pid.
+ */
 export async function writePidFile(path: string, pid: number): Promise<void> {
   const started = await readProcess(pid);
-  const text = `${pid}\ntars ${started?.startTicks ?? 0} ${await bootId()}\n`;
   try {
-    await writeFile(`${path}.new`, text, { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    await replaceFile(path, `${pid}\n`);
+    await replaceFile(launchFileOf(path), `${pid} ${started?.startTicks ?? 0} ${await bootId()}\n`);
   } catch (cause) {
     throw toTarsError(cause, `Cannot write the pid file ${path}`);
   }
+}
+
+const launchFileOf = (path: string): string => `${path}.tars`;
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+}
+
+interface Launch {
+  readonly startTicks: number;
+  readonly bootId: string;
+}
+
+/** Undefined when `pid` was written by something else, be it the same number again. */
+async function readLaunch(path: string, pid: number): Promise<Launch | undefined> {
+  const launchFile = launchFileOf(path);
+  const record = /^(\d+) (\d+) (\S+)\n$/.exec(await readText(launchFile));
+  if (record === null || Number(record[1]) !== pid) return undefined;
+  const [pidWritten, launchWritten] = await Promise.all([stat(path), stat(launchFile)]);
+  if (pidWritten.mtimeMs > launchWritten.mtimeMs) return undefined;
+  return { startTicks: Number(record[2]), bootId: record[3] ?? '' };
 }
 
 async function readText(path: string): Promise<string> {
