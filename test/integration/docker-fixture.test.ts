@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
-import { access } from 'node:fs/promises';
+import { once } from 'node:events';
+import { access, readdir } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -174,22 +177,26 @@ test(
 
 test('a project that fails to come up leaves nothing either', { skip }, async () => {
   const prefix = `fx-bad-${process.pid}-`;
+  await using taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
   await assert.rejects(
     startProject({
       engine: docker.engine,
       prefix,
       composeVersion: 'v2',
       file: 'tars-home',
-      // Not a port: the file is refused after volumes and networks were thought of.
-      env: { REDIS_PORT: '99999' },
+      // Volumes, networks, containers are there when the Engine refuses it.
+      env: { REDIS_PORT: `${(taken.address() as AddressInfo).port}` },
     }),
+    /address already in use|port is already allocated/,
   );
-  const all = await Promise.all(
-    [
-      ['ps', '--all'],
-      ['volume', 'ls'],
-      ['network', 'ls'],
-    ].map((argv) => docker.engine.docker([...argv, '--quiet', '--filter', `name=${prefix}`])),
-  );
-  assert.deepEqual(all, ['', '', '']);
+  const kinds = [
+    ['ps', '--all'],
+    ['volume', 'ls'],
+    ['network', 'ls'],
+  ];
+  const left = kinds.map((kind) => docker.engine.docker([...kind, '--quiet', '--filter', `name=${prefix}`]));
+  assert.deepEqual(await Promise.all(left), ['', '', '']);
+  const files = (await readdir(tmpdir())).filter((name) => name.startsWith(`tars-${prefix}`));
+  assert.deepEqual(files, []);
 });
