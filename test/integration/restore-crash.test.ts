@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { isCampaign } from '../fixtures/campaign.ts';
+import {
+  otherThan,
+  startRestoreStack,
+  tarsWithFault,
+  type RestoreStack,
+  type Side,
+} from '../fixtures/restore-stack.ts';
+
+let stack: RestoreStack;
+let live: Side = 'b';
+/** What one whole restore did, step by step. */
+let steps: readonly string[];
+
+const restoreArgs = (side: Side): string[] => [
+  '--config',
+  stack.demo.settingsPath,
+  'restore',
+  stack.snapshots[side],
+  '--yes',
+  '--restore-config',
+];
+
+before(async () => {
+  stack = await startRestoreStack();
+  const trace = join(stack.demo.root, 'trace');
+  const run = await tarsWithFault(restoreArgs('a'), { trace });
+  assert.equal(run.exitCode, 0, run.stderr);
+  steps = (await readFile(trace, 'utf8')).trim().split('\n');
+  await rm(trace);
+  live = (await stack.liveSide('a whole restore')).side;
+  assert.equal(live, 'a');
+});
+after(() => stack[Symbol.asyncDispose]());
+
+/** The number of the step that matches, the `nth` of them counted from 1, from the end when negative. */
+function stepOf(pattern: RegExp, nth = 1): number {
+  const found = steps.flatMap((step, i) => (pattern.test(step) ? [i + 1] : []));
+  const step = found.at(nth > 0 ? nth - 1 : nth);
+  assert.ok(step !== undefined, `no step ${pattern.source} in\n${steps.join('\n')}`);
+  return step;
+}
+
+const journalled = /^rename restore-/;
+
+/** The points of `npm test`: staging, swaps halfway, and all swapped before the journal says so. */
+const chosenPoints = (): number[] => [
+  stepOf(/^spawn pg_restore/),
+  stepOf(/^rename dump.rdb/, 2),
+  stepOf(/^rename data.tars-new/),
+  stepOf(/^rename latest/, 2),
+  stepOf(journalled, -2),
+];
+
+const everyPoint = (): number[] => steps.map((_, i) => i + 1);
+
+/** After whatever happened: one generation whole, the services running, nothing staged, the journal clean. */
+async function settled(where: string): Promise<{ side: Side; said: string }> {
+  const outcome = await stack.liveSide(where);
+  assert.deepEqual(await stack.down(), [], where);
+  assert.deepEqual((await stack.leftovers()).staged, [], where);
+  assert.deepEqual(await stack.pending(), [], where);
+  return outcome;
+}
+
+const outcomes = {
+  untouched: /was cut off \(phase: staging\).*No live data had changed; the services it had stopped run/s,
+  undone:
+    /was cut off \(phase: swapping\).*The previous data is back in place; the services it had stopped run/s,
+  finished: /was cut off \(phase: swapped\).*Its data is all in place and its services run/s,
+};
+
+test('kill -9 at any point of a restore leaves one generation whole, and the next run says which', async (t) => {
+  const [firstNote, , swapping, swapped, done] = steps.flatMap((step, i) =>
+    journalled.test(step) ? [i + 1] : [],
+  );
+  assert.ok(firstNote !== undefined && swapping !== undefined && swapped !== undefined && done !== undefined);
+  for (const at of isCampaign ? everyPoint() : chosenPoints()) {
+    await t.test(`before step ${at}: ${steps[at - 1] ?? ''}`, async () => {
+      const where = `killed before step ${at} (${steps[at - 1] ?? ''}) on the way to ${otherThan(live)}`;
+      const aside = (await stack.leftovers()).previous;
+      const run = await tarsWithFault(restoreArgs(otherThan(live)), { at });
+      assert.equal(run.signal, 'SIGKILL', `${run.stderr}; ${where}`);
+      const { side, said } = await settled(where);
+      const arrived = at > swapped;
+      assert.equal(side, arrived ? otherThan(live) : live, where);
+      if (!arrived) assert.deepEqual((await stack.leftovers()).previous, aside, where);
+      const expected = at > swapping ? (arrived ? outcomes.finished : outcomes.undone) : outcomes.untouched;
+      if (at > firstNote && at <= done) assert.match(said, expected, where);
+      else assert.doesNotMatch(said, /cut off/, where);
+      live = side;
+    });
+  }
+});
+
+/** Interruptions while staging, while the stores are down, and while the restored data is compared. */
+const interruptions = [
+  ['SIGINT', /^spawn pg_restore/, 1, /Interrupted; no live data had changed/],
+  ['SIGTERM', /^rename data.tars-new/, 1, /Interrupted; the previous data was put back/],
+  ['SIGINT', /^spawn redis-server/, 1, /Interrupted; the previous data was put back/],
+  [
+    'SIGTERM',
+    /^open redis-.*rdb/,
+    1,
+    /Interrupted; the restored data is in place, but was not compared to the end/,
+  ],
+] as const;
+
+for (const [signal, pattern, nth, message] of interruptions) {
+  test(`${signal} before ${pattern.source} ends with 130 and says how things stand`, async () => {
+    const at = stepOf(pattern, nth);
+    const run = await tarsWithFault(restoreArgs(otherThan(live)), { at, signal });
+    assert.equal(run.exitCode, 130, run.stderr);
+    assert.match(run.stderr, message);
+    assert.deepEqual(await stack.pending(), []);
+    assert.deepEqual(await stack.down(), []);
+    const { side, said } = await settled(run.stderr);
+    assert.doesNotMatch(said, /cut off/);
+    assert.equal(side, /in place/.test(message.source) ? otherThan(live) : live);
+    live = side;
+  });
+}
