@@ -1,4 +1,12 @@
-import { createCipheriv, createDecipheriv, randomBytes, type Cipheriv, type Decipheriv } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  randomBytes,
+  type Cipheriv,
+  type Decipheriv,
+  type KeyObject,
+} from 'node:crypto';
 import sodium from 'sodium-native';
 import { CorruptionError } from '../../model/errors.ts';
 import { freeBuffer } from '../free-buffer.ts';
@@ -29,6 +37,8 @@ const pieceBytes = 256 << 10;
 export class SealingKey {
   readonly material: KeyMaterial;
   readonly #maskedR: Buffer;
+  /** Taken in once: a cipher from the key's bytes costs as much as the encryption of 16 KiB. */
+  readonly #encryptKey: KeyObject;
   /** Encrypts one block a call. Kept, because making a cipher costs more than a small blob's encryption. */
   readonly #macCipher: Cipheriv;
 
@@ -41,6 +51,7 @@ export class SealingKey {
     }
     this.material = material;
     this.#maskedR = maskR(material.macR);
+    this.#encryptKey = createSecretKey(material.encrypt);
     this.#macCipher = createCipheriv('aes-128-ecb', material.macK, null).setAutoPadding(false);
   }
 
@@ -60,7 +71,7 @@ export class SealingKey {
   sealInto(target: Buffer, plaintext: Uint8Array): number {
     const iv = randomIv();
     target.set(iv);
-    const cipher = createCipheriv('aes-256-ctr', this.material.encrypt, iv);
+    const cipher = createCipheriv('aes-256-ctr', this.#encryptKey, iv);
     let end = ivBytes;
     for (const piece of pieces(plaintext)) {
       const encrypted = cipher.update(piece);
@@ -117,7 +128,7 @@ export class SealingKey {
     const ciphertext = bytes.subarray(ivBytes, bytes.length - tagBytes);
     const tag = bytes.subarray(bytes.length - tagBytes);
     if (!sodium.crypto_onetimeauth_verify(tag, ciphertext, this.#oneTimeKey(iv))) return undefined;
-    return { ciphertext, decipher: createDecipheriv('aes-256-ctr', this.material.encrypt, iv) };
+    return { ciphertext, decipher: createDecipheriv('aes-256-ctr', this.#encryptKey, iv) };
   }
 
   #oneTimeKey(iv: Uint8Array): Buffer {
