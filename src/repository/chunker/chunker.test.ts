@@ -93,9 +93,9 @@ const gib = 1 << 30;
 
 test('parameters of a first snapshot', () => {
   const cases: [Parameters<typeof chooseParameters>, string][] = [
-    [['stream', undefined, undefined], 'gear:16384'],
-    [['stream', gib, undefined], 'gear:16384'],
-    [['stream', gib + 1, undefined], 'gear:32768'],
+    [['stream', undefined, undefined], 'gear:32768'],
+    [['stream', 2 * gib, undefined], 'gear:32768'],
+    [['stream', 2 * gib + 1, undefined], 'gear:65536'],
     [['stream', 1000 * gib, undefined], 'gear:1048576'],
     [['pages', 10, undefined], 'fixed:65536'],
     [['pages', 4 * gib, undefined], 'fixed:65536'],
@@ -118,8 +118,8 @@ test('the parent snapshot decides until the artifact has outgrown it eight times
   assert.equal(choose(undefined), 'gear:16384');
   assert.equal(choose(undefined, { sizeBytes: 9 * gib }), 'gear:262144');
   assert.equal(choose(1, { chunking: 'gear:65536' }), 'gear:65536', 'a shrunken one keeps its size too');
-  assert.equal(choose(1, { chunking: 'fixed:65536' }), 'gear:16384', 'another method is no help');
-  assert.equal(choose(1, { chunking: undefined }), 'gear:16384');
+  assert.equal(choose(1, { chunking: 'fixed:65536' }), 'gear:32768', 'another method is no help');
+  assert.equal(choose(1, { chunking: undefined }), 'gear:32768');
 });
 
 test('recorded parameters are read back, unknown ones are not', () => {

@@ -21,7 +21,8 @@ const growthMax = 8;
 
 /** What the bytes are decides the smallest size worth its overhead (DESIGN.md, section 6). */
 const startingParameters: Readonly<Record<ChunkingHint, ChunkParameters>> = {
-  stream: { method: 'gear', sizeBytes: 16 << 10 },
+  // Half of that costs a fifth more processor time and a twentieth more bytes, and saves a fifth after clustered changes.
+  stream: { method: 'gear', sizeBytes: 32 << 10 },
   pages: { method: 'fixed', sizeBytes: 64 << 10 },
   large: { method: 'fixed', sizeBytes: chunkMaxBytes },
   // A quarter of the average is the shortest chunk: up to 256 KiB a file stays whole.
@@ -64,7 +65,7 @@ export function sizeMaxBytes(method: ChunkParameters['method']): number {
   return method === 'fixed' ? chunkMaxBytes : gearAverageMaxBytes;
 }
 
-/** As the manifest records it, such as `gear:16384`. */
+/** As the manifest records it, such as `gear:32768`. */
 export function formatParameters({ method, sizeBytes }: ChunkParameters): string {
   return `${method}:${sizeBytes}`;
 }
