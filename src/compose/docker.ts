@@ -1,8 +1,9 @@
 import { createPlacedComponent } from '../components/placed.ts';
-import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
+import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
+import { dataDirectory, notMounted } from '../runtimes/docker/data-directory.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
 import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/docker/places.ts';
@@ -12,6 +13,8 @@ import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
 import type { Environment, Settings } from '../settings/load.ts';
 import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
 import { composeComponent, type StackOverrides, type StorePlace, type Surroundings } from './components.ts';
+
+type StoreSettings = Exclude<ComponentSettings, { kind: 'config' }>;
 
 /** The stores of one Compose project. */
 export class DockerStack {
@@ -78,29 +81,24 @@ export class DockerStack {
     });
   }
 
-  async #placeOf(
-    component: Exclude<ComponentSettings, { kind: 'config' }>,
-    container: ProjectContainer,
-  ): Promise<StorePlace> {
+  async #placeOf(component: StoreSettings, container: ProjectContainer): Promise<StorePlace> {
     const port = 'port' in component ? component.port : undefined;
     const address = addressOf(container, port ?? storePorts[component.kind]);
-    const path = await this.#dataPath(component.kind, container);
+    const path = await this.#dataPath(component, container);
     return { host: address?.host, port: address?.port, path, ...credentials[component.kind](container) };
   }
 
   /** Where the store's data is on this machine; undefined where this process cannot get at it. */
-  async #dataPath(kind: StoreKind, container: ProjectContainer): Promise<string | undefined> {
-    if (kind === 'postgres') return undefined;
-    const inside = dataDirectories[kind](container);
-    for (const path of inside) {
-      const located = await locatePath(container, path);
-      if (located !== undefined) return located.accessible ? located.hostPath : undefined;
-    }
-    throw new TarsError(
-      'configuration',
-      `${container.service} keeps its data in ${inside[0] ?? ''} inside its container, which no volume or directory is mounted at: it is lost when the container is removed`,
-      { hint: `Mount a volume at ${inside[0] ?? ''} in the Compose file.` },
-    );
+  async #dataPath(component: StoreSettings, container: ProjectContainer): Promise<string | undefined> {
+    const { kind } = component;
+    const isGiven =
+      ('path' in component ? component.path : undefined) ??
+      ('data_dir' in component ? component.data_dir : undefined);
+    if (kind === 'postgres' || isGiven !== undefined) return undefined;
+    const inside = await dataDirectory(this.#engine, kind, container);
+    const located = await locatePath(container, inside);
+    if (located === undefined) throw notMounted(kind, inside, container);
+    return located.accessible ? located.hostPath : undefined;
   }
 
   #notRunning({ service, state }: ProjectContainer): ServiceUnavailableError {
@@ -123,17 +121,4 @@ const credentials: Readonly<Record<StoreKind, (container: ProjectContainer) => C
   }),
   chroma: () => ({}),
   ollama: () => ({}),
-};
-
-/** Directories in the container in which the store's data may be; the first that is in a mount holds it. */
-const dataDirectories: Readonly<
-  Record<Exclude<StoreKind, 'postgres'>, (container: ProjectContainer) => readonly string[]>
-> = {
-  redis: (container) => [argumentOf(container, '--dir') ?? '/data'],
-  // Chroma 1.0 moved its data from /chroma/chroma to /data.
-  chroma: (container) => {
-    const told = argumentOf(container, '--path') ?? container.environment['PERSIST_DIRECTORY'];
-    return told === undefined ? ['/data', '/chroma/chroma'] : [told];
-  },
-  ollama: ({ environment }) => [environment['OLLAMA_MODELS'] ?? '/root/.ollama/models'],
 };

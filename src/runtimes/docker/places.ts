@@ -69,10 +69,14 @@ export async function locatePath(
   return { mount, hostPath, accessible };
 }
 
+/** A container's entrypoint and command in single words: a command may be one string for a shell. */
+export function argumentWords({ argv }: ProjectContainer): readonly string[] {
+  return argv.flatMap((argument) => argument.split(/\s+/)).filter((word) => word !== '');
+}
+
 /** The value of `--name value` or `--name=value` among a container's arguments. */
-export function argumentOf({ argv }: ProjectContainer, name: string): string | undefined {
-  // A command may be one string for a shell.
-  const words = argv.flatMap((argument) => argument.split(/\s+/));
+export function argumentOf(container: ProjectContainer, name: string): string | undefined {
+  const words = argumentWords(container);
   const at = words.findIndex((word) => word === name || word.startsWith(`${name}=`));
   if (at < 0) return undefined;
   const word = words[at] ?? '';
