@@ -66,3 +66,35 @@ test('what is wrong is named', () => {
     );
   }
 });
+
+test('aliases: ordinary ones are followed, all others are refused with their line', () => {
+  const head = 'version: 1\nstack: s\nrepository: { path: r }\n';
+  const settings = parseSettings(
+    `${head}services:\n  a: &a { depends_on: [] }\n  b: *a\n`,
+    '/etc/tars.yaml',
+    {},
+  );
+  assert.deepEqual(settings.services['b']?.depends_on, []);
+  const lists = [
+    'x, x, x, x, x, x, x, x',
+    '*a, *a, *a, *a, *a, *a, *a, *a',
+    '*b, *b, *b, *b, *b, *b, *b, *b',
+  ];
+  const bomb = ['a', 'b', 'c'].map((name, at) => `${name}: &${name} [${lists[at] ?? ''}]`).join('\n');
+  const cases: [string, RegExp][] = [
+    ['components: &a\n  x: { y: *a }\n', /line 5: the alias there .* means what it stands in itself/],
+    ['components: &a\n  <<: *a\n', /line 5: the alias there/],
+    ['components: *sesame\n', /line 4: the alias there .* is of no anchor before it/],
+    [`${bomb}\nd: [*c, *c, *c]\n`, /too often/],
+  ];
+  for (const [text, expected] of cases) {
+    assert.throws(
+      () => parseSettings(head + text, '/etc/tars.yaml', {}),
+      (error) =>
+        error instanceof ConfigurationError &&
+        expected.test(error.message) &&
+        !error.message.includes('sesame'),
+      text,
+    );
+  }
+});

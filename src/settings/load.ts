@@ -1,7 +1,7 @@
 import { access, readFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { LineCounter, parseDocument } from 'yaml';
+import { LineCounter, parseDocument, visit, type Document } from 'yaml';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import { describeIssues } from './issues.ts';
 import { settingsSchema, type SettingsFile } from './schema.ts';
@@ -56,7 +56,7 @@ export function parseSettings(text: string, path: string, env: Environment): Set
       { hint: 'Correct that line; indent with spaces, and quote values with special characters.' },
     );
   }
-  const written: unknown = document.toJS();
+  const written = valueOf(document, lines, path);
   const value = substitute(written, path, env);
   const parsed = settingsSchema.safeParse(value);
   if (!parsed.success) {
@@ -67,6 +67,30 @@ export function parseSettings(text: string, path: string, env: Environment): Set
   }
   requireConsistent(parsed.data, path);
   return { ...resolvePaths(parsed.data, path, env), holdsSecrets: holdsSecrets(written) };
+}
+
+/** @throws ConfigurationError for aliases that lead nowhere, into themselves or to an endless text */
+function valueOf(document: Document.Parsed, lines: LineCounter, path: string): unknown {
+  visit(document, {
+    Alias(_key, alias, ancestors) {
+      const target = alias.resolve(document);
+      if (target !== undefined && !ancestors.includes(target)) return;
+      const { line } = lines.linePos(alias.range?.[0] ?? 0);
+      const what = target === undefined ? 'is of no anchor before it' : 'means what it stands in itself';
+      // Its name is not said: it may be a password that begins with an asterisk.
+      throw new ConfigurationError(`${path}, line ${line}: the alias there (*…) ${what}`, {
+        hint: 'Quote the value if it is no alias but text that begins with *.',
+      });
+    },
+  });
+  try {
+    return document.toJS() as unknown;
+  } catch (cause) {
+    throw new ConfigurationError(`${path} repeats itself by aliases too often`, {
+      hint: 'Write the values out instead.',
+      cause,
+    });
+  }
 }
 
 /** True when a password or a header for authentication is spelt out. */
