@@ -13,7 +13,7 @@ import {
   type RestoreTarget,
   type StackRestorePlan,
 } from './restore-plan.ts';
-import { startServices, waitReady } from './services.ts';
+import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
 import { countingSource } from './counting-source.ts';
 import { requireSpace } from './space.ts';
 import { compareLive } from './verify.ts';
@@ -34,9 +34,18 @@ export interface RestoreResult {
   readonly validated: boolean;
   /** Where the content differs from the snapshot, and services that could not be started again. */
   readonly findings: readonly Finding[];
+  /** Services that use what was restored and do not run, as they did not before. */
+  readonly notStarted: readonly string[];
   /** Shell lines with which a person goes back; empty when the previous data was discarded. */
-  readonly wayBack: readonly string[];
+  readonly wayBack: readonly ComponentWayBack[];
+  /** Where they stand as well; undefined when there are none. */
+  readonly wayBackFile: string | undefined;
   readonly durationMs: number;
+}
+
+export interface ComponentWayBack {
+  readonly component: string;
+  readonly lines: readonly string[];
 }
 
 interface StagedComponent extends PlannedRestore {
@@ -79,16 +88,20 @@ export async function executeRestore(
   const run = startRun(plan, source, target, journal, ctx);
   await run.note({});
   const { staged, whole } = await stageAndSwap(run);
+  const notStarted = await leftDown(whole);
   const findings = [...(await concludeSwapped(whole, execution))];
   if (execution.discardPrevious && !hasErrors(findings))
     findings.push(...(await discardPrevious(staged, run)));
+  const { records } = run.entry();
   return {
     restoreId: plan.restoreId,
     snapshot: plan.snapshot,
     restored: whole.plan.planned.map(({ component }) => component.name),
     validated: !execution.skipValidation,
     findings,
-    wayBack: run.entry().records.flatMap(({ wayBack }) => wayBack),
+    notStarted,
+    wayBack: records.map(({ component, wayBack }) => ({ component, lines: wayBack })),
+    wayBackFile: records.length === 0 ? undefined : journal.wayBackFile(plan.restoreId),
     durationMs: ctx.clock.monotonicMs() - startedMs,
   };
 }
@@ -303,6 +316,23 @@ async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): 
     hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
     cause: interruption,
   });
+}
+
+/** After a disaster what used the stores is often down, and only what ran before is started again. */
+async function leftDown({ plan, target, ctx, entry }: Run): Promise<readonly string[]> {
+  const { stopped } = entry();
+  const stores = new Set(plan.planned.flatMap(({ component: { service } }) => service ?? []));
+  try {
+    const services = startOrder(await target.runtime.discover(ctx));
+    const dependents = dependentsOf(stores, services);
+    return services
+      .filter(({ name, state, writer }) => state === 'stopped' && (writer || dependents.has(name)))
+      .map(({ name }) => name)
+      .filter((name) => !stopped.includes(name) && !stores.has(name));
+  } catch {
+    // The restore is done; that this could not be asked takes nothing from it.
+    return [];
+  }
 }
 
 function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {

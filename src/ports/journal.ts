@@ -37,8 +37,13 @@ export interface RestoreJournal {
    * @throws RestoreRefusedError while another process holds it
    */
   claim(): Promise<Disposable>;
-  /** Replaces the restore's entry; durable when it resolves. */
+  /**
+   * Replaces the restore's entry; durable when it resolves. As long as all data is swapped and the previous one kept,
+   * the way back stands in {@link wayBackFile} too.
+   */
   write(entry: RestoreJournalEntry): Promise<void>;
+  /** Where a person reads the way back; it is there from the phase `swapped` on. */
+  wayBackFile(restoreId: string): string;
   /** Entries whose phase is not `done`, oldest first. */
   pending(): Promise<readonly PendingRestore[]>;
   remove(restoreId: string): Promise<void>;

@@ -157,7 +157,7 @@ test('the previous data is kept when the comparison finds errors, or none was ma
   );
   assert.deepEqual(
     wayBack,
-    names.map((name) => `back ${name}`),
+    names.map((name) => ({ component: name, lines: [`back ${name}`] })),
   );
   const unasked = new World();
   await assert.rejects(
@@ -165,6 +165,15 @@ test('the previous data is kept when the comparison finds errors, or none was ma
     /only discarded once/,
   );
   assert.deepEqual(unasked.calls, []);
+});
+
+test('what used the stores and did not run before stays down, and is named', async () => {
+  const world = new World();
+  assert.deepEqual((await world.restore()).notStarted, []);
+  const afterDisaster = new World();
+  afterDisaster.running.delete('app');
+  assert.deepEqual((await afterDisaster.restore()).notStarted, ['app']);
+  assert.deepEqual(afterDisaster.down, ['app']);
 });
 
 test('a server that something else starts in the middle has its data put back', async () => {

@@ -149,6 +149,7 @@ export class World {
       claim: () => Promise.resolve({ [Symbol.dispose]: () => undefined }),
       write: (entry) =>
         this.#call(`journal ${entry.phase}`, () => void (this.entry = structuredClone(entry))),
+      wayBackFile: (restoreId) => `way-back-${restoreId}`,
       remove: () => this.#call('journal remove', () => void (this.entry = undefined)),
       pending: () =>
         Promise.resolve(

@@ -210,14 +210,20 @@ function renderResult(result: RestoreResult): string {
     : unwell.length > 0
       ? `Restored, but not well: ${[...new Set(unwell)].join(', ')}; see the errors above`
       : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
-  const back =
-    result.wayBack.length === 0
+  return [
+    `${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`,
+    ...(result.notStarted.length === 0
       ? []
-      : [
-          'The previous data was moved aside. The way back (databases renamed back by their running server, files with theirs stopped):',
-          ...result.wayBack.map((l) => `  ${l}`),
-        ];
-  return [`${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`, ...back].join(
-    '\n',
-  );
+      : [`Not started, because they did not run before: ${result.notStarted.join(', ')}`]),
+    ...renderWayBack(result),
+  ].join('\n');
+}
+
+function renderWayBack({ wayBack, wayBackFile }: RestoreResult): string[] {
+  if (wayBackFile === undefined) return [];
+  return [
+    'The previous data was moved aside. The way back (databases are renamed back by their',
+    `running server, files with theirs stopped), also in ${wayBackFile}:`,
+    ...wayBack.flatMap(({ component, lines }) => [`  ${component}:`, ...lines.map((line) => `    ${line}`)]),
+  ];
 }

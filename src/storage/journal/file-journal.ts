@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
+import { wayBackText } from './way-back.ts';
 
 const entrySchema = z.object({
   restoreId: z.string(),
@@ -37,9 +38,10 @@ const fileSchema = z.object({
   processStart: z.string(),
 });
 
-/** Restores recorded as one JSON file each (0600) in `directory`, replaced atomically. */
+/** Restores recorded as one JSON file each (0600) in `directory`, replaced atomically; beside it the way back. */
 export function createFileJournal(directory: string): RestoreJournal {
   const fileOf = (restoreId: string): string => join(directory, `restore-${restoreId}.json`);
+  const wayBackFile = (restoreId: string): string => join(directory, `way-back-${restoreId}.txt`);
 
   return {
     async claim(): Promise<Disposable> {
@@ -58,11 +60,17 @@ export function createFileJournal(directory: string): RestoreJournal {
       const content = { entry, pid: process.pid, processStart: await processStartOf(process.pid) };
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
+        const text = wayBackText(entry);
+        // Nobody may read of a way back that does not exist yet, or no longer.
+        if (text === '') await rm(wayBackFile(entry.restoreId), { force: true });
         await replaceDurably(path, `${JSON.stringify(content, null, 2)}\n`, directory);
+        if (text !== '') await replaceDurably(wayBackFile(entry.restoreId), text, directory);
       } catch (error) {
         throw toTarsError(error, `Cannot record the restore in ${path}`);
       }
     },
+
+    wayBackFile,
 
     async pending(): Promise<readonly PendingRestore[]> {
       const names = await readdir(directory).catch((error: unknown) => {
@@ -79,6 +87,7 @@ export function createFileJournal(directory: string): RestoreJournal {
     },
 
     async remove(restoreId: string): Promise<void> {
+      await rm(wayBackFile(restoreId), { force: true });
       await rm(fileOf(restoreId), { force: true });
     },
   };

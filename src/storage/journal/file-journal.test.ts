@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { RestoreJournalEntry } from '../../ports/journal.ts';
+import { createFileJournal } from './file-journal.ts';
+
+const record = (component: string, ...wayBack: string[]) => ({
+  ...{ component, kind: 'fake', wayBack, details: {} },
+});
+
+const entry: RestoreJournalEntry = {
+  restoreId: 'ab12cd34',
+  stack: 'home',
+  snapshot: 'f'.repeat(64),
+  startedAt: '2026-11-24T03:00:00.000Z',
+  components: ['postgres', 'redis'],
+  phase: 'staging',
+  stopped: [],
+  offline: ['redis'],
+  records: [record('postgres', 'psql -c one', 'psql -c two'), record('redis', 'mv a b')],
+};
+
+test('the way back is a private file, by component, from the moment all is swapped until it is no more', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tars-journal-'));
+  try {
+    const journal = createFileJournal(directory);
+    const path = journal.wayBackFile(entry.restoreId);
+    for (const phase of ['staging', 'swapping'] as const) {
+      await journal.write({ ...entry, phase });
+      await assert.rejects(access(path));
+    }
+    for (const phase of ['swapped', 'done'] as const) {
+      await journal.write({ ...entry, phase });
+      const text = await readFile(path, 'utf8');
+      assert.match(text, /\n# postgres\npsql -c one\npsql -c two\n\n# redis\nmv a b\n$/);
+      assert.match(text, /Stop these first.*: redis\./);
+      assert.equal((await stat(path)).mode & 0o777, 0o600);
+    }
+    await journal.write({ ...entry, phase: 'done', records: [] });
+    await assert.rejects(access(path), 'the previous data is about to be deleted');
+    await journal.write({ ...entry, phase: 'swapped' });
+    await journal.write({ ...entry, phase: 'staging' });
+    await assert.rejects(access(path), 'the previous data is back');
+    await journal.write({ ...entry, phase: 'swapped' });
+    await journal.remove(entry.restoreId);
+    await assert.rejects(access(path));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
