@@ -69,7 +69,7 @@ export async function composeStack(
     components,
     runtime: docker?.runtime ?? composeRuntime(settings.services),
     guardian: createGuardian(),
-    journal: createFileJournal(join(settings.state_dir, 'restores')),
+    journal: journalOf(settings),
     pauseMaxMs: settings.pause_max_ms,
     provisioner: docker?.provisioner,
   };
@@ -103,6 +103,15 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
     ),
   });
 }
+
+/** Whether a restore of this stack was cut off. */
+export async function hasPendingRestores(settings: Settings): Promise<boolean> {
+  const pending = await journalOf(settings).pending();
+  return pending.some(({ entry, alive }) => entry.stack === settings.stack && !alive);
+}
+
+const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
+  createFileJournal(join(stateDir, 'restores'));
 
 /** Creates the repository that `settings` name, sealed with `password`. @throws TarsError `repository-exists` */
 export async function createStore(path: string, password: string, ctx: OperationContext): Promise<void> {

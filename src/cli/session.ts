@@ -8,6 +8,7 @@ import { exitCodeOf } from './exit-codes.ts';
 import type { Audience } from './render/audience.ts';
 import { humanAudience } from './render/human.ts';
 import { jsonAudience } from './render/json.ts';
+import { putRight } from './put-right.ts';
 
 /** Options every verb takes. */
 export interface GlobalOptions {
@@ -34,7 +35,7 @@ export interface Session {
   readonly ctx: OperationContext;
   readonly audience: Audience;
   readonly configPath: string | undefined;
-  /** Reads `tars.yaml` once, and warns of secrets that others can read. */
+  /** Reads `tars.yaml` once, warns of secrets that others can read, and puts cut-off restores right. */
   readonly settings: () => Promise<Settings>;
 }
 
@@ -75,6 +76,7 @@ async function loadWithWarnings(
   for (const file of await exposedFiles(settings)) {
     ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
   }
+  await putRight(settings, env, ctx);
   return settings;
 }
 
