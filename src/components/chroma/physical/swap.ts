@@ -103,9 +103,9 @@ export function physicalGeneration(record: SwapRecord): Generation {
   }
   const swap = parsed.data;
   return {
-    undo: async () => {
+    undo: async ({ log }) => {
       await removeRestoredJournal(swap);
-      await undoPaths(await recordedSwaps(swap));
+      await undoPaths(await recordedSwaps(swap), (message) => log.warn(message));
       await rm(swap.stage.stagedDir, { recursive: true, force: true });
     },
     discardPrevious: async () => {
