@@ -1,5 +1,5 @@
 import type { SwapRecord } from '../model/restore-plan.ts';
-import type { Component, Generation } from '../ports/component.ts';
+import type { CapturedPlace, Component, Generation } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 
 export interface PlacedOptions {
@@ -11,6 +11,8 @@ export interface PlacedOptions {
    * @param needsService whether the caller cannot do without a running service
    * @throws ServiceUnavailableError when the service does not run and that matters
    */
+  /** See {@link Component.places}. */
+  readonly places: (ctx: OperationContext) => Promise<readonly CapturedPlace[]>;
   readonly locate: (needsService: boolean, ctx: OperationContext) => Promise<Component>;
 }
 
@@ -18,11 +20,12 @@ export interface PlacedOptions {
  * A component whose place changes while we work: a container has another address after each start. It is looked up
  * anew at every call.
  */
-export function createPlacedComponent({ name, kind, service, locate }: PlacedOptions): Component {
+export function createPlacedComponent({ name, kind, service, places, locate }: PlacedOptions): Component {
   return {
     name,
     kind,
     service,
+    places,
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
     prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),

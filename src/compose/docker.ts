@@ -1,6 +1,6 @@
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
-import type { Component } from '../ports/component.ts';
+import type { CapturedPlace, Component } from '../ports/component.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/data-directory.ts';
@@ -69,6 +69,7 @@ export class DockerStack {
       name,
       kind,
       service,
+      places: () => this.#placesOf(component, service),
       locate: async (needsService) => {
         const container = await storeContainer(this.#engine, this.#project, service);
         if (needsService && container.state !== 'running') throw this.#notRunning(container);
@@ -81,6 +82,13 @@ export class DockerStack {
     });
   }
 
+  async #placesOf(component: StoreSettings, service: string): Promise<readonly CapturedPlace[]> {
+    const given = givenPath(component);
+    if (given !== undefined) return [{ store: given }];
+    const container = await storeContainer(this.#engine, this.#project, service);
+    return [{ store: await dataDirectory(this.#engine, component.kind, container), service }];
+  }
+
   async #placeOf(component: StoreSettings, container: ProjectContainer): Promise<StorePlace> {
     const port = 'port' in component ? component.port : undefined;
     const address = addressOf(container, port ?? storePorts[component.kind]);
@@ -91,10 +99,7 @@ export class DockerStack {
   /** Where the store's data is on this machine; undefined where this process cannot get at it. */
   async #dataPath(component: StoreSettings, container: ProjectContainer): Promise<string | undefined> {
     const { kind } = component;
-    const isGiven =
-      ('path' in component ? component.path : undefined) ??
-      ('data_dir' in component ? component.data_dir : undefined);
-    if (kind === 'postgres' || isGiven !== undefined) return undefined;
+    if (kind === 'postgres' || givenPath(component) !== undefined) return undefined;
     const inside = await dataDirectory(this.#engine, kind, container);
     const located = await locatePath(container, inside);
     if (located === undefined) throw notMounted(kind, inside, container);
@@ -106,6 +111,12 @@ export class DockerStack {
       hint: `Start it: docker compose -p ${this.#project} start ${service}`,
     });
   }
+}
+
+/** Its data directory on this machine, where tars.yaml says it. */
+function givenPath(component: StoreSettings): string | undefined {
+  if ('data_dir' in component) return component.data_dir;
+  return 'path' in component ? component.path : undefined;
 }
 
 type Credentials = Pick<StorePlace, 'user' | 'password'>;

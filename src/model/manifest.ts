@@ -83,6 +83,23 @@ const composeRecordSchema = z.object({
   volumes: z.array(recordedVolumeSchema),
 });
 
+const notCapturedSchema = z.object({
+  subject: z.string(),
+  reason: z.string(),
+  /** For a mount of a service: what it is. */
+  mount: z
+    .object({
+      service: z.string(),
+      type: z.enum(['volume', 'bind', 'other']),
+      /** The volume's name, or a path of the machine. */
+      source: z.string(),
+      /** The path in the container. */
+      destination: z.string(),
+    })
+    .optional(),
+  sizeBytes: z.number().int().nonnegative().optional(),
+});
+
 const manifestSchema = z.object({
   schemaVersion: z.number().int().positive(),
   stack: z.string(),
@@ -100,13 +117,14 @@ const manifestSchema = z.object({
   outcome: z.enum(['complete', 'partial']),
   components: z.array(componentSchema),
   /** Parts of the stack nothing captures, and components left out on request. */
-  notCaptured: z.array(z.object({ subject: z.string(), reason: z.string() })),
+  notCaptured: z.array(notCapturedSchema),
   /** The Compose project at the time of the capture, for a stack of Docker's. */
   compose: composeRecordSchema.optional(),
 });
 
 export type ManifestArtifact = z.infer<typeof artifactSchema>;
 export type ComponentManifest = z.infer<typeof componentSchema>;
+export type NotCaptured = z.infer<typeof notCapturedSchema>;
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ComposeRecord = z.infer<typeof composeRecordSchema>;
 export type RecordedService = z.infer<typeof recordedServiceSchema>;

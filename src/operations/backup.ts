@@ -12,6 +12,7 @@ import type { OperationContext } from '../ports/context.ts';
 import type { Guardian, Runtime } from '../ports/runtime.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
+import { uncapturedMounts } from './uncaptured.ts';
 import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
 
 /** What a backup works on. */
@@ -68,7 +69,7 @@ export async function planBackup(
     destination: destination.location,
     components,
     writers: sortWriters(await target.runtime.discover(ctx)),
-    notCaptured: target.notCaptured,
+    notCaptured: [...target.notCaptured, ...(await uncapturedMounts(target, ctx))],
   };
 }
 
@@ -106,6 +107,7 @@ export async function backup(
   await using prepared = new PreparedCaptures();
   await using writer = await destination.begin(target, ctx);
   const compose = await recordSurroundings(target, ctx);
+  const notCaptured = [...target.notCaptured, ...(await uncapturedMounts(target, ctx))];
   await prepareAll(target.components, prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
 
@@ -121,7 +123,7 @@ export async function backup(
   if (components.every(({ outcome }) => outcome === 'failed')) throw nothingCaptured(failed);
 
   const times = { startedAt, finishedAt: ctx.clock.now() };
-  const manifest = { ...buildManifest(target, cut, components, times), ...compose };
+  const manifest = { ...buildManifest(target, cut, components, times), ...compose, notCaptured };
   return { manifest, snapshot: await writer.publish(manifest, ctx) };
 }
 
@@ -311,7 +313,7 @@ function buildManifest(
   cut: Cut,
   components: readonly ComponentManifest[],
   { startedAt, finishedAt }: { startedAt: Date; finishedAt: Date },
-): Manifest {
+): Omit<Manifest, 'notCaptured'> {
   return {
     schemaVersion: manifestSchemaVersion,
     stack: target.stack,
@@ -325,6 +327,5 @@ function buildManifest(
     ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
     outcome: components.some(({ outcome }) => outcome === 'failed') ? 'partial' : 'complete',
     components: [...components],
-    notCaptured: [...target.notCaptured],
   };
 }

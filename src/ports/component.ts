@@ -22,6 +22,13 @@ export interface CaptureReport {
   readonly facts: Readonly<Record<string, unknown>>;
 }
 
+/** Files that a component captures. */
+export type CapturedPlace =
+  /** Everything at and below a path, as `service` sees it or as this machine does. */
+  | { readonly tree: string; readonly service?: string }
+  /** The directory where a store keeps its data: whatever is mounted there counts as a whole. */
+  | { readonly store: string; readonly service?: string };
+
 /**
  * A store we capture, bound to one configured place: the same object captures from there and restores to there
  * (another target is another object). One folder per kind.
@@ -34,6 +41,8 @@ export interface Component {
   readonly service: string | undefined;
   /** True when the store writes only through paused writers, so that it needs no server (config, model files). */
   probe(ctx: OperationContext): Promise<ComponentProbe>;
+  /** What of its service's mounts it captures. Absent where services have none that the runtime knows of. */
+  places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.
    * @throws ServiceUnavailableError when it does not (yet)

@@ -29,9 +29,25 @@ export interface EngineAddress {
   readonly certDir?: string | undefined;
 }
 
+/** A directory or file a service has from outside itself, such as a volume. */
+export interface ServiceMount {
+  readonly service: string;
+  readonly type: 'volume' | 'bind' | 'other';
+  /** The volume's name, or the path on the machine the services run on. */
+  readonly source: string;
+  /** Where its files are on that machine. */
+  readonly path: string;
+  /** Where the service sees it. */
+  readonly destination: string;
+  /** Bytes of the files in it; undefined where finding out takes long or is not possible from here. */
+  measure(ctx: OperationContext): Promise<number | undefined>;
+}
+
 /** Where services run. Never decides anything: operations say what to pause, stop and start. */
 export interface Runtime {
   discover(ctx: OperationContext): Promise<readonly Service[]>;
+  /** What services keep outside themselves, as far as the runtime knows; nothing that is gone at the next start. */
+  mounts(ctx: OperationContext): Promise<readonly ServiceMount[]>;
   /** Computed before the pause, for the guardian. */
   resumeActions(writers: readonly string[], ctx: OperationContext): Promise<readonly ResumeAction[]>;
   /** Pauses all writers at once; when one fails, those already paused are resumed before it throws. */

@@ -279,6 +279,7 @@ export class World {
     });
     return {
       discover: () => this.#call('discover', () => serviceNames.map(service)),
+      mounts: () => Promise.resolve([]),
       resumeActions: () => Promise.resolve([]),
       pause: () => Promise.resolve(),
       resume: () => Promise.resolve(),

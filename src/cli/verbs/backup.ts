@@ -14,6 +14,7 @@ import {
 import { recoverInterrupted } from '../../operations/recover.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -145,7 +146,7 @@ function renderPlan(plan: BackupPlan): string {
     ...plan.components.flatMap(({ name, warnings }) =>
       warnings.map((warning) => `Warning: ${name}: ${warning}`),
     ),
-    ...plan.notCaptured.map(({ subject, reason }) => `Not captured: ${subject} (${reason})`),
+    ...notCapturedLines(plan.notCaptured),
   ].join('\n');
 }
 
@@ -190,7 +191,7 @@ function renderResult({ manifest, snapshot }: BackupResult): string {
     ...manifest.components.flatMap((c) =>
       c.error?.hint === undefined ? [] : [`${c.name}: ${c.error.hint}`],
     ),
-    ...manifest.notCaptured.map(({ subject, reason }) => `Not captured: ${subject} (${reason})`),
+    ...notCapturedLines(manifest.notCaptured),
     `Consistency: ${consistency}${pause}`,
     `Snapshot ${shortId(snapshot.summary.id)} ${manifest.outcome} in ${formatMs(elapsedMs)}: ` +
       `${formatBytes(snapshot.processedBytes)} captured, ${formatBytes(snapshot.addedBytes)} added`,

@@ -3,6 +3,7 @@ import { openStore } from '../../compose.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -63,6 +64,6 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
     '',
     formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
     ...renderProject(manifest),
-    ...manifest.notCaptured.map((left) => `Not captured: ${left.subject} (${left.reason})`),
+    ...notCapturedLines(manifest.notCaptured),
   ].join('\n');
 }

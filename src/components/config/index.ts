@@ -39,6 +39,7 @@ export function createConfigComponent(given: ConfigOptions): Component {
     kind,
     service: undefined,
     probe: () => probe(options),
+    places: () => Promise.resolve(files.map((tree) => ({ tree }))),
     // There is no server: files are always ready.
     ready: () => Promise.resolve(),
     async prepare() {

@@ -7,6 +7,7 @@ import {
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
+import { mountsOf } from './mounts.ts';
 import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
 
@@ -48,6 +49,11 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     async discover(ctx) {
       ctx.signal.throwIfAborted();
       return describeServices(await project(), services);
+    },
+
+    async mounts(ctx) {
+      ctx.signal.throwIfAborted();
+      return mountsOf((await project()).containers, address);
     },
 
     async resumeActions(writers) {

@@ -47,6 +47,8 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
           discoverOne(name, ctx),
         ),
       ),
+    // Which files a plain process uses, only it knows.
+    mounts: () => Promise.resolve([]),
     async resumeActions(names): Promise<readonly ResumeAction[]> {
       const actions = await Promise.all(names.map(async (name) => resumeAction(name, known(writers, name))));
       return actions.filter((action) => action !== undefined);

@@ -1,0 +1,99 @@
+import { posix } from 'node:path';
+import { InterruptedError, toTarsError } from '../model/errors.ts';
+import type { NotCaptured } from '../model/manifest.ts';
+import type { CapturedPlace, Component } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { Runtime, ServiceMount } from '../ports/runtime.ts';
+
+/** Every mount of the services that no component captures, in the order of services and paths. */
+export async function uncapturedMounts(
+  { components, runtime }: { readonly components: readonly Component[]; readonly runtime: Runtime },
+  ctx: OperationContext,
+): Promise<readonly NotCaptured[]> {
+  try {
+    const mounts = await runtime.mounts(ctx);
+    if (mounts.length === 0) return [];
+    const places = (await Promise.all(components.map((component) => placesOf(component, ctx)))).flat();
+    return await describeAll(withoutCaptured(mounts, places), ctx);
+  } catch (error) {
+    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    const { message } = toTarsError(error, 'The mounts could not be listed');
+    ctx.log.warn(`What the services keep outside the components is not known: ${message}`);
+    return [{ subject: 'mounts of the services', reason: `not known: ${message}` }];
+  }
+}
+
+/** A component that cannot say where its data is captures none: that is its failure, reported as such. */
+async function placesOf(component: Component, ctx: OperationContext): Promise<readonly CapturedPlace[]> {
+  try {
+    return (await component.places?.(ctx)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+/** The mounts that none of `places` covers as a whole. */
+export function withoutCaptured<Mount extends Omit<ServiceMount, 'measure'>>(
+  mounts: readonly Mount[],
+  places: readonly CapturedPlace[],
+): readonly Mount[] {
+  const covered = places.flatMap((place) => coveredPaths(place, mounts));
+  return mounts
+    .filter(({ path }) => !covered.some((captured) => isWithin(path, captured)))
+    .sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+const key = ({ service, destination }: Pick<ServiceMount, 'service' | 'destination'>): string =>
+  `${service}\0${destination}`;
+
+/** Paths on the services' machine below which everything is captured. */
+function coveredPaths(
+  place: CapturedPlace,
+  mounts: readonly Omit<ServiceMount, 'measure'>[],
+): readonly string[] {
+  const { service } = place;
+  if ('tree' in place) {
+    if (service === undefined) return [place.tree];
+    return mounts.flatMap((mount) => {
+      if (mount.service !== service) return [];
+      if (isWithin(mount.destination, place.tree)) return [mount.path];
+      // A directory below a mount is captured in place of the whole of it.
+      const below = isWithin(place.tree, mount.destination);
+      return below ? [posix.join(mount.path, posix.relative(mount.destination, place.tree))] : [];
+    });
+  }
+  const at = (mount: Omit<ServiceMount, 'measure'>): string =>
+    service === undefined ? mount.path : mount.destination;
+  const [innermost] = mounts
+    .filter(
+      (mount) => (service === undefined || mount.service === service) && isWithin(place.store, at(mount)),
+    )
+    .sort((a, b) => at(b).length - at(a).length);
+  return innermost === undefined ? [] : [innermost.path];
+}
+
+const isWithin = (path: string, directory: string): boolean =>
+  directory !== '' && (path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`));
+
+async function describeAll(
+  mounts: readonly ServiceMount[],
+  ctx: OperationContext,
+): Promise<readonly NotCaptured[]> {
+  const described: NotCaptured[] = [];
+  for (const mount of mounts) {
+    const { service, type, source, destination } = mount;
+    const sizeBytes = await mount.measure(ctx);
+    described.push({
+      subject: `${service}:${destination}`,
+      reason: reasonOf(mount),
+      mount: { service, type, source, destination },
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    });
+  }
+  return described;
+}
+
+function reasonOf({ type, source }: ServiceMount): string {
+  const what = { volume: `volume ${source}`, bind: `bind mount of ${source}`, other: `mount of ${source}` };
+  return `${what[type]}, which no component captures`;
+}
