@@ -2,6 +2,7 @@ import { createChromaComponent } from '../components/chroma/index.ts';
 import { createConfigComponent } from '../components/config/index.ts';
 import { createOllamaComponent } from '../components/ollama/index.ts';
 import { createPostgresComponent } from '../components/postgres/index.ts';
+import type { ServerContainer } from '../components/postgres/options.ts';
 import { createRedisComponent } from '../components/redis/index.ts';
 import { ConfigurationError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
@@ -32,6 +33,8 @@ export interface StorePlace {
   readonly password?: string | undefined;
   /** Its data directory as a path of this machine. */
   readonly path?: string | undefined;
+  /** Where programs beside a server run. */
+  readonly programs?: ServerContainer | undefined;
 }
 
 /** Builds the adapter that one component's settings ask for; what they say goes before `place`. Opens nothing. */
@@ -56,6 +59,7 @@ export function composeComponent(
         databases,
         scratchDir,
         ...(clientBinDir === undefined ? {} : { clientBinDir }),
+        ...(place.programs === undefined ? {} : { container: place.programs }),
       });
     }
     case 'redis':

@@ -1,3 +1,4 @@
+import type { ServerContainer } from '../components/postgres/options.ts';
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
@@ -5,6 +6,7 @@ import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/data-directory.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
+import { containerRunner } from '../runtimes/docker/exec.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
 import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/docker/places.ts';
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
@@ -93,7 +95,17 @@ export class DockerStack {
     const port = 'port' in component ? component.port : undefined;
     const address = addressOf(container, port ?? storePorts[component.kind]);
     const path = await this.#dataPath(component, container);
-    return { host: address?.host, port: address?.port, path, ...credentials[component.kind](container) };
+    return {
+      ...{ host: address?.host, port: address?.port, path },
+      ...credentials[component.kind](container),
+      programs: this.#programsOf(component, container),
+    };
+  }
+
+  #programsOf(component: StoreSettings, { id, state }: ProjectContainer): ServerContainer | undefined {
+    if (component.kind !== 'postgres' || component.host !== undefined || state !== 'running')
+      return undefined;
+    return { runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
   }
 
   /** Where the store's data is on this machine; undefined where this process cannot get at it. */

@@ -226,10 +226,10 @@ async function captureGlobals(
     '--globals-only',
     '--no-password',
     `--lock-wait-timeout=${lockTimeoutMs}`,
-    `--dbname=${conninfo(options, control.database)}`,
+    `--dbname=${conninfo(client.options, control.database)}`,
     ...(included ? [] : ['--no-role-passwords']),
   ];
-  const body = programOutput({ path: client.pgDumpall, args, options }, ctx.signal);
+  const body = programOutput({ path: client.pgDumpall, args, options: client.options }, ctx.signal);
   await sink.write(globalsPath(options.name), body, {
     attributes: ownAttributes(ctx),
     chunking: 'small',
@@ -257,8 +257,8 @@ async function captureDatabase(
   const signal = AbortSignal.any([ctx.signal, failure.signal]);
   const artifact = dumpPath(options.name, name);
   const dump = async (): Promise<void> => {
-    const args = dumpArguments(options, name, snapshot);
-    const body = programOutput({ path: client.pgDump, args, options }, signal);
+    const args = dumpArguments(client.options, name, snapshot);
+    const body = programOutput({ path: client.pgDump, args, options: client.options }, signal);
     const attributes = ownAttributes(ctx);
     await sink.write(artifact, counted(body, `${options.name}: ${name}`, sizeBytes, ctx), {
       attributes,

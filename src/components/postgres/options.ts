@@ -1,3 +1,5 @@
+import type { ProgramRunner } from '../../ports/programs.ts';
+
 /** One PostgreSQL server as `tars.yaml` configures it. */
 export interface PostgresOptions {
   /** The component's name, and the folder of its artifacts. */
@@ -15,6 +17,16 @@ export interface PostgresOptions {
   readonly clientBinDir?: string;
   /** A local server's process, whose own directory holds a fitting client. */
   readonly serverPid?: number;
+  /** The server's container: where programs run when this machine has none that fit. */
+  readonly container?: ServerContainer;
+  /** Programs run in there, and reach the server at `host` and `port` as seen from there. */
+  readonly inside?: ServerContainer;
+}
+
+/** The server as the programs beside it see it. */
+export interface ServerContainer {
+  readonly runner: ProgramRunner;
+  readonly port: number;
 }
 
 /** How a person finds the server: `127.0.0.1:5432`. */

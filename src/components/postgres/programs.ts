@@ -2,12 +2,13 @@ import { execa, ExecaError } from 'execa';
 import type { Readable, Writable } from 'node:stream';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
+import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
 import { startupOptions, type PostgresOptions } from './options.ts';
 
 const stderrTailBytes = 4096;
 
-/** Variables of libpq that say how to reach a server safely, not which one. */
+/** Variables of libpq that say how to reach a server safely, not which one. Their paths are of this machine. */
 const passedOn = ['PATH', 'HOME', 'PGPASSFILE', 'PGSSLMODE', 'PGSSLROOTCERT', 'PGSSLCERT', 'PGSSLKEY'];
 
 /** One run of a PostgreSQL client program against one database. */
@@ -31,12 +32,7 @@ export function conninfo(options: PostgresOptions, database: string): string {
 
 // The password travels in the environment: argv is readable by every user of the machine.
 function environment(options: PostgresOptions): Record<string, string> {
-  const kept = passedOn.flatMap((name) => {
-    const value = process.env[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
   return {
-    ...Object.fromEntries(kept),
     ...(options.password === undefined ? {} : { PGPASSWORD: options.password }),
     PGAPPNAME: 'tars',
     PGCONNECT_TIMEOUT: '10',
@@ -47,9 +43,17 @@ function environment(options: PostgresOptions): Record<string, string> {
   };
 }
 
-function start({ path, args, options }: Program, stdin: 'ignore' | 'pipe', signal: AbortSignal) {
+function inheritedEnvironment(): Record<string, string> {
+  const kept = passedOn.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(kept);
+}
+
+function start({ path, args, environment: own }: ProgramCall, stdin: 'ignore' | 'pipe', signal: AbortSignal) {
   const child = execa(path, [...args], {
-    env: environment(options),
+    env: { ...inheritedEnvironment(), ...own },
     extendEnv: false,
     stdin,
     stdout: 'pipe',
@@ -92,12 +96,25 @@ async function tailOf(stream: Readable): Promise<string> {
   return tail.toString();
 }
 
-/**
- * What the program writes, to its end. The iteration fails unless the program then exits with 0: only end of
- * stream and exit status together make the output whole.
- * @throws TarsError `subprocess`
- */
-export async function* programOutput(program: Program, signal: AbortSignal): Bytes {
+const callOf = ({ path, args, options }: Program): ProgramCall => ({
+  ...{ path, args },
+  environment: environment(options),
+});
+
+/** What the program writes, see {@link ProgramRunner.output}; in the server's container where its options say so. */
+export function programOutput(program: Program, signal: AbortSignal): Bytes {
+  return (program.options.inside?.runner ?? here).output(callOf(program), signal);
+}
+
+/** Feeds the program, see {@link ProgramRunner.feed}; in the server's container where its options say so. */
+export function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
+  return (program.options.inside?.runner ?? here).feed(callOf(program), input, signal);
+}
+
+/** Programs of this machine. */
+const here: ProgramRunner = { output: localOutput, feed: localFeed };
+
+async function* localOutput(program: ProgramCall, signal: AbortSignal): Bytes {
   const { child, finish } = start(program, 'ignore', signal);
   try {
     for await (const chunk of child.stdout) yield chunk as Buffer;
@@ -111,12 +128,7 @@ export async function* programOutput(program: Program, signal: AbortSignal): Byt
   await finish();
 }
 
-/**
- * Feeds `input` to the program's stdin and waits for its success. The input is read to its end, where it checks
- * itself, also when the program ends well without the rest: pg_restore needs nothing after the last table.
- * @throws the error of `input` when that fails; TarsError `subprocess` when the program does
- */
-export async function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
+async function localFeed(program: ProgramCall, input: Bytes, signal: AbortSignal): Promise<void> {
   const { child, finish } = start(program, 'pipe', signal);
   child.stdout.resume();
   const stdin = child.stdin as Writable;

@@ -156,11 +156,12 @@ async function createStaged(
 
 /** Without subscriptions: dropping a restored one would drop the replication slot of the live one. */
 async function restoreDump(
-  { options, details, ctx }: StageInputs,
+  { details, ctx }: StageInputs,
   { content }: DatabaseFacts,
   staged: string,
   dump: Bytes,
 ): Promise<void> {
+  const { pgRestore, options } = details.client;
   const args = [
     '--format=custom',
     '--exit-on-error',
@@ -169,7 +170,7 @@ async function restoreDump(
     '--no-password',
     `--dbname=${conninfo(options, staged)}`,
   ];
-  await feedProgram({ path: details.client.pgRestore, args, options }, dump, ctx.signal);
+  await feedProgram({ path: pgRestore, args, options }, dump, ctx.signal);
 }
 
 /** Settings this server does not know, or does not let us set, are reported; verification names them again. */

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
+import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { engineError, type Engine } from './engine.ts';
 
 const stderrTailBytes = 4096;
@@ -16,13 +17,27 @@ export interface ContainerProgram {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+/** Runs programs in a running container. */
+export function containerRunner(engine: Engine, containerId: string): ProgramRunner {
+  const programOf = ({ path, args, environment }: ProgramCall): ContainerProgram => ({
+    ...{ containerId, environment },
+    argv: [path, ...args],
+  });
+  return {
+    output: (call, signal) => containerOutput(engine, programOf(call), undefined, signal),
+    async feed(call, input, signal) {
+      for await (const _ of containerOutput(engine, programOf(call), input, signal));
+    },
+  };
+}
+
 /** Writes its own process id first, so that the program can be ended: closing its output does not do that. */
 const announcingShell = ['sh', '-c', 'echo "$$"; exec "$@"', 'sh'];
 
 /**
  * What the program writes, to its end, at the reader's pace. The iteration fails unless the program then exits
  * with 0. Left early or interrupted, the program is ended.
- * @param input goes to its stdin
+ * @param input goes to its stdin; also what a successful program did not read of it is read to its end
  * @throws the error of `input` when that fails; TarsError `subprocess` with the end of the program's stderr
  */
 export async function* containerOutput(
@@ -39,33 +54,51 @@ export async function* containerOutput(
   const run = await start(engine, program, input !== undefined).catch((error: unknown) => {
     throw engineError(error, `Cannot run ${name} in the container`);
   });
-  const interrupt = (): void => void run.stream.destroy();
+  const output = new ProgramOutput();
+  // A program that has not said its process id could not be ended, and will say it at once.
+  const interrupt = (): void => {
+    if (output.announced) run.stream.destroy();
+  };
   signal.addEventListener('abort', interrupt, { once: true });
   const feeding = input === undefined ? undefined : feed(input, run.stream);
-  const output = new ProgramOutput();
   try {
     for await (const frame of frames(run.stream)) {
       const bytes = output.take(frame);
+      if (output.announced) requireNoInterruption();
       if (bytes.length > 0) yield bytes;
     }
     output.ended = true;
   } catch (error) {
     requireNoInterruption(error);
-    throw engineError(error, `Cannot run ${name} in the container`);
+    throw (await feeding)?.inputError ?? engineError(error, `Cannot run ${name} in the container`);
   } finally {
     signal.removeEventListener('abort', interrupt);
     run.stream.destroy();
-    if (!output.ended) await endProgram(engine, program.containerId, output.pid);
+    if (!output.ended) {
+      await endProgram(engine, program.containerId, output.pid);
+      void feeding?.then(({ rest }) => rest?.return?.());
+    }
   }
   requireNoInterruption();
   const fed = await feeding;
   if (fed?.inputError !== undefined) throw fed.inputError;
-  const { ExitCode: exitCode } = await run.exec.inspect();
+  const { ExitCode: exitCode } = await run.exec.inspect().catch((error: unknown) => {
+    throw engineError(error, `Cannot learn how ${name} ended in the container`);
+  });
   if (exitCode !== 0) {
+    await fed?.rest?.return?.();
     const said = output.stderr.toString().trim() || `exit code ${exitCode ?? 'unknown'}`;
     throw new TarsError('subprocess', `${name} failed in the container: ${said}`);
   }
-  if (fed?.outputError !== undefined) throw fed.outputError;
+  if (fed?.rest !== undefined) await readToEnd(fed.rest, signal);
+}
+
+async function readToEnd(rest: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<void> {
+  while ((await rest.next()).done !== true) {
+    if (!signal.aborted) continue;
+    await rest.return?.();
+    throw new InterruptedError();
+  }
 }
 
 /** Tells the announced process id, the program's own output and the end of its stderr apart. */
@@ -73,7 +106,7 @@ class ProgramOutput {
   pid = '';
   stderr = Buffer.alloc(0);
   ended = false;
-  #announced = false;
+  announced = false;
 
   /** What of the frame the program wrote to its stdout. */
   take({ stream, bytes }: Frame): Buffer {
@@ -81,11 +114,11 @@ class ProgramOutput {
       this.stderr = Buffer.concat([this.stderr, bytes]).subarray(-stderrTailBytes);
       return Buffer.alloc(0);
     }
-    if (this.#announced) return bytes;
+    if (this.announced) return bytes;
     const end = bytes.indexOf('\n');
     this.pid += bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
     if (end < 0) return Buffer.alloc(0);
-    this.#announced = true;
+    this.announced = true;
     return bytes.subarray(end + 1);
   }
 }
@@ -143,8 +176,8 @@ export async function* frames(multiplexed: AsyncIterable<Buffer>): AsyncGenerato
 interface Fed {
   /** Why the input could not be read. */
   readonly inputError?: TarsError;
-  /** Why the program did not take it. */
-  readonly outputError?: TarsError;
+  /** What the program did not take of it. */
+  readonly rest?: AsyncIterator<Uint8Array>;
 }
 
 /** Never rejects: which side failed matters to the caller, and when. */
@@ -161,9 +194,8 @@ async function feed(input: Bytes, stream: Duplex): Promise<Fed> {
     if (result.done === true) break;
     try {
       await write(stream, result.value);
-    } catch (error) {
-      await iterator.return?.();
-      return { outputError: toTarsError(error, 'A program did not read its input to the end') };
+    } catch {
+      return { rest: iterator };
     }
   }
   // Only the writing side ends; the answer is still to come.
@@ -187,7 +219,8 @@ async function endProgram(engine: Engine, containerId: string, pid: string): Pro
     const exec = await engine
       .getContainer(containerId)
       .exec({ Cmd: ['sh', '-c', 'kill -TERM "$1" 2>/dev/null', 'sh', pid] });
-    await exec.start({ Detach: true });
+    // An answer nobody reads would keep its connection, and this process with it.
+    (await exec.start({ Detach: true })).resume();
   } catch {
     // The container is gone, and the program with it.
   }
