@@ -2,21 +2,30 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import type { Runtime } from '../../src/ports/runtime.ts';
+import { connectEngine } from '../../src/runtimes/docker/engine.ts';
+import { createDockerRuntime } from '../../src/runtimes/docker/index.ts';
 import { createGuardian } from '../../src/runtimes/guardian/index.ts';
 import { createProcessRuntime, type ProcessWriterOptions } from '../../src/runtimes/process/index.ts';
 import { testContext } from '../fixtures/context.ts';
+import { dockerForTests } from '../fixtures/docker/engine.ts';
+import { startEngineProxy, type EngineProxy } from '../fixtures/docker/engine-proxy.ts';
+import {
+  startTickingContainers,
+  type TickingContainers,
+  type TickingService,
+} from '../fixtures/docker/ticking-containers.ts';
 import { startWriter, type TickingWriter } from '../fixtures/processes.ts';
 
-/** One way of running writers `a` and `b`, which can be paused, and `broken`, whose pausing fails. */
+/** One way of running writers `a` and `b`, which can be paused, `broken`, whose pausing fails, and `idle`, which does not run. */
 interface Harness extends AsyncDisposable {
   readonly runtime: Runtime;
-  readonly a: TickingWriter;
-  readonly b: TickingWriter;
+  readonly a: TickingService;
+  readonly b: TickingService;
 }
 
-async function processHarness(how: 'signals' | 'commands'): Promise<Harness> {
+async function processHarness(how: 'signals' | 'commands'): Promise<Harness & { readonly b: TickingWriter }> {
   const root = await mkdtemp(join(tmpdir(), 'tars-runtimes-'));
   const [a, b] = await Promise.all([startWriter(root, 'a', how === 'signals'), startWriter(root, 'b')]);
   const writer = ({ pid, pidFile }: TickingWriter): ProcessWriterOptions =>
@@ -44,13 +53,61 @@ async function processHarness(how: 'signals' | 'commands'): Promise<Harness> {
   };
 }
 
-const harnesses: Readonly<Record<string, () => Promise<Harness>>> = {
-  'process, by signals': () => processHarness('signals'),
-  'process, by commands': () => processHarness('commands'),
+const docker = await dockerForTests();
+let started: Promise<DockerStage> | undefined;
+
+interface DockerStage {
+  readonly containers: TickingContainers;
+  readonly proxy: EngineProxy;
+}
+
+/** Containers take long to create: all tests have the same ones, which run again for each. */
+async function dockerHarness(): Promise<Harness> {
+  const { containers, proxy } = await (started ??= startDockerStage());
+  await containers.up();
+  const address = { host: proxy.host };
+  const writer = { writer: true, dependsOn: [], stopTimeoutMs: undefined };
+  const runtime = createDockerRuntime({
+    ...{ engine: await connectEngine(address), address, project: containers.small.name },
+    services: new Map(['a', 'b', 'broken', 'idle'].map((name) => [name, writer])),
+  });
+  const { a, b } = containers;
+  return { runtime, a, b, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+/** The container of `broken` ends between being listed and being paused. */
+async function startDockerStage(): Promise<DockerStage> {
+  const { engine } = docker;
+  const containers = await startTickingContainers(engine, 'rt-');
+  const proxy = await startEngineProxy(engine.host, {
+    async before({ path }) {
+      if (!path.endsWith('/pause')) return;
+      const broken = await containers.small.project.container('broken');
+      if (path.includes(broken)) await engine.docker(['kill', broken]);
+    },
+  });
+  return { containers, proxy };
+}
+
+after(async () => {
+  const stage = await started;
+  await stage?.proxy[Symbol.asyncDispose]();
+  await stage?.containers[Symbol.asyncDispose]();
+});
+
+interface Way {
+  readonly create: () => Promise<Harness>;
+  readonly skip?: string | false;
+}
+
+const harnesses: Readonly<Record<string, Way>> = {
+  'process, by signals': { create: () => processHarness('signals') },
+  'process, by commands': { create: () => processHarness('commands') },
+  docker: { create: dockerHarness, skip: docker.skip },
 };
 
-for (const [name, create] of Object.entries(harnesses)) {
-  describe(`runtime contract: ${name}`, () => {
+for (const [name, { create, skip = false }] of Object.entries(harnesses)) {
+  describe(`runtime contract: ${name}`, { skip }, () => {
     const ctx = testContext();
 
     test('discovering tells states, dependencies and abilities, and changes nothing', async () => {
