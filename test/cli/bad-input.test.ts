@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 
@@ -84,6 +84,16 @@ test('stores that cannot be captured make the snapshot partial (2), each named w
   assert.ok(!`${stdout}${stderr}`.includes('sesame-open'), 'no secret in any output');
 });
 
+test('show and the listing say what a partial snapshot is without, and why', async () => {
+  const { exitCode, stdout } = await run(['show']);
+  assert.equal(exitCode, 0);
+  assert.match(stdout, /^Snapshot .*, partial$/m);
+  assert.match(stdout, /^redis +failed +Redis at .* does not answer$/m);
+  assert.match(stdout, /^chroma +failed +.*chroma\.sqlite3/m);
+  assert.match(stdout, /^chroma: .*directory/m, 'what to do about it');
+  assert.match((await run(['snapshots'])).stdout, / partial /);
+});
+
 test('a wrong password exits 12', async () => {
   const { exitCode, stderr } = await run(['snapshots'], { TARS_PASSWORD: 'not it' });
   assert.equal(exitCode, 12, stderr);
@@ -156,4 +166,31 @@ test('an archive in the clear holds no secret, and a damaged one is refused befo
   const restored = await run(['restore', '--backup-file', file, '--yes', '--restore-config']);
   assert.equal(restored.exitCode, 1);
   assert.equal(await readFile(join(root, 'app.env'), 'utf8'), before);
+});
+
+test('a restore from a partial snapshot names what it is without, and the newest that has it', async () => {
+  const none = await run(['restore', '--dry-run']);
+  assert.equal(none.exitCode, 0, none.stderr);
+  assert.match(none.stdout, /is without redis, chroma; no other has all/);
+  const config = await run(['backup', '--only', 'config', '--json']);
+  const { snapshot } = JSON.parse(config.stdout) as { snapshot: string };
+  await run(['backup']);
+  const other = await run(['restore', '--dry-run', '--skip', 'redis,chroma']);
+  assert.doesNotMatch(other.stdout, /is without/, 'what is left out on request is not missed');
+  const whole = join(root, 'whole.yaml');
+  const settings = parse(await readFile(settingsPath, 'utf8')) as { components: object };
+  const { config: only } = settings.components as { config: object };
+  await writeFile(
+    whole,
+    stringify({ ...settings, components: { config: only, late: { ...only, kind: 'config' } } }),
+  );
+  assert.equal((await tars(['--config', whole, 'backup', '--json'])).exitCode, 0);
+  await run(['backup', '--only', 'config']);
+  const warned = await tars(['--config', whole, 'restore', '--dry-run', '--json']);
+  const { warnings } = JSON.parse(warned.stdout) as { warnings: string[] };
+  assert.match(warnings[0] ?? '', /is without late; the newest that has all is [0-9a-f]{8} of 20/);
+  assert.ok(!warnings[0]?.includes(snapshot.slice(0, 8)));
+  const said = await tars(['--config', whole, 'restore', '--yes']);
+  assert.equal(said.exitCode, 0, said.stderr);
+  assert.match(said.stderr, /\[WARN\] .*is without late/);
 });

@@ -6,11 +6,12 @@ import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../..
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { counted } from '../../model/plural.ts';
+import { warnOfMissing } from '../../operations/missing.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { planRestore, type StackRestorePlan } from '../../operations/restore-plan.ts';
 import { executeRestore, type RestoreResult } from '../../operations/restore.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { SnapshotSource } from '../../ports/snapshot-store.ts';
+import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
 import { settingsApart } from '../../settings/apart.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes, formatMs } from '../render/units.ts';
@@ -67,14 +68,24 @@ async function run(session: Session, reference: string | undefined, flags: Resto
   const settings = await session.settings();
   if (flags.backupFile !== undefined) {
     await using source = await openArchiveFile(flags.backupFile, settings.scratch_dir, ctx);
-    return await restoreFrom(session, source, flags);
+    return await restoreFrom(session, { source }, flags);
   }
   await using store = await openStore(settings, env, ctx);
   await using source = await store.open(reference ?? 'latest', settings.stack, ctx);
-  return await restoreFrom(session, source, flags);
+  return await restoreFrom(session, { source, store }, flags);
 }
 
-async function restoreFrom(session: Session, source: SnapshotSource, flags: RestoreFlags): Promise<number> {
+interface Origin {
+  readonly source: SnapshotSource;
+  /** Undefined for an archive. */
+  readonly store?: SnapshotStore;
+}
+
+async function restoreFrom(
+  session: Session,
+  { source, store }: Origin,
+  flags: RestoreFlags,
+): Promise<number> {
   const { ctx, audience } = session;
   const { stack, target } = await targetOf(session, flags);
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
@@ -85,7 +96,10 @@ async function restoreFrom(session: Session, source: SnapshotSource, flags: Rest
     startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
   };
-  const plan = await planRestore(source, target, selection, ctx);
+  const wanted = target.components.map(({ name }) => name).filter((name) => !selection.skip.includes(name));
+  const missing = flags.component === undefined ? await warnOfMissing(wanted, source, store, ctx) : [];
+  const planned = await planRestore(source, target, selection, ctx);
+  const plan = { ...planned, warnings: [...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
     audience.result(planValue(plan), renderPlan(plan));
     return exitCodes.success;
@@ -144,7 +158,10 @@ async function requireConfirmation(
   plan: StackRestorePlan,
   flags: RestoreFlags,
 ): Promise<void> {
-  if (flags.yes === true || flags.force === true) return;
+  if (flags.yes === true || flags.force === true) {
+    for (const warning of plan.warnings) ctx.log.warn(warning);
+    return;
+  }
   audience.event({ type: 'message', level: 'info', message: `The plan:\n${renderPlan(plan)}` });
   const answer = await audience.confirm('Restore?', ctx.signal).catch((cause: unknown) => {
     throw new InterruptedError('Interrupted', { cause });

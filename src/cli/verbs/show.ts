@@ -61,6 +61,9 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
     `Time ${manifest.time}, consistency ${manifest.consistency}${reason}${pause}`,
     '',
     formatTable(['COMPONENT', 'OUTCOME', 'VERSION', 'HOW'], components),
+    ...manifest.components.flatMap(({ name, error }) =>
+      error?.hint === undefined ? [] : [`${name}: ${error.hint}`],
+    ),
     '',
     formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
     ...renderProject(manifest),
