@@ -43,6 +43,7 @@ function scene(overrides: {
   pointInTime?: 'cut' | 'own';
   guardianFired?: boolean;
   pauseFails?: boolean;
+  resumeFails?: boolean;
   armFails?: boolean;
   writers?: Partial<Writers>;
   /** What the runtime tells after the marks. */
@@ -82,7 +83,7 @@ function scene(overrides: {
     },
     resume: () => {
       events.push('resume');
-      return Promise.resolve();
+      return overrides.resumeFails === true ? Promise.reject(new Error('no such engine')) : Promise.resolve();
     },
   } as unknown as Runtime;
   const guardian: Guardian = {
@@ -231,6 +232,12 @@ test('a mark that ignores its signal and never ends is late, and the writers run
   assert.equal(cut.failed.get('slow')?.code, 'timeout');
   assert.equal(cut.writerPauseMs, 4000);
   assert.deepEqual(hung.events.slice(-2), ['resume', 'disarm']);
+});
+
+test('writers that cannot be resumed are left to the guardian', async () => {
+  const { options, ctx, events } = scene({ resumeFails: true });
+  await assert.rejects(takeCut(options, ctx), /no such engine/);
+  assert.equal(events.at(-1), 'resume');
 });
 
 test('an interruption inside the pause still resumes the writers', async () => {

@@ -115,12 +115,10 @@ async function markWhilePaused(
     time = ctx.clock.now();
     failed = await markAll(prepared, markTimeoutMs, ctx);
   } finally {
-    try {
-      await runtime.resume(pausable);
-      writerPauseMs = ctx.clock.monotonicMs() - startedMs;
-    } finally {
-      guardianResumed = await armed.disarm();
-    }
+    // Where this fails the guardian stays on guard, and goes on trying when we are gone.
+    await runtime.resume(pausable);
+    writerPauseMs = ctx.clock.monotonicMs() - startedMs;
+    guardianResumed = await armed.disarm();
   }
   if (pauseError !== undefined) {
     return { time, failed, reason: `the writers could not be paused: ${messageOf(pauseError)}` };

@@ -61,18 +61,24 @@ interface DockerStage {
   readonly proxy: EngineProxy;
 }
 
+const stage = (): Promise<DockerStage> => (started ??= startDockerStage());
+
 /** Containers take long to create: all tests have the same ones, which run again for each. */
 async function dockerHarness(): Promise<Harness> {
-  const { containers, proxy } = await (started ??= startDockerStage());
+  const { containers, proxy } = await stage();
   await containers.up();
-  const address = { host: proxy.host };
+  const { a, b } = containers;
+  const runtime = await runtimeThrough(proxy);
+  return { runtime, a, b, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+async function runtimeThrough({ host }: Pick<EngineProxy, 'host'>): Promise<Runtime> {
+  const { containers } = await stage();
   const writer = { writer: true, dependsOn: [], stopTimeoutMs: undefined };
-  const runtime = createDockerRuntime({
-    ...{ engine: await connectEngine(address), address, project: containers.small.name },
+  return createDockerRuntime({
+    ...{ engine: await connectEngine({ host }), address: { host }, project: containers.small.name },
     services: new Map(['a', 'b', 'broken', 'idle'].map((name) => [name, writer])),
   });
-  const { a, b } = containers;
-  return { runtime, a, b, [Symbol.asyncDispose]: () => Promise.resolve() };
 }
 
 /** The container of `broken` ends between being listed and being paused. */
@@ -90,9 +96,9 @@ async function startDockerStage(): Promise<DockerStage> {
 }
 
 after(async () => {
-  const stage = await started;
-  await stage?.proxy[Symbol.asyncDispose]();
-  await stage?.containers[Symbol.asyncDispose]();
+  const used = await started;
+  await used?.proxy[Symbol.asyncDispose]();
+  await used?.containers[Symbol.asyncDispose]();
 });
 
 interface Way {
@@ -190,4 +196,77 @@ test('a writer is resumed even when its pid file has gone meanwhile, and a doubt
   await assert.rejects(runtime.pause(['b'], testContext()), { code: 'service-unavailable' });
   await runtime.resume(['b']);
   await b.ticks();
+});
+
+describe('docker runtime', { skip: docker.skip }, () => {
+  const ctx = testContext();
+  const idsOf = async (service: string): Promise<string[]> => {
+    const { small } = await stage().then(({ containers }) => containers);
+    const labels = [`project=${small.name}`, `service=${service}`];
+    const filters = labels.flatMap((label) => ['--filter', `label=com.docker.compose.${label}`]);
+    return (await docker.engine.docker(['ps', '--quiet', '--no-trunc', ...filters])).split('\n');
+  };
+
+  test('a container that somebody else paused is neither paused nor resumed; the others of its service are', async () => {
+    await using harness = await dockerHarness();
+    const { runtime, a, b } = harness;
+    const [theirs = '', ours = ''] = await idsOf('b');
+    const [all] = await idsOf('a');
+    const pausedNow = async (id: string): Promise<string> =>
+      docker.engine.docker(['inspect', '--format', '{{.State.Paused}}', id]);
+    await docker.engine.docker(['pause', theirs]);
+    try {
+      const actions = await runtime.resumeActions(['a', 'b'], ctx);
+      assert.deepEqual(
+        new Set(actions.map((action) => action.kind === 'unpause' && action.containerId)),
+        new Set([all, ours]),
+      );
+      await runtime.pause(['a', 'b'], ctx);
+      assert.ok((await a.frozen()) && (await b.frozen()));
+      await runtime.resume(['a', 'b']);
+      assert.deepEqual([await pausedNow(theirs), await pausedNow(ours)], ['true', 'false']);
+      await a.ticks();
+    } finally {
+      await docker.engine.docker(['unpause', theirs]);
+    }
+  });
+
+  test('a pause whose answer is lost is taken back', async () => {
+    await using harness = await dockerHarness();
+    const { runtime, a, b } = harness;
+    await using proxy = await startEngineProxy(docker.engine.host, {
+      after: ({ path }) => (path.endsWith('/pause') ? Promise.reject(new Error('lost')) : Promise.resolve()),
+    });
+    const through = await runtimeThrough(proxy);
+    await assert.rejects(through.pause(['a', 'b'], ctx), { code: 'service-unavailable' });
+    assert.ok(!(await a.frozen()) && !(await b.frozen()));
+    await runtime.resume(['a', 'b']);
+    await Promise.all([a.ticks(), b.ticks()]);
+  });
+
+  test('the guardian goes on trying until the Engine answers', async () => {
+    await using harness = await dockerHarness();
+    const { runtime, a } = harness;
+    let refused = 0;
+    await using proxy = await startEngineProxy(docker.engine.host, {
+      before: ({ path }) =>
+        path.endsWith('/unpause') && ++refused < 12 ? Promise.reject(new Error('down')) : Promise.resolve(),
+    });
+    const [action] = await (await runtimeThrough(proxy)).resumeActions(['a'], ctx);
+    assert.ok(action);
+    await runtime.pause(['a'], ctx);
+    const armed = await createGuardian().arm([action], 1, ctx);
+    await a.ticks();
+    assert.equal(await armed.disarm(), true);
+    assert.equal(refused, 12);
+  });
+
+  test('an Engine that is not there, or may not be used, is said with the cure', async () => {
+    const nowhere = await runtimeThrough({ host: 'unix:///nonexistent/docker.sock' });
+    await assert.rejects(nowhere.discover(ctx), {
+      code: 'service-unavailable',
+      message: /does not answer \(ENOENT\)/,
+      hint: /DOCKER_HOST/,
+    });
+  });
 });

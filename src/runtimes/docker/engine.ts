@@ -117,6 +117,21 @@ const apiErrorSchema = z.object({
   reason: z.string().nullish(),
 });
 
+/** An Engine that is well answers at once; one that hangs never does. */
+const answerTimeoutMs = 30_000;
+
+/** For calls that the Engine answers without working long. */
+export function answerLimit(
+  signal?: AbortSignal,
+  timeoutMs = answerTimeoutMs,
+): { readonly abortSignal: AbortSignal } {
+  const limit = AbortSignal.timeout(timeoutMs);
+  return { abortSignal: signal === undefined ? limit : AbortSignal.any([signal, limit]) };
+}
+
+const isLate = (error: unknown): boolean =>
+  error instanceof Error && error.cause instanceof DOMException && error.cause.name === 'TimeoutError';
+
 /** The HTTP status of an error the Engine answered with. */
 export function engineStatus(error: unknown): number | undefined {
   const parsed = apiErrorSchema.safeParse(error);
@@ -138,6 +153,12 @@ export function engineError(error: unknown, what: string): TarsError {
   if (hasErrno(error, 'EACCES') || hasErrno(error, 'EPERM')) {
     return new TarsError('access-denied', `${what}: this user may not talk to the Docker Engine`, {
       hint: 'Run tars as root, or add the user to the group docker (usermod -aG docker USER) and log in again.',
+      cause: error,
+    });
+  }
+  if (isLate(error)) {
+    return new TarsError('timeout', `${what}: the Docker Engine did not answer in time`, {
+      hint: 'See whether `docker ps` answers; if not, restart Docker.',
       cause: error,
     });
   }

@@ -6,7 +6,7 @@ import {
 } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
-import { engineError, engineStatus, type Engine } from './engine.ts';
+import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
 import { mountsOf } from './mounts.ts';
 import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
@@ -32,6 +32,9 @@ export interface DockerServiceOptions {
 const storeStopMs = 60_000;
 /** The Engine's own default for everything else. */
 const defaultStopMs = 10_000;
+/** Freezing takes a tenth of a second; a busy machine is given more. */
+const pauseTimeoutMs = 10_000;
+const resumeAttempts = 3;
 
 function stopTimeoutOf(container: ProjectContainer, declaredMs: number | undefined): number {
   const graceMs = declaredMs ?? container.stopGraceMs ?? defaultStopMs;
@@ -41,23 +44,24 @@ function stopTimeoutOf(container: ProjectContainer, declaredMs: number | undefin
 /** Services are those of one Compose project; a scaled one is all its containers. */
 export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
   const { engine, address, project: projectName, services } = options;
-  /** Containers this process paused, so that it never resumes one that somebody else did. */
+  /** Containers this process has paused or may have, so that it never resumes one that somebody else paused. */
   const paused = new Set<string>();
-  const project = (): Promise<Project> => readProject(engine, projectName);
+  const project = ({ signal }: OperationContext): Promise<Project> =>
+    readProject(engine, projectName, signal);
 
   return {
     async discover(ctx) {
       ctx.signal.throwIfAborted();
-      return describeServices(await project(), services);
+      return describeServices(await project(ctx), services);
     },
 
     async mounts(ctx) {
       ctx.signal.throwIfAborted();
-      return mountsOf((await project()).containers, address);
+      return mountsOf((await project(ctx)).containers, address);
     },
 
-    async resumeActions(writers) {
-      const containers = running(await project(), writers);
+    async resumeActions(writers, ctx) {
+      const containers = running(await project(ctx), writers);
       return containers.map(({ id }): ResumeAction => ({
         kind: 'unpause',
         engine: address,
@@ -67,17 +71,9 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
 
     async pause(writers, ctx) {
       if (ctx.signal.aborted) throw new InterruptedError();
-      const containers = running(await project(), writers);
+      const containers = running(await project(ctx), writers);
       const results = await Promise.allSettled(
-        containers.map(async ({ id, name }) => {
-          try {
-            paused.add(id);
-            await engine.getContainer(id).pause();
-          } catch (error) {
-            paused.delete(id);
-            throw engineError(error, `Cannot pause the container ${name}`);
-          }
-        }),
+        containers.map((container) => pauseContainer(engine, container, paused)),
       );
       const failure = results.find((result) => result.status === 'rejected');
       if (failure === undefined) return;
@@ -91,14 +87,14 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
 
     async stop(service, ctx) {
       const declaredMs = services.get(service)?.stopTimeoutMs;
-      for (const container of containersOf(await project(), service)) {
+      for (const container of containersOf(await project(ctx), service)) {
         if (container.state === 'stopped') continue;
         await stopContainer(engine, container, stopTimeoutOf(container, declaredMs), ctx);
       }
     },
 
     async start(service, ctx) {
-      const containers = containersOf(await project(), service);
+      const containers = containersOf(await project(ctx), service);
       if (containers.length === 0) throw missing(service, projectName);
       for (const { id, name, state } of containers) {
         ctx.signal.throwIfAborted();
@@ -160,16 +156,37 @@ function combinedState(states: ReadonlySet<ProjectContainer['state']>): Service[
   return order.find((state) => states.has(state)) ?? 'stopped';
 }
 
+/** Not to be interrupted: nobody would know then whether the container was paused. */
+async function pauseContainer(
+  engine: Engine,
+  { id, name }: ProjectContainer,
+  paused: Set<string>,
+): Promise<void> {
+  paused.add(id);
+  try {
+    await engine.getContainer(id).pause(answerLimit(undefined, pauseTimeoutMs));
+  } catch (error) {
+    const status = engineStatus(error);
+    // It is gone, does not run, or somebody else has just paused it. Any other answer, or none, leaves it open.
+    if (status === 404 || status === 409) paused.delete(id);
+    throw engineError(error, `Cannot pause the container ${name}`);
+  }
+}
+
 /** A container that runs already, is gone or was paused by nobody needs nothing. */
 async function resumeAll(engine: Engine, paused: Set<string>): Promise<void> {
   const failures: unknown[] = [];
   await Promise.all(
     [...paused].map(async (id) => {
-      try {
-        await unpause(engine, id);
-        paused.delete(id);
-      } catch (error) {
-        failures.push(error);
+      for (let attempt = 1; paused.has(id); attempt++) {
+        try {
+          await unpause(engine, id);
+          paused.delete(id);
+        } catch (error) {
+          if (attempt < resumeAttempts) continue;
+          failures.push(error);
+          return;
+        }
       }
     }),
   );
@@ -180,14 +197,24 @@ async function resumeAll(engine: Engine, paused: Set<string>): Promise<void> {
 export async function unpause(engine: Engine, containerId: string): Promise<void> {
   const container = engine.getContainer(containerId);
   try {
-    await container.unpause();
+    await container.unpause(answerLimit(undefined, pauseTimeoutMs));
   } catch (error) {
     const status = engineStatus(error);
     if (status === 404 || status === 409 || status === 304) return;
     // Engines before 23 answer 500 for a container that is not paused.
-    const state = await container.inspect().catch(() => undefined);
+    const state = await container.inspect(answerLimit(undefined, pauseTimeoutMs)).catch(() => undefined);
     if (state?.State.Paused === false) return;
     throw error;
+  }
+}
+
+/** Starts; harmless for a container that runs or is not there. */
+export async function startIfStopped(engine: Engine, containerId: string): Promise<void> {
+  try {
+    await engine.getContainer(containerId).start();
+  } catch (error) {
+    const status = engineStatus(error);
+    if (status !== 304 && status !== 404) throw error;
   }
 }
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { engineError, engineStatus, type Engine } from './engine.ts';
+import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
 
 /** Where a directory of a container comes from. */
 export interface ContainerMount {
@@ -68,14 +68,15 @@ export const composeLabels = {
 } as const;
 
 /** Reads the project's containers, running or not. One that goes away meanwhile is left out. */
-export async function readProject(engine: Engine, name: string): Promise<Project> {
+export async function readProject(engine: Engine, name: string, signal?: AbortSignal): Promise<Project> {
   const what = `Cannot list the containers of the project ${name}`;
   try {
     const filters = { label: [`${composeLabels.project}=${name}`] };
-    const listed = (await engine.listContainers({ all: true, filters })).filter(
+    const limit = answerLimit(signal);
+    const listed = (await engine.listContainers({ all: true, filters, ...limit })).filter(
       ({ Labels: labels }) => labels[composeLabels.oneOff]?.toLowerCase() !== 'true',
     );
-    const inspected = await Promise.all(listed.map(({ Id: id }) => inspectIfThere(engine, id)));
+    const inspected = await Promise.all(listed.map(({ Id: id }) => inspectIfThere(engine, id, limit)));
     const containers = inspected
       .filter((info) => info !== undefined)
       .map(describeContainer)
@@ -96,16 +97,21 @@ export async function readProject(engine: Engine, name: string): Promise<Project
 /** Names of all Compose projects the Engine has containers of. */
 export async function listProjects(engine: Engine): Promise<readonly string[]> {
   try {
-    const listed = await engine.listContainers({ all: true, filters: { label: [composeLabels.project] } });
+    const filters = { label: [composeLabels.project] };
+    const listed = await engine.listContainers({ all: true, filters, ...answerLimit() });
     return [...new Set(listed.flatMap(({ Labels: labels }) => labels[composeLabels.project] ?? []))].sort();
   } catch (error) {
     throw engineError(error, 'Cannot list the containers');
   }
 }
 
-async function inspectIfThere(engine: Engine, id: string): Promise<ContainerInspectInfo | undefined> {
+async function inspectIfThere(
+  engine: Engine,
+  id: string,
+  limit: ReturnType<typeof answerLimit>,
+): Promise<ContainerInspectInfo | undefined> {
   try {
-    return await engine.getContainer(id).inspect();
+    return await engine.getContainer(id).inspect(limit);
   } catch (error) {
     if (engineStatus(error) === 404) return undefined;
     throw error;

@@ -6,12 +6,23 @@ import { execa } from 'execa';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { continueTree, readProcess } from '../process-table.ts';
-import { disarmLine, guardianPlanSchema, type GuardianPlan, type GuardianReply } from './protocol.ts';
+import {
+  disarmLine,
+  guardianPlanSchema,
+  restartOf,
+  type GuardianPlan,
+  type GuardianReply,
+} from './protocol.ts';
 
 type Action = GuardianPlan['actions'][number];
 
-const attempts = 5;
-const retryDelayMs = 300;
+/** Until an Engine that hangs or is being restarted answers again: ten minutes. */
+const retries = {
+  exec: { attempts: 5, delayMs: 300 },
+  signal: { attempts: 5, delayMs: 300 },
+  unpause: { attempts: 1200, delayMs: 500 },
+  start: { attempts: 1200, delayMs: 500 },
+} as const satisfies Record<Action['kind'], { attempts: number; delayMs: number }>;
 const actionTimeoutMs = 10_000;
 
 /** The action as a call that returns whether it worked. */
@@ -24,15 +35,15 @@ async function prepare(action: Action): Promise<Prepared> {
     return async () =>
       !(await execa(program, args, { reject: false, stdio: 'ignore', timeout: actionTimeoutMs })).failed;
   }
-  if (action.kind === 'unpause') {
+  if (action.kind === 'unpause' || action.kind === 'start') {
     // Loaded only where needed: the guardian of a process stack is to stand ready at once.
-    const [{ connectEngine }, { unpause }] = await Promise.all([
+    const [{ connectEngine }, { startIfStopped, unpause }] = await Promise.all([
       import('../docker/engine.ts'),
       import('../docker/index.ts'),
     ]);
     const engine = await connectEngine(action.engine);
     return async () => {
-      await unpause(engine, action.containerId);
+      await (action.kind === 'start' ? startIfStopped : unpause)(engine, action.containerId);
       return true;
     };
   }
@@ -44,10 +55,11 @@ async function prepare(action: Action): Promise<Prepared> {
   };
 }
 
-async function persist(action: Prepared): Promise<void> {
+async function persist(kind: Action['kind'], action: Prepared): Promise<void> {
+  const { attempts, delayMs } = retries[kind];
   for (let attempt = 1; attempt <= attempts; attempt++) {
     if (await action().catch(() => false)) return;
-    await delay(retryDelayMs);
+    await delay(delayMs);
   }
 }
 
@@ -60,13 +72,23 @@ async function guard(): Promise<void> {
   const first = await lines.next();
   if (first.done === true) return;
   const plan = guardianPlanSchema.parse(JSON.parse(first.value));
-  const actions = await Promise.all(plan.actions.map(prepare));
+  const actions = await Promise.all(
+    plan.actions.map(async (action) => ({ kind: action.kind, run: await prepare(action) })),
+  );
   let firing: Promise<unknown> | undefined;
-  const fire = (): Promise<unknown> => (firing ??= Promise.all(actions.map(persist)));
-  const timer = setTimeout(() => void fire(), plan.pauseMaxMs);
+  const fire = (): Promise<unknown> =>
+    (firing ??= Promise.all(actions.map(({ kind, run }) => persist(kind, run))));
+  const runFor = (ms: number): NodeJS.Timeout => setTimeout(() => void fire(), ms);
+  let timer = runFor(plan.pauseMaxMs);
   reply({ type: 'ready' });
-  const next = await lines.next();
-  clearTimeout(timer);
+  let next = await lines.next();
+  for (;;) {
+    clearTimeout(timer);
+    const anewMs = next.done === true ? undefined : restartOf(next.value);
+    if (anewMs === undefined) break;
+    timer = runFor(anewMs);
+    next = await lines.next();
+  }
   const disarmed = next.done !== true && next.value === disarmLine;
   const fired = firing !== undefined;
   await (disarmed ? firing : fire());
