@@ -16,13 +16,9 @@ import {
 
 type Action = GuardianPlan['actions'][number];
 
+const local = { attempts: 5, delayMs: 300 };
 /** Until an Engine that hangs or is being restarted answers again: ten minutes. */
-const retries = {
-  exec: { attempts: 5, delayMs: 300 },
-  signal: { attempts: 5, delayMs: 300 },
-  unpause: { attempts: 1200, delayMs: 500 },
-  start: { attempts: 1200, delayMs: 500 },
-} as const satisfies Record<Action['kind'], { attempts: number; delayMs: number }>;
+const throughEngine = { attempts: 1200, delayMs: 500 };
 const actionTimeoutMs = 10_000;
 
 /** The action as a call that returns whether it worked. */
@@ -56,7 +52,7 @@ async function prepare(action: Action): Promise<Prepared> {
 }
 
 async function persist(kind: Action['kind'], action: Prepared): Promise<void> {
-  const { attempts, delayMs } = retries[kind];
+  const { attempts, delayMs } = kind === 'exec' || kind === 'signal' ? local : throughEngine;
   for (let attempt = 1; attempt <= attempts; attempt++) {
     if (await action().catch(() => false)) return;
     await delay(delayMs);
