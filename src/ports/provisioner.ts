@@ -21,7 +21,8 @@ export interface Provisioner {
    */
   create(request: ProvisionRequest, ctx: OperationContext): Promise<CreatedResources>;
   /**
-   * Removes what {@link create} created, unless something else has its name by now. Harmless when it is gone.
+   * Removes what {@link create} created. Harmless when it is gone. A volume has nothing but its name: it is removed
+   * only while one of the created containers holds it, since no other can have come in its place until then.
    * @returns what could not be removed, in sentences
    */
   remove(created: CreatedResources, ctx: OperationContext): Promise<readonly string[]>;
@@ -74,7 +75,8 @@ export interface ProvisionPlan {
 /** What one restore created; kept in the journal. */
 export interface CreatedResources {
   readonly containers: readonly CreatedContainer[];
-  readonly volumes: readonly CreatedVolume[];
+  /** Names. */
+  readonly volumes: readonly string[];
   /** Ids. */
   readonly networks: readonly string[];
 }
@@ -84,10 +86,4 @@ export interface CreatedContainer {
   readonly service: string;
   /** Every volume it has is a new one too: nothing was in it before. */
   readonly empty: boolean;
-}
-
-export interface CreatedVolume {
-  readonly name: string;
-  /** When the Engine created it, to tell it from another of that name. */
-  readonly createdAt: string;
 }

@@ -113,7 +113,8 @@ function parseHost(host: string): URL {
 
 const apiErrorSchema = z.object({
   statusCode: z.number(),
-  json: z.object({ message: z.string() }).nullish(),
+  // An answer without a body, as 304 is, comes as an empty buffer.
+  json: z.object({ message: z.string() }).nullish().catch(undefined),
   reason: z.string().nullish(),
 });
 

@@ -1,5 +1,5 @@
 import type { OperationContext } from '../../ports/context.ts';
-import type { CreatedResources, CreatedVolume } from '../../ports/provisioner.ts';
+import type { CreatedResources } from '../../ports/provisioner.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
 import { composeLabels, readProject } from './project.ts';
 
@@ -35,12 +35,8 @@ export async function createdSince(
   );
   const names = new Set(containers.flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])));
   for (const name of await labelledVolumes(engine, project)) names.add(name);
-  const volumes: CreatedVolume[] = [];
-  for (const name of [...names].filter((candidate) => !before.volumes.has(candidate))) {
-    const createdAt = await creationOf(engine, name);
-    if (createdAt !== undefined) volumes.push({ name, createdAt });
-  }
-  const isNew = (name: string | undefined): boolean => volumes.some((volume) => volume.name === name);
+  const volumes = [...names].filter((name) => !before.volumes.has(name));
+  const isNew = (name: string | undefined): boolean => name !== undefined && volumes.includes(name);
   return {
     containers: containers.map(({ id, service, mounts }) => ({
       ...{ id, service },
@@ -65,22 +61,49 @@ async function networkIds(engine: Engine, project: string): Promise<string[]> {
 }
 
 export async function hasVolume(engine: Engine, name: string): Promise<boolean> {
-  return (await creationOf(engine, name)) !== undefined;
-}
-
-/** When the volume was created; undefined when there is none. */
-async function creationOf(engine: Engine, name: string): Promise<string | undefined> {
   try {
-    const volume = await engine.getVolume(name).inspect();
-    return (volume as { readonly CreatedAt?: string }).CreatedAt ?? '';
+    await engine.getVolume(name).inspect();
+    return true;
   } catch (error) {
-    if (engineStatus(error) === 404) return undefined;
+    if (engineStatus(error) === 404) return false;
     throw engineError(error, `Cannot look at the volume ${name}`);
   }
 }
 
-/** Removes exactly what was created, as far as it is still that. Tries all, and says what is left. */
+/** Of the volumes, those that the containers hold. */
+async function heldVolumes(engine: Engine, { containers, volumes }: CreatedResources): Promise<Set<string>> {
+  const held = new Set<string>();
+  for (const { id } of containers) {
+    const info = await engine
+      .getContainer(id)
+      .inspect()
+      .catch(() => undefined);
+    for (const { Name: name } of info?.Mounts ?? []) if (name !== undefined) held.add(name);
+  }
+  return new Set(volumes.filter((name) => held.has(name)));
+}
+
+/** As {@link removeAll}, some time after it was created. */
 export async function removeCreated(
+  engine: Engine,
+  created: CreatedResources,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const held = await heldVolumes(engine, created);
+  const left = await removeAll(engine, { ...created, volumes: [...held] }, ctx);
+  const unknown: string[] = [];
+  for (const name of created.volumes.filter((volume) => !held.has(volume)))
+    if (await hasVolume(engine, name)) unknown.push(name);
+  return unknown.length === 0
+    ? left
+    : [
+        ...left,
+        `The volumes ${unknown.join(', ')} stay: whether they are still those it created is not known`,
+      ];
+}
+
+/** Removes exactly what was created. Tries all, and says what is left. */
+export async function removeAll(
   engine: Engine,
   { containers, volumes, networks }: CreatedResources,
   ctx: OperationContext,
@@ -102,11 +125,7 @@ export async function removeCreated(
       await container.remove({ force: true });
     });
   }
-  for (const { name, createdAt } of volumes) {
-    await attempt(`The volume ${name}`, async () => {
-      if ((await creationOf(engine, name)) === createdAt) await engine.getVolume(name).remove();
-    });
-  }
+  for (const name of volumes) await attempt(`The volume ${name}`, () => engine.getVolume(name).remove());
   for (const id of networks) await attempt('A network', () => engine.getNetwork(id).remove());
   return left;
 }

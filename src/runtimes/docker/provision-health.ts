@@ -8,6 +8,8 @@ import type { ProjectContainer } from './project.ts';
 const pollMs = 250;
 /** Beside what the health check itself allows. */
 const slackMs = 15_000;
+/** How long a container that its health check has given up on may take to get well after all. */
+const secondThoughtMs = 5000;
 const graceMaxMs = 600_000;
 const logLines = 12;
 
@@ -30,7 +32,7 @@ export async function awaitContainerHealth(
   then: RecordedService | undefined,
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
-  const deadline = { ms: Infinity };
+  let deadlineMs = Infinity;
   for (;;) {
     const info = await inspect(engine, id, service);
     const check = (info.Config as { Healthcheck?: HealthCheck | null }).Healthcheck ?? undefined;
@@ -38,8 +40,10 @@ export async function awaitContainerHealth(
     const { Running: running, Restarting: restarting, Health: health } = info.State;
     if (running && !restarting && (!expectsHealthy || health?.Status === 'healthy')) return [];
     const ended = !running && !restarting;
-    deadline.ms = Math.min(deadline.ms, ctx.clock.monotonicMs() + graceMsOf(check));
-    if (ended || ctx.clock.monotonicMs() >= deadline.ms) return [await finding(engine, info, service)];
+    const givenUp = expectsHealthy && health?.Status === 'unhealthy';
+    const graceMs = givenUp ? secondThoughtMs : graceMsOf(check);
+    deadlineMs = Math.min(deadlineMs, ctx.clock.monotonicMs() + graceMs);
+    if (ended || ctx.clock.monotonicMs() >= deadlineMs) return [await finding(engine, info, service)];
     await ctx.clock.sleep(pollMs, ctx.signal);
   }
 }

@@ -55,7 +55,7 @@ async function recordService(engine: Engine, container: ProjectContainer): Promi
 }
 
 /** Compose 1 writes them relative to the working directory, as it does with the files. */
-function envFilesOf(containers: readonly ProjectContainer[]): string[] {
+export function envFilesOf(containers: readonly ProjectContainer[]): string[] {
   const files = containers.flatMap(({ labels }) =>
     (labels[environmentFileLabel] ?? '')
       .split(',')

@@ -22,7 +22,7 @@ import {
 import { engineError, type Engine } from './engine.ts';
 import { containersOf } from './index.ts';
 import { requireApart } from './provision-apart.ts';
-import { createdSince, existing, hasVolume, removeCreated } from './provision-created.ts';
+import { createdSince, existing, hasVolume, removeAll, removeCreated } from './provision-created.ts';
 import { awaitContainerHealth } from './provision-health.ts';
 import { compareImages, requireImages, type ServiceImage } from './provision-images.ts';
 import { recordProject, rootOf, setRoot } from './provision-record.ts';
@@ -299,7 +299,7 @@ async function create(
     return created;
   } catch (error) {
     const fresh = { ...ctx, signal: new AbortController().signal };
-    const left = await removeCreated(engine, await createdSince(engine, project, before), fresh);
+    const left = await removeAll(engine, await createdSince(engine, project, before), fresh);
     for (const sentence of left) ctx.log.warn(sentence);
     throw toTarsError(error, `Cannot create the containers of the project ${project}`);
   }
@@ -342,7 +342,7 @@ async function restoreRoots(
   for (const { id, service, mounts } of found.containers.filter((container) => ids.has(container.id))) {
     for (const { volume: name, destination } of mounts) {
       const root = recordedRoot(recorded, service, name, project);
-      if (root === undefined || !volumes.some((volume) => volume.name === name)) continue;
+      if (root === undefined || name === undefined || !volumes.includes(name)) continue;
       if (isDeepStrictEqual(await rootOf(engine, id, destination), root)) continue;
       await setRoot(engine, id, destination, root);
     }

@@ -2,7 +2,13 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
-import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import {
+  CorruptionError,
+  hasErrno,
+  RestoreRefusedError,
+  TarsError,
+  toTarsError,
+} from '../../model/errors.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { wayBackText } from './way-back.ts';
 
@@ -26,7 +32,7 @@ const entrySchema = z.object({
   created: z
     .object({
       containers: z.array(z.object({ id: z.string(), service: z.string(), empty: z.boolean() })),
-      volumes: z.array(z.object({ name: z.string(), createdAt: z.string() })),
+      volumes: z.array(z.string()),
       networks: z.array(z.string()),
     })
     .optional(),
@@ -49,8 +55,10 @@ export function createFileJournal(directory: string): RestoreJournal {
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
         await createPrivate(path);
-      } catch (error) {
-        throw toTarsError(error, `Cannot write ${path}`);
+      } catch (cause) {
+        const { code, message } = toTarsError(cause, `Cannot record the restore in ${path}`);
+        const hint = 'Make it writable, or name another directory as state_dir in tars.yaml.';
+        throw new TarsError(code, message, { hint, cause });
       }
       return holdClaim(path);
     },
