@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chmod, chown, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { cliPath, tars } from '../fixtures/cli.ts';
+import { eventually } from '../fixtures/processes.ts';
+import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
+
+const mib = 1 << 20;
+const root = { skip: process.getuid?.() !== 0 };
+const nobody = 65_534;
+let stack: SmallStack;
+before(async () => {
+  stack = await startSmallStack();
+});
+after(() => stack[Symbol.asyncDispose]());
+
+const at = (...names: string[]): string => join(stack.root, ...names);
+
+/** A model store with one model of random weights. */
+async function writeModels(path: string, sizeBytes: number): Promise<void> {
+  const weights = randomBytes(sizeBytes);
+  const digest = createHash('sha256').update(weights).digest('hex');
+  const manifests = join(path, 'manifests', 'registry.ollama.ai', 'library', 'tiny');
+  await mkdir(manifests, { recursive: true });
+  await mkdir(join(path, 'blobs'));
+  await writeFile(join(path, 'blobs', `sha256-${digest}`), weights);
+  const mediaType = 'application/vnd.docker.distribution.manifest.v2+json';
+  const layer = (type: string) => ({ mediaType: type, digest: `sha256:${digest}`, size: sizeBytes });
+  const config = layer('application/vnd.docker.container.image.v1+json');
+  const layers = [layer('application/vnd.ollama.image.model')];
+  await writeFile(join(manifests, 'latest'), JSON.stringify({ schemaVersion: 2, mediaType, config, layers }));
+}
+
+test(
+  'a full repository disk ends the backup, publishes nothing, and room makes it whole again',
+  root,
+  async () => {
+    const repository = at('small-disk');
+    await mkdir(repository);
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', repository]);
+    try {
+      await writeModels(at('models'), 8 * mib);
+      const args = await stack.changed({
+        repository: { path: join(repository, 'r'), password_file: 'key' },
+        components: { ollama: { path: 'models', models: 'all' }, config: { files: ['app.env'] } },
+      });
+      assert.equal((await tars([...args, 'init'])).exitCode, 0);
+      const full = await tars([...args, 'backup']);
+      assert.equal(full.exitCode, 1, full.stderr);
+      assert.match(full.stderr, /\[ERROR\] .*no space left.*\n {8}\S/i);
+      assert.doesNotMatch(full.stderr, /\n {4}at /);
+      assert.equal((await tars([...args, 'snapshots', '--json'])).stdout, '[]');
+      assert.deepEqual(await readdir(join(repository, 'r', 'locks')), []);
+      await execa('mount', ['-o', 'remount,size=40m', repository]);
+      assert.equal((await tars([...args, 'backup'])).exitCode, 0);
+      assert.equal((await tars([...args, 'check', '--read-data'])).exitCode, 0);
+    } finally {
+      await execa('umount', [repository]);
+    }
+  },
+);
+
+test('an unprivileged run names the file it may not read, and the home it may not write', root, async () => {
+  const home = at('home');
+  await mkdir(home, { mode: 0o555 });
+  const theirs = at('theirs');
+  await mkdir(theirs);
+  await cp(at('repository'), join(theirs, 'repository'), { recursive: true });
+  await cp(at('key'), join(theirs, 'key'));
+  await execa('chown', ['-R', String(nobody), theirs]);
+  await chmod(stack.root, 0o755);
+  await writeFile(at('secret.env'), 'A=1\n', { mode: 0o600 });
+  const args = await stack.changed({
+    repository: { path: 'theirs/repository', password_file: 'theirs/key' },
+    scratch_dir: 'theirs/scratch',
+    state_dir: undefined,
+    components: { config: { files: ['app.env'] }, hidden: { kind: 'config', files: ['secret.env'] } },
+  });
+  await chown(args[1] ?? '', nobody, nobody);
+  const asUser = ['-u', 'nobody', '--', 'env', `HOME=${home}`];
+  const asNobody = (...verb: string[]) =>
+    execa('runuser', [...asUser, process.execPath, cliPath, ...args, ...verb], {
+      reject: false,
+      stdin: 'ignore',
+      env: { NO_COLOR: '1', XDG_STATE_HOME: undefined, TARS_CONFIG: undefined },
+    });
+  const backup = await asNobody('backup');
+  assert.equal(backup.exitCode, 2, backup.stderr);
+  assert.match(backup.stdout, /hidden +failed .*secret\.env/);
+  assert.match(backup.stdout, /hidden: \S/, 'what to do');
+  await rm(stack.appEnv);
+  const restore = await asNobody('restore', '--component', 'config', '--yes');
+  assert.equal(restore.exitCode, 1);
+  assert.match(restore.stderr, new RegExp(`\\[ERROR\\] .*${home}.*\n {8}.*state_dir`));
+  assert.ok(!existsSync(stack.appEnv));
+  for (const { stdout, stderr } of [backup, restore]) assert.doesNotMatch(stdout + stderr, /\n {4}at /);
+  await writeFile(stack.appEnv, 'LOG_LEVEL=info\n');
+});
+
+test('the beginning of two snapshot ids is refused, and says to give more of it', async () => {
+  const args = ['--config', stack.settingsPath];
+  const { exitCode: taken, stderr: said } = await tars([...args, 'backup']);
+  assert.equal(taken, 0, said);
+  const [id = ''] = await readdir(at('repository', 'snapshots'));
+  const twin = at('repository', 'snapshots', id.slice(0, 8) + '0'.repeat(56));
+  await writeFile(twin, '');
+  try {
+    for (const verb of ['show', 'restore']) {
+      const { exitCode, stderr } = await tars([...args, verb, id.slice(0, 8)]);
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /the beginning of 2 snapshot ids\n {8}Give more digits/);
+    }
+    const whole = await tars([...args, 'show', id]);
+    assert.equal(whole.exitCode, 0, whole.stderr);
+  } finally {
+    await rm(twin);
+  }
+});
+
+test('a password command that hangs is ended by Ctrl-C at once, with what it ran', async () => {
+  const pidFile = at('command.pid');
+  const command = ['sh', '-c', `echo $$ > '${pidFile}'; exec sleep 600`];
+  const args = await stack.changed({ repository: { path: 'repository', password_command: command } });
+  const child = execa(process.execPath, [cliPath, ...args, 'snapshots'], {
+    reject: false,
+    stdin: 'ignore',
+    env: { NO_COLOR: '1', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
+  });
+  await eventually('the command runs', async () =>
+    /^\d+\n$/.test(await readFile(pidFile, 'utf8').catch(() => '')),
+  );
+  child.kill('SIGINT');
+  const { exitCode, stderr } = await child;
+  assert.equal(exitCode, 130, stderr);
+  assert.match(stderr, /Interrupted/);
+  const pid = Number(await readFile(pidFile, 'utf8'));
+  assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+});
