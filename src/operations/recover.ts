@@ -17,10 +17,26 @@ export async function recoverInterrupted(
   journal: RestoreJournal,
   ctx: OperationContext,
 ): Promise<void> {
+  await sayBeside(target, journal, ctx);
   if ((await pendingOf(target, journal)).length === 0) return;
   using _claim = await journal.claim();
   // Read again: another process may have put them right while we waited for nothing.
   for (const entry of await pendingOf(target, journal)) await recover(entry, target, journal, ctx);
+}
+
+/** A restore into another project was nobody's live stack; only one into that project again can put it right. */
+async function sayBeside(
+  { stack }: RestoreTarget,
+  journal: RestoreJournal,
+  { log }: OperationContext,
+): Promise<void> {
+  for (const { entry, alive } of await journal.pending()) {
+    if (alive || !entry.stack.startsWith(`${stack}@`)) continue;
+    const project = entry.stack.slice(stack.length + 1);
+    log.warn(
+      `Restore ${entry.restoreId} into the project ${project} was cut off; tars restore --project ${project} puts it right`,
+    );
+  }
 }
 
 /** @throws RestoreRefusedError when one of them is still under way */
