@@ -46,33 +46,43 @@ export async function listIds(url: string, collectionId: string): Promise<readon
   return ids;
 }
 
-/** Every record as one line each, in byte order of ids; equal lists mean equal collections. */
-export async function recordLines(url: string, collectionId: string): Promise<readonly string[]> {
+/** Names of all collections, sorted. */
+export async function listCollections(url: string): Promise<readonly string[]> {
+  const collections = await call<{ name: string }[]>(base(url));
+  return collections.map(({ name }) => name).sort();
+}
+
+/** Every record of a collection, in order of ids; metadata in order of its keys. */
+export async function listRecords(url: string, collectionId: string): Promise<readonly DemoRecord[]> {
   const page = 1000;
-  const lines: string[] = [];
-  const ids = [...(await listIds(url, collectionId))].sort();
+  const records: DemoRecord[] = [];
+  const ids = await listIds(url, collectionId);
   for (let start = 0; start < ids.length; start += page) {
     const answer = await call<{
       ids: string[];
       documents: string[];
-      metadatas: unknown[];
+      metadatas: DemoRecord['metadata'][];
       embeddings: number[][];
     }>(`${base(url)}/${collectionId}/get`, {
       ids: ids.slice(start, start + page),
       include: ['documents', 'metadatas', 'embeddings'],
     });
     answer.ids.forEach((id, i) => {
-      lines.push(
-        JSON.stringify([id, answer.documents[i], sorted(answer.metadatas[i]), answer.embeddings[i]]),
-      );
+      records.push({
+        id,
+        document: answer.documents[i] ?? '',
+        metadata: sorted(answer.metadatas[i] ?? {}),
+        // The server prints the shortest decimals that mean the same float32.
+        embedding: (answer.embeddings[i] ?? []).map(Math.fround),
+      });
     });
   }
-  return lines.sort();
+  return records.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
 /** The server returns metadata in no fixed order. */
-function sorted(metadata: unknown): unknown {
-  return typeof metadata === 'object' && metadata !== null ? Object.entries(metadata).sort() : metadata;
+function sorted(metadata: DemoRecord['metadata']): DemoRecord['metadata'] {
+  return Object.fromEntries(Object.entries(metadata).sort());
 }
 
 /** Ids and distances of the nearest records, nearest first. */

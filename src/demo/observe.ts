@@ -1,34 +1,41 @@
+import type { Redis } from 'ioredis';
 import { createHash } from 'node:crypto';
-import { readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
-import { ensureCollection, listIds, nearest, recordLines } from './chroma-api.ts';
+import { ensureCollection, listCollections, listRecords, nearest } from './chroma-api.ts';
 import { embed } from './embedding.ts';
 import { connectRedis, questions } from './load.ts';
 import { demoDatabase, type DemoStack } from './stack.ts';
+import { visit } from './visit.ts';
 
 /** What the demo compares before the disaster and after the recovery, taken through the stores' own protocols. */
 export interface Observation {
-  /** Digest over every row of the analytics table, in key order. */
   readonly analyticsRows: number;
+  /** Over every row of every table but the visits. */
   readonly analyticsDigest: string;
   readonly cacheKeys: number;
-  /** Digest over every key but the visits: type, value, and whether it expires. */
+  /** Over every key but the visits: name, type, value, and when it expires. */
   readonly cacheDigest: string;
   readonly passages: number;
-  /** Digest over every record: id, document, metadata, embedding. */
+  /** Over the names of all collections and every record but the visits: id, document, metadata, embedding. */
   readonly passagesDigest: string;
+  /** Over every file: path, mode, content. */
   readonly modelDigest: string;
+  /** Over mode and content. */
   readonly configDigest: string;
   readonly answers: readonly (readonly { id: string; distance: number }[])[];
 }
 
-/** The last visit each store knows, and whether visits 1 to that one are all there. */
+/** The last visit each store knows, and whether visits 1 to that one are all there, each of them whole. */
 export interface Visits {
   readonly postgres: number;
   readonly redis: number;
   readonly chroma: number;
   readonly gapless: boolean;
+  /** Visits of any store that are not what the application wrote. */
+  readonly torn: number;
 }
 
 const sha256 = (content: string | Uint8Array): string => createHash('sha256').update(content).digest('hex');
@@ -45,16 +52,15 @@ async function query<Row extends pg.QueryResultRow>(stack: DemoStack, text: stri
 }
 
 export async function observe(stack: DemoStack): Promise<Observation> {
-  const rows = await query<{ line: string }>(
-    stack,
-    'SELECT t::text AS line FROM analytics.passages t ORDER BY id',
-  );
+  const { chroma, modelStore, configFile } = stack;
+  const rows = await analyticsRows(stack);
   const cache = await observeCache(stack);
-  const collection = await ensureCollection(stack.chroma.url, 'passages');
-  const records = await recordLines(stack.chroma.url, collection);
+  const collection = await ensureCollection(chroma.url, 'passages');
+  const records = await listRecords(chroma.url, collection);
+  const collections = await listCollections(chroma.url);
   const answers = await Promise.all(
     questions.map(async (question) =>
-      (await nearest(stack.chroma.url, collection, embed(question), 5)).map(({ id, distance }) => ({
+      (await nearest(chroma.url, collection, embed(question), 5)).map(({ id, distance }) => ({
         id,
         distance,
       })),
@@ -62,14 +68,29 @@ export async function observe(stack: DemoStack): Promise<Observation> {
   );
   return {
     analyticsRows: rows.length,
-    analyticsDigest: sha256(rows.map(({ line }) => line).join('\n')),
+    analyticsDigest: sha256(rows.join('\n')),
     ...cache,
     passages: records.length,
-    passagesDigest: sha256(records.join('\n')),
-    modelDigest: await digestTree(stack.modelStore),
-    configDigest: sha256(await readFile(stack.configFile)),
+    passagesDigest: sha256(JSON.stringify([collections, records])),
+    modelDigest: await digestTree(modelStore),
+    configDigest: sha256(await fileLine(configFile)),
     answers,
   };
+}
+
+/** Every row of every table but the visits, as text, with the table's name. */
+async function analyticsRows(stack: DemoStack): Promise<readonly string[]> {
+  const tables = await query<{ name: string }>(
+    stack,
+    `SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+     WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1`,
+  );
+  const lines: string[] = [];
+  for (const { name } of tables.filter((table) => table.name !== 'public.visits')) {
+    const rows = await query<{ line: string }>(stack, `SELECT t::text AS line FROM ${name} t`);
+    lines.push(...rows.map(({ line }) => `${name} ${line}`).sort());
+  }
+  return lines;
 }
 
 async function observeCache(stack: DemoStack): Promise<{ cacheKeys: number; cacheDigest: string }> {
@@ -77,16 +98,9 @@ async function observeCache(stack: DemoStack): Promise<{ cacheKeys: number; cach
   try {
     const keys = (await redis.keys('*')).filter((key) => !key.startsWith('visit:')).sort();
     const lines = await Promise.all(
-      keys.map(async (key) => {
-        const type = await redis.type(key);
-        const value =
-          type === 'hash'
-            ? Object.entries(await redis.hgetall(key)).sort()
-            : type === 'zset'
-              ? await redis.zrange(key, '0', '-1', 'WITHSCORES')
-              : await redis.get(key);
-        return JSON.stringify([key, type, value, (await redis.ttl(key)) > 0]);
-      }),
+      keys.map(async (key) =>
+        JSON.stringify([key, ...(await valueOf(redis, key)), await expiryOf(redis, key)]),
+      ),
     );
     return { cacheKeys: keys.length, cacheDigest: sha256(lines.join('\n')) };
   } finally {
@@ -94,28 +108,67 @@ async function observeCache(stack: DemoStack): Promise<{ cacheKeys: number; cach
   }
 }
 
+/** Type and value. */
+async function valueOf(redis: Redis, key: string): Promise<readonly [string, unknown]> {
+  const type = await redis.type(key);
+  switch (type) {
+    case 'hash':
+      return [type, Object.entries(await redis.hgetall(key)).sort()];
+    case 'zset':
+      return [type, await redis.zrange(key, '0', '-1', 'WITHSCORES')];
+    default:
+      return [type, await redis.get(key)];
+  }
+}
+
+/** In milliseconds of Unix time, -1 for never. Redis 6 says only whether. */
+async function expiryOf(redis: Redis, key: string): Promise<number | boolean> {
+  try {
+    return await redis.pexpiretime(key);
+  } catch {
+    return (await redis.pttl(key)) >= 0;
+  }
+}
+
 async function digestTree(directory: string): Promise<string> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  const lines = await Promise.all(
-    files.sort().map(async (file) => `${file} ${sha256(await readFile(file))}`),
-  );
-  return sha256(lines.join('\n'));
+  return sha256((await Promise.all(files.sort().map(fileLine))).join('\n'));
+}
+
+async function fileLine(path: string): Promise<string> {
+  const { mode } = await stat(path);
+  return `${path} ${mode.toString(8)} ${sha256(await readFile(path))}`;
 }
 
 export async function observeVisits(stack: DemoStack): Promise<Visits> {
-  const rows = await query<{ n: number }>(stack, 'SELECT n FROM visits ORDER BY n');
+  const rows = await query<{ n: number; note: string }>(stack, 'SELECT n, note FROM visits');
+  const cached = await cachedVisits(stack);
+  const { url } = stack.chroma;
+  const records = await listRecords(url, await ensureCollection(url, 'visits'));
+  const lists = [
+    rows.map(({ n, note }) => ({ n, whole: note === visit(n).note })),
+    cached.map(([n, note]) => ({ n, whole: note === visit(n).note })),
+    records.map((record) => {
+      const n = Number(record.id.slice('visit-'.length));
+      return { n, whole: isDeepStrictEqual(record, visit(n).record) };
+    }),
+  ];
+  const last = lists.map((list) => list.reduce((most, { n }) => Math.max(most, n), 0));
+  const gapless = lists.every((list, i) => new Set(list.map(({ n }) => n)).size === last[i]);
+  const torn = lists.flat().filter(({ whole }) => !whole).length;
+  return { postgres: last[0] ?? 0, redis: last[1] ?? 0, chroma: last[2] ?? 0, gapless, torn };
+}
+
+async function cachedVisits(stack: DemoStack): Promise<readonly (readonly [number, string | null])[]> {
   const redis = connectRedis(stack);
-  const cached = (await redis.keys('visit:*')).map((key) => Number(key.slice('visit:'.length)));
-  redis.disconnect();
-  const collection = await ensureCollection(stack.chroma.url, 'visits');
-  const records = (await listIds(stack.chroma.url, collection)).map((id) =>
-    Number(id.slice('visit-'.length)),
-  );
-  const lists = [rows.map(({ n }) => n), cached, records];
-  const last = lists.map((list) => list.reduce((most, n) => Math.max(most, n), 0));
-  const gapless = lists.every((list, i) => new Set(list).size === last[i]);
-  return { postgres: last[0] ?? 0, redis: last[1] ?? 0, chroma: last[2] ?? 0, gapless };
+  try {
+    const keys = await redis.keys('visit:*');
+    const notes = keys.length === 0 ? [] : await redis.mget(keys);
+    return keys.map((key, i) => [Number(key.slice('visit:'.length)), notes[i] ?? null]);
+  } finally {
+    redis.disconnect();
+  }
 }
 
 /** The last visit the application was told to be stored before `time`. */

@@ -185,7 +185,7 @@ function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['c
     { what: 'Configuration: true file, secrets included', holds: before.configDigest === after.configDigest },
     {
       what: `Writes under way: all ${acknowledged} acknowledged visits are in all three stores, none torn`,
-      holds: acknowledged > 0 && visits.gapless && last.every((n) => n >= acknowledged),
+      holds: acknowledged > 0 && visits.gapless && visits.torn === 0 && last.every((n) => n >= acknowledged),
     },
     {
       what: `One cut: the stores agree on the last visit (${last.join(', ')})`,

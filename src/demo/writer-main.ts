@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { appendFileSync, readFileSync } from 'node:fs';
 import pg from 'pg';
 import { addRecords, ensureCollection } from './chroma-api.ts';
-import { embed } from './embedding.ts';
+import { visit } from './visit.ts';
 
 /**
  * The demo's application: writes visit n to PostgreSQL, then Redis, then Chroma, then logs `n time` to the ledger
@@ -26,11 +26,9 @@ const collection = await ensureCollection(plan.chromaUrl, 'visits');
 const { rows } = await client.query<{ n: number }>('SELECT coalesce(max(n), 0)::int AS n FROM visits');
 
 for (let n = (rows[0]?.n ?? 0) + 1; ; n++) {
-  const note = `Visit ${n} asked about the white whale`;
+  const { note, record } = visit(n);
   await client.query('INSERT INTO visits (n, note) VALUES ($1, $2)', [n, note]);
   await redis.set(`visit:${n}`, note);
-  await addRecords(plan.chromaUrl, collection, [
-    { id: `visit-${n}`, document: note, embedding: embed(note), metadata: { n } },
-  ]);
+  await addRecords(plan.chromaUrl, collection, [record]);
   appendFileSync(plan.ledgerFile, `${n} ${new Date().toISOString()}\n`);
 }
