@@ -1,4 +1,5 @@
-import { dirname } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, extname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigurationError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { ComposeRecord, RecordedVolume } from '../../model/manifest.ts';
@@ -296,6 +297,7 @@ async function create(
     await new ComposeProject(cli, address, files).create(missing, ctx);
     const created = await createdSince(engine, project, before);
     await restoreRoots(options, created, request.recorded);
+    await createDirectories(options, created);
     return created;
   } catch (error) {
     const fresh = { ...ctx, signal: new AbortController().signal };
@@ -346,6 +348,28 @@ async function restoreRoots(
       if (isDeepStrictEqual(await rootOf(engine, id, destination), root)) continue;
       await setRoot(engine, id, destination, root);
     }
+  }
+}
+
+/**
+ * Directories of this machine that stores keep their data in: the Engine would create them, as these are, but only at
+ * the start, and data is put there before.
+ */
+async function createDirectories(
+  { engine, project, stores }: DockerProvisionerOptions,
+  { containers }: CreatedResources,
+): Promise<void> {
+  const ids = new Set(containers.map(({ id }) => id));
+  const found = await readProject(engine, project);
+  const mounts = found.containers
+    .filter(({ id, service }) => ids.has(id) && stores.has(service))
+    .flatMap((container) => container.mounts);
+  for (const { type, source, destination, readOnly } of mounts) {
+    // What has an extension is a file that somebody has to bring.
+    if (type !== 'bind' || readOnly || extname(destination) !== '') continue;
+    await mkdir(source, { recursive: true, mode: 0o755 }).catch((error: unknown) => {
+      throw toTarsError(error, `Cannot create the directory ${source}`);
+    });
   }
 }
 
