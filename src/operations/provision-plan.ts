@@ -2,7 +2,7 @@ import type { ComponentManifest, Manifest } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { ProvisionPlan, ProvisionRequest } from '../ports/provisioner.ts';
-import type { RestoreSelection, RestoreTarget } from './restore-plan.ts';
+import type { RestoreSelection, RestoreTarget } from './restore-target.ts';
 
 /** What must be created before stores can be restored. */
 export interface PlannedProvision {

@@ -3,7 +3,7 @@ import { hasErrors, type Finding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { PlannedProvision } from './provision-plan.ts';
 import { planRestore, type PlannedRestore, type StackRestorePlan } from './restore-plan.ts';
-import type { Run } from './restore.ts';
+import type { Run } from './restore-run.ts';
 import { startAgain, startOrder } from './services.ts';
 import { requireSpace } from './space.ts';
 

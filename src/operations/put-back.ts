@@ -3,7 +3,7 @@ import type { SwapRecord } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
-import type { RestoreTarget } from './restore-plan.ts';
+import type { RestoreTarget } from './restore-target.ts';
 import { startAgain, startServices, stopServices, waitReady } from './services.ts';
 
 /**

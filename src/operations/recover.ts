@@ -2,7 +2,7 @@ import { RestoreRefusedError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
 import { putBack } from './put-back.ts';
-import type { RestoreTarget } from './restore-plan.ts';
+import type { RestoreTarget } from './restore-target.ts';
 import { startAgain } from './services.ts';
 
 /**

@@ -1,22 +1,12 @@
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
 import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/manifest.ts';
-import type { RestoreOptions, RestorePlan } from '../model/restore-plan.ts';
+import type { RestorePlan } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { Provisioner } from '../ports/provisioner.ts';
-import type { Runtime } from '../ports/runtime.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { planProvision, type PlannedProvision } from './provision-plan.ts';
+import type { RestoreSelection, RestoreTarget } from './restore-target.ts';
 import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
-
-export interface RestoreTarget {
-  readonly stack: string;
-  /** The configured components; those not in the snapshot are left alone. */
-  readonly components: readonly Component[];
-  readonly runtime: Runtime;
-  /** Undefined for services that need nothing to run in. */
-  readonly provisioner?: Provisioner | undefined;
-}
 
 export interface PlannedRestore {
   readonly component: Component;
@@ -38,14 +28,6 @@ export interface StackRestorePlan {
   /** Every artifact that is verified before anything is touched. */
   readonly artifacts: readonly ManifestArtifact[];
   readonly warnings: readonly string[];
-}
-
-export interface RestoreSelection extends RestoreOptions {
-  /** Names of components to restore; all of the snapshot when undefined. */
-  readonly only: readonly string[] | undefined;
-  readonly skip: readonly string[];
-  /** Start the service of a store that must answer before its restore can be planned; never for a dry run. */
-  readonly startServices: boolean;
 }
 
 /**

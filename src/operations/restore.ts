@@ -7,12 +7,9 @@ import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { provision, startJudged } from './provision.ts';
 import { putBack } from './put-back.ts';
 import { refuseUnfinished } from './recover.ts';
-import {
-  planServices,
-  type PlannedRestore,
-  type RestoreTarget,
-  type StackRestorePlan,
-} from './restore-plan.ts';
+import { planServices, type PlannedRestore, type StackRestorePlan } from './restore-plan.ts';
+import type { Run } from './restore-run.ts';
+import type { RestoreTarget } from './restore-target.ts';
 import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
 import { countingSource } from './counting-source.ts';
 import { requireSpace } from './space.ts';
@@ -50,17 +47,6 @@ export interface ComponentWayBack {
 
 interface StagedComponent extends PlannedRestore {
   readonly staged: Staged;
-}
-
-/** One restore under way: what it works on, and the journal's entry, written before what it says happens. */
-export interface Run {
-  readonly plan: StackRestorePlan;
-  readonly source: SnapshotSource;
-  readonly target: RestoreTarget;
-  readonly journal: RestoreJournal;
-  readonly ctx: OperationContext;
-  readonly entry: () => RestoreJournalEntry;
-  readonly note: (change: Partial<RestoreJournalEntry>) => Promise<void>;
 }
 
 /**
