@@ -1,8 +1,10 @@
+import { execa } from 'execa';
 import assert from 'node:assert/strict';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { freePort } from '../../src/demo/servers/common.ts';
+import { cliPath } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, readStore, type StoreName } from '../fixtures/docker/ledger.ts';
 import { editFile, giveOwnImages, type OwnImages } from '../fixtures/docker/own-images.ts';
@@ -45,7 +47,7 @@ test('a Compose project restored beside itself, from nothing and in parts', { sk
   await t.test('another name: restored beside the first, which nobody touches', () => beside(stage));
   const cutMs = Date.parse((await backup.manifest()).time);
   await t.test('nothing is left: everything missing is named, nothing is created', () => refused(stage));
-  await t.test('a restore that fails removes what it created', () => failing(stage));
+  await t.test('a restore that is interrupted removes what it created', () => interrupted(stage));
   await t.test('a restore brings the project up from nothing', () => bare(stage, cutMs));
   await t.test('a service that does not get well is named with the end of its log', () => unwell(stage));
   await t.test('what is missing is created, and the rest stays what it is', () => partly(stage));
@@ -164,11 +166,22 @@ async function refused({ project, images, backup }: Stage): Promise<void> {
   await assert.rejects(readFile(project.composeFile), { code: 'ENOENT' });
 }
 
-async function failing({ project, backup }: Stage): Promise<void> {
-  const broken = await backup.withComponents({ postgres: { client_bin_dir: '/nonexistent' } });
-  const failed = await broken.run(['restore', '--yes']);
-  assert.equal(failed.exitCode, 1);
-  assert.match(failed.stderr, /what it had created was removed/);
+async function interrupted({ project, backup }: Stage): Promise<void> {
+  const config = join(backup.directory, 'tars.yaml');
+  const run = execa(process.execPath, [cliPath, 'restore', '--yes', '--config', config], {
+    ...{ reject: false, stdin: 'ignore' },
+    env: { PATH: backup.path, DOCKER_CONFIG: join(backup.directory, 'docker'), NO_COLOR: '1' },
+  });
+  let said = '';
+  run.stderr.on('data', (chunk: Buffer) => {
+    const before = said.includes('Starting postgres');
+    said += chunk.toString();
+    // By then all of it was created.
+    if (!before && said.includes('Starting postgres')) run.kill('SIGINT');
+  });
+  const { exitCode, stderr } = await run;
+  assert.equal(exitCode, 130, stderr);
+  assert.match(stderr, /what it had created was removed/);
   assert.deepEqual(await remains(docker.engine, project.name), []);
   await assert.rejects(readFile(project.composeFile), { code: 'ENOENT' });
 }
