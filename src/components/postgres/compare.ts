@@ -1,21 +1,32 @@
 import type { Finding } from '../../model/finding.ts';
+import { compareSchema, type MakeFinding } from './compare-schema.ts';
 import type { ContentFacts, DatabaseFacts, DatabaseProperties, SequenceFacts, TableFacts } from './facts.ts';
 
-/** Compares a database's content with what was captured. Pure; each finding names its database. */
+/**
+ * Compares a database's content with what was captured. Pure; each finding names its database.
+ * @param justRestored the database was made from the capture and has not been used yet
+ */
 export function compareContent(
   expected: DatabaseFacts,
   found: ContentFacts,
   component: string,
+  justRestored: boolean,
 ): readonly Finding[] {
   const finding = findingFactory(component, expected.name);
-  return [
+  const findings = [
     ...compareTables(expected.content.tables, found.tables, finding),
     ...compareSequences(expected.content.sequences, found.sequences, finding),
     ...compareLargeObjects(expected.content, found, finding),
     ...compareExtensions(expected.content, found, finding),
     ...compareIndexes(expected.content, found, finding),
   ];
+  const schema = compareSchema(expected.content.schema, found.schema, justRestored, finding);
+  return [...findings, ...schema.filter((one) => !findings.some((other) => sameFinding(one, other)))];
 }
+
+/** The catalog quotes names where it must. */
+const sameFinding = (one: Finding, other: Finding): boolean =>
+  one.code === other.code && one.message.replaceAll('"', '') === other.message.replaceAll('"', '');
 
 /** Compares grants, settings and the rest of what `CREATE DATABASE` and `ALTER DATABASE` say. */
 export function compareProperties(
@@ -49,8 +60,6 @@ export function compareProperties(
   });
   return [...fixed, ...sets];
 }
-
-type MakeFinding = (severity: Finding['severity'], code: string, message: string) => Finding;
 
 function findingFactory(component: string, database: string): MakeFinding {
   return (severity, code, message) => ({

@@ -1,15 +1,10 @@
 import { z } from 'zod';
 import { TarsError } from '../../model/errors.ts';
-import type { ContentFacts, LargeObjectFacts, SequenceFacts, TableFacts } from './facts.ts';
+import type { ContentFacts, LargeObjectFacts, SchemaFacts, SequenceFacts, TableFacts } from './facts.ts';
 import { literal, qualified } from './names.ts';
+import { ownRelations } from './schema-definitions.ts';
+import { readSchema } from './schema.ts';
 import { sqlState, type Session } from './session.ts';
-
-/** Relations pg_dump would dump data of: no system schemas, nothing that belongs to an extension. */
-const ownRelations = `
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
-    AND NOT EXISTS (SELECT FROM pg_depend d
-      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')`;
 
 const relationSchema = z.object({ schema: z.string(), name: z.string(), kind: z.string() });
 
@@ -236,14 +231,16 @@ async function readLargeObjects(session: Session, signal: AbortSignal): Promise<
 
 /**
  * Reads what verification compares, in the session's transaction. `sequences` are passed in because they must be
- * read before a dump that is running by now.
+ * read before a dump that is running by now; `schema` is what the found one is to be compared with, if any.
  */
 export async function readContent(
   session: Session,
   sequences: readonly SequenceFacts[],
   signal: AbortSignal,
+  schema?: SchemaFacts,
 ): Promise<ContentFacts> {
   return {
+    schema: await readSchema(session, schema, signal),
     tables: await readTables(session, signal),
     sequences: [...sequences],
     largeObjects: await readLargeObjects(session, signal),

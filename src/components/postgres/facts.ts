@@ -26,7 +26,26 @@ const largeObjectsSchema = z.object({
   hash: z.string(),
 });
 
+const schemaKindSchema = z.object({
+  /** As pg_identify_object() calls it, with hyphens: `table`, `table-constraint`, `materialized-view`. */
+  kind: z.string(),
+  /** Name, hash of the definition, hash of owner and grants. Many: kept short. */
+  objects: z.array(z.tuple([z.string(), z.string(), z.string().optional()])),
+});
+
+/** What the schemas of a database hold. Definitions read differently on another major version. */
+const schemaSchema = z.union([
+  z.object({ serverMajor: z.number().int(), listed: z.array(schemaKindSchema) }),
+  /** Of a database with so many objects that to name them all would take too much space. */
+  z.object({
+    serverMajor: z.number().int(),
+    summed: z.array(z.object({ kind: z.string(), count: z.number().int(), hash: z.string() })),
+  }),
+]);
+
 const contentSchema = z.object({
+  /** Snapshots of version 0.1.0 and older do not have it. */
+  schema: schemaSchema.optional(),
   tables: z.array(tableSchema),
   sequences: z.array(sequenceSchema),
   largeObjects: largeObjectsSchema,
@@ -101,6 +120,8 @@ const factsSchema = z.object({
 export type TableFacts = z.infer<typeof tableSchema>;
 export type SequenceFacts = z.infer<typeof sequenceSchema>;
 export type LargeObjectFacts = z.infer<typeof largeObjectsSchema>;
+export type SchemaFacts = z.infer<typeof schemaSchema>;
+export type SchemaKind = z.infer<typeof schemaKindSchema>;
 export type ContentFacts = z.infer<typeof contentSchema>;
 export type DatabaseProperties = z.infer<typeof propertiesSchema>;
 export type DatabaseFacts = z.infer<typeof databaseSchema>;

@@ -17,6 +17,7 @@ const pinnedSettings: Readonly<Record<string, string>> = {
   bytea_output: 'hex',
   extra_float_digits: '3',
   lc_monetary: 'C',
+  quote_all_identifiers: 'off',
   // Rows hidden by a policy must be an error, not a smaller count.
   row_security: 'off',
   idle_session_timeout: '0',

@@ -8,7 +8,7 @@ import { readProperties } from './properties.ts';
 import { missingRoles } from './roles.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
-/** Compares the database called `name` with what was captured of `expected`. */
+/** Compares the database called `name`, live or staged, with what was captured of `expected`. */
 export async function verifyDatabase(
   options: PostgresOptions,
   control: Session,
@@ -19,10 +19,10 @@ export async function verifyDatabase(
   await using session = await openSession(options, name, signal);
   await session.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', signal);
   const sequences = await readSequences(session, signal);
-  const found = await readContent(session, sequences, signal);
+  const found = await readContent(session, sequences, signal, expected.content.schema);
   const properties = await readProperties(control, name, signal);
   return [
-    ...compareContent(expected, found, options.name),
+    ...compareContent(expected, found, options.name, name !== expected.name),
     ...compareProperties(expected.name, expected.properties, properties, options.name),
   ];
 }
