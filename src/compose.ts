@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import { composeComponent, type StackOverrides, type Surroundings } from './compose/components.ts';
+import type { ProjectWish } from './compose/inventory.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
+import type { StackInventory } from './ports/inventory.ts';
 import type { RestoreJournal } from './ports/journal.ts';
 import type { Provisioner } from './ports/provisioner.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
@@ -112,6 +114,25 @@ export async function hasPendingRestores(settings: Settings): Promise<boolean> {
 
 const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
+
+export type { ProjectWish } from './compose/inventory.ts';
+
+/** See {@link import('./compose/inventory.ts').takeInventory}. */
+export async function takeInventory(
+  wish: ProjectWish,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  return (await import('./compose/inventory.ts')).takeInventory(wish, env, ctx);
+}
+
+/** What `tars init` could be told about Docker; undefined for nothing. */
+export async function suggestInventory(
+  directory: string,
+  env: Environment,
+): Promise<{ readonly flags: string; readonly why: string } | undefined> {
+  return (await import('./compose/inventory.ts')).suggestInventory(directory, env);
+}
 
 /** Creates the repository that `settings` name, sealed with `password`. @throws TarsError `repository-exists` */
 export async function createStore(path: string, password: string, ctx: OperationContext): Promise<void> {

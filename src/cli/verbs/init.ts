@@ -4,15 +4,21 @@ import { access, mkdir, open, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { dirname, join, relative, resolve, sep } from 'node:path';
-import { createStore } from '../../compose.ts';
+import { createStore, suggestInventory, takeInventory, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
-import { settingsTemplate } from '../../settings/template.ts';
+import { composeTemplate } from '../../settings/compose-template.ts';
+import { settingsTemplate, type TemplateValues } from '../../settings/template.ts';
+import type { StackInventory } from '../../ports/inventory.ts';
+import { notCapturedLines } from '../render/not-captured.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 interface InitFlags {
+  readonly compose?: string;
+  readonly project?: string;
   readonly repository?: string;
   readonly stack?: string;
   readonly keyFile?: string;
@@ -27,12 +33,14 @@ export function addInit(program: Command, surroundings: Surroundings): void {
   program
     .command('init')
     .description('write a commented tars.yaml, make the recovery key and create the repository')
+    .option('--compose <file>', 'fill in what the Compose project of that file consists of')
+    .option('--project <name>', 'fill in what the Compose project of that name consists of')
     .option('--repository <dir>', 'where snapshots go (default: ./tars-repository)')
-    .option('--stack <name>', 'name of the stack (default: the host name)')
+    .option('--stack <name>', 'name of the stack (default: the project, or the host name)')
     .option('--key-file <file>', 'where the recovery key goes (default: tars-recovery.key beside tars.yaml)')
     .addHelpText(
       'after',
-      '\nAn existing tars.yaml is kept: only what is missing is created.\n\nExample:\n  tars init --repository /mnt/backup/tars',
+      '\nAn existing tars.yaml is kept: only what is missing is created.\n\nExamples:\n  tars init --compose docker-compose.yml\n  tars init --repository /mnt/backup/tars',
     )
     .action((flags: InitFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),
@@ -41,9 +49,12 @@ export function addInit(program: Command, surroundings: Surroundings): void {
 
 async function run(session: Session, flags: InitFlags): Promise<number> {
   const { audience, env, configPath } = session;
+  const wish = projectWish(flags);
   const settingsPath = settingsCandidates(configPath, env)[0] ?? 'tars.yaml';
   const wroteSettings = !(await exists(settingsPath));
-  if (wroteSettings) await writeSettings(settingsPath, flags);
+  const inventory =
+    wroteSettings && wish !== undefined ? await takeInventory(wish, env, session.ctx) : undefined;
+  if (wroteSettings) await writeSettings(settingsPath, flags, inventory);
   let settings: Settings;
   let newKey: string | undefined;
   try {
@@ -56,9 +67,28 @@ async function run(session: Session, flags: InitFlags): Promise<number> {
     throw error;
   }
   const keyFile = settings.repository.password_file;
-  const value = { settings: settingsPath, repository: settings.repository.path, keyFile, wroteSettings };
-  audience.result(value, renderInit(settingsPath, settings, wroteSettings, newKey));
+  const suggestion =
+    wroteSettings && wish === undefined ? await suggestInventory(process.cwd(), env) : undefined;
+  const value = {
+    ...{ settings: settingsPath, repository: settings.repository.path, keyFile, wroteSettings },
+    ...(inventory === undefined ? {} : { inventory }),
+    ...(suggestion === undefined ? {} : { suggestion }),
+  };
+  const found =
+    inventory === undefined ? renderFound(settingsPath, settings) : renderInventory(settingsPath, inventory);
+  const lines = [...renderCreated(settingsPath, settings, wroteSettings, newKey), ...found];
+  audience.result(value, [...lines, ...renderSuggestion(suggestion, settingsPath, settings)].join('\n'));
   return exitCodes.success;
+}
+
+function projectWish({ compose, project }: InitFlags): ProjectWish | undefined {
+  if (compose !== undefined && project !== undefined) {
+    throw new ConfigurationError('--compose and --project both name a Compose project', {
+      hint: 'Keep one: --project for one that has containers, --compose for one that is a file.',
+    });
+  }
+  if (project !== undefined) return { project };
+  return compose === undefined ? undefined : { composeFile: compose };
 }
 
 /** Creates the repository, and its key file unless there is one. Returns a new key. */
@@ -78,12 +108,13 @@ async function createWithKey({ repository }: Settings, session: Session): Promis
 }
 
 /** An existing tars.yaml decides; flags that say otherwise would be ignored. */
-function refuseOtherWishes({ settingsPath, stack, repository }: Settings, flags: InitFlags): void {
+function refuseOtherWishes({ settingsPath, stack, repository, docker }: Settings, flags: InitFlags): void {
   const absolute = (path: string | undefined): string | undefined =>
     path === undefined ? path : resolve(path);
   const wishes = [
     ['--repository', absolute(flags.repository), repository.path],
     ['--stack', flags.stack, stack],
+    ['--project', flags.project, docker?.project],
     ['--key-file', absolute(flags.keyFile), repository.password_file],
   ] as const;
   for (const [flag, wish, present] of wishes) {
@@ -95,17 +126,21 @@ function refuseOtherWishes({ settingsPath, stack, repository }: Settings, flags:
   }
 }
 
-async function writeSettings(settingsPath: string, flags: InitFlags): Promise<void> {
+async function writeSettings(
+  settingsPath: string,
+  flags: InitFlags,
+  inventory: StackInventory | undefined,
+): Promise<void> {
   const directory = dirname(settingsPath);
-  const ollamaPath = await findModelStore();
-  const found = await findStores();
-  const text = settingsTemplate({
-    stack: flags.stack ?? stackName(hostname()),
+  const values = {
+    stack: flags.stack ?? stackName(inventory?.project ?? hostname()),
     repositoryPath: resolve(flags.repository ?? 'tars-repository'),
     passwordFile: resolve(flags.keyFile ?? join(directory, 'tars-recovery.key')),
-    found: ollamaPath === undefined ? found : new Set([...found, 'ollama'] as const),
-    ollamaPath: ollamaPath ?? '/usr/share/ollama/.ollama/models',
-  });
+  };
+  const text =
+    inventory === undefined
+      ? settingsTemplate({ ...values, ...(await lookAround()) })
+      : composeTemplate(inventory, { ...values, settingsPath });
   try {
     await mkdir(directory, { recursive: true });
     await writeNew(settingsPath, text);
@@ -145,6 +180,16 @@ async function writeNew(path: string, text: string): Promise<void> {
   } finally {
     await file.close();
   }
+}
+
+/** What answers on this machine. */
+async function lookAround(): Promise<Pick<TemplateValues, 'found' | 'ollamaPath'>> {
+  const ollamaPath = await findModelStore();
+  const found = await findStores();
+  return {
+    found: ollamaPath === undefined ? found : new Set([...found, 'ollama'] as const),
+    ollamaPath: ollamaPath ?? '/usr/share/ollama/.ollama/models',
+  };
 }
 
 async function findStores(): Promise<ReadonlySet<'postgres' | 'redis' | 'chroma'>> {
@@ -187,13 +232,12 @@ function stackName(host: string): string {
   return name === '' ? 'stack' : name;
 }
 
-function renderInit(
+function renderCreated(
   settingsPath: string,
   settings: Settings,
   wrote: boolean,
   newKey: string | undefined,
-): string {
-  const components = Object.keys(settings.components);
+): readonly string[] {
   return [
     `${wrote ? 'Wrote' : 'Kept'} ${settingsPath}`,
     `Created the repository ${settings.repository.path}`,
@@ -207,10 +251,65 @@ function renderInit(
           'Without it nobody can read the snapshots.',
           'Store a copy away from this machine, now.',
         ]),
-    components.length === 0
-      ? 'No store answered on its usual port.'
-      : `Found and filled in: ${components.join(', ')}.`,
+  ];
+}
+
+const dryRun = 'tars backup --dry-run';
+
+function renderFound(settingsPath: string, { components }: Settings): readonly string[] {
+  const names = Object.keys(components);
+  return [
+    names.length === 0 ? 'No store answered on its usual port.' : `Found and filled in: ${names.join(', ')}.`,
     `Next: complete components and services in ${settingsPath},`,
-    'then see what would be captured: tars backup --dry-run',
-  ].join('\n');
+    `then see what would be captured: ${dryRun}`,
+  ];
+}
+
+function renderInventory(settingsPath: string, inventory: StackInventory): readonly string[] {
+  const { project, seenThrough, stores, writers, files, leftOut, notes } = inventory;
+  const through =
+    seenThrough === 'files' ? ', seen through its Compose file alone: it has no containers' : '';
+  const rows = stores.map(({ service, kind, how }) => [service, kind, how]);
+  const problems = files.flatMap(({ path, problem }) =>
+    problem === undefined ? [] : [`${path} ${problem}`],
+  );
+  const names = writers.map(({ service }) => service);
+  return [
+    `The project ${project}${through}`,
+    rows.length === 0
+      ? 'No store was recognised in it.'
+      : formatTable(['SERVICE', 'STORE', 'RECOGNISED'], rows),
+    `Paused for the cut: ${names.length === 0 ? 'nothing, as no service is known to write to the stores' : names.join(', ')}`,
+    `Configuration: ${files.length - problems.length} files`,
+    ...problems.map((problem) => `Not captured: ${problem}`),
+    ...stores.flatMap(({ service, warning }) =>
+      warning === undefined ? [] : [`Warning: ${service} ${warning}`],
+    ),
+    ...stores.flatMap(({ service, password }) =>
+      password === 'needed'
+        ? [`Warning: the password of ${service} is not known: give it in ${settingsPath}`]
+        : [],
+    ),
+    ...notCapturedLines(
+      leftOut.map(({ service, destination, type, source, sizeBytes }) => ({
+        subject: `${service}:${destination}`,
+        reason: type === 'volume' ? `volume ${source}` : source,
+        ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      })),
+    ),
+    ...notes.map((note) => `Note: ${note}`),
+    `Next: read ${settingsPath}, then see what would be captured: ${dryRun}`,
+  ];
+}
+
+function renderSuggestion(
+  suggestion: Awaited<ReturnType<typeof suggestInventory>>,
+  settingsPath: string,
+  { repository }: Settings,
+): readonly string[] {
+  if (suggestion === undefined) return [];
+  return [
+    `${suggestion.why}. To have it filled in,`,
+    `remove ${settingsPath} and ${repository.path}, then run: tars init ${suggestion.flags}`,
+  ];
 }

@@ -104,10 +104,14 @@ export class ComposeProject {
 
   /** @throws ConfigurationError when Compose cannot read the files */
   async model(ctx: OperationContext): Promise<ComposeModel> {
+    return composeModel(await this.config(ctx), this.#files.project, this.#cli.major);
+  }
+
+  /** The files in one, with every variable put in. @throws ConfigurationError when Compose cannot read them */
+  async config(ctx: OperationContext): Promise<unknown> {
     // Services of profiles are part of it: without them others may depend on nothing.
     const profiles = this.#cli.major === 1 ? [] : ['--profile', '*'];
-    const text = await this.#run([...profiles, 'config'], ctx);
-    return composeModel(parse(text), this.#files.project, this.#cli.major);
+    return parse(await this.#run([...profiles, 'config'], ctx));
   }
 
   /** Creates containers, volumes and networks; starts, pulls, builds and replaces nothing. */

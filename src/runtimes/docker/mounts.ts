@@ -10,7 +10,7 @@ const measureMaxMs = 2000;
 
 /** Volumes and directories that containers have from outside, once for each service. */
 export function mountsOf(
-  containers: readonly ProjectContainer[],
+  containers: readonly Pick<ProjectContainer, 'service' | 'mounts'>[],
   { host }: EngineAddress,
 ): readonly ServiceMount[] {
   const isHere = host.startsWith('unix:') || host.startsWith('/');

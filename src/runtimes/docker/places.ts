@@ -70,12 +70,12 @@ export async function locatePath(
 }
 
 /** A container's entrypoint and command in single words: a command may be one string for a shell. */
-export function argumentWords({ argv }: ProjectContainer): readonly string[] {
+export function argumentWords({ argv }: Pick<ProjectContainer, 'argv'>): readonly string[] {
   return argv.flatMap((argument) => argument.split(/\s+/)).filter((word) => word !== '');
 }
 
 /** The value of `--name value` or `--name=value` among a container's arguments. */
-export function argumentOf(container: ProjectContainer, name: string): string | undefined {
+export function argumentOf(container: Pick<ProjectContainer, 'argv'>, name: string): string | undefined {
   const words = argumentWords(container);
   const at = words.findIndex((word) => word === name || word.startsWith(`${name}=`));
   if (at < 0) return undefined;

@@ -3,6 +3,8 @@ import type { ProjectContainer } from './project.ts';
 /** Stores tars captures, as services of a Compose project. */
 export type StoreKind = 'postgres' | 'redis' | 'chroma' | 'ollama';
 
+export const storeKinds = ['postgres', 'redis', 'chroma', 'ollama'] as const satisfies readonly StoreKind[];
+
 /** What a store's container is like when nothing says otherwise: the official images' defaults. */
 export const storePorts: Readonly<Record<StoreKind, number>> = {
   postgres: 5432,
@@ -35,17 +37,34 @@ const imageNames: readonly (readonly [StoreKind, RegExp])[] = [
   ['ollama', /^ollama$/],
 ];
 
-/** Which store a container runs, by label, image name or the ports it exposes, in that order; undefined for none. */
-export function recogniseStore(
+/** How a service says which store it is. */
+export interface Recognition {
+  /** `none` for a service whose label says that it is no store. */
+  readonly kind: StoreKind | 'none';
+  readonly by: 'label' | 'image' | 'port';
+}
+
+/** What a container tells by label, image name or the ports it exposes, in that order; undefined for nothing. */
+export function recognise(
   container: Pick<ProjectContainer, 'labels' | 'image' | 'exposedPorts'>,
-): StoreKind | undefined {
+): Recognition | undefined {
   const label = container.labels[serviceLabel]?.toLowerCase();
-  if (label !== undefined) return labelValues[label];
+  if (label !== undefined) return { kind: labelValues[label] ?? 'none', by: 'label' };
   // `ghcr.io/org/postgres:15@sha256:…` is a postgres.
   const image = container.image.replace(/@.*$/, '').split('/').at(-1)?.replace(/:.*$/, '') ?? '';
   const byImage = imageNames.find(([, pattern]) => pattern.test(image));
-  if (byImage !== undefined) return byImage[0];
+  if (byImage !== undefined) return { kind: byImage[0], by: 'image' };
   // 8000 is anybody's port; the others are as good as a name.
-  const byPort = Object.entries(storePorts).filter(([kind]) => kind !== 'chroma');
-  return byPort.find(([, port]) => container.exposedPorts.includes(port))?.[0] as StoreKind | undefined;
+  const byPort = storeKinds.find(
+    (kind) => kind !== 'chroma' && container.exposedPorts.includes(storePorts[kind]),
+  );
+  return byPort === undefined ? undefined : { kind: byPort, by: 'port' };
+}
+
+/** Which store a container runs; undefined for none. */
+export function recogniseStore(
+  container: Pick<ProjectContainer, 'labels' | 'image' | 'exposedPorts'>,
+): StoreKind | undefined {
+  const kind = recognise(container)?.kind;
+  return kind === 'none' ? undefined : kind;
 }

@@ -1,0 +1,278 @@
+import { stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { ConfigurationError, TarsError } from '../model/errors.ts';
+import { withoutCaptured } from '../operations/uncaptured.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { FoundFile, LeftOutMount, StackInventory } from '../ports/inventory.ts';
+import type { EngineAddress } from '../ports/runtime.ts';
+import { ComposeProject, findComposeCli } from '../runtimes/docker/compose-cli.ts';
+import {
+  composeVariables,
+  definedServices,
+  derivedProjectName,
+  findComposeFile,
+  readDefinition,
+  withOverride,
+  type Definition,
+} from '../runtimes/docker/definition.ts';
+import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
+import {
+  findFiles,
+  findStores,
+  findWriters,
+  projectsOf,
+  sketchContainers,
+  sketchDefinition,
+  type SketchedService,
+  type SketchedStore,
+} from '../runtimes/docker/inventory.ts';
+import { envFilesOf } from '../runtimes/docker/provision-record.ts';
+import { listProjects, readProject, type Project } from '../runtimes/docker/project.ts';
+import { recogniseStore } from '../runtimes/docker/recognise.ts';
+import type { Environment } from '../settings/load.ts';
+
+/** Which project `tars init` is asked to look at. */
+export type ProjectWish = { readonly project: string } | { readonly composeFile: string };
+
+interface Place {
+  readonly engine: Engine;
+  readonly address: EngineAddress;
+  readonly env: Environment;
+}
+
+/**
+ * Looks at a Compose project: at its containers where it has some, otherwise at its Compose file. Changes nothing.
+ * @throws ConfigurationError when there is no such project or file
+ */
+export async function takeInventory(
+  wish: ProjectWish,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const address = await findEngine(undefined, env);
+  const place = { engine: await connectEngine(address), address, env };
+  if ('project' in wish) {
+    const project = await readProject(place.engine, wish.project);
+    if (project.containers.length === 0) throw await noSuchProject(wish.project, place.engine);
+    return fromContainers(project, place, ctx);
+  }
+  const composeFile = resolve(wish.composeFile);
+  const directory = dirname(composeFile);
+  const variables = await composeVariables(directory, [], env);
+  const { name } = await readDefinition([composeFile], '', variables);
+  const derived = derivedProjectName(composeFile, name, variables);
+  const project = await projectOf(composeFile, derived, place.engine, ctx);
+  if (project !== undefined) return fromContainers(project, place, ctx);
+  return fromFiles(await withOverride(composeFile), derived, place, ctx);
+}
+
+async function noSuchProject(name: string, engine: Engine): Promise<ConfigurationError> {
+  const known = await listProjects(engine);
+  return new ConfigurationError(`The Engine has no containers of a project ${name}`, {
+    hint:
+      known.length === 0
+        ? 'It has none of any Compose project. Name the Compose file instead: tars init --compose FILE'
+        : `It has those of ${known.join(', ')}. Or name the Compose file: tars init --compose FILE`,
+  });
+}
+
+/** The project with containers that were made from the file: whatever its name, unless several were. */
+async function projectOf(
+  composeFile: string,
+  derivedName: string,
+  engine: Engine,
+  ctx: OperationContext,
+): Promise<Project | undefined> {
+  let names: readonly string[];
+  try {
+    names = await projectsOf(engine, composeFile);
+  } catch (error) {
+    if (!(error instanceof TarsError)) throw error;
+    ctx.log.warn(`Only the Compose file is looked at: ${error.message}`);
+    return undefined;
+  }
+  const [first] = names;
+  const name = names.length > 1 && names.includes(derivedName) ? derivedName : first;
+  if (name === undefined) return undefined;
+  if (names.length > 1 && name !== derivedName) {
+    throw new ConfigurationError(`Several projects were made from ${composeFile}: ${names.join(', ')}`, {
+      hint: 'Say which one: tars init --project NAME',
+    });
+  }
+  return readProject(engine, name);
+}
+
+async function fromContainers(
+  project: Project,
+  place: Place,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const { engine, address, env } = place;
+  const { containers, composeFiles, name } = project;
+  const directory = project.workingDir ?? dirname(composeFiles[0] ?? '/');
+  const defaultEnvFile = resolve(directory, '.env');
+  const envFiles = envFilesOf(containers).filter((path) => path !== defaultEnvFile);
+  const definition = await definitionIfReadable(
+    composeFiles,
+    name,
+    await composeVariables(directory, envFiles, env),
+    ctx,
+  );
+  const services = sketchContainers(project, address, definition);
+  return describe(services, await findStores(engine, services, ctx), place, ctx, {
+    ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
+    mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
+    optional: envFiles.length > 0 ? [] : [defaultEnvFile],
+  });
+}
+
+/** Files that are not there or not to be read any more cost what only they say. */
+async function definitionIfReadable(
+  composeFiles: readonly string[],
+  project: string,
+  variables: Environment,
+  ctx: OperationContext,
+): Promise<Definition | undefined> {
+  if (composeFiles.length === 0) return undefined;
+  try {
+    return await readDefinition(composeFiles, project, variables);
+  } catch (error) {
+    if (!(error instanceof TarsError)) throw error;
+    ctx.log.warn(`What the Compose files mention is not known: ${error.message}`);
+    return undefined;
+  }
+}
+
+async function fromFiles(
+  composeFiles: readonly string[],
+  project: string,
+  place: Place,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const { address, env } = place;
+  const directory = dirname(composeFiles[0] ?? '.');
+  const definition = await readDefinition(composeFiles, project, await composeVariables(directory, [], env));
+  const resolved = await resolvedServices(composeFiles, project, place, ctx);
+  const services = sketchDefinition((resolved ?? definition.services).values(), address);
+  return describe(services, await findStores(undefined, services, ctx), place, ctx, {
+    ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
+    mentioned: definition.files,
+    optional: [resolve(directory, '.env')],
+  });
+}
+
+/** What the operator's own Compose makes of the files, where there is one that can. */
+async function resolvedServices(
+  composeFiles: readonly string[],
+  project: string,
+  { address }: Place,
+  ctx: OperationContext,
+): Promise<Definition['services'] | undefined> {
+  const cli = await findComposeCli(undefined, ctx.signal);
+  if (cli === undefined) return undefined;
+  const directory = dirname(composeFiles[0] ?? '.');
+  const compose = new ComposeProject(cli, address, { project, files: composeFiles, envFiles: [], directory });
+  try {
+    return await definedServices(await compose.config(ctx), project);
+  } catch (error) {
+    if (ctx.signal.aborted || !(error instanceof TarsError)) throw error;
+    ctx.log.warn(error.message);
+    return undefined;
+  }
+}
+
+interface Origin {
+  readonly project: string;
+  readonly seenThrough: StackInventory['seenThrough'];
+  readonly composeFiles: readonly string[];
+  readonly envFiles: readonly string[];
+  readonly mentioned: readonly string[];
+  readonly optional: readonly string[];
+}
+
+async function describe(
+  services: readonly SketchedService[],
+  stores: readonly SketchedStore[],
+  { address }: Place,
+  ctx: OperationContext,
+  { mentioned, optional, ...origin }: Origin,
+): Promise<StackInventory> {
+  const files = await findFiles(services, mentioned, optional);
+  return {
+    ...origin,
+    host: hostToWrite(address),
+    stores: stores.map(({ data: _data, ...store }) => store),
+    writers: findWriters(services, stores),
+    files,
+    leftOut: await leftOut(services, stores, files, ctx),
+    notes: notesOn(services, address),
+  };
+}
+
+/** The default socket needs no word. */
+const hostToWrite = ({ host, certDir }: EngineAddress): string | undefined =>
+  certDir !== undefined || host === 'unix:///var/run/docker.sock' ? undefined : host;
+
+async function leftOut(
+  services: readonly SketchedService[],
+  stores: readonly SketchedStore[],
+  files: readonly FoundFile[],
+  ctx: OperationContext,
+): Promise<readonly LeftOutMount[]> {
+  const places = [
+    ...stores.map(({ data }) => data),
+    ...files.filter(({ problem }) => problem === undefined).map(({ path }) => ({ tree: path })),
+  ];
+  const mounts = withoutCaptured(
+    services.flatMap((service) => service.mounts),
+    places,
+  );
+  return Promise.all(
+    mounts.map(async (mount) => ({
+      ...{ service: mount.service, type: mount.type, source: mount.source, destination: mount.destination },
+      sizeBytes: await mount.measure(ctx),
+      isDirectory: await stat(mount.path).then(
+        (stats) => stats.isDirectory(),
+        () => true,
+      ),
+    })),
+  );
+}
+
+function notesOn(services: readonly SketchedService[], { certDir }: EngineAddress): readonly string[] {
+  return [
+    ...services.flatMap(({ service, buildDirectory }) =>
+      buildDirectory === undefined
+        ? []
+        : [`${service} is built from ${buildDirectory}, which is not captured: keep it elsewhere too`],
+    ),
+    ...(certDir === undefined
+      ? []
+      : ['The Engine is reached over TLS: set DOCKER_HOST and DOCKER_CERT_PATH wherever tars runs']),
+  ];
+}
+
+/** What `tars init` could have been told: the Compose file of `directory`, or the Engine's one project with stores. */
+export async function suggestInventory(
+  directory: string,
+  env: Environment,
+): Promise<{ readonly flags: string; readonly why: string } | undefined> {
+  const composeFile = await findComposeFile(directory);
+  if (composeFile !== undefined)
+    return { flags: `--compose ${composeFile}`, why: `There is a Compose file here, ${composeFile}` };
+  try {
+    const engine = await connectEngine(await findEngine(undefined, env));
+    const found: string[] = [];
+    for (const name of await listProjects(engine)) {
+      const { containers } = await readProject(engine, name);
+      if (containers.some((container) => recogniseStore(container) !== undefined)) found.push(name);
+    }
+    const [project, ...others] = found;
+    if (project === undefined || others.length > 0) return undefined;
+    return { flags: `--project ${project}`, why: `Docker has a Compose project with stores, ${project}` };
+  } catch (error) {
+    // Without an Engine there is nothing to suggest.
+    if (error instanceof TarsError) return undefined;
+    throw error;
+  }
+}

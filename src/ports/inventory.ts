@@ -1,0 +1,57 @@
+/** What a project that was not made for tars consists of, as far as it can be told. */
+export interface StackInventory {
+  readonly project: string;
+  /** The Engine, where its address has to be written down: not the default one. */
+  readonly host: string | undefined;
+  /** Whether it was looked at through its containers, or through its Compose files alone. */
+  readonly seenThrough: 'containers' | 'files';
+  /** Absolute. */
+  readonly composeFiles: readonly string[];
+  /** As given to `docker compose --env-file`, absolute. */
+  readonly envFiles: readonly string[];
+  readonly stores: readonly FoundStore[];
+  readonly writers: readonly FoundWriter[];
+  /** Files with settings that the project consists of, absolute. */
+  readonly files: readonly FoundFile[];
+  /** What no component of these captures. */
+  readonly leftOut: readonly LeftOutMount[];
+  /** What a person should know and decide. */
+  readonly notes: readonly string[];
+}
+
+export interface FoundStore {
+  readonly service: string;
+  readonly kind: 'postgres' | 'redis' | 'chroma' | 'ollama';
+  /** Such as `by its image postgres:15`. */
+  readonly how: string;
+  /** The password's file on this machine, when the container is given one. */
+  readonly passwordFile: string | undefined;
+  /** `known`: from the container's environment or command. `needed`: it asks for one that is not known. */
+  readonly password: 'known' | 'file' | 'none' | 'needed';
+  /** When it is not the usual one. */
+  readonly port: number | undefined;
+  /** What is wrong with it. */
+  readonly warning: string | undefined;
+}
+
+export interface FoundWriter {
+  readonly service: string;
+  /** Such as `depends on db`. */
+  readonly why: string;
+}
+
+export interface FoundFile {
+  readonly path: string;
+  /** Why it cannot be captured as it is; undefined for a good one. */
+  readonly problem: string | undefined;
+}
+
+export interface LeftOutMount {
+  readonly service: string;
+  readonly type: 'volume' | 'bind' | 'other';
+  readonly source: string;
+  readonly destination: string;
+  readonly sizeBytes: number | undefined;
+  /** Files, such as a socket, are nothing to capture as a directory. */
+  readonly isDirectory: boolean;
+}

@@ -1,0 +1,77 @@
+import { ConfigurationError } from '../../model/errors.ts';
+
+export type Variables = Readonly<Record<string, string | undefined>>;
+
+/** An environment file as Compose reads it: `export`, quotes, comments, values over several lines in quotes. */
+export function parseEnvFile(text: string): Record<string, string> {
+  const variables: Record<string, string> = {};
+  const assignment =
+    /^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*=[ \t]*(?:"((?:\\[\s\S]|[^"\\])*)"|'([^']*)'|([^\r\n]*))/gm;
+  for (const [, name = '', double, single, plain] of text.matchAll(assignment)) {
+    const unquoted = double?.replaceAll(/\\([\s\S])/g, (_, char: string) => escapes[char] ?? char) ?? single;
+    variables[name] = unquoted ?? (plain ?? '').replace(/(^|\s+)#.*$/, '').trim();
+  }
+  return variables;
+}
+
+const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t' };
+
+/**
+ * Puts variables into a string of a Compose file: `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:+other}`,
+ * `${NAME:?message}`, each also without the colon, nested; `$$` is a dollar sign.
+ * @throws ConfigurationError for `${NAME:?message}` without a value
+ */
+export function interpolate(text: string, variables: Variables): string {
+  let result = '';
+  for (let at = 0; at < text.length;) {
+    const rest = text.slice(at);
+    const plain = /^\$([A-Za-z_]\w*)/.exec(rest);
+    if (rest.startsWith('$$')) {
+      result += '$';
+      at += 2;
+    } else if (plain !== null) {
+      result += variables[plain[1] ?? ''] ?? '';
+      at += plain[0].length;
+    } else if (rest.startsWith('${')) {
+      const end = closingBrace(text, at + 2);
+      result += expand(text.slice(at + 2, end), variables);
+      at = end + 1;
+    } else {
+      result += text.charAt(at);
+      at += 1;
+    }
+  }
+  return result;
+}
+
+function closingBrace(text: string, from: number): number {
+  let depth = 1;
+  for (let at = from; at < text.length; at++) {
+    if (text.startsWith('${', at)) depth += 1;
+    else if (text.charAt(at) === '}') depth -= 1;
+    if (depth === 0) return at;
+  }
+  return text.length;
+}
+
+function expand(expression: string, variables: Variables): string {
+  const match = /^([A-Za-z_]\w*)(?:(:?)([-+?])([\s\S]*))?$/.exec(expression);
+  if (match === null) return '';
+  const [, name = '', colon, operator, operand = ''] = match;
+  const value = variables[name];
+  const isSet = colon === ':' ? value !== undefined && value !== '' : value !== undefined;
+  switch (operator) {
+    case '-':
+      return isSet ? (value ?? '') : interpolate(operand, variables);
+    case '+':
+      return isSet ? interpolate(operand, variables) : '';
+    case '?':
+      if (isSet) return value ?? '';
+      throw new ConfigurationError(`The Compose file needs the variable ${name}, which is not set`, {
+        hint: 'Set it, or put it into the file .env beside the Compose file.',
+      });
+    case undefined:
+    default:
+      return value ?? '';
+  }
+}
