@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Finding } from '../../src/model/finding.ts';
+import { readSchema } from '../../src/components/postgres/schema.ts';
+import { openSession } from '../../src/components/postgres/session.ts';
+import { compareSchema } from '../../src/components/postgres/compare-schema.ts';
 import { testContext } from '../fixtures/context.ts';
 import { startBench, takeSnapshot, type PostgresBench, type TakenSnapshot } from '../fixtures/postgres.ts';
 
@@ -182,4 +185,72 @@ test('what schemas hold is compared: each thing dropped or altered is named, non
   const again = await takeSnapshot(bench.component({ databases: ['objects'] }), join(bench.root, 'again'));
   assert.deepEqual(await restore('objects', again, 'o2'), []);
   assert.deepEqual(await verify('objects', taken), []);
+});
+
+test('a snapshot from before schemas were captured is verified with a note', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE older');
+  await bench.sql('older', 'CREATE VIEW seen AS SELECT 1 AS x');
+  const taken = await takeSnapshot(bench.component({ databases: ['older'] }), join(bench.root, 'older'));
+  const facts = structuredClone(taken.manifest.facts) as { databases: { content: { schema?: unknown } }[] };
+  for (const { content } of facts.databases) delete content.schema;
+  await bench.sql('older', 'DROP VIEW seen');
+  const old = { ...taken, manifest: { ...taken.manifest, facts: { ...facts } } };
+  const note = (await verify('older', old)).map(({ severity, code }) => ({ severity, code }));
+  assert.deepEqual(note, [{ severity: 'info', code: 'schema-not-captured' }]);
+});
+
+test('things that were not captured are warnings; a table that is new or gone is named without its parts', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE grown');
+  await bench.sql('grown', 'CREATE TABLE old (id int PRIMARY KEY)');
+  const taken = await takeSnapshot(bench.component({ databases: ['grown'] }), join(bench.root, 'grown'));
+  await bench.sql('grown', 'DROP TABLE old; CREATE TABLE "New one" (id int PRIMARY KEY, n int UNIQUE)');
+  await bench.sql('grown', 'CREATE FUNCTION fresh() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$');
+  const findings = (await verify('grown', taken)).map(({ severity, code }) => `${severity} ${code}`);
+  assert.deepEqual(findings.sort(), ['error table-missing', 'warning function-added', 'warning table-added']);
+});
+
+test('of too many objects to be named there is a sum per kind, which sees what is missing, new and altered', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE summed');
+  await bench.sql('summed', 'CREATE VIEW a AS SELECT 1 AS x; CREATE VIEW b AS SELECT 1 AS x');
+  await using session = await openSession(bench.options(), 'summed', ctx.signal);
+  const captured = await readSchema(session, { serverMajor: 15, summed: [] }, ctx.signal);
+  const compared = async (statement: string): Promise<string[]> => {
+    await bench.sql('summed', statement);
+    const found = await readSchema(session, captured, ctx.signal);
+    const finding = (severity: Finding['severity'], code: string, message: string): Finding => ({
+      ...{ severity, subject: 'postgres', code, message },
+    });
+    return compareSchema(captured, found, false, finding).map(({ severity, code }) => `${severity} ${code}`);
+  };
+  assert.deepEqual(await compared('SELECT 1'), []);
+  assert.deepEqual(await compared('CREATE OR REPLACE VIEW b AS SELECT 2 AS x'), ['error view-differs']);
+  assert.deepEqual(await compared('DROP VIEW b'), ['error view-missing']);
+  assert.deepEqual(await compared('CREATE VIEW c AS SELECT 1 AS x; CREATE TABLE d (x int)'), [
+    'error view-differs',
+    'warning table-added',
+  ]);
+});
+
+test('definitions that a restore puts in other words are no findings', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE reworded');
+  await bench.sql(
+    'reworded',
+    `CREATE TABLE t (id int, s varchar(9) CHECK (s IN ('a', 'b')), c char(3) CHECK (c IN ('a', 'b')),
+       n numeric CHECK (n IN (1, 2.5)), d date CHECK (d NOT IN ('2020-01-01', '2021-01-01')), tags varchar[] DEFAULT '{}')`,
+    `CREATE VIEW v AS SELECT id, CASE s WHEN 'a' THEN 1 WHEN 'b' THEN 2 END AS k, s || c AS both, coalesce(s, c, 'x') AS first
+       FROM t WHERE s LIKE ANY (ARRAY['a%', s]) OR s IN (c, 'q') OR lower(s) NOT IN ('x', 'y')`,
+    `CREATE INDEX partly ON t (lower(s)) WHERE s IN ('a', 'b') AND id BETWEEN -5 AND 7`,
+    `ALTER TABLE t ALTER s SET DEFAULT 'b', ALTER n SET DEFAULT -1, ALTER d SET DEFAULT now() - interval '1 day'`,
+    `CREATE FUNCTION f(a varchar[] DEFAULT ARRAY['x', 'y']::varchar[]) RETURNS int LANGUAGE sql AS 'SELECT 1'`,
+    'CREATE TABLE one (x int NOT NULL, CHECK (x > 0)); CREATE TABLE two (y int) INHERITS (one); ALTER TABLE one ADD z int NOT NULL',
+    'CREATE TABLE p (a int PRIMARY KEY, b int REFERENCES p) PARTITION BY LIST (a)',
+    'CREATE TABLE p_odd (b int, a int NOT NULL); ALTER TABLE p ATTACH PARTITION p_odd FOR VALUES IN (1, 3)',
+    'CREATE VIEW circle AS SELECT 1 AS x; CREATE RECURSIVE VIEW deep (n) AS VALUES (1) UNION ALL SELECT n + 1 FROM deep WHERE n < 9',
+  );
+  const taken = await takeSnapshot(
+    bench.component({ databases: ['reworded'] }),
+    join(bench.root, 'reworded'),
+  );
+  assert.deepEqual(await restore('reworded', taken, 'r1'), []);
+  assert.deepEqual(await verify('reworded', taken), []);
 });

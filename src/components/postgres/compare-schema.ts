@@ -38,7 +38,10 @@ type Summed = Extract<SchemaFacts, { summed: unknown }>;
 
 function compareSums(expected: Summed, found: Summed, { finding, differs }: Context): Finding[] {
   const foundByKind = new Map(found.summed.map((sum) => [sum.kind, sum]));
-  return expected.summed.flatMap(({ kind, count, hash }) => {
+  const isNew = ({ kind }: { readonly kind: string }): boolean =>
+    !expected.summed.some((sum) => sum.kind === kind);
+  const added = found.summed.filter(isNew).map(({ kind }) => ({ kind, count: 0, hash: '' }));
+  return [...expected.summed, ...added].flatMap(({ kind, count, hash }) => {
     const other = foundByKind.get(kind) ?? { count: 0, hash: '' };
     const what = `${words(kind)} objects`;
     if (other.count < count) {

@@ -44,7 +44,7 @@ const schemaSchema = z.union([
 ]);
 
 const contentSchema = z.object({
-  /** Snapshots of version 0.1.0 and older do not have it. */
+  /** Older snapshots do not have it. */
   schema: schemaSchema.optional(),
   tables: z.array(tableSchema),
   sequences: z.array(sequenceSchema),

@@ -61,7 +61,8 @@ const array = String.raw`ARRAY\[${atom}(?:, ${atom})*\]`;
 /**
  * The text of an expression without the casts of its columns and constants. A dump that is read back moves casts:
  * `(ARRAY['a'::character varying, 'b'::character varying])::text[]`, which is how `x IN ('a', 'b')` reads, becomes
- * `ARRAY[('a'::character varying)::text, ('b'::character varying)::text]`.
+ * `ARRAY[('a'::character varying)::text, ('b'::character varying)::text]`. What parentheses group is kept, since it
+ * has a meaning; so `x IN (column, column, …)` reads as changed when a dump has flattened its chain of ORs.
  */
 const expression = (text: string): string =>
   [atom, atom, array].reduce(
