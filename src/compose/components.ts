@@ -1,5 +1,10 @@
-import { createChromaComponent } from '../components/chroma/index.ts';
+import { createChromaComponent, type DistantDirectory } from '../components/chroma/index.ts';
 import { createConfigComponent } from '../components/config/index.ts';
+import {
+  createDistantChroma,
+  createDistantOllama,
+  createDistantRedis,
+} from '../components/mirrored-stores.ts';
 import { createOllamaComponent } from '../components/ollama/index.ts';
 import { createPostgresComponent } from '../components/postgres/index.ts';
 import type { ServerContainer } from '../components/postgres/options.ts';
@@ -33,6 +38,8 @@ export interface StorePlace {
   readonly password?: string | undefined;
   /** Its data directory as a path of this machine. */
   readonly path?: string | undefined;
+  /** Its data directory where no path leads to it. */
+  readonly distant?: DistantDirectory | undefined;
   /** Where programs beside a server run. */
   readonly programs?: ServerContainer | undefined;
 }
@@ -62,39 +69,43 @@ export function composeComponent(
         ...(place.programs === undefined ? {} : { container: place.programs }),
       });
     }
-    case 'redis':
-      return createRedisComponent({
+    case 'redis': {
+      const options = {
         ...common,
         host: component.host ?? place.host ?? '127.0.0.1',
         port:
           component.host === undefined ? (place.port ?? component.port ?? 6379) : (component.port ?? 6379),
         username: component.username,
         password: place.password,
-        dataDir: component.data_dir ?? place.path,
         scratchDir,
-      });
+      };
+      const dataDir = component.data_dir ?? place.path;
+      return dataDir === undefined && place.distant !== undefined
+        ? createDistantRedis(options, place.distant.volume)
+        : createRedisComponent({ ...options, dataDir });
+    }
     case 'chroma': {
-      const { url, headers, path, tenants } = component;
+      const { url, headers, tenants } = component;
       const found = place.host === undefined ? undefined : `http://${place.host}:${place.port}`;
-      return createChromaComponent({
-        ...common,
-        url: url ?? found,
-        headers,
-        path: path ?? place.path,
-        keepDirectory: path === undefined,
-        scratchDir,
+      const options = {
+        ...{ ...common, url: url ?? found, headers, scratchDir },
         ...(tenants === undefined ? {} : { tenants }),
-      });
+      };
+      const path = component.path ?? place.path;
+      return path === undefined && place.distant !== undefined
+        ? createDistantChroma(options, place.distant)
+        : createChromaComponent({ ...options, path, keepDirectory: component.path === undefined });
     }
     case 'ollama': {
-      const path = component.path ?? place.path;
-      if (path === undefined) {
-        throw new ConfigurationError(`The model store of ${name} is not known`, {
-          hint: `Set components.${name}.path in tars.yaml to the directory with manifests/ and blobs/ in it.`,
-        });
-      }
       const models = overrides.includeModels ? 'all' : component.models;
-      return createOllamaComponent({ ...common, path, url: component.url, models });
+      const options = { ...common, url: component.url, models } as const;
+      const path = component.path ?? place.path;
+      if (path !== undefined) return createOllamaComponent({ ...options, path });
+      if (place.distant !== undefined)
+        return createDistantOllama({ ...options, scratchDir }, place.distant.volume);
+      throw new ConfigurationError(`The model store of ${name} is not known`, {
+        hint: `Set components.${name}.path in tars.yaml to the directory with manifests/ and blobs/ in it.`,
+      });
     }
     case 'config':
       return createConfigComponent({

@@ -3,7 +3,7 @@ import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
-import type { Runtime } from '../ports/runtime.ts';
+import type { EngineAddress, Runtime } from '../ports/runtime.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/data-directory.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
 import { containerRunner } from '../runtimes/docker/exec.ts';
@@ -12,6 +12,9 @@ import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/d
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision.ts';
 import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
+import { createContainerHold } from '../runtimes/docker/volume-hold.ts';
+import { createDockerVolume } from '../runtimes/docker/volume.ts';
+import { createGuardian } from '../runtimes/guardian/index.ts';
 import type { Environment, Settings } from '../settings/load.ts';
 import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
 import { composeComponent, type StackOverrides, type StorePlace, type Surroundings } from './components.ts';
@@ -21,12 +24,20 @@ type StoreSettings = Exclude<ComponentSettings, { kind: 'config' }>;
 /** The stores of one Compose project. */
 export class DockerStack {
   readonly #engine: Engine;
+  readonly #address: EngineAddress;
   readonly #project: string;
   readonly runtime: Runtime;
   readonly provisioner: Provisioner;
 
-  private constructor(engine: Engine, project: string, runtime: Runtime, provisioner: Provisioner) {
+  private constructor(
+    engine: Engine,
+    address: EngineAddress,
+    project: string,
+    runtime: Runtime,
+    provisioner: Provisioner,
+  ) {
     this.#engine = engine;
+    this.#address = address;
     this.#project = project;
     this.runtime = runtime;
     this.provisioner = provisioner;
@@ -50,7 +61,7 @@ export class DockerStack {
     const provisioner = createDockerProvisioner({
       ...{ engine, address, project, composeFiles, envFiles, stores, apartFrom },
     });
-    return new DockerStack(engine, project, runtime, provisioner);
+    return new DockerStack(engine, address, project, runtime, provisioner);
   }
 
   /** `component` in its container, wherever that is at the time of each call. */
@@ -94,9 +105,9 @@ export class DockerStack {
   async #placeOf(component: StoreSettings, container: ProjectContainer): Promise<StorePlace> {
     const port = 'port' in component ? component.port : undefined;
     const address = addressOf(container, port ?? storePorts[component.kind]);
-    const path = await this.#dataPath(component, container);
     return {
-      ...{ host: address?.host, port: address?.port, path },
+      ...{ host: address?.host, port: address?.port },
+      ...(await this.#dataPlace(component, container)),
       ...credentials[component.kind](container),
       programs: this.#programsOf(component, container),
     };
@@ -108,19 +119,30 @@ export class DockerStack {
     return { runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
   }
 
-  /** Where the store's data is on this machine; undefined where this process cannot get at it. */
-  async #dataPath(component: StoreSettings, container: ProjectContainer): Promise<string | undefined> {
+  /** Where the store's data is: on this machine, or behind the Engine where this process cannot get at it. */
+  async #dataPlace(
+    component: StoreSettings,
+    container: ProjectContainer,
+  ): Promise<Pick<StorePlace, 'path' | 'distant'>> {
     const { kind } = component;
-    if (kind === 'postgres' || givenPath(component) !== undefined) return undefined;
-    const inside = await dataDirectory(this.#engine, kind, container);
-    const located = await locatePath(container, inside);
-    if (located === undefined) throw notMounted(kind, inside, container);
-    return located.accessible ? located.hostPath : undefined;
+    if (kind === 'postgres' || givenPath(component) !== undefined) return {};
+    const path = await dataDirectory(this.#engine, kind, container);
+    const located = await locatePath(container, path);
+    if (located === undefined) throw notMounted(kind, path, container);
+    const { mount, hostPath, accessible } = located;
+    if (accessible) return { path: hostPath };
+    const volume = createDockerVolume(this.#engine, { container, mount, path });
+    return {
+      distant: {
+        volume,
+        hold: createContainerHold(this.#engine, this.#address, container, createGuardian()),
+      },
+    };
   }
 
   #notRunning({ service, state }: ProjectContainer): ServiceUnavailableError {
     return new ServiceUnavailableError(`${service} of the project ${this.#project} is ${state}`, {
-      hint: `Start it: docker compose -p ${this.#project} start ${service}`,
+      hint: `Let it run: docker compose -p ${this.#project} ${state === 'paused' ? 'unpause' : 'start'} ${service}`,
     });
   }
 }

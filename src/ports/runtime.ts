@@ -19,7 +19,9 @@ export interface Service {
 export type ResumeAction =
   | { readonly kind: 'exec'; readonly argv: readonly string[] }
   | { readonly kind: 'signal'; readonly pid: number; readonly signal: 'SIGCONT' }
-  | { readonly kind: 'unpause'; readonly engine: EngineAddress; readonly containerId: string };
+  | { readonly kind: 'unpause'; readonly engine: EngineAddress; readonly containerId: string }
+  /** Of a container that was stopped for a moment. */
+  | { readonly kind: 'start'; readonly engine: EngineAddress; readonly containerId: string };
 
 /** Where a Docker Engine listens. */
 export interface EngineAddress {
@@ -72,4 +74,14 @@ export interface Guardian {
 export interface ArmedGuardian {
   /** Ends the guardian. Resolves to `true` when it had already resumed the writers: the cut is void then. */
   disarm(): Promise<boolean>;
+}
+
+/** One that may be armed long before it is needed. */
+export interface PatientGuardian extends Guardian {
+  arm(actions: readonly ResumeAction[], pauseMaxMs: number, ctx: OperationContext): Promise<ArmedPatiently>;
+}
+
+export interface ArmedPatiently extends ArmedGuardian {
+  /** From now on the time runs anew: it carries its actions out once `pauseMaxMs` have passed. */
+  restart(pauseMaxMs: number): void;
 }

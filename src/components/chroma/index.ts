@@ -13,6 +13,7 @@ import type {
   Staged,
 } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
 import { openTables, rowsOf } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts } from './facts.ts';
@@ -28,6 +29,7 @@ import { logicalGeneration, removeStagedCollections } from './http/logical-swap.
 import type { ChromaEndpoint } from './http/transport.ts';
 import { inspectedCopy, PhysicalCapture } from './physical/capture.ts';
 import { listDirectory, totalBytes } from './physical/directory-listing.ts';
+import { FrozenCopy, requireSqlite, totalBytes as volumeBytes } from './physical/frozen-copy.ts';
 import {
   planPhysicalRestore,
   type PhysicalPlace,
@@ -51,10 +53,18 @@ export interface ChromaOptions {
   readonly path: string | undefined;
   /** The persist directory is mounted elsewhere, such as in a container, and must not be renamed itself. */
   readonly keepDirectory?: boolean;
+  /** The persist directory where no path leads to it. */
+  readonly distant?: DistantDirectory;
   /** For the copy of the persist directory; as large as that. */
   readonly scratchDir: string;
   /** Captured over HTTP, which lists no tenants. `default_tenant` by default. */
   readonly tenants?: readonly string[];
+}
+
+/** Read through what it lies behind, while Chroma is kept from writing. */
+export interface DistantDirectory {
+  readonly volume: StoreVolume;
+  readonly hold: StoreHold;
 }
 
 /**
@@ -78,8 +88,15 @@ class ChromaComponent implements Component {
   }
 
   async probe(ctx: OperationContext): Promise<ComponentProbe> {
-    const { path } = this.#options;
-    return path === undefined ? this.#probeServer(ctx) : this.#probeDirectory(path, ctx);
+    const { path, distant } = this.#options;
+    if (path !== undefined) return this.#probeDirectory(path, ctx);
+    if (distant === undefined) return this.#probeServer(ctx);
+    await using volume = await distant.volume.open('read', ctx);
+    const listing: VolumeListing | undefined = await volume.list(ctx.signal);
+    requireSqlite(listing, distant.volume.label);
+    const { warnings: _, ...server } = await this.#probeServer(ctx);
+    const warning = `${this.name} is frozen for moments while ${distant.volume.label} is copied: this user cannot lock files there`;
+    return { ...server, sizeBytes: volumeBytes(listing), warnings: [warning] };
   }
 
   async #probeDirectory(path: string, ctx: OperationContext): Promise<ComponentProbe> {
@@ -129,14 +146,19 @@ class ChromaComponent implements Component {
   }
 
   async prepare(ctx: OperationContext): Promise<PreparedCapture> {
-    const { path, scratchDir, tenants } = this.#options;
+    const { path, distant, scratchDir, tenants } = this.#options;
+    if (path === undefined && distant !== undefined) {
+      const version = await this.#serverVersion(ctx);
+      const frozen = await FrozenCopy.prepare(distant, scratchDir, ctx);
+      return new PhysicalCapture(this.name, version, frozen, ctx);
+    }
     if (path === undefined) {
       const named = tenants === undefined ? {} : { tenants };
       return prepareLogicalCapture({ ...this.#endpoint(), name: this.name, ...named }, ctx);
     }
     const serverVersion = await this.#serverVersion(ctx);
     const copy = await SafeCopy.prepare(path, scratchDir, ctx);
-    return new PhysicalCapture(this.name, serverVersion, copy, ctx.clock);
+    return new PhysicalCapture(this.name, serverVersion, copy, ctx);
   }
 
   async planRestore(

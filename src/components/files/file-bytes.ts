@@ -18,7 +18,9 @@ export async function* fileBytes(path: string, signal: AbortSignal): Bytes {
 }
 
 /** What the snapshot keeps of a file's `lstat({ bigint: true })`. */
-export function attributesOf(stats: BigIntStats): ArtifactAttributes {
+export function attributesOf(
+  stats: Pick<BigIntStats, 'mode' | 'uid' | 'gid' | 'mtimeNs'>,
+): ArtifactAttributes {
   return {
     mode: Number(stats.mode & 0o7777n),
     uid: Number(stats.uid),
@@ -28,7 +30,7 @@ export function attributesOf(stats: BigIntStats): ArtifactAttributes {
 }
 
 /** What tells a file unchanged without reading it. */
-export function identityOf(stats: BigIntStats): FileIdentity {
+export function identityOf(stats: Pick<BigIntStats, 'size' | 'mtimeNs' | 'ctimeNs' | 'ino'>): FileIdentity {
   return { sizeBytes: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs, inode: stats.ino };
 }
 

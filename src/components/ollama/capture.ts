@@ -1,21 +1,18 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, open, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
-import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
-import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
+import { TarsError } from '../../model/errors.ts';
+import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { attributesOf, identityOf } from '../files/file-bytes.ts';
 import type { OllamaFacts, StoredModel } from './facts.ts';
-import { blobFileName, readModels, type Model, type ModelBlob, type ModelListing } from './model-store.ts';
-import { BlobMismatchError, handleBytes, verifiedBytes } from './verified-bytes.ts';
+import { blobFileName, type Model, type ModelBlob, type ModelListing } from './model-store.ts';
+import type { StoredBlob, StoreReader } from './store-reader.ts';
+import { BlobMismatchError, verifiedBytes } from './verified-bytes.ts';
 
 /** Blobs held open from the mark on; beyond that they are opened by name when their turn comes. */
 const heldBlobsMax = 512;
 
 export interface CaptureOptions {
   readonly name: string;
-  readonly root: string;
+  readonly store: StoreReader;
   readonly mode: 'none' | 'list' | 'all';
   readonly serverVersion: string | undefined;
 }
@@ -31,24 +28,25 @@ interface BlobProblem {
  * afterwards (it deletes a model's old layers when the model is pulled anew) is still captured as it was.
  */
 export function prepareOllamaCapture(options: CaptureOptions): PreparedCapture {
-  const held = new Map<string, FileHandle>();
+  const held = new Map<string, StoredBlob>();
   let marked: ModelListing | undefined;
   const close = async (): Promise<void> => {
     const handles = [...held.values()];
     held.clear();
     await Promise.all(handles.map((handle) => handle.close()));
+    await options.store[Symbol.asyncDispose]();
   };
   return {
     pointInTime: 'cut',
     async mark(signal) {
-      marked = await readModels(options.root, signal);
+      marked = await options.store.models(signal);
       const blobs = new Set(
         marked.models
           .filter((m) => storesBlobs(m, options.mode))
           .flatMap((m) => m.blobs.map((b) => b.sha256)),
       );
       for (const sha256 of [...blobs].slice(0, heldBlobsMax)) {
-        const handle = await openBlob(options.root, sha256);
+        const handle = await options.store.blob(sha256, signal);
         if (handle !== undefined) held.set(sha256, handle);
       }
     },
@@ -69,20 +67,10 @@ export function prepareOllamaCapture(options: CaptureOptions): PreparedCapture {
 const storesBlobs = (model: Model, mode: CaptureOptions['mode']): boolean =>
   mode === 'all' || (mode === 'list' && model.origin === 'local');
 
-async function openBlob(root: string, sha256: string): Promise<FileHandle | undefined> {
-  const path = join(root, 'blobs', blobFileName(sha256));
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
-    throw toTarsError(error, `Cannot read ${path}`);
-  }
-}
-
 async function captureModels(
   options: CaptureOptions,
   { models, broken }: ModelListing,
-  held: ReadonlyMap<string, FileHandle>,
+  held: ReadonlyMap<string, StoredBlob>,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<CaptureReport> {
@@ -128,13 +116,13 @@ async function captureBlobs(
   options: CaptureOptions,
   model: Model,
   done: Map<string, BlobProblem | undefined>,
-  held: ReadonlyMap<string, FileHandle>,
+  held: ReadonlyMap<string, StoredBlob>,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<BlobProblem | undefined> {
   for (const blob of model.blobs) {
     if (!done.has(blob.sha256)) {
-      const handle = held.get(blob.sha256) ?? (await openBlob(options.root, blob.sha256));
+      const handle = held.get(blob.sha256) ?? (await options.store.blob(blob.sha256, ctx.signal));
       try {
         done.set(blob.sha256, await captureBlob(options.name, blob, handle, sink, ctx));
       } finally {
@@ -150,22 +138,21 @@ async function captureBlobs(
 async function captureBlob(
   component: string,
   { sha256 }: ModelBlob,
-  handle: FileHandle | undefined,
+  blob: StoredBlob | undefined,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<BlobProblem | undefined> {
   const file = blobFileName(sha256);
-  if (handle === undefined) return { reason: `its blob ${file} is missing`, damaged: false };
-  const stats = await handle.stat({ bigint: true });
-  const identity = identityOf(stats);
+  if (blob === undefined) return { reason: `its blob ${file} is missing`, damaged: false };
+  const { identity, attributes } = blob;
   const path = `${component}/blobs/${file}`;
   const reused = await sink.reuse(path, identity);
   if (reused?.sha256 === sha256) return undefined;
   const task = ctx.progress.start(`${component} ${file.slice(0, 19)}`, identity.sizeBytes);
-  const body = verifiedBytes(handleBytes(handle, file, ctx.signal), sha256, `its blob ${file}`);
+  const body = verifiedBytes(blob.bytes(ctx.signal), sha256, `its blob ${file}`);
   try {
     await sink.write(path, counted(body, task.advance.bind(task)), {
-      attributes: attributesOf(stats),
+      attributes,
       chunking: 'large',
       sizeBytes: identity.sizeBytes,
       identity,
@@ -199,27 +186,17 @@ async function* once(bytes: Uint8Array): Bytes {
 }
 
 async function captureManifest(
-  { name, root }: CaptureOptions,
+  { name, store }: CaptureOptions,
   model: Model,
   sink: ArtifactSink,
   signal: AbortSignal,
 ): Promise<void> {
-  const stats = await lstat(join(root, 'manifests', model.path), { bigint: true }).catch((error: unknown) => {
-    if (hasErrno(error, 'ENOENT')) return undefined;
-    throw toTarsError(error, `Cannot read the manifest of ${model.name}`);
-  });
   await sink.write(`${name}/manifests/${model.path}`, once(model.manifest), {
-    attributes: stats === undefined ? await attributesOfRoot(root) : attributesOf(stats),
+    attributes: await store.manifestAttributes(model.path),
     chunking: 'small',
     sizeBytes: model.manifest.byteLength,
     signal,
   });
-}
-
-/** For what has no file of its own (any more): the store's owner, readable by all as Ollama writes its files. */
-async function attributesOfRoot(root: string): Promise<ArtifactAttributes> {
-  const stats: BigIntStats = await lstat(root, { bigint: true });
-  return { ...attributesOf(stats), mode: 0o644 };
 }
 
 /** `models.json`: the list for people and scripts that want to pull everything again. */

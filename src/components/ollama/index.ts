@@ -1,16 +1,16 @@
 import { access, constants } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { InterruptedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { StoreVolume } from '../../ports/volume.ts';
 import { prepareOllamaCapture } from './capture.ts';
-import { blobFileName, readModels, requireModelStore, type Model } from './model-store.ts';
-import { statIfThere } from './place.ts';
-import { planOllamaRestore, type OllamaPlanDetails } from './plan.ts';
+import { blobFileName, requireModelStore, type Model } from './model-store.ts';
+import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';
 import { ollamaGeneration, removeStaged, stageOllamaRestore } from './stage.ts';
+import { localStore, openDistantStore, type StoreReader } from './store-reader.ts';
 import { verifyOllama } from './verify.ts';
 
 const kind = 'ollama';
@@ -21,6 +21,8 @@ export interface OllamaOptions {
   readonly service: string | undefined;
   /** The directory that holds `manifests/` and `blobs/`. Nothing outside these two is ever read. */
   readonly path: string;
+  /** The same directory where no path leads to it: read through what it lies behind, and `path` is not used. */
+  readonly distant?: StoreVolume | undefined;
   /** The server, such as `http://127.0.0.1:11434`; asked for its version only. */
   readonly url: string | undefined;
   /**
@@ -28,6 +30,8 @@ export interface OllamaOptions {
    * which nobody could pull again. `none` keeps names and digests in the manifest's facts.
    */
   readonly models: 'none' | 'list' | 'all';
+  /** Hashes a live blob where `path` holds none but its size; the bytes in `path` by default. */
+  readonly liveBlob?: LiveBlob;
 }
 
 /**
@@ -36,7 +40,13 @@ export interface OllamaOptions {
  */
 export function createOllamaComponent(options: OllamaOptions): Component {
   const { name, service, path: root, url } = options;
-  const place = { name, kind, service, root };
+  const place = {
+    name,
+    kind,
+    service,
+    root,
+    ...(options.liveBlob === undefined ? {} : { liveBlob: options.liveBlob }),
+  };
   return {
     name,
     kind,
@@ -44,31 +54,43 @@ export function createOllamaComponent(options: OllamaOptions): Component {
     probe: (ctx) => probe(options, ctx),
     async ready(ctx) {
       if (url !== undefined) await serverVersion(url, ctx.signal);
-      else
+      else if (options.distant === undefined)
         await access(root, constants.R_OK | constants.X_OK).catch((error: unknown) => {
           throw toTarsError(error, `Cannot read the model directory ${root}`);
         });
     },
     async prepare(ctx) {
-      await requireModelStore(root);
-      const version = await versionIfAnswering(url, ctx.signal);
-      return prepareOllamaCapture({ name, root, mode: options.models, serverVersion: version });
+      const serverVersion = await versionIfAnswering(url, ctx.signal);
+      const store = await openStore(options, ctx);
+      return prepareOllamaCapture({ name, store, mode: options.models, serverVersion });
     },
     planRestore: (from, restoreOptions, ctx) => planOllamaRestore(place, from, restoreOptions, ctx),
     stage: (plan, source, ctx) =>
       stageOllamaRestore(place, plan as RestorePlan<OllamaPlanDetails>, source, ctx),
     removeStaged: (restoreId) => removeStaged(root, restoreId),
     generation: ollamaGeneration,
-    verify: (from, ctx) => verifyOllama(root, from, ctx),
+    async verify(from, ctx) {
+      const { distant } = options;
+      await using store =
+        distant === undefined ? localStore(root) : await openDistantStore(distant, ctx, { lenient: true });
+      return await verifyOllama(store, from, ctx);
+    },
   };
 }
 
+/** @throws ConfigurationError when there is no model store */
+async function openStore({ path, distant }: OllamaOptions, ctx: OperationContext): Promise<StoreReader> {
+  if (distant !== undefined) return openDistantStore(distant, ctx);
+  await requireModelStore(path);
+  return localStore(path);
+}
+
 async function probe(options: OllamaOptions, ctx: OperationContext): Promise<ComponentProbe> {
-  await requireModelStore(options.path);
-  const { models, broken } = await readModels(options.path, ctx.signal);
+  await using store = await openStore(options, ctx);
+  const { models, broken } = await store.models(ctx.signal);
   const warnings = broken.map(({ name, reason }) => `${name} will not be captured: ${reason}`);
   for (const model of models) {
-    const missing = await missingBlob(options.path, model);
+    const missing = await missingBlob(store, model, ctx.signal);
     if (missing !== undefined)
       warnings.push(`${model.name} will not be captured whole: its blob ${missing} is missing`);
   }
@@ -90,10 +112,15 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   };
 }
 
-async function missingBlob(root: string, model: Model): Promise<string | undefined> {
+async function missingBlob(
+  store: StoreReader,
+  model: Model,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   for (const { sha256 } of model.blobs) {
-    const file = blobFileName(sha256);
-    if ((await statIfThere(join(root, 'blobs', file))) === undefined) return file;
+    const blob = await store.blob(sha256, signal);
+    if (blob === undefined) return blobFileName(sha256);
+    await blob.close();
   }
   return undefined;
 }

@@ -21,7 +21,15 @@ export interface OllamaPlace {
   readonly kind: string;
   readonly service: string | undefined;
   readonly root: string;
+  readonly liveBlob?: LiveBlob;
 }
+
+/** SHA-256 of a live blob, by its file name. */
+export type LiveBlob = (
+  file: string,
+  signal: AbortSignal,
+  onBytes: (bytes: number) => void,
+) => Promise<string>;
 
 /** Decides model by model what can be restored; reads sizes only, blobs are hashed when staged. */
 export async function planOllamaRestore(

@@ -32,7 +32,7 @@ import {
   type Owner,
   type WorkFolders,
 } from './place.ts';
-import type { OllamaPlace, OllamaPlanDetails } from './plan.ts';
+import type { LiveBlob, OllamaPlace, OllamaPlanDetails } from './plan.ts';
 import { sha256Of, verifiedBytes } from './verified-bytes.ts';
 
 const recordSchema = z.object({
@@ -77,7 +77,7 @@ export async function stageOllamaRestore(
   };
   try {
     await createDirectories(rootMissing, staging.owner);
-    await stageBlobs(staging, models, folder, source, ctx);
+    await stageBlobs(staging, place.liveBlob ?? blobIn(staging), models, folder, source, ctx);
     for (const model of models) await stageManifest(staging, model, folder, source, ctx.signal);
     await setOrphansAside(place.root, staging, models, ctx.signal);
     const details: RecordDetails = {
@@ -134,8 +134,14 @@ async function ownerOf(
   return { uid: Number(parent?.uid ?? 0), gid: Number(parent?.gid ?? 0) };
 }
 
+const blobIn =
+  ({ blobs }: Staging): LiveBlob =>
+  (file, signal, onBytes) =>
+    sha256Of(fileBytes(join(blobs.live, file), signal), onBytes);
+
 async function stageBlobs(
   staging: Staging,
+  liveBlob: LiveBlob,
   models: readonly StoredModel[],
   folder: string,
   source: ArtifactSource,
@@ -152,7 +158,8 @@ async function stageBlobs(
     const advance = task.advance.bind(task);
     try {
       const hadLive = await isThere(live);
-      if (!(hadLive && (await isBlob(live, sha256, ctx.signal, advance)))) {
+      const isBlob = hadLive && (await statIfThere(live))?.isFile() === true;
+      if (!(isBlob && (await liveBlob(file, ctx.signal, advance)) === sha256)) {
         if (model.stored === 'manifest') {
           throw new RestoreRefusedError(
             `Cannot restore ${model.name}: its blob ${file} in ${staging.blobs.live} is damaged, and the snapshot holds only its name`,
@@ -171,17 +178,6 @@ async function stageBlobs(
       throw error;
     }
   }
-}
-
-async function isBlob(
-  path: string,
-  sha256: string,
-  signal: AbortSignal,
-  onBytes: (bytes: number) => void,
-): Promise<boolean> {
-  const stats = await statIfThere(path);
-  if (stats?.isFile() !== true) return false;
-  return (await sha256Of(fileBytes(path, signal), onBytes)) === sha256;
 }
 
 async function stageManifest(

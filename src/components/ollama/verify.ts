@@ -1,19 +1,14 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { fileBytes } from '../files/file-bytes.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName } from './model-store.ts';
-import { statIfThere } from './place.ts';
+import type { StoreReader } from './store-reader.ts';
 import { sha256Of } from './verified-bytes.ts';
 
 /** Compares every manifest's bytes and hashes every blob of the captured models. */
 export async function verifyOllama(
-  root: string,
+  store: StoreReader,
   from: ComponentManifest,
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
@@ -29,9 +24,16 @@ export async function verifyOllama(
     const advice = model.stored === 'model' ? '' : `; run ollama pull ${model.name}`;
     findings.push({ severity, subject: from.name, code, message: `${message}${advice}` });
   };
+  const { models, broken } = await store.models(ctx.signal);
+  const digests = new Map(models.map(({ path, digest }) => [path, digest]));
   const blobs = new Map<string, string | undefined>();
   for (const model of facts.models) {
-    const digest = await manifestDigest(join(root, 'manifests', model.path), ctx.signal);
+    const digest = digests.get(model.path);
+    const damage = broken.find(({ path }) => path === model.path);
+    if (damage !== undefined) {
+      report(model, 'model-differs', `${model.name} is not as captured: ${damage.reason}`);
+      continue;
+    }
     if (digest === undefined) {
       report(model, 'model-missing', `${model.name} is missing`);
       continue;
@@ -39,7 +41,7 @@ export async function verifyOllama(
     if (digest !== model.digest)
       report(model, 'model-differs', `${model.name} has the digest ${digest} instead of ${model.digest}`);
     for (const { sha256 } of model.blobs) {
-      if (!blobs.has(sha256)) blobs.set(sha256, await blobProblem(root, sha256, ctx));
+      if (!blobs.has(sha256)) blobs.set(sha256, await blobProblem(store, sha256, ctx));
       const problem = blobs.get(sha256);
       if (problem !== undefined) report(model, 'blob-damaged', `${model.name}: ${problem}`);
     }
@@ -47,23 +49,20 @@ export async function verifyOllama(
   return findings;
 }
 
-async function manifestDigest(path: string, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    const bytes = await readFile(path, { signal });
-    return createHash('sha256').update(bytes).digest('hex');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-    throw toTarsError(error, `Cannot read ${path}`);
-  }
-}
-
-async function blobProblem(root: string, sha256: string, ctx: OperationContext): Promise<string | undefined> {
+async function blobProblem(
+  store: StoreReader,
+  sha256: string,
+  ctx: OperationContext,
+): Promise<string | undefined> {
   const file = blobFileName(sha256);
-  const path = join(root, 'blobs', file);
-  const stats = await statIfThere(path);
-  if (stats === undefined) return `its blob ${file} is missing`;
-  const task = ctx.progress.start(`verify ${file.slice(0, 19)}`, Number(stats.size));
-  const actual = await sha256Of(fileBytes(path, ctx.signal), task.advance.bind(task));
-  task.finish(actual === sha256 ? 'ok' : 'failed');
-  return actual === sha256 ? undefined : `its blob ${file} is damaged: its SHA-256 is ${actual}`;
+  const blob = await store.blob(sha256, ctx.signal);
+  if (blob === undefined) return `its blob ${file} is missing`;
+  const task = ctx.progress.start(`verify ${file.slice(0, 19)}`, blob.identity.sizeBytes);
+  try {
+    const actual = await sha256Of(blob.bytes(ctx.signal), task.advance.bind(task));
+    task.finish(actual === sha256 ? 'ok' : 'failed');
+    return actual === sha256 ? undefined : `its blob ${file} is damaged: its SHA-256 is ${actual}`;
+  } finally {
+    await blob.close();
+  }
 }

@@ -4,9 +4,15 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { ArmedGuardian, Guardian, ResumeAction } from '../../ports/runtime.ts';
+import type { ArmedPatiently, PatientGuardian, ResumeAction } from '../../ports/runtime.ts';
 import { childEnvironment } from '../child-environment.ts';
-import { disarmLine, guardianReplySchema, type GuardianPlan, type GuardianReply } from './protocol.ts';
+import {
+  disarmLine,
+  guardianReplySchema,
+  restartLine,
+  type GuardianPlan,
+  type GuardianReply,
+} from './protocol.ts';
 
 const readyTimeoutMs = 15_000;
 
@@ -15,7 +21,7 @@ const readyTimeoutMs = 15_000;
  * action `signal` concerns the process and all its descendants at that time, and only if the pid still means the
  * process it meant when the guardian was armed.
  */
-export function createGuardian(): Guardian {
+export function createGuardian(): PatientGuardian {
   return { arm };
 }
 
@@ -23,7 +29,7 @@ async function arm(
   actions: readonly ResumeAction[],
   pauseMaxMs: number,
   ctx: OperationContext,
-): Promise<ArmedGuardian> {
+): Promise<ArmedPatiently> {
   ctx.signal.throwIfAborted();
   const child = startGuardian();
   const replies = readReplies(child.stdout);
@@ -56,7 +62,10 @@ async function arm(
       hold(child, false);
     }
   };
-  return { disarm: () => (disarmed ??= disarm()) };
+  return {
+    restart: (ms) => void child.stdin.write(`${restartLine(ms)}\n`),
+    disarm: () => (disarmed ??= disarm()),
+  };
 }
 
 type GuardianProcess = ChildProcessByStdio<Writable, Readable, null>;

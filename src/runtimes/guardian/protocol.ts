@@ -1,16 +1,15 @@
 import { z } from 'zod';
 
-/** One JSON line from us to the guardian; every later line is the word `disarm`. */
+const engineAddressSchema = z.object({ host: z.string(), certDir: z.string().optional() });
+
+/** One JSON line from us to the guardian; every later line is a {@link restartLine}, or at last the word `disarm`. */
 export const guardianPlanSchema = z.object({
   actions: z.array(
     z.discriminatedUnion('kind', [
       z.object({ kind: z.literal('exec'), argv: z.array(z.string()).min(1) }),
       z.object({ kind: z.literal('signal'), pid: z.int().positive(), signal: z.literal('SIGCONT') }),
-      z.object({
-        kind: z.literal('unpause'),
-        engine: z.object({ host: z.string(), certDir: z.string().optional() }),
-        containerId: z.string(),
-      }),
+      z.object({ kind: z.literal('unpause'), engine: engineAddressSchema, containerId: z.string() }),
+      z.object({ kind: z.literal('start'), engine: engineAddressSchema, containerId: z.string() }),
     ]),
   ),
   pauseMaxMs: z.number().positive(),
@@ -27,3 +26,12 @@ export const guardianReplySchema = z.discriminatedUnion('type', [
 export type GuardianReply = z.infer<typeof guardianReplySchema>;
 
 export const disarmLine = 'disarm';
+
+/** Its time runs anew. */
+export const restartLine = (pauseMaxMs: number): string => `restart ${pauseMaxMs}`;
+
+/** The time a {@link restartLine} gives; undefined for any other line. */
+export function restartOf(line: string): number | undefined {
+  const pauseMaxMs = /^restart (\d+(\.\d+)?)$/.exec(line)?.[1];
+  return pauseMaxMs === undefined ? undefined : Number(pauseMaxMs);
+}

@@ -1,15 +1,13 @@
-import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { ArtifactSink, ChunkingHint } from '../../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
-import type { Clock, OperationContext } from '../../../ports/context.ts';
+import type { OperationContext } from '../../../ports/context.ts';
 import { attributesOf, fileBytes, identityOf } from '../../files/file-bytes.ts';
 import { inspectDirectory, type Inspection } from '../direct/inspect.ts';
 import type { ChromaFacts } from '../facts.ts';
-import type { ListedEntry } from './directory-listing.ts';
-import { SafeCopy, type CopyOutcome } from './safe-copy.ts';
+import type { EntryStats, ListedEntry } from './directory-listing.ts';
 
 /** Inside the writer pause: longer than any transaction Chroma makes of its own accord. */
 const markTimeoutMs = 3000;
@@ -18,6 +16,32 @@ const attemptsMax = 3;
 /** Where the copied persist directory lies in the snapshot. */
 export function persistPrefix(component: string): string {
   return `${component}/persist`;
+}
+
+/** Why a copy cannot be used. */
+export type CopyOutcome = 'copied' | 'unstable' | 'lock-lost';
+
+/** A copy of a persist directory as it was at one moment, however that is brought about. */
+export interface PersistCopy extends AsyncDisposable {
+  /** For a person. */
+  readonly source: string;
+  /** Holds the copy. Removed with the object. */
+  readonly directory: string;
+  /** What the copy holds, as it was in the source at that moment. */
+  readonly entries: ReadonlyMap<string, ListedEntry>;
+  /** For how long Chroma could not write, over all attempts. */
+  readonly writesBlockedMs: number;
+  /** How, for the manifest. */
+  readonly method: string;
+  /** Of the source itself. */
+  root(): Promise<Pick<EntryStats, 'mode' | 'uid' | 'gid' | 'mtimeNs'>>;
+  /**
+   * Keeps Chroma from writing: the copy will show this moment.
+   * @throws TarsError `capture-failed` when it cannot be kept from it within `timeoutMs`
+   */
+  lock(timeoutMs: number, ctx: OperationContext): Promise<void>;
+  /** Brings the copy to the locked moment and lets Chroma write again, on every path. */
+  finish(ctx: OperationContext): Promise<CopyOutcome>;
 }
 
 /** A safe copy that has been read in full and found whole. */
@@ -38,7 +62,7 @@ const outcomeReasons: Readonly<Record<Exclude<CopyOutcome, 'copied'>, string>> =
  * @throws TarsError `capture-failed` with the last reason
  */
 export async function inspectedCopy(
-  copy: SafeCopy,
+  copy: PersistCopy,
   name: string,
   ctx: OperationContext,
 ): Promise<InspectedCopy> {
@@ -53,7 +77,11 @@ export async function inspectedCopy(
       reason = outcomeReasons[outcome];
       continue;
     }
-    const inspection = await inspectDirectory(copy.directory, name, ctx.signal);
+    const inspection = await inspected(copy.directory, name, ctx);
+    if (inspection instanceof TarsError) {
+      reason = inspection.message;
+      continue;
+    }
     const errors = inspection.problems.filter(({ severity }) => severity === 'error');
     if (errors.length === 0) return { inspection, first: attempt === 1 };
     reason = describe(errors);
@@ -69,6 +97,21 @@ export async function inspectedCopy(
   );
 }
 
+/** A copy too torn to be read at all is one that is not whole, too. */
+async function inspected(
+  directory: string,
+  name: string,
+  ctx: OperationContext,
+): Promise<Inspection | TarsError> {
+  try {
+    return await inspectDirectory(directory, name, ctx.signal);
+  } catch (error) {
+    if (error instanceof TarsError && (error.code === 'corruption' || error.code === 'capture-failed'))
+      return error;
+    throw error;
+  }
+}
+
 function describe(errors: readonly Finding[]): string {
   const shown = errors.slice(0, 3).map(({ message }) => message);
   return errors.length > 3 ? `${shown.join('; ')}; and ${errors.length - 3} more` : shown.join('; ');
@@ -78,15 +121,15 @@ function describe(errors: readonly Finding[]): string {
 export class PhysicalCapture implements PreparedCapture {
   readonly #name: string;
   readonly #serverVersion: string | null;
-  readonly #copy: SafeCopy;
-  readonly #clock: Clock;
+  readonly #copy: PersistCopy;
+  readonly #ctx: OperationContext;
   #inspected: InspectedCopy | undefined;
 
-  constructor(name: string, serverVersion: string | null, copy: SafeCopy, clock: Clock) {
+  constructor(name: string, serverVersion: string | null, copy: PersistCopy, ctx: OperationContext) {
     this.#name = name;
     this.#serverVersion = serverVersion;
     this.#copy = copy;
-    this.#clock = clock;
+    this.#ctx = ctx;
   }
 
   /** Known for certain once settled: a copy that had to be taken again has a moment of its own. */
@@ -95,7 +138,7 @@ export class PhysicalCapture implements PreparedCapture {
   }
 
   async mark(signal: AbortSignal): Promise<void> {
-    await this.#copy.lock(markTimeoutMs, { signal, clock: this.#clock });
+    await this.#copy.lock(markTimeoutMs, { ...this.#ctx, signal });
   }
 
   async settle(ctx: OperationContext): Promise<void> {
@@ -116,15 +159,14 @@ export class PhysicalCapture implements PreparedCapture {
     };
     return {
       serverVersion: this.#serverVersion ?? undefined,
-      method: 'physical',
+      method: this.#copy.method,
       writesBlockedMs: this.#copy.writesBlockedMs,
       facts: { ...facts },
     };
   }
 
   async #stream(sink: ArtifactSink, ctx: OperationContext): Promise<void> {
-    const root = await lstat(this.#copy.source, { bigint: true });
-    await sink.directory(persistPrefix(this.#name), attributesOf(root));
+    await sink.directory(persistPrefix(this.#name), attributesOf(await this.#copy.root()));
     for (const entry of this.#copy.entries.values()) {
       const path = `${persistPrefix(this.#name)}/${entry.path}`;
       const attributes = attributesOf(entry.stats);

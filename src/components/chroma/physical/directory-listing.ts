@@ -4,11 +4,17 @@ import { join } from 'node:path';
 import { hasErrno } from '../../../model/errors.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 
+/** What is kept of an entry's `lstat`. */
+export type EntryStats = Pick<
+  BigIntStats,
+  'mode' | 'uid' | 'gid' | 'size' | 'mtimeNs' | 'ctimeNs' | 'ino' | 'isFile' | 'isDirectory'
+>;
+
 /** One file, directory or symbolic link of a persist directory. */
 export interface ListedEntry {
   /** Relative, `/`-separated. */
   readonly path: string;
-  readonly stats: BigIntStats;
+  readonly stats: EntryStats;
   readonly linkTarget?: string;
 }
 
@@ -16,7 +22,7 @@ export interface ListedEntry {
  * Never part of a copy: SQLite's transient files (the lock guarantees that none is needed), what earlier restores
  * left beside a mount point's entries, and the file system's own.
  */
-function isForeign(name: string): boolean {
+export function isForeign(name: string): boolean {
   return name === 'lost+found' || name.startsWith('.tars-') || transientFileNames.includes(name);
 }
 

@@ -5,7 +5,15 @@ import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
 import { sqliteFileName } from '../direct/tables.ts';
-import { listDirectory, sameFile, sameListing, totalBytes, type ListedEntry } from './directory-listing.ts';
+import type { CopyOutcome, PersistCopy } from './capture.ts';
+import {
+  listDirectory,
+  sameFile,
+  sameListing,
+  totalBytes,
+  type EntryStats,
+  type ListedEntry,
+} from './directory-listing.ts';
 import { LockProcess } from './lock-process.ts';
 
 /** How long nothing may have been written to the vector files before they count as not being saved. */
@@ -21,9 +29,6 @@ const timestampMarginMs = 2000;
 const holdMaxMs = 60_000;
 const slowestBytesPerMs = 50_000;
 
-/** Why a copy cannot be used. */
-export type CopyOutcome = 'copied' | 'unstable' | 'lock-lost';
-
 interface CopiedEntry {
   readonly entry: ListedEntry;
   /** False when the file may have been copied while it changed. */
@@ -35,7 +40,8 @@ interface CopiedEntry {
  * write lock on `chroma.sqlite3` held by a process of its own, the vector files quiet, and what changed since
  * copied again. The lock is proven from a third process before it is given back.
  */
-export class SafeCopy implements AsyncDisposable {
+export class SafeCopy implements PersistCopy {
+  readonly method = 'physical';
   readonly source: string;
   /** Holds the copy; mode 0700. Removed with the object. */
   readonly directory: string;
@@ -86,6 +92,10 @@ export class SafeCopy implements AsyncDisposable {
   /** For how long Chroma could not write, over all attempts. */
   get writesBlockedMs(): number {
     return this.#blockedMs;
+  }
+
+  root(): Promise<EntryStats> {
+    return lstat(this.source, { bigint: true });
   }
 
   /** The process that holds the lock, for tests that kill it. */
