@@ -87,9 +87,10 @@ async function startDockerStage(): Promise<DockerStage> {
   const containers = await startTickingContainers(engine, 'rt-');
   const proxy = await startEngineProxy(engine.host, {
     async before({ path }) {
-      if (!path.endsWith('/pause')) return;
+      if (!path.endsWith('/pause')) return undefined;
       const broken = await containers.small.project.container('broken');
       if (path.includes(broken)) await engine.docker(['kill', broken]);
+      return undefined;
     },
   });
   return { containers, proxy };
@@ -244,13 +245,37 @@ describe('docker runtime', { skip: docker.skip }, () => {
     await Promise.all([a.ticks(), b.ticks()]);
   });
 
+  test('a container that the kernel could not freeze at once is tried again, a few times', async () => {
+    await using harness = await dockerHarness();
+    const { a, b } = harness;
+    const [first = ''] = await idsOf('b');
+    const body = JSON.stringify({ message: 'OCI runtime pause failed: unable to freeze: unknown' });
+    const head = `Content-Type: application/json\r\nContent-Length: ${body.length}`;
+    const unable = `HTTP/1.1 500 Internal Server Error\r\n${head}\r\n\r\n${body}`;
+    let failures = 2;
+    await using proxy = await startEngineProxy(docker.engine.host, {
+      before: ({ path }) =>
+        Promise.resolve(path.includes(`${first}/pause`) && failures-- > 0 ? unable : undefined),
+    });
+    const runtime = await runtimeThrough(proxy);
+    await runtime.pause(['a', 'b'], ctx);
+    assert.ok((await a.frozen()) && (await b.frozen()));
+    await runtime.resume(['a', 'b']);
+    failures = Infinity;
+    await assert.rejects(runtime.pause(['a', 'b'], ctx), { code: 'subprocess', message: /unable to freeze/ });
+    assert.ok(!(await a.frozen()) && !(await b.frozen()));
+    await Promise.all([a.ticks(), b.ticks()]);
+  });
+
   test('the guardian goes on trying until the Engine answers', async () => {
     await using harness = await dockerHarness();
     const { runtime, a } = harness;
     let refused = 0;
     await using proxy = await startEngineProxy(docker.engine.host, {
       before: ({ path }) =>
-        path.endsWith('/unpause') && ++refused < 12 ? Promise.reject(new Error('down')) : Promise.resolve(),
+        path.endsWith('/unpause') && ++refused < 12
+          ? Promise.reject(new Error('down'))
+          : Promise.resolve(undefined),
     });
     const [action] = await (await runtimeThrough(proxy)).resumeActions(['a'], ctx);
     assert.ok(action);

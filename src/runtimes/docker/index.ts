@@ -34,6 +34,8 @@ const storeStopMs = 60_000;
 const defaultStopMs = 10_000;
 /** Freezing takes a tenth of a second; a busy machine is given more. */
 const pauseTimeoutMs = 10_000;
+/** On a busy machine the kernel may not get all processes frozen in the time the Engine gives it. */
+const pauseAttempts = 4;
 const resumeAttempts = 3;
 
 function stopTimeoutOf(container: ProjectContainer, declaredMs: number | undefined): number {
@@ -163,13 +165,17 @@ async function pauseContainer(
   paused: Set<string>,
 ): Promise<void> {
   paused.add(id);
-  try {
-    await engine.getContainer(id).pause(answerLimit(undefined, pauseTimeoutMs));
-  } catch (error) {
-    const status = engineStatus(error);
-    // It is gone, does not run, or somebody else has just paused it. Any other answer, or none, leaves it open.
-    if (status === 404 || status === 409) paused.delete(id);
-    throw engineError(error, `Cannot pause the container ${name}`);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await engine.getContainer(id).pause(answerLimit(undefined, pauseTimeoutMs));
+      return;
+    } catch (error) {
+      const status = engineStatus(error);
+      if (status === 500 && attempt < pauseAttempts) continue;
+      // It is gone, does not run, or somebody else has just paused it. Any other answer, or none, leaves it open.
+      if (status === 404 || status === 409) paused.delete(id);
+      throw engineError(error, `Cannot pause the container ${name}`);
+    }
   }
 }
 
