@@ -4,7 +4,13 @@ import { posix } from 'node:path';
 import { ConfigurationError, ServiceUnavailableError } from '../../model/errors.ts';
 import type { Engine } from './engine.ts';
 import { containersOf } from './index.ts';
-import { readProject, type ContainerMount, type ProjectContainer } from './project.ts';
+import {
+  listProjects,
+  readProject,
+  type ContainerMount,
+  type Project,
+  type ProjectContainer,
+} from './project.ts';
 
 /** Where a path of a container is, seen from the Engine's machine. */
 export interface LocatedPath {
@@ -21,13 +27,10 @@ export async function storeContainer(
   projectName: string,
   service: string,
 ): Promise<ProjectContainer> {
-  const containers = containersOf(await readProject(engine, projectName), service);
+  const project = await readProject(engine, projectName);
+  const containers = containersOf(project, service);
   const [container, second] = containers;
-  if (container === undefined) {
-    throw new ServiceUnavailableError(`The project ${projectName} has no container of ${service}`, {
-      hint: `Create the project's containers: docker compose -p ${projectName} up --no-start`,
-    });
-  }
+  if (container === undefined) throw await withoutContainer(engine, project, service);
   if (second !== undefined) {
     throw new ConfigurationError(
       `${service} of the project ${projectName} has ${containers.length} containers, and tars cannot tell which holds the data`,
@@ -35,6 +38,28 @@ export async function storeContainer(
     );
   }
   return container;
+}
+
+/** Says what there is instead, since a name may be misspelt. */
+async function withoutContainer(
+  engine: Engine,
+  { name, containers }: Project,
+  service: string,
+): Promise<ServiceUnavailableError> {
+  const create = `create the containers: docker compose -p ${name} up --no-start`;
+  const there = [...new Set(containers.map((container) => container.service))].sort();
+  if (there.length > 0) {
+    return new ServiceUnavailableError(`The project ${name} has no container of ${service}`, {
+      hint: `It has: ${there.join(', ')}. Correct service: in tars.yaml, or ${create}`,
+    });
+  }
+  const projects = await listProjects(engine);
+  return new ServiceUnavailableError(
+    `The Engine has no containers of the project ${name}, so none of ${service}`,
+    {
+      hint: `It has the projects: ${projects.join(', ') || 'none'}. Correct docker.project in tars.yaml, or ${create}`,
+    },
+  );
 }
 
 /**
