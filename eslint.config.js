@@ -17,7 +17,7 @@ const rooms = {
   demo: ['model', 'ports', 'operations', 'settings', 'compose'],
   cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo'],
 };
-const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config'];
+const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'trees'];
 
 const forbid = (files, targets, message) => ({
   files,

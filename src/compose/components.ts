@@ -8,6 +8,7 @@ import {
 import { createOllamaComponent } from '../components/ollama/index.ts';
 import { createPostgresComponent } from '../components/postgres/index.ts';
 import type { ServerContainer } from '../components/postgres/options.ts';
+import { createTreesComponent } from '../components/trees/index.ts';
 import { createRedisComponent } from '../components/redis/index.ts';
 import { ConfigurationError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
@@ -106,6 +107,15 @@ export function composeComponent(
       throw new ConfigurationError(`The model store of ${name} is not known`, {
         hint: `Set components.${name}.path in tars.yaml to the directory with manifests/ and blobs/ in it.`,
       });
+    }
+    case 'files': {
+      const { paths = [], inside, exclude } = component;
+      const trees =
+        inside === undefined
+          ? paths.map((path) => ({ path, live: path, exclude }))
+          : [{ path: inside, live: place.path ?? inside, exclude }];
+      // A container would go on with the directory that was renamed.
+      return createTreesComponent({ ...common, trees, keepDirectory: settings.docker !== undefined });
     }
     case 'config':
       return createConfigComponent({

@@ -1,6 +1,6 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
 import { createPlacedComponent } from '../components/placed.ts';
-import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
+import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
@@ -19,7 +19,8 @@ import type { Environment, Settings } from '../settings/load.ts';
 import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
 import { composeComponent, type StackOverrides, type StorePlace, type Surroundings } from './components.ts';
 
-type StoreSettings = Exclude<ComponentSettings, { kind: 'config' }>;
+type StoreSettings = Exclude<ComponentSettings, { kind: 'config' | 'files' }>;
+type FilesSettings = Extract<ComponentSettings, { kind: 'files' }>;
 
 /** The stores of one Compose project. */
 export class DockerStack {
@@ -71,13 +72,15 @@ export class DockerStack {
     surroundings: Surroundings,
     password: string | undefined,
   ): Component {
-    if (component.kind === 'config') return composeComponent(name, component, surroundings, {});
+    if (component.kind === 'config' || (component.kind === 'files' && component.inside === undefined))
+      return composeComponent(name, component, surroundings, {});
     const { kind, service } = component;
     if (service === undefined) {
       throw new ConfigurationError(`Component ${name} does not say which service of ${this.#project} it is`, {
         hint: `Add service: to components.${name} in tars.yaml.`,
       });
     }
+    if (component.kind === 'files') return this.#files(name, component, service, surroundings);
     return createPlacedComponent({
       name,
       kind,
@@ -91,6 +94,30 @@ export class DockerStack {
           ...place,
           password: password ?? place.password,
         });
+      },
+    });
+  }
+
+  /** A directory of a container, which need not run. */
+  #files(name: string, component: FilesSettings, service: string, surroundings: Surroundings): Component {
+    const inside = component.inside ?? '/';
+    return createPlacedComponent({
+      ...{ name, kind: component.kind, service },
+      places: () => Promise.resolve(component.exclude.length > 0 ? [] : [{ tree: inside, service }]),
+      locate: async () => {
+        const container = await storeContainer(this.#engine, this.#project, service);
+        const located = await locatePath(container, inside);
+        if (located === undefined) {
+          throw new ConfigurationError(`Nothing is mounted at ${inside} of ${service}`, {
+            hint: `Mount a volume there, or correct inside: of ${name} in tars.yaml.`,
+          });
+        }
+        if (!located.accessible) {
+          throw new TarsError('access-denied', `This user may not read and write ${located.hostPath}`, {
+            hint: 'Run tars as root, or give this user access to that directory.',
+          });
+        }
+        return composeComponent(name, component, surroundings, { path: located.hostPath });
       },
     });
   }

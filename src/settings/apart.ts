@@ -35,7 +35,9 @@ export function settingsApart(
     docker: { ...docker, project, compose_files: files },
     components: Object.fromEntries(
       Object.entries(components).flatMap(([name, component]) =>
-        component.kind === 'config' ? [] : [[name, withoutPlace(component)]],
+        component.kind === 'config' || (component.kind === 'files' && component.inside === undefined)
+          ? []
+          : [[name, withoutPlace(component)]],
       ),
     ),
   };
@@ -55,6 +57,8 @@ function withoutPlace(component: Exclude<ComponentSettings, { kind: 'config' }>)
         ...(component.kind === 'redis' ? { data_dir: undefined } : {}),
       };
     }
+    case 'files':
+      return component;
     case 'chroma':
       return { ...component, url: undefined, path: undefined };
     case 'ollama':

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument, visit, type Document } from 'yaml';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import { describeIssues } from './issues.ts';
-import { settingsSchema, type SettingsFile } from './schema.ts';
+import { settingsSchema, type ComponentSettings, type SettingsFile } from './schema.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -57,7 +57,7 @@ export function parseSettings(text: string, path: string, env: Environment): Set
     );
   }
   const written = valueOf(document, lines, path);
-  const value = substitute(written, path, env);
+  const value = substitute(withFiles(written), path, env);
   const parsed = settingsSchema.safeParse(value);
   if (!parsed.success) {
     const issues = describeIssues(parsed.error.issues, document, lines);
@@ -93,6 +93,15 @@ function valueOf(document: Document.Parsed, lines: LineCounter, path: string): u
   }
 }
 
+/** `files: [DIRECTORY]` at the top is short for a component of that name. */
+function withFiles(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || !('files' in value)) return value;
+  const { files, ...rest } = value;
+  const components = 'components' in rest ? (rest.components ?? {}) : {};
+  if (typeof components !== 'object' || 'files' in components) return value;
+  return { ...rest, components: { ...components, files: { kind: 'files', paths: files } } };
+}
+
 /** True when a password or a header for authentication is spelt out. */
 function holdsSecrets(value: unknown, key = ''): boolean {
   if (typeof value === 'string') return key === 'password' && !/^\$\{\w+\}$/.test(value);
@@ -121,6 +130,7 @@ function requireConsistent({ components, services, docker }: SettingsFile, path:
         hint: 'Give the directory of the model store, the one with manifests/ and blobs/ in it.',
       });
     }
+    if (component.kind === 'files') requirePlace(name, component, docker !== undefined, path);
     if ('password' in component && 'password_file' in component) {
       throw new ConfigurationError(`${path}: component ${name} has both password and password_file`, {
         hint: 'Keep one of them.',
@@ -136,6 +146,27 @@ function requireConsistent({ components, services, docker }: SettingsFile, path:
       });
     }
   }
+}
+
+function requirePlace(
+  name: string,
+  { paths, inside, service }: Extract<ComponentSettings, { kind: 'files' }>,
+  hasDocker: boolean,
+  path: string,
+): void {
+  const refuse = (what: string, hint: string): never => {
+    throw new ConfigurationError(`${path}: component ${name} ${what}`, { hint });
+  };
+  if ((paths === undefined) === (inside === undefined))
+    refuse(
+      'needs either paths or inside',
+      'Give paths: of this machine, or service: and inside: of a container.',
+    );
+  if (inside !== undefined && (service === undefined || !hasDocker))
+    refuse(
+      'has inside: without a container',
+      'Add service:, and docker: to tars.yaml, or give paths: instead.',
+    );
 }
 
 async function firstExisting(paths: readonly string[]): Promise<string | undefined> {
@@ -181,7 +212,7 @@ function resolvePaths(
     ...['password_file', 'data_dir', 'client_bin_dir', 'age_identity_file', 'pid_file', 'log_file', 'path'],
     ...['scratch_dir', 'state_dir'],
   ]);
-  const pathListKeys = new Set(['files', 'compose_files', 'env_files']);
+  const pathListKeys = new Set(['files', 'paths', 'compose_files', 'env_files']);
   const walk = (value: unknown, key: string): unknown => {
     if (typeof value === 'string') return pathKeys.has(key) ? absolute(value) : value;
     if (Array.isArray(value))

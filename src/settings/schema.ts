@@ -66,7 +66,24 @@ const config = z.strictObject({
   ...common,
 });
 
-const component = z.discriminatedUnion('kind', [postgres, redis, chroma, ollama, config]);
+const files = z.strictObject({
+  kind: z.literal('files'),
+  paths: z.array(z.string()).min(1).optional().describe('Directories of this machine.'),
+  inside: z
+    .string()
+    .startsWith('/')
+    .optional()
+    .describe(
+      'With `docker`, instead of paths: a directory in the container of `service`, in a mount of it.',
+    ),
+  exclude: z
+    .array(z.string())
+    .default([])
+    .describe('What is left out: files and directories, relative to each of the directories.'),
+  ...common,
+});
+
+const component = z.discriminatedUnion('kind', [postgres, redis, chroma, ollama, config, files]);
 export type ComponentSettings = z.infer<typeof component>;
 
 const service = z.strictObject({
@@ -95,7 +112,7 @@ const service = z.strictObject({
 export type ServiceSettings = z.infer<typeof service>;
 
 /** What tars knows to capture. `kind:` may be left out where the component's name says it. */
-export const componentKinds = ['postgres', 'redis', 'chroma', 'ollama', 'config'] as const;
+export const componentKinds = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'files'] as const;
 const kinds: ReadonlySet<string> = new Set(componentKinds);
 
 const components = z.preprocess(

@@ -1,0 +1,78 @@
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { RestoreRefusedError } from '../../model/errors.ts';
+import type { ComponentManifest } from '../../model/manifest.ts';
+import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { Tree } from './capture.ts';
+import { parseTreesFacts, treeFolder, type CapturedTree } from './facts.ts';
+
+export interface TreesPlanDetails {
+  readonly restoreId: string;
+  /** The component's folder in the snapshot. */
+  readonly folder: string;
+  readonly trees: readonly CapturedTree[];
+  /** SHA-256 by artifact. */
+  readonly hashes: ReadonlyMap<string, string>;
+}
+
+/** Where a component restores to. */
+export interface TreesPlace {
+  readonly name: string;
+  readonly kind: string;
+  readonly service: string | undefined;
+  readonly trees: readonly Tree[];
+  /** The directories themselves are mounted elsewhere and stay. */
+  readonly keepDirectory: boolean;
+}
+
+/** Only directories that are configured here are restored: a snapshot cannot choose other places to write to. */
+export async function planTreesRestore(
+  place: TreesPlace,
+  from: ComponentManifest,
+  { restoreId }: RestoreOptions,
+): Promise<RestorePlan<TreesPlanDetails>> {
+  const facts = parseTreesFacts(from.facts, from.name);
+  const trees = facts.trees.filter(({ path }) => place.trees.some((tree) => tree.path === path));
+  const warnings = facts.trees
+    .filter((tree) => !trees.includes(tree))
+    .map(
+      ({ path }) => `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
+    );
+  const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
+  const wanted: string[] = [];
+  const steps: string[] = [];
+  const space: { path: string; sizeBytes: number }[] = [];
+  for (const { path, entries } of trees) {
+    const files = entries
+      .filter(({ type }) => type === 'file')
+      .map((entry) => `${treeFolder(from.name, path)}/${entry.path}`);
+    wanted.push(...files);
+    const sizeBytes = files.reduce((sum, file) => sum + (artifacts.get(file)?.sizeBytes ?? 0), 0);
+    const live = place.trees.find((tree) => tree.path === path)?.live ?? path;
+    steps.push(
+      `Restore ${files.length} ${files.length === 1 ? 'file' : 'files'} into ${live}; what is there now is kept aside`,
+    );
+    space.push({ path: await nearestExisting(place.keepDirectory ? live : dirname(live)), sizeBytes });
+  }
+  const missing = wanted.find((path) => !artifacts.has(path));
+  if (missing !== undefined) {
+    throw new RestoreRefusedError(`Cannot restore ${from.name}: the snapshot lacks ${missing}`, {
+      hint: 'Restore from another snapshot.',
+    });
+  }
+  return {
+    ...{ component: place.name, kind: place.kind, steps, warnings, artifacts: wanted, space },
+    requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
+    details: {
+      ...{ restoreId, trees, folder: from.name },
+      hashes: new Map(from.artifacts.map(({ path, sha256 }) => [path, sha256])),
+    },
+  };
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  let candidate = path;
+  while (dirname(candidate) !== candidate && (await stat(candidate).catch(() => undefined)) === undefined)
+    candidate = dirname(candidate);
+  return candidate;
+}
