@@ -86,6 +86,8 @@ export interface StoreHold {
 }
 
 export interface PreparedHold extends AsyncDisposable {
+  /** For how long the store was kept from writing, since {@link begin} was called. */
+  readonly heldMs: number;
   begin(signal: AbortSignal): Promise<void>;
   /** The store goes on. @returns false when it did before */
   end(): Promise<boolean>;

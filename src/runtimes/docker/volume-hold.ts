@@ -1,4 +1,4 @@
-import type { OperationContext } from '../../ports/context.ts';
+import type { Clock, OperationContext } from '../../ports/context.ts';
 import type { ArmedPatiently, EngineAddress, PatientGuardian } from '../../ports/runtime.ts';
 import type { PreparedHold, StoreHold } from '../../ports/volume.ts';
 import { engineError, type Engine } from './engine.ts';
@@ -18,7 +18,7 @@ const stopTimeoutS = 60;
 export function createContainerHold(
   engine: Engine,
   address: EngineAddress,
-  { id, name }: ProjectContainer,
+  { id, name }: Pick<ProjectContainer, 'id' | 'name'>,
   guardian: PatientGuardian,
 ): StoreHold {
   return {
@@ -26,11 +26,11 @@ export function createContainerHold(
       const kind = way === 'freeze' ? 'unpause' : 'start';
       const armed = await guardian.arm([{ kind, engine: address, containerId: id }], waitMaxMs, ctx);
       return way === 'freeze'
-        ? new Hold(armed, frozenMaxMs, `Cannot freeze the container ${name}`, {
+        ? new Hold(ctx.clock, armed, frozenMaxMs, `Cannot freeze the container ${name}`, {
             begin: () => engine.getContainer(id).pause(),
             end: () => unpause(engine, id),
           })
-        : new Hold(armed, stoppedMaxMs, `Cannot stop the container ${name}`, {
+        : new Hold(ctx.clock, armed, stoppedMaxMs, `Cannot stop the container ${name}`, {
             begin: () => engine.getContainer(id).stop({ t: stopTimeoutS }),
             end: () => startIfStopped(engine, id),
           });
@@ -44,13 +44,16 @@ interface Steps {
 }
 
 class Hold implements PreparedHold {
+  heldMs = 0;
+  readonly #clock: Clock;
   readonly #armed: ArmedPatiently;
   readonly #maxMs: number;
   readonly #what: string;
   readonly #steps: Steps;
-  #begun = false;
+  #sinceMs: number | undefined;
 
-  constructor(armed: ArmedPatiently, maxMs: number, what: string, steps: Steps) {
+  constructor(clock: Clock, armed: ArmedPatiently, maxMs: number, what: string, steps: Steps) {
+    this.#clock = clock;
     this.#armed = armed;
     this.#maxMs = maxMs;
     this.#what = what;
@@ -60,7 +63,7 @@ class Hold implements PreparedHold {
   async begin(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     this.#armed.restart(this.#maxMs);
-    this.#begun = true;
+    this.#sinceMs = this.#clock.monotonicMs();
     try {
       await this.#steps.begin();
     } catch (error) {
@@ -69,12 +72,15 @@ class Hold implements PreparedHold {
   }
 
   async end(): Promise<boolean> {
+    const sinceMs = this.#sinceMs;
+    this.#sinceMs = undefined;
     try {
-      if (this.#begun) await this.#steps.end();
+      if (sinceMs !== undefined) {
+        await this.#steps.end();
+        this.heldMs += this.#clock.monotonicMs() - sinceMs;
+      }
     } catch (error) {
       throw engineError(error, `${this.#what}: it does not go on`);
-    } finally {
-      this.#begun = false;
     }
     return !(await this.#armed.disarm());
   }

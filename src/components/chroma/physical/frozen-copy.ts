@@ -42,7 +42,7 @@ export class FrozenCopy implements PersistCopy {
   readonly #copied = new Map<string, VolumeEntry | undefined>();
   #listing: VolumeListing | undefined;
   #entries: ReadonlyMap<string, ListedEntry> = new Map();
-  #heldSinceMs: number | undefined;
+  #locked = false;
   #blockedMs = 0;
 
   /**
@@ -104,28 +104,30 @@ export class FrozenCopy implements PersistCopy {
   async lock(_timeoutMs: number, ctx: OperationContext): Promise<void> {
     if (this.#attempts > 1) {
       this.#way = this.#attempts > freezesMax ? 'stop' : 'freeze';
-      if (this.#way === 'stop')
-        ctx.log.warn(`Chroma is stopped for a copy of ${this.source}: frozen, it was caught while saving`);
+      if (this.#way === 'stop') {
+        ctx.log.warn(`Chroma is stopped for a copy of ${this.source}: frozen, it gave none that is whole`);
+        // The last attempt relies on nothing that went before.
+        for (const path of this.#copied.keys()) this.#copied.set(path, undefined);
+      }
       await this.#prepared[Symbol.asyncDispose]();
       this.#prepared = await this.#hold.prepare(this.#way, ctx);
     }
     this.#attempts++;
-    const startedMs = ctx.clock.monotonicMs();
-    this.#heldSinceMs = startedMs;
+    this.#locked = true;
     await this.#prepared.begin(ctx.signal);
     // Whoever gave up waiting for us will not call finish().
-    if (ctx.signal.aborted) await this.#release(ctx);
+    if (ctx.signal.aborted) await this.#release();
     ctx.signal.throwIfAborted();
   }
 
   async finish(ctx: OperationContext): Promise<CopyOutcome> {
-    if (this.#heldSinceMs === undefined) return 'lock-lost';
+    if (!this.#locked) return 'lock-lost';
     let listing: VolumeListing;
     let held: boolean;
     try {
       listing = await this.#copyHeld(ctx);
     } finally {
-      held = await this.#release(ctx);
+      held = await this.#release();
     }
     if (!held) return 'lock-lost';
     this.#listing = listing;
@@ -133,12 +135,13 @@ export class FrozenCopy implements PersistCopy {
     return 'copied';
   }
 
-  async #release(ctx: OperationContext): Promise<boolean> {
-    const sinceMs = this.#heldSinceMs ?? ctx.clock.monotonicMs();
-    this.#heldSinceMs = undefined;
-    const held = await this.#prepared.end();
-    this.#blockedMs += ctx.clock.monotonicMs() - sinceMs;
-    return held;
+  async #release(): Promise<boolean> {
+    this.#locked = false;
+    try {
+      return await this.#prepared.end();
+    } finally {
+      this.#blockedMs += this.#prepared.heldMs;
+    }
   }
 
   /** What changes while it is copied is copied again in the end. */
