@@ -1,5 +1,5 @@
-import { chmod, chown, readdir, rm, stat, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, chown, mkdir, open, readdir, readFile, rm, rmdir, stat, utimes } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { CorruptionError, hasErrno } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
@@ -7,6 +7,7 @@ import type { Generation } from '../../ports/component.ts';
 import {
   directorySwaps,
   discardPreviousPaths,
+  fsyncDirectory,
   pathSwapSchema,
   swapPaths,
   undoPaths,
@@ -30,14 +31,52 @@ export const treeSwapSchema = z.object({
 });
 export type TreeSwap = z.infer<typeof treeSwapSchema>;
 
+/** Names of entries that were journalled and gone before they could be set aside, in the previous directory. */
+const goneFileName = '.tars-gone';
+
 /** Puts the staged tree in place. Can be run again after a crash. */
 export async function swapTree(swap: TreeSwap): Promise<void> {
-  await swapPaths(await currentSwaps(swap));
-  if (swap.stage.mode === 'rename') return;
-  const { live, after } = swap;
+  const { live, stage, after } = swap;
+  if (stage.mode === 'rename') {
+    const hadLive = (await stat(live).catch(() => undefined)) !== undefined;
+    await swapPaths(swap.swaps.map((path) => ({ ...path, hadLive })));
+    return;
+  }
+  await noteGone(swap);
+  await swapPaths(await recordedSwaps(swap, await directorySwaps(live, stage)));
   await setOwner(live, after);
   await utimes(live, after.mtimeMs / 1000, after.mtimeMs / 1000);
 }
+
+/** So that going back does not take what was restored in their place for what was there. */
+async function noteGone({ live, stage, swaps }: TreeSwap): Promise<void> {
+  const present = new Set([...(await namesIn(live)), ...(await namesIn(stage.previousDir))]);
+  const gone = swaps.filter((swap) => swap.hadLive && !present.has(nameOf(swap))).map(nameOf);
+  if (gone.length === 0) return;
+  await mkdir(stage.previousDir, { recursive: true });
+  const names = [...new Set([...gone, ...(await goneNames(stage.previousDir))])];
+  const handle = await open(join(stage.previousDir, goneFileName), 'w', 0o600);
+  try {
+    await handle.writeFile(JSON.stringify(names));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await fsyncDirectory(stage.previousDir);
+}
+
+async function goneNames(previousDir: string): Promise<readonly string[]> {
+  const text = await readFile(join(previousDir, goneFileName), 'utf8').catch(() => undefined);
+  if (text === undefined) return [];
+  try {
+    return z.array(z.string()).parse(JSON.parse(text));
+  } catch {
+    // Cut off while it was written, before anything was moved.
+    return [];
+  }
+}
+
+const nameOf = ({ live }: PathSwap): string => basename(live);
 
 export async function setOwner(path: string, { mode, uid, gid }: z.infer<typeof ownerSchema>): Promise<void> {
   // Giving files away takes root; a new owner takes set-user-ID bits away, so the mode comes after.
@@ -45,39 +84,33 @@ export async function setOwner(path: string, { mode, uid, gid }: z.infer<typeof 
   await chmod(path, mode);
 }
 
-/** What appeared since the staging is set aside with the rest; what vanished needs no move. */
-async function currentSwaps({ live, stage, swaps }: TreeSwap): Promise<readonly PathSwap[]> {
-  if (stage.mode === 'rename') {
-    const there = await stat(live).catch(() => undefined);
-    return swaps.map((swap) => ({ ...swap, hadLive: there !== undefined }));
-  }
-  const present = new Set([...(await namesIn(live)), ...(await namesIn(stage.previousDir))]);
-  const known = new Set(swaps.map((swap) => swap.live));
-  const appeared = (await directorySwaps(live, stage)).filter((swap) => !known.has(swap.live));
-  return [
-    ...appeared,
-    ...swaps.map((swap) =>
-      present.has(swap.live.slice(live.length + 1)) ? swap : { ...swap, hadLive: false },
-    ),
-  ];
-}
-
-/** Also what {@link currentSwaps} set aside and the journal does not list. */
-async function recordedSwaps({ live, stage, swaps }: TreeSwap): Promise<readonly PathSwap[]> {
+/**
+ * What was journalled, as it turned out: with what appeared since and was set aside too.
+ * @param more what is about to be set aside
+ */
+async function recordedSwaps(
+  { live, stage, swaps }: TreeSwap,
+  more: readonly PathSwap[] = [],
+): Promise<readonly PathSwap[]> {
   if (stage.mode === 'rename') return swaps;
+  const gone = new Set(await goneNames(stage.previousDir));
   const known = new Set(swaps.map((swap) => swap.previous));
-  const extra = (await namesIn(stage.previousDir))
-    .map((name) => ({
-      ...{ live: join(live, name), staged: null, previous: join(stage.previousDir, name) },
-      hadLive: true,
-    }))
-    .filter((swap) => !known.has(swap.previous));
-  return [...extra, ...swaps];
+  const aside = (await namesIn(stage.previousDir)).map((name) => ({
+    ...{ live: join(live, name), staged: null, previous: join(stage.previousDir, name) },
+    hadLive: true,
+  }));
+  const appeared = new Map(
+    [...more, ...aside].filter((swap) => !known.has(swap.previous)).map((swap) => [swap.previous, swap]),
+  );
+  return [
+    ...appeared.values(),
+    ...swaps.map((swap) => (gone.has(nameOf(swap)) ? { ...swap, hadLive: false } : swap)),
+  ];
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
   try {
-    return await readdir(directory);
+    return (await readdir(directory)).filter((name) => name !== goneFileName);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return [];
     throw error;
@@ -96,13 +129,27 @@ export function treesGeneration(record: SwapRecord): Generation {
   return {
     async undo({ log }) {
       for (const tree of [...trees].reverse()) {
-        await undoPaths(await recordedSwaps(tree), (message) => log.warn(message));
+        const swaps = await recordedSwaps(tree);
+        await removeGone(tree, () => undoPaths(swaps, (message) => log.warn(message)));
         await rm(tree.stage.stagedDir, { recursive: true, force: true });
         if (tree.before !== null && tree.stage.mode === 'entries') await setOwner(tree.live, tree.before);
       }
     },
     async discardPrevious() {
-      for (const tree of trees) await discardPreviousPaths(await recordedSwaps(tree));
+      for (const tree of trees) {
+        const swaps = await recordedSwaps(tree);
+        await removeGone(tree, () => discardPreviousPaths(swaps));
+      }
     },
   };
+}
+
+/** The note goes last, with its directory: it is needed until everything is done. */
+async function removeGone({ stage }: TreeSwap, work: () => Promise<void>): Promise<void> {
+  await work();
+  if (stage.mode === 'rename') return;
+  await rm(join(stage.previousDir, goneFileName), { force: true });
+  await rmdir(stage.previousDir).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
+  });
 }
