@@ -87,6 +87,8 @@ class HelperContainer implements OpenVolume {
   readonly #access: 'read' | 'write';
   /** Open stdin is what the helper lives on. */
   readonly #stdin: NodeJS.ReadWriteStream;
+  /** What is being read, or was left unread: the Engine does nothing else with the container meanwhile. */
+  #archive: Readable | undefined;
 
   /** @throws TarsError when the image has no shell */
   static async start(
@@ -154,6 +156,7 @@ class HelperContainer implements OpenVolume {
   async read(path: string, signal: AbortSignal): Promise<VolumeFile | undefined> {
     const what = `Cannot read ${path} of ${this.#place.label}`;
     if (signal.aborted) throw new InterruptedError();
+    this.#archive?.destroy();
     let archive: NodeJS.ReadableStream;
     try {
       const options = { path: posix.join(this.#place.root, path), abortSignal: signal };
@@ -163,7 +166,8 @@ class HelperContainer implements OpenVolume {
       if (engineStatus(error) === 404) return undefined;
       throw engineError(error, what);
     }
-    return firstEntry(archive as unknown as Readable, what, signal);
+    this.#archive = archive as unknown as Readable;
+    return firstEntry(this.#archive, what, signal);
   }
 
   async write(entries: AsyncIterable<NewEntry>, signal: AbortSignal): Promise<void> {
@@ -222,6 +226,7 @@ class HelperContainer implements OpenVolume {
 
   /** The helper ends and is removed when its input does. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#archive?.destroy();
     this.#stdin.end();
     const container = this.#engine.getContainer(this.#id);
     // `cat` reads an end at once; the force is for one that hangs on a dead disk.
