@@ -29,7 +29,7 @@ export interface DemoReport {
   /** Visits acknowledged before the cut of the restored snapshot. */
   readonly acknowledged: number;
   readonly visits: Visits;
-  /** Each comparison in words, and whether it held. */
+  /** Each comparison as `subject: fact`, and whether it held. */
   readonly comparisons: readonly { readonly what: string; readonly holds: boolean }[];
   /** Where everything lies, when it was kept. */
   readonly kept: string | undefined;
@@ -174,27 +174,30 @@ function compare(facts: Omit<DemoReport, 'comparisons' | 'kept'>): DemoReport['c
       holds: before.cacheKeys === after.cacheKeys && before.cacheDigest === after.cacheDigest,
     },
     {
-      what: `Chroma: ${after.passages} records, same documents, metadata and embeddings`,
+      what: `Chroma: ${after.passages} records, same documents, metadata, embeddings`,
       holds: before.passages === after.passages && before.passagesDigest === after.passagesDigest,
     },
     {
-      what: `Chroma: ${after.answers.length} questions answered, ${answers.shared} of ${answers.asked} nearest passages the same`,
+      what: `Chroma: ${after.answers.length} questions, ${answers.shared} of ${answers.asked} nearest passages the same`,
       holds: answers.shared >= 0.9 * answers.asked,
     },
     { what: 'Ollama: every manifest and blob', holds: before.modelDigest === after.modelDigest },
-    { what: 'Configuration: true file, secrets included', holds: before.configDigest === after.configDigest },
     {
-      what: `Writes under way: all ${acknowledged} acknowledged visits are in all three stores, none torn`,
+      what: 'Configuration: the true file, secrets included',
+      holds: before.configDigest === after.configDigest,
+    },
+    {
+      what: `Writes under way: all ${acknowledged} acknowledged visits everywhere, none torn`,
       holds: acknowledged > 0 && visits.gapless && visits.torn === 0 && last.every((n) => n >= acknowledged),
     },
     {
-      what: `One cut: the stores agree on the last visit (${last.join(', ')})`,
+      what: `One cut: the last visits are ${last.join(', ')}`,
       holds:
         Math.max(...last) - Math.min(...last) <= 1 &&
         visits.postgres >= visits.redis &&
         visits.redis >= visits.chroma,
     },
-    { what: "The stores' own verification after the restore", holds: !hasErrors(restore.findings) },
+    { what: "Verification: the stores' own, after the restore", holds: !hasErrors(restore.findings) },
     { what: 'Repository: every byte read and verified', holds: !hasErrors(repositoryFindings) },
   ];
 }

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { runDemo, type DemoReport } from '../../demo/run.ts';
+import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatBytes, formatMs } from '../render/units.ts';
+import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 export function addDemo(program: Command, surroundings: Surroundings): void {
@@ -20,32 +21,67 @@ async function run({ ctx, audience }: Session, keep: boolean): Promise<number> {
   return report.comparisons.every(({ holds }) => holds) ? exitCodes.success : exitCodes.error;
 }
 
-function renderReport({ first, second, restore, comparisons, passages, kept }: DemoReport): string {
-  const elapsed = ({ manifest }: DemoReport['first']): string =>
-    formatMs(Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt));
-  const pauses = [first, second].map(({ manifest }) =>
-    manifest.writerPauseMs === undefined ? 'none' : formatMs(manifest.writerPauseMs),
-  );
-  const sizes = first.manifest.components
-    .map(
-      ({ name, artifacts }) => `${name} ${formatBytes(artifacts.reduce((sum, a) => sum + a.sizeBytes, 0))}`,
-    )
-    .join(', ');
-  const saved = 100 * (1 - second.snapshot.addedBytes / Math.max(1, second.snapshot.processedBytes));
+/** At most 80 columns wide. */
+function renderReport(report: DemoReport): string {
+  const { comparisons, passages, kept } = report;
   const failed = comparisons.filter(({ holds }) => !holds).length;
   return [
     '',
-    `  ${passages} passages of Moby-Dick, in PostgreSQL, Redis and Chroma, with a model and a secret or two`,
+    `  ${passages} passages of Moby-Dick in PostgreSQL, Redis and Chroma,`,
+    '  a model, and a configuration file with a secret or two',
     '',
-    `  Captured     ${sizes}`,
-    `  First run    ${elapsed(first)}: ${formatBytes(first.snapshot.processedBytes)} -> ${formatBytes(first.snapshot.addedBytes)} stored`,
-    `  Second run   ${elapsed(second)}: ${formatBytes(second.snapshot.addedBytes)} more (${saved.toFixed(1)} % was already there)`,
-    `  Writer pause ${pauses.join(' and ')}; consistency: ${first.manifest.consistency} and ${second.manifest.consistency}`,
-    `  Restore      ${formatMs(restore.durationMs)}, from nothing but an empty machine and the repository`,
+    ...indented(renderSizes(report)),
     '',
-    ...comparisons.map(({ what, holds }) => `  ${holds ? 'same  ' : 'DIFFERS'} ${what}`),
+    ...indented(renderRuns(report)),
     '',
-    failed === 0 ? '  Everything came back.' : `  ${failed} comparisons failed.`,
-    ...(kept === undefined ? [] : ['', `  Kept in ${kept}: try tars --config ${kept}/tars.yaml show`]),
+    ...indented(renderComparisons(comparisons)),
+    '',
+    failed === 0
+      ? '  Everything came back.'
+      : `  ${counted(failed, 'comparison')} of ${comparisons.length} failed.`,
+    ...(kept === undefined
+      ? []
+      : ['', '  It is all kept; for a look around:', `  tars --config ${kept}/tars.yaml show`]),
   ].join('\n');
+}
+
+const indented = (table: string): string[] => table.split('\n').map((line) => `  ${line}`.trimEnd());
+
+function renderSizes({ first }: DemoReport): string {
+  const rows = first.manifest.components.map(({ name, artifacts }) => [
+    formatBytes(artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)),
+    name,
+  ]);
+  return formatTable(['>Captured', ''], rows);
+}
+
+function renderRuns({ first, second, restore }: DemoReport): string {
+  const elapsed = ({ manifest }: DemoReport['first']): string =>
+    formatMs(Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt));
+  const pauses = [first, second].map(({ manifest: { writerPauseMs } }) =>
+    writerPauseMs === undefined ? 'not at all' : formatMs(writerPauseMs),
+  );
+  const [processed, added, more] = [
+    first.snapshot.processedBytes,
+    first.snapshot.addedBytes,
+    second.snapshot.addedBytes,
+  ].map(formatBytes);
+  const reused = 100 * (1 - second.snapshot.addedBytes / Math.max(1, second.snapshot.processedBytes));
+  return formatTable(
+    ['', '>', ''],
+    [
+      ['First backup', elapsed(first), `${processed ?? ''} became ${added ?? ''}, encrypted`],
+      ['Second backup', elapsed(second), `${more ?? ''} more, ${reused.toFixed(1)} % was already there`],
+      ['Application', '', `kept writing, paused for ${pauses.join(' and ')}`],
+      ['Restore', formatMs(restore.durationMs), 'from the repository onto an empty machine'],
+    ],
+  ).trimStart();
+}
+
+function renderComparisons(comparisons: DemoReport['comparisons']): string {
+  const rows = comparisons.map(({ what, holds }) => {
+    const [subject = '', ...fact] = what.split(': ');
+    return [holds ? 'same' : 'DIFFERS', subject, fact.join(': ')];
+  });
+  return formatTable(['', '', ''], rows).trimStart();
 }
