@@ -49,6 +49,22 @@ components:
   assert.deepEqual(settings.components['config'], { kind: 'config', files: ['/etc/tars/a.env', '/b.env'] });
 });
 
+test('directories are components too, and may stand at the top', () => {
+  const text = (lines: string): string => `version: 1\nstack: s\nrepository: { path: repo }\n${lines}\n`;
+  const parse = (lines: string): unknown =>
+    parseSettings(text(lines), '/etc/tars.yaml', {}).components['files'];
+  const expected = { kind: 'files', paths: ['/srv/a', '/etc/b'], exclude: [] };
+  assert.deepEqual(parse('files: [/srv/a, b]\ncomponents: {}'), expected);
+  assert.deepEqual(parse('files: [/srv/a, b]'), expected);
+  assert.deepEqual(parse('components: { files: { paths: [/srv/a, b] } }'), expected);
+  const inside = 'components: { files: { service: web, inside: /srv/a } }';
+  assert.deepEqual(parse(`docker: { project: p }\n${inside}`), {
+    ...{ kind: 'files', service: 'web', inside: '/srv/a', exclude: [] },
+  });
+  assert.throws(() => parse(`${inside}\nservices: { web: {} }`), /inside: without a container/);
+  assert.throws(() => parse('components: { files: { exclude: [a] } }'), /needs either paths or inside/);
+});
+
 test('what is wrong is named', () => {
   const base = 'version: 1\nstack: s\nrepository: { path: r }\n';
   const cases: [string, RegExp][] = [

@@ -75,7 +75,7 @@ async function stageTree(
   const before = stage.mode === 'entries' ? await ownerOf(live) : null;
   const written = await writeTree(source, prefix, stage.stagedDir, hashes, ctx);
   const { mode, uid, gid, mtimeNs } = written.root;
-  const after = { mode, uid, gid, mtimeMs: Number(mtimeNs / 1_000_000n) };
+  const after = { mode, uid, gid, mtimeSeconds: Number(mtimeNs) / 1e9 };
   // The staged directory becomes the live one, or only hands its entries over.
   if (stage.mode === 'rename') await setAttributes(stage.stagedDir, written.root);
   const swaps = await directorySwaps(path, stage);

@@ -27,7 +27,7 @@ export const treeSwapSchema = z.object({
   swaps: z.array(pathSwapSchema),
   /** Of a directory that stays itself: its owner and mode before and after. */
   before: ownerSchema.nullable(),
-  after: ownerSchema.extend({ mtimeMs: z.number() }),
+  after: ownerSchema.extend({ mtimeSeconds: z.number() }),
 });
 export type TreeSwap = z.infer<typeof treeSwapSchema>;
 
@@ -42,10 +42,14 @@ export async function swapTree(swap: TreeSwap): Promise<void> {
     await swapPaths(swap.swaps.map((path) => ({ ...path, hadLive })));
     return;
   }
-  await noteGone(swap);
-  await swapPaths(await recordedSwaps(swap, await directorySwaps(live, stage)));
+  // It goes last, when everything in it is in place.
+  if ((await stat(stage.stagedDir).catch(() => undefined)) !== undefined) {
+    await noteGone(swap);
+    await swapPaths(await recordedSwaps(swap, await directorySwaps(live, stage)));
+    await rmdir(stage.stagedDir);
+  }
   await setOwner(live, after);
-  await utimes(live, after.mtimeMs / 1000, after.mtimeMs / 1000);
+  await utimes(live, after.mtimeSeconds, after.mtimeSeconds);
 }
 
 /** So that going back does not take what was restored in their place for what was there. */
