@@ -51,7 +51,7 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
       'after',
       '\nThe previous data is moved aside, not deleted; the way back is printed.\n\nExamples:\n  tars restore --dry-run\n' +
         '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz\n' +
-        '  tars restore --project copy --compose-file docker-compose.yml,docker-compose.copy.yml',
+        '  tars restore --project copy --compose-file compose.yaml,compose.copy.yaml',
     )
     .action((snapshot: string | undefined, flags: RestoreFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
