@@ -165,8 +165,8 @@ test(
       ['after', 'stop', 'chromadb'],
       ['after', 'start', 'chromadb'],
     ] as const;
-    for (const aim of aims) {
-      await killing.kill(['restore', '--yes'], await aimAt(...aim));
+    for (const [moment, operation, service] of aims) {
+      await killing.kill(['restore', '--yes'], await aimAt(moment, operation, service));
       assert.equal(await stateOf(project, 'backend'), 'exited', 'the backend is down');
       await goesOn();
     }
