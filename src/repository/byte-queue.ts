@@ -1,6 +1,13 @@
-/** Byte pieces in order of arrival: copied out from the front, dropped when they are done with. */
+import { freeBuffer } from './free-buffer.ts';
+
+/**
+ * Byte pieces in order of arrival: copied out from the front, dropped when they are done with. A piece belongs to the
+ * queue from the moment it is pushed; its memory is given back as soon as it is dropped.
+ */
 export class ByteQueue {
   readonly #pieces: Uint8Array[] = [];
+  /** Of the first piece, how much is dropped already. */
+  #skipBytes = 0;
   #lengthBytes = 0;
 
   get lengthBytes(): number {
@@ -16,10 +23,12 @@ export class ByteQueue {
   /** Copies from the front as much as fits, and leaves it in the queue. */
   copyTo(target: Uint8Array): number {
     let copied = 0;
+    let skip = this.#skipBytes;
     for (const piece of this.#pieces) {
-      const part = piece.subarray(0, target.length - copied);
+      const part = piece.subarray(skip, skip + target.length - copied);
       target.set(part, copied);
       copied += part.length;
+      skip = 0;
       if (copied === target.length) break;
     }
     return copied;
@@ -27,17 +36,18 @@ export class ByteQueue {
 
   /** Drops `count` bytes from the front. */
   drop(count: number): void {
-    let left = count;
     this.#lengthBytes -= count;
+    let left = this.#skipBytes + count;
     let whole = 0;
     for (const piece of this.#pieces) {
-      if (piece.length > left) {
-        this.#pieces[whole] = piece.subarray(left);
-        break;
-      }
+      if (piece.length > left) break;
       left -= piece.length;
       whole++;
     }
-    this.#pieces.splice(0, whole);
+    this.#skipBytes = left;
+    for (const piece of this.#pieces.splice(0, whole)) {
+      // Others may hold other parts of the same memory.
+      if (piece.byteLength === piece.buffer.byteLength) freeBuffer(piece);
+    }
   }
 }

@@ -299,5 +299,6 @@ function ownerOfProcess(): { readonly uid: number; readonly gid: number } {
 
 // eslint-disable-next-line @typescript-eslint/require-await -- a body is asynchronous by its type
 async function* once(bytes: Uint8Array): Bytes {
-  yield bytes;
+  // A copy: what is yielded is the sink's, and these bytes may be used again.
+  yield new Uint8Array(bytes);
 }

@@ -134,5 +134,6 @@ async function write(
 }
 
 async function* once(bytes: Uint8Array): Bytes {
-  yield await Promise.resolve(bytes);
+  // A copy: what is yielded is the sink's, and these bytes may be used again.
+  yield await Promise.resolve(new Uint8Array(bytes));
 }

@@ -176,13 +176,15 @@ function mismatchIn(error: unknown): BlobMismatchError | undefined {
 
 async function* counted(body: Bytes, advance: (bytes: number) => void): Bytes {
   for await (const chunk of body) {
-    yield chunk;
+    // Before it is handed on: from then on it is the sink's.
     advance(chunk.byteLength);
+    yield chunk;
   }
 }
 
 async function* once(bytes: Uint8Array): Bytes {
-  yield await Promise.resolve(bytes);
+  // A copy: what is yielded is the sink's, and these bytes may be used again.
+  yield await Promise.resolve(new Uint8Array(bytes));
 }
 
 async function captureManifest(
