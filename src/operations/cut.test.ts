@@ -137,12 +137,13 @@ test('writers are sorted by what keeps them from writing', () => {
     serviceOf('held', 'paused'),
     serviceOf('unpausable', 'running', { canPause: false }),
     serviceOf('unclear', 'unknown'),
+    serviceOf('misspelt', 'stopped', { missing: true }),
     serviceOf('store', 'running', { writer: false }),
   ];
   assert.deepEqual(sortWriters(services), {
     pausable: ['runs'],
     idle: ['down', 'held'],
-    free: ['unpausable', 'unclear'],
+    free: ['unpausable', 'unclear', 'misspelt'],
   });
 });
 

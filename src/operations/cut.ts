@@ -48,7 +48,8 @@ export function sortWriters(services: readonly Service[]): Writers {
 }
 
 /** A writer that somebody else has paused writes as little as one that is stopped. */
-const isIdle = ({ state }: Service): boolean => state === 'stopped' || state === 'paused';
+const isIdle = ({ state, missing }: Service): boolean =>
+  missing !== true && (state === 'stopped' || state === 'paused');
 
 /**
  * Fixes every prepared component at one moment: pauses the writers that run, marks all at once, resumes. Never claims
@@ -74,7 +75,8 @@ async function whoCouldWrite(
   { writers: { pausable, idle, free }, runtime }: CutOptions,
   ctx: OperationContext,
 ): Promise<string | undefined> {
-  if (free.length > 0) return `${free.join(', ')} may have written meanwhile: tars could not pause it`;
+  if (free.length > 0)
+    return `${free.join(', ')} may have written meanwhile: tars could not find or pause it`;
   if (idle.length === 0) {
     return pausable.length > 0 ? undefined : 'no service is declared as a writer, so none was paused';
   }

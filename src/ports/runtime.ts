@@ -4,6 +4,8 @@ import type { OperationContext } from './context.ts';
 export interface Service {
   readonly name: string;
   readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** Only tars.yaml names it: it may be misspelt, and what it means may well run. */
+  readonly missing?: boolean;
   /** Services that must run before this one. */
   readonly dependsOn: readonly string[];
   /** Writes to the stores, and is paused for the cut. */

@@ -131,18 +131,19 @@ function running(project: Project, services: readonly string[]): readonly Projec
   });
 }
 
-/** Also names services that tars.yaml knows and that have no container: they are `stopped`. */
+/** Also names services that tars.yaml knows and that have no container. */
 function describeServices(
   project: Project,
   options: ReadonlyMap<string, DockerServiceOptions>,
 ): readonly Service[] {
   const names = new Set([...project.containers.map(({ service }) => service), ...options.keys()]);
   return [...names].sort().map((name) => {
-    const states = new Set(containersOf(project, name).map(({ state }) => state));
+    const containers = containersOf(project, name);
     const declared = options.get(name);
     return {
       name,
-      state: combinedState(states),
+      state: combinedState(new Set(containers.map(({ state }) => state))),
+      missing: containers.length === 0,
       dependsOn: [
         ...new Set([...(project.dependencies.get(name) ?? []), ...(declared?.dependsOn ?? [])]),
       ].filter((dependency) => names.has(dependency)),
