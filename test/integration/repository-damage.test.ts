@@ -15,7 +15,7 @@ import { createCheapRepository, password } from '../simulation/stack-snapshots.t
 const seed = campaignSeed;
 const ctx = testContext();
 const samples: readonly Sample[] = [
-  { path: 'random', content: seededBytes(seed, 400_000), chunking: 'stream' },
+  { path: 'random', content: seededBytes(seed, 800_000), chunking: 'stream' },
   { path: 'text', content: Buffer.from('a line of text\n'.repeat(20_000)), chunking: 'pages' },
 ];
 
