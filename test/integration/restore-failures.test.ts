@@ -169,9 +169,10 @@ test('--component restores that one alone', async () => {
 test('the way back that is printed, run by a shell, brings the previous data back', async () => {
   const { exitCode, stdout, stderr } = await restore(otherThan(live));
   assert.equal(exitCode, 0, stderr);
-  const lines = stdout.split('\n').filter((line) => line.startsWith('  '));
-  const inServer = lines.filter((line) => line.startsWith('  psql'));
-  const offline = lines.filter((line) => !line.startsWith('  psql'));
+  // Indented twice, below the name of their component.
+  const lines = stdout.split('\n').filter((line) => line.startsWith('    '));
+  const inServer = lines.filter((line) => line.startsWith('    psql'));
+  const offline = lines.filter((line) => !line.startsWith('    psql'));
   assert.ok(inServer.length > 0 && offline.length > 0);
   const shell = (script: string) =>
     execa('sh', ['-euc', script], { env: { PGPASSWORD: stack.demo.postgres.password } });

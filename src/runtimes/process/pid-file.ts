@@ -27,8 +27,10 @@ export async function readPidFile(path: string): Promise<PidFileReading> {
   const record = await readLaunch(path, pid);
   if (record === undefined) {
     if (found === undefined) return { kind: 'stopped' };
-    const written = await stat(path);
-    const late = (await startedMs(found)) > written.mtimeMs + toleranceMs;
+    const writtenMs = await modifiedMs(path);
+    // The service has just ended, and taken its file along.
+    if (writtenMs === undefined) return { kind: 'stopped' };
+    const late = (await startedMs(found)) > writtenMs + toleranceMs;
     return { kind: late ? 'doubtful' : 'running', process: found };
   }
   if (record.bootId !== (await bootId())) return { kind: 'stopped' };
@@ -74,9 +76,22 @@ async function readLaunch(path: string, pid: number): Promise<Launch | undefined
   const launchFile = launchFileOf(path);
   const record = /^(\d+) (\d+) (\S+)\n$/.exec(await readText(launchFile));
   if (record === null || Number(record[1]) !== pid) return undefined;
-  const [pidWritten, launchWritten] = await Promise.all([stat(path), stat(launchFile)]);
-  if (pidWritten.mtimeMs > launchWritten.mtimeMs) return undefined;
+  const [pidWrittenMs = 0, launchWrittenMs = 0] = await Promise.all([
+    modifiedMs(path),
+    modifiedMs(launchFile),
+  ]);
+  if (pidWrittenMs > launchWrittenMs) return undefined;
   return { startTicks: Number(record[2]), bootId: record[3] ?? '' };
+}
+
+/** Undefined for a file that has gone meanwhile. */
+async function modifiedMs(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (cause) {
+    if (hasErrno(cause, 'ENOENT')) return undefined;
+    throw toTarsError(cause, `Cannot read the pid file ${path}`);
+  }
 }
 
 async function readText(path: string): Promise<string> {
