@@ -1,6 +1,6 @@
 import { execa } from 'execa';
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parse, stringify } from 'yaml';
@@ -132,10 +132,12 @@ test('a second restore at the same time is refused, the first one goes on', asyn
     async () => {
       const first = restore('a');
       // Opening for writing returns once the first one's start command reads: its swap is done.
-      const opened = writeFile(gate, '', { flag: 'a' }).then(() => writeFile(gate, 'go\n', { flag: 'a' }));
+      const opened = open(gate, 'a');
       const second = await stackIsBusy();
       assert.match(second, /is running in another process|Another process is restoring/);
-      await opened;
+      const writer = await opened;
+      await writer.writeFile('go\n');
+      await writer.close();
       const { exitCode, stderr } = await first;
       assert.equal(exitCode, 0, stderr);
     },
