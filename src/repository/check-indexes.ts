@@ -68,7 +68,8 @@ function summarise(
 ): PackSummary {
   const fingerprint = createHash('sha256').update(JSON.stringify(pack.blobs)).digest('base64');
   if (known === undefined) return { sizeBytes: packSizeBytes(pack.blobs), fingerprint };
-  if (known.fingerprint === fingerprint) return known;
+  // Once is enough, however many indexes there are and whichever is read first.
+  if (known.fingerprint === fingerprint || known.sizeBytes === undefined) return known;
   findings.add(
     'warning',
     subject,
