@@ -44,7 +44,8 @@ export interface ArtifactSink {
   readonly encrypted: boolean;
   /**
    * Stores one artifact. May be called concurrently; `body` is consumed at the sink's pace (back-pressure) and
-   * its iterator is closed on failure. A chunk is the sink's from the moment it is yielded: never reuse buffers.
+   * its iterator is closed on failure. A chunk is the sink's from the moment it is yielded, and its memory may be
+   * gone when the body goes on: neither reuse nor read it then.
    * @param path relative to the snapshot's root, `/`-separated; parents are created as needed
    */
   write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact>;
