@@ -146,6 +146,39 @@ const docker = z.strictObject({
 });
 export type DockerSettings = z.infer<typeof docker>;
 
+const count = z.int().positive().optional();
+const age = z
+  .string()
+  .regex(/^(\d+[ymdh])+$/, 'Such as 1y6m, 30d or 12h: years, months, days, hours')
+  .optional();
+
+const retention = z.strictObject({
+  keep_last: count.describe('The newest so many snapshots.'),
+  keep_hourly: count.describe('The newest snapshot of each of the last so many hours that have one.'),
+  keep_daily: count,
+  keep_weekly: count,
+  keep_monthly: count,
+  keep_yearly: count,
+  keep_within: age.describe('Every snapshot younger than this, counted from the newest one.'),
+  keep_tags: z.array(z.string()).default([]).describe('Snapshots with any of these tags are always kept.'),
+  after_backup: z.boolean().default(false).describe('Whether every backup forgets what this no longer keeps.'),
+  archives: z
+    .strictObject({ keep_last: count, keep_within: age })
+    .optional()
+    .describe('The same for portable archives in the directory of `backup --output-dir`.'),
+});
+export type RetentionSettings = z.infer<typeof retention>;
+
+const rhythm = z.string().optional();
+
+const schedule = z.strictObject({
+  backup: rhythm.describe('Five fields as in a crontab, in local time: minute, hour, day, month, weekday.'),
+  forget: rhythm.describe('Forgets what `retention` no longer keeps, then prunes.'),
+  check: rhythm.describe('Checks the repository, reading all of it.'),
+  randomized_delay_minutes: z.int().nonnegative().default(10),
+});
+export type ScheduleSettings = z.infer<typeof schedule>;
+
 /** `tars.yaml`. Spelt in snake_case, as the Compose files beside it are. */
 export const settingsSchema = z.strictObject({
   version: z.literal(1),
@@ -166,6 +199,8 @@ export const settingsSchema = z.strictObject({
   docker: docker
     .optional()
     .describe('The stack is a Compose project; `service` of a component is one of its.'),
+  retention: retention.optional().describe('Which snapshots `tars forget` keeps.'),
+  schedule: schedule.optional().describe('When what runs by itself, once `tars schedule install` was run.'),
   services: z.preprocess((value) => value ?? {}, z.record(z.string(), service)),
   components,
 });
