@@ -161,7 +161,10 @@ const retention = z.strictObject({
   keep_yearly: count,
   keep_within: age.describe('Every snapshot younger than this, counted from the newest one.'),
   keep_tags: z.array(z.string()).default([]).describe('Snapshots with any of these tags are always kept.'),
-  after_backup: z.boolean().default(false).describe('Whether every backup forgets what this no longer keeps.'),
+  after_backup: z
+    .boolean()
+    .default(false)
+    .describe('Whether every backup forgets what this no longer keeps.'),
   archives: z
     .strictObject({ keep_last: count, keep_within: age })
     .optional()
