@@ -4,6 +4,7 @@ import { failureLine } from './render/json.ts';
 import type { Surroundings } from './session.ts';
 import { addBackup } from './verbs/backup.ts';
 import { addCheck } from './verbs/check.ts';
+import { addCompletion } from './verbs/completion.ts';
 import { addDemo } from './verbs/demo.ts';
 import { addInit } from './verbs/init.ts';
 import { addRestore } from './verbs/restore.ts';
@@ -42,6 +43,7 @@ export function createProgram(surroundings: Surroundings): Command {
     addCheck,
     addUnlock,
     addDemo,
+    addCompletion,
   ]) {
     add(program, surroundings);
   }
