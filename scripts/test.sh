@@ -10,6 +10,8 @@ TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/tars-tests.XXXXXX")
 export TMPDIR
 # PostgreSQL runs as another user when we are root.
 chmod 755 "$TMPDIR"
+# The tests start tars some hundred times: most of that would be compiling the same files.
+export NODE_COMPILE_CACHE="$TMPDIR/compile-cache"
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 130' INT TERM
 
