@@ -1,14 +1,13 @@
-import { createReadStream } from 'node:fs';
-import { chmod, lstat, mkdir, readdir, readlink, realpath, rm } from 'node:fs/promises';
+import { chmod, mkdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { CorruptionError, RestoreRefusedError, TarsError } from '../model/errors.ts';
+import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { NewEntry, OpenVolume, StoreVolume, VolumeExchange, VolumeListing } from '../ports/volume.ts';
-import { attributesOf } from './files/file-bytes.ts';
+import type { OpenVolume, StoreVolume, VolumeExchange, VolumeListing } from '../ports/volume.ts';
+import { sendStaged } from './mirrored-upload.ts';
 
 export interface MirrorOptions {
   /** The store as it is reached: captures, probes, compares. */
@@ -68,7 +67,7 @@ export function createMirroredComponent(options: MirrorOptions): Component {
       const findings = await staged.verify(ctx);
       const exchange = { restoreId, paths: replaced === 'everything' ? undefined : replaced };
       if (!findings.some(({ severity }) => severity === 'error'))
-        await upload(volume, mirror, restoreId, ctx);
+        await sendStaged(volume, mirror, stagedFolder(restoreId), ctx);
       return new UploadedStaging(options, exchange, findings);
     },
     async removeStaged(restoreId, ctx) {
@@ -148,94 +147,6 @@ class Mirror implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#live[Symbol.asyncDispose]();
     await rm(this.#place, { recursive: true, force: true });
-  }
-}
-
-/** Sends what is staged, owned like the live directory, and looks whether all of it has arrived. */
-async function upload(
-  volume: StoreVolume,
-  { directory, listing }: Mirror,
-  restoreId: string,
-  ctx: OperationContext,
-): Promise<void> {
-  const folder = stagedFolder(restoreId);
-  await using open = await volume.open('write', ctx);
-  const task = ctx.progress.start(`sending to ${volume.label}`);
-  let outcome: 'ok' | 'failed' = 'failed';
-  try {
-    const root = listing ?? (await createdListing(open, ctx.signal));
-    await open.remove(folder, ctx.signal);
-    const sent = new Map<string, number>();
-    const entries = stagedEntries(directory, folder, root, sent, task.advance.bind(task));
-    await open.write(entries, ctx.signal);
-    requireArrived(sent, await open.list(ctx.signal), volume.label);
-    outcome = 'ok';
-  } catch (error) {
-    // Whatever interrupted it: a half-sent copy is only in the way.
-    await open.remove(folder, new AbortController().signal).catch(() => undefined);
-    throw error;
-  } finally {
-    task.finish(outcome);
-  }
-}
-
-async function createdListing(open: OpenVolume, signal: AbortSignal): Promise<VolumeListing> {
-  // Opened for writing, a directory that was missing is there.
-  const listing = await open.list(signal);
-  if (listing === undefined) throw new TarsError('internal', 'A directory was not created');
-  return listing;
-}
-
-async function* stagedEntries(
-  directory: string,
-  path: string,
-  root: VolumeListing,
-  sent: Map<string, number>,
-  onBytes: (bytes: number) => void,
-  inodes = new Map<bigint, string>(),
-): AsyncGenerator<NewEntry> {
-  const full = join(directory, path);
-  const stats = await lstat(full, { bigint: true });
-  const { uid, gid } = root.root.attributes;
-  const attributes = { ...attributesOf(stats), uid, gid };
-  if (stats.isDirectory()) {
-    yield { path, type: 'directory', attributes, sizeBytes: 0 };
-    for (const name of (await readdir(full)).sort())
-      yield* stagedEntries(directory, `${path}/${name}`, root, sent, onBytes, inodes);
-    return;
-  }
-  if (stats.isSymbolicLink()) {
-    yield { path, type: 'symlink', attributes, sizeBytes: 0, linkTarget: await readlink(full) };
-    return;
-  }
-  const sizeBytes = Number(stats.size);
-  sent.set(path, sizeBytes);
-  const first = inodes.get(stats.ino);
-  if (first !== undefined) {
-    yield { path, type: 'link', attributes, sizeBytes: 0, linkTarget: first };
-    return;
-  }
-  if (stats.nlink > 1n) inodes.set(stats.ino, path);
-  const body = (async function* () {
-    for await (const chunk of createReadStream(full, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
-      onBytes(chunk.length);
-      yield chunk;
-    }
-  })();
-  yield { path, type: 'file', attributes, sizeBytes, body };
-}
-
-function requireArrived(
-  sent: ReadonlyMap<string, number>,
-  listing: VolumeListing | undefined,
-  label: string,
-): void {
-  for (const [path, sizeBytes] of sent) {
-    const arrived = listing?.entries.get(path)?.identity.sizeBytes;
-    if (arrived === sizeBytes) continue;
-    throw new TarsError('restore-failed', `${path} did not arrive whole in ${label}`, {
-      hint: 'Look for space on the file system of the Engine, then run the restore again.',
-    });
   }
 }
 

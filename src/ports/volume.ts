@@ -57,6 +57,8 @@ export interface OpenVolume extends AsyncDisposable {
   list(signal: AbortSignal): Promise<VolumeListing | undefined>;
   /** One file or symbolic link; undefined when it is not there. What changes meanwhile makes `body` fail. */
   read(path: string, signal: AbortSignal): Promise<VolumeFile | undefined>;
+  /** SHA-256 in hex of every file at and below `path`, by path; undefined where nobody can tell. */
+  hashes(path: string, signal: AbortSignal): Promise<ReadonlyMap<string, string> | undefined>;
   /** Creates entries, in a directory that is created where it is missing; what is there already is replaced. */
   write(entries: AsyncIterable<NewEntry>, signal: AbortSignal): Promise<void>;
   /** Removes a tree; harmless when it is not there. */

@@ -11,7 +11,8 @@ import { freePort } from '../../src/demo/servers/common.ts';
 import { createDistantChroma } from '../../src/components/mirrored-stores.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component } from '../../src/ports/component.ts';
-import type { StoreHold, StoreVolume, VolumeFile } from '../../src/ports/volume.ts';
+import type { Bytes } from '../../src/ports/artifacts.ts';
+import type { NewEntry, OpenVolume, StoreHold, StoreVolume, VolumeFile } from '../../src/ports/volume.ts';
 import { connectEngine, type Engine } from '../../src/runtimes/docker/engine.ts';
 import { createContainerHold } from '../../src/runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../../src/runtimes/docker/volume.ts';
@@ -134,27 +135,58 @@ async function captureUnderLoad(
   return { manifest, ledger, directory };
 }
 
-/** Chroma's tables are read only half while `torn` says so. */
-function tearing(volume: StoreVolume, torn: () => boolean): StoreVolume {
+/** The same volume, opened with some of what it does done otherwise. */
+function changed(volume: StoreVolume, changes: (open: OpenVolume) => Partial<OpenVolume>): StoreVolume {
   return {
     ...volume,
     async open(access, openCtx) {
       const open = await volume.open(access, openCtx);
       return {
         list: (stop) => open.list(stop),
-        async read(path, stop) {
-          const file = await open.read(path, stop);
-          return file === undefined || !torn() || path !== 'chroma.sqlite3' ? file : halfOf(file);
-        },
+        read: (path, stop) => open.read(path, stop),
+        hashes: (path, stop) => open.hashes(path, stop),
         write: (entries, stop) => open.write(entries, stop),
         remove: (path, stop) => open.remove(path, stop),
         swap: (exchange, stop) => open.swap(exchange, stop),
         undo: (exchange, stop) => open.undo(exchange, stop),
         discardPrevious: (exchange, stop) => open.discardPrevious(exchange, stop),
         [Symbol.asyncDispose]: () => open[Symbol.asyncDispose](),
+        ...changes(open),
       };
     },
   };
+}
+
+/** Chroma's tables are read only half while `torn` says so. */
+const tearing = (volume: StoreVolume, torn: () => boolean): StoreVolume =>
+  changed(volume, (open) => ({
+    async read(path, stop) {
+      const file = await open.read(path, stop);
+      return file === undefined || !torn() || path !== 'chroma.sqlite3' ? file : halfOf(file);
+    },
+  }));
+
+/** One bit of Chroma's tables changes on the way into the volume. */
+const flipping = (volume: StoreVolume): StoreVolume =>
+  changed(volume, (open) => ({
+    write: (entries, stop) => open.write(flippedEntries(entries), stop),
+  }));
+
+async function* flippedEntries(entries: AsyncIterable<NewEntry>): AsyncGenerator<NewEntry> {
+  for await (const entry of entries)
+    yield entry.body !== undefined && entry.path.endsWith('/chroma.sqlite3')
+      ? { ...entry, body: flipped(entry.body) }
+      : entry;
+}
+
+async function* flipped(body: Bytes): Bytes {
+  let first = true;
+  for await (const chunk of body) {
+    const copy = Buffer.from(chunk);
+    if (first) copy[99]! ^= 1;
+    first = false;
+    yield copy;
+  }
 }
 
 function halfOf(file: VolumeFile): VolumeFile {
@@ -188,8 +220,13 @@ test('Chroma behind an Engine is captured hot', { skip }, async (t) => {
         { restoreConfig: false, restoreId: 'r1' },
         ctx,
       );
+      const source = createDirectorySource(captured.directory);
+      await assert.rejects(
+        chromaOf(bench, { volume: flipping(bench.volume) }).stage(plan, source, ctx),
+        /chroma\.sqlite3 did not arrive whole in \/data in the volume/,
+      );
       assert.match(plan.steps.join('\n'), /beside \/data in the volume vx-frozen/);
-      const staged = await component.stage(plan, createDirectorySource(captured.directory), ctx);
+      const staged = await component.stage(plan, source, ctx);
       assert.deepEqual(await staged.verify(ctx), []);
       await assert.rejects(staged.swap(ctx), /still runs/);
       await docker.engine.docker(['stop', bench.id]);

@@ -125,6 +125,10 @@ test('a volume is listed, read and written through a helper that ends with its u
       entries(folder('new'), file('new/file', 'fresh'), file('new/empty', ''), link, symlink),
       signal,
     );
+    const hashes = await open.hashes('new', signal);
+    const fresh = createHash('sha256').update('fresh').digest('hex');
+    assert.deepEqual([...hashes!.keys()].sort(), ['new/empty', 'new/file', 'new/same']);
+    assert.deepEqual([hashes?.get('new/file'), hashes?.get('new/same')], [fresh, fresh]);
     await open.remove('link', signal);
     const failing = (async function* (): AsyncGenerator<NewEntry> {
       yield await Promise.resolve(file('new/half', 'half'));

@@ -1,9 +1,8 @@
 import { posix } from 'node:path';
-import { Readable } from 'node:stream';
-import tar from 'tar-stream';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { ConfigurationError, TarsError } from '../../model/errors.ts';
+import { openArchive } from './container-archive.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
 import { argumentOf, argumentWords } from './places.ts';
 import type { ProjectContainer } from './project.ts';
@@ -142,30 +141,13 @@ async function readFileOf(
   path: string,
 ): Promise<string | undefined> {
   const what = `Cannot read ${path} in the container ${name}`;
-  let stream: NodeJS.ReadableStream;
+  const entry = await openArchive(engine, id, path, what);
+  if (entry === undefined) return undefined;
   try {
-    stream = await engine.getContainer(id).getArchive({ path });
-  } catch (error) {
-    if (engineStatus(error) === 404) return undefined;
-    throw engineError(error, what);
-  }
-  const entries = tar.extract();
-  try {
-    stream.on('error', (error: Error) => {
-      entries.destroy(error);
-    });
-    stream.pipe(entries);
-    for await (const entry of entries) {
-      if (entry.header.type !== 'file' || entry.header.size > configBytesMax) return undefined;
-      const pieces: Uint8Array[] = [];
-      for await (const piece of entry) pieces.push(piece as Uint8Array);
-      return Buffer.concat(pieces).toString('utf8');
-    }
-    return undefined;
-  } catch (error) {
-    throw engineError(error, what);
+    const { type, size } = entry.header;
+    if (type !== 'file' || size > configBytesMax) return undefined;
+    return Buffer.concat(await Array.fromAsync(entry.body)).toString('utf8');
   } finally {
-    if (stream instanceof Readable) stream.destroy();
-    entries.destroy();
+    entry.close();
   }
 }

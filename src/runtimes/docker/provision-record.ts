@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
-import { Readable } from 'node:stream';
 import tar from 'tar-stream';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { engineError, engineStatus, type Engine } from './engine.ts';
+import { openArchive } from './container-archive.ts';
+import { engineError, type Engine } from './engine.ts';
 import { inspectImage, orElse } from './provision-images.ts';
 import { composeLabels, readProject, type ProjectContainer } from './project.ts';
 
@@ -95,30 +95,11 @@ export async function rootOf(
   path: string,
 ): Promise<RecordedVolume['root'] | undefined> {
   const what = `Cannot look at ${path} in the container ${containerId.slice(0, 12)}`;
-  let stream: NodeJS.ReadableStream;
-  try {
-    stream = await engine.getContainer(containerId).getArchive({ path });
-  } catch (error) {
-    if (engineStatus(error) === 404) return undefined;
-    throw engineError(error, what);
-  }
-  const entries = tar.extract();
-  try {
-    stream.on('error', (error: Error) => {
-      entries.destroy(error);
-    });
-    stream.pipe(entries);
-    for await (const { header } of entries) {
-      const { uid, gid, mode } = header;
-      return { uid, gid, mode: mode & 0o7777 };
-    }
-    return undefined;
-  } catch (error) {
-    throw engineError(error, what);
-  } finally {
-    if (stream instanceof Readable) stream.destroy();
-    entries.destroy();
-  }
+  const entry = await openArchive(engine, containerId, path, what);
+  if (entry === undefined) return undefined;
+  entry.close();
+  const { uid, gid, mode } = entry.header;
+  return { uid, gid, mode: mode & 0o7777 };
 }
 
 /**

@@ -22,6 +22,11 @@ export const listScript = `set -eu
 find . -exec stat -c '%f %u %g %s %i %y %z %n' '{}' + 2>/dev/null || true
 date '+now %s'`;
 
+/** A word first, then the hash of every file at and below a path; nothing at all where the image cannot hash. */
+export const hashScript = `command -v sha256sum >/dev/null 2>&1 || exit 0
+echo hashes
+find "./$1" -type f -exec sha256sum '{}' '+'`;
+
 /** Arguments: the restore, then the paths it exchanges; none stands for everything that no restore made. */
 const common = `set -eu
 new=.tars-new-$1
