@@ -99,31 +99,13 @@ ensure_engine() {
   start_engine overlay2 || start_engine vfs || give_up "dockerd does not start, see $log"
 }
 
-# Compose 2 of a later Debian, beside whatever the system has. Only the mirror's address is taken from apt's sources.
+# Compose 2 of a later Debian, beside whatever the system has.
 fetch_compose() {
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/$' | head -n 1) || true
-  [ -n "$mirror" ] || return 1
-  work=$(mktemp -d "$cache/compose-2.XXXXXX")
-  trap 'rm -rf "$work"' EXIT
-  trap 'exit 130' INT TERM
-  mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/root"
-  echo "deb $mirror trixie main" >"$work/sources.list"
-  cat >"$work/apt.conf" <<CONF
-Dir::Etc::sourcelist "$work/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::State::lists "$work/lists";
-Dir::Cache "$work";
-Acquire::Languages "none";
-APT::Sandbox::User "$(id -un)";
-CONF
   echo '[INFO] Fetching Docker Compose 2' >&2
-  (
-    cd "$work"
-    export APT_CONFIG="$work/apt.conf"
-    apt-get update -qq && apt-get download -qq docker-compose && dpkg-deb -x docker-compose_*.deb root
-  ) >&2 || return 1
+  sh scripts/fetch-package.sh trixie docker-compose "$cache/compose-2-package" || return 1
   mkdir -p "$(dirname "$compose")"
-  mv "$work/root/usr/libexec/docker/cli-plugins/docker-compose" "$compose"
+  mv "$cache/compose-2-package/usr/libexec/docker/cli-plugins/docker-compose" "$compose"
+  rm -rf "$cache/compose-2-package"
   "$compose" version --short >&2
 }
 
@@ -131,8 +113,7 @@ ensure_compose() {
   docker compose version >/dev/null 2>&1 && return
   [ -x "$compose" ] && return
   case $(docker-compose version --short 2>/dev/null || true) in 1.* | '') ;; *) return ;; esac
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null 2>&1 && fetch_compose ||
-    give_up 'Docker Compose 2 is not here and cannot be had'
+  fetch_compose || give_up 'Docker Compose 2 is not here and cannot be had'
 }
 
 mkdir -p "$cache"
