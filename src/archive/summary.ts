@@ -6,6 +6,7 @@ export function archiveSummary(root: string, manifest: Manifest): SnapshotSummar
   return {
     id: root,
     time: new Date(manifest.time),
+    utcOffsetMinutes: 0,
     stack: manifest.stack,
     hostname: manifest.hostname,
     tags: manifest.outcome === 'partial' ? ['partial'] : [],

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Manifest } from './manifest.ts';
+import { describeShrinkage, findShrinkage } from './shrinkage.ts';
+
+type Component = Manifest['components'][number];
+
+const component = (
+  name: string,
+  facts: Record<string, unknown>,
+  sizeBytes = 0,
+  method = 'dump',
+): Component => ({
+  ...{ name, kind: name, outcome: 'captured', method, facts },
+  artifacts: [{ path: `${name}/a`, sizeBytes, sha256: '0'.repeat(64) }],
+});
+
+const manifest = (...components: Component[]): Manifest => ({
+  ...{ schemaVersion: 1, stack: 'home', toolVersion: '0', hostname: 'box' },
+  ...{ time: '2026-01-01T00:00:00Z', startedAt: '', finishedAt: '', consistency: 'cut', outcome: 'complete' },
+  components,
+  notCaptured: [],
+});
+
+const said = (before: Component[], after: Component[]): string[] =>
+  findShrinkage(manifest(...before), manifest(...after)).map(describeShrinkage);
+
+const postgres = (rows: number, sizeBytes = 0): Component =>
+  component(
+    'postgres',
+    {
+      databases: [
+        { content: { tables: [{ rows }, { rows: 0 }], largeObjects: { count: 0 } } },
+        { content: { tables: [], largeObjects: { count: 0 } } },
+      ],
+    },
+    sizeBytes,
+  );
+const redis = (keys: number): Component => component('redis', { content: { databases: [{ keys }] } });
+const chroma = (recordCount: number, vectorCount = recordCount): Component =>
+  component('chroma', { tenants: [{ databases: [{ collections: [{ recordCount, vectorCount }] }] }] });
+const ollama = (modelBytes: number[], storedBytes: number): Component =>
+  component('ollama', { models: modelBytes.map((sizeBytes) => ({ blobs: [{ sizeBytes }] })) }, storedBytes);
+
+test('rows, keys, records, vectors, models and files are counted', () => {
+  assert.deepEqual(said([postgres(1000)], [postgres(500)]), ['postgres had 1000 rows and now has 500']);
+  assert.deepEqual(said([postgres(1000)], [postgres(501)]), []);
+  assert.deepEqual(said([redis(20)], [redis(3)]), ['redis had 20 keys and now has 3']);
+  assert.deepEqual(said([chroma(40)], [chroma(40, 20)]), ['chroma had 40 vectors and now has 20']);
+  assert.deepEqual(said([ollama([5, 5], 0)], [ollama([], 0)]), ['ollama had 2 models and now has 0']);
+  const files = (count: number): Component =>
+    component('files', { trees: [{ entries: Array(count).fill({ type: 'file' }) }] });
+  assert.deepEqual(said([files(12)], [files(6)]), ['files had 12 files and now has 6']);
+  const config = (count: number): Component => component('config', { files: Array(count).fill({}) });
+  assert.deepEqual(said([config(1)], [config(0)]), ['config had 1 files and now has 0']);
+});
+
+test('a few that become fewer say nothing, unless none are left', () => {
+  assert.deepEqual(said([redis(9)], [redis(1)]), []);
+  assert.deepEqual(said([redis(9)], [redis(0)]), ['redis had 9 keys and now has 0']);
+  assert.deepEqual(said([redis(0)], [redis(0)]), []);
+});
+
+test('bytes are compared where both were captured alike', () => {
+  const unknown = (sizeBytes: number, method = 'dump'): Component =>
+    component('other', {}, sizeBytes, method);
+  assert.deepEqual(said([unknown(200_000)], [unknown(90_000)]), [
+    'other had 200000 bytes (dump) and now has 90000',
+  ]);
+  assert.deepEqual(said([unknown(200_000)], [unknown(90_000, 'logical')]), []);
+  assert.deepEqual(said([unknown(20_000)], [unknown(0)]), []);
+  // Models that were stored whole once and listed only since are still there.
+  assert.deepEqual(said([ollama([900_000], 900_000)], [ollama([900_000], 100)]), []);
+  assert.deepEqual(said([ollama([900_000], 0)], [ollama([90_000], 0)]), [
+    'ollama had 900000 bytes (models) and now has 90000',
+  ]);
+});
+
+test('a component that is missing has shrunk, a new one has not', () => {
+  assert.deepEqual(said([postgres(1)], [redis(5)]), [
+    'postgres was in the snapshot before and is not in the newest',
+  ]);
+  assert.deepEqual(said([], [redis(5)]), []);
+});

@@ -1,0 +1,137 @@
+import { z } from 'zod';
+import type { ComponentManifest, Manifest } from './manifest.ts';
+
+/** A store that holds at most half of what it held in the snapshot before. */
+export interface Shrinkage {
+  readonly component: string;
+  /** What was counted, such as `rows`. */
+  readonly unit: string;
+  readonly before: number;
+  readonly after: number;
+}
+
+/** Smaller amounts halve and double every day. */
+const smallestBytes = 64 << 10;
+const smallestCount = 10;
+
+/**
+ * Stores that have shrunk by half or more, or are not there at all, since the snapshot before: rows, keys, vectors,
+ * models, files and bytes are compared component by component, whatever both snapshots record. A store that was
+ * emptied by mistake must not lead to the good snapshots of it being forgotten.
+ */
+export function findShrinkage(previous: Manifest, newest: Manifest): readonly Shrinkage[] {
+  const now = new Map(newest.components.map((component) => [component.name, component]));
+  return previous.components.flatMap((before) => {
+    const after = now.get(before.name);
+    if (after === undefined) return [{ component: before.name, unit: 'components', before: 1, after: 0 }];
+    const amounts = amountsOf(after);
+    return Object.entries(amountsOf(before)).flatMap(([unit, amount]) => {
+      const left = amounts[unit];
+      if (left === undefined || !hasShrunk(unit, amount, left)) return [];
+      return [{ component: before.name, unit, before: amount, after: left }];
+    });
+  });
+}
+
+function hasShrunk(unit: string, before: number, after: number): boolean {
+  if (unit.startsWith('bytes')) return before >= smallestBytes && after <= before / 2;
+  return before > 0 && (after === 0 || (before >= smallestCount && after <= before / 2));
+}
+
+/** One line for a person. */
+export function describeShrinkage({ component, unit, before, after }: Shrinkage): string {
+  if (unit === 'components') return `${component} was in the snapshot before and is not in the newest`;
+  const [noun = unit, note] = unit.split(' of ');
+  return `${component} had ${before} ${noun}${note === undefined ? '' : ` (${note})`} and now has ${after}`;
+}
+
+/**
+ * What a component's facts and artifacts count. Facts are the component's own, so only what is needed is looked at,
+ * and what does not fit counts nothing.
+ */
+function amountsOf(component: ComponentManifest): Readonly<Record<string, number>> {
+  const counts = factCounts.flatMap((count) => count(component.facts));
+  // The bytes of an Ollama store say how its models were stored, its facts say what it has.
+  const ownBytes = counts.some(([unit]) => unit.startsWith('bytes'));
+  const storedBytes = sumOf(component.artifacts, ({ sizeBytes }) => sizeBytes);
+  const stored: Amount[] = ownBytes ? [] : [[`bytes of ${component.method ?? component.kind}`, storedBytes]];
+  return Object.fromEntries([...counts, ...stored]);
+}
+
+type Amount = readonly [unit: string, amount: number];
+
+const sumOf = <T>(items: readonly T[], amount: (item: T) => number): number =>
+  items.reduce((sum, item) => sum + amount(item), 0);
+
+/** A reader of facts that take `schema`; silent about all others. */
+const counting =
+  <T>(schema: z.ZodType<T>, count: (facts: T) => readonly Amount[]) =>
+  (facts: unknown): readonly Amount[] => {
+    const parsed = schema.safeParse(facts);
+    return parsed.success ? count(parsed.data) : [];
+  };
+
+const count = z.number().nonnegative();
+
+const factCounts = [
+  // PostgreSQL
+  counting(
+    z.object({
+      databases: z.array(
+        z.object({
+          content: z.object({
+            tables: z.array(z.object({ rows: count })),
+            largeObjects: z.object({ count }),
+          }),
+        }),
+      ),
+    }),
+    ({ databases }) => [
+      ['rows', sumOf(databases, ({ content }) => sumOf(content.tables, ({ rows }) => rows))],
+      ['large objects', sumOf(databases, ({ content }) => content.largeObjects.count)],
+    ],
+  ),
+  // Redis
+  counting(
+    z.object({ content: z.object({ databases: z.array(z.object({ keys: count })) }) }),
+    ({ content }) => [['keys', sumOf(content.databases, ({ keys }) => keys)]],
+  ),
+  // Chroma
+  counting(
+    z.object({
+      tenants: z.array(
+        z.object({
+          databases: z.array(
+            z.object({ collections: z.array(z.object({ recordCount: count, vectorCount: count })) }),
+          ),
+        }),
+      ),
+    }),
+    ({ tenants }) => {
+      const collections = tenants.flatMap(({ databases }) =>
+        databases.flatMap((database) => database.collections),
+      );
+      return [
+        ['records', sumOf(collections, ({ recordCount }) => recordCount)],
+        ['vectors', sumOf(collections, ({ vectorCount }) => vectorCount)],
+      ];
+    },
+  ),
+  // Ollama
+  counting(
+    z.object({ models: z.array(z.object({ blobs: z.array(z.object({ sizeBytes: count })) })) }),
+    ({ models }) => [
+      ['models', models.length],
+      ['bytes of models', sumOf(models, ({ blobs }) => sumOf(blobs, ({ sizeBytes }) => sizeBytes))],
+    ],
+  ),
+  // Configuration
+  counting(z.object({ files: z.array(z.unknown()) }), ({ files }) => [['files', files.length]]),
+  // Directories
+  counting(
+    z.object({ trees: z.array(z.object({ entries: z.array(z.object({ type: z.string() })) })) }),
+    ({ trees }) => [
+      ['files', sumOf(trees, ({ entries }) => entries.filter(({ type }) => type === 'file').length)],
+    ],
+  ),
+] as const;
