@@ -7,6 +7,8 @@ import { addCheck } from './verbs/check.ts';
 import { addCompletion } from './verbs/completion.ts';
 import { addDemo } from './verbs/demo.ts';
 import { addInit } from './verbs/init.ts';
+import { addKey } from './verbs/key.ts';
+import { addPrune } from './verbs/prune.ts';
 import { addRestore } from './verbs/restore.ts';
 import { addShow } from './verbs/show.ts';
 import { addSnapshots } from './verbs/snapshots.ts';
@@ -41,6 +43,8 @@ export function createProgram(surroundings: Surroundings): Command {
     addRestore,
     addVerify,
     addCheck,
+    addPrune,
+    addKey,
     addUnlock,
     addDemo,
     addCompletion,

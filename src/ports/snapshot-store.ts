@@ -3,6 +3,9 @@ import type { Manifest } from '../model/manifest.ts';
 import type { PublishedSnapshot, SnapshotSummary } from '../model/snapshot.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
+import type { KeyRing } from './keys.ts';
+import type { Prunable } from './prune.ts';
+import type { SnapshotShelf } from './snapshot-shelf.ts';
 
 /** What a snapshot is published as. */
 export interface SnapshotLabel {
@@ -39,16 +42,28 @@ export interface CheckReport {
   readonly readBytes: number;
 }
 
+/** A lock in the repository. */
+export interface LockHolder {
+  /** Such as `PID 4711 on box (user root, refreshed 12 s ago)`. */
+  readonly who: string;
+  /** Left over by a process that is gone. */
+  readonly stale: boolean;
+}
+
 /** An opened repository. */
-export interface SnapshotStore extends SnapshotDestination, AsyncDisposable {
+export interface SnapshotStore extends SnapshotDestination, SnapshotShelf, Prunable, KeyRing, AsyncDisposable {
   readonly id: string;
-  /** Oldest first. */
-  list(ctx: OperationContext): Promise<readonly SnapshotSummary[]>;
+  /** Of restic's repository format. */
+  readonly formatVersion: number;
   /**
    * @param reference an id, a unique prefix of one, or `latest` (of `stack` when given)
    * @throws TarsError `snapshot-not-found`
    */
   open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  /** {@link open} without a lock, for a moment's look: what it reads may be pruned meanwhile. */
+  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  /** Who holds a lock at this moment. Those that cannot be read count as stale. */
+  holders(ctx: OperationContext): Promise<readonly LockHolder[]>;
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport>;
   /** Removes locks whose holders are dead or stale (all of them with `all`). Returns how many went. */
   unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number>;

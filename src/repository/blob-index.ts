@@ -68,6 +68,11 @@ export class BlobIndex {
     return this.#count > before;
   }
 
+  /** A number below {@link size} that stays the blob's own, for tables beside the index. Undefined when it is unknown. */
+  ordinal(id: Uint8Array, type: BlobType): number | undefined {
+    return this.#find(id, type);
+  }
+
   /** True for blobs that are stored or announced. */
   has(id: Uint8Array, type: BlobType): boolean {
     return this.#find(id, type) !== undefined;

@@ -2,28 +2,12 @@ import { CorruptionError, TarsError } from '../model/errors.ts';
 import { throwIfAborted } from './abort.ts';
 import { openBlob } from './blob-codec.ts';
 import type { BlobIndex, BlobLocation } from './blob-index.ts';
+import { groupIntoRanges, type BlobRange, type WantedBlob } from './blob-ranges.ts';
 import type { BlobType } from './format/pack.ts';
 import type { OpenedRepository } from './open.ts';
 
-/** Neighbouring blobs of a pack are read together, up to so many bytes at a time. */
-const rangeMaxBytes = 8 << 20;
-/** A gap this small between two wanted blobs is cheaper to read than to skip. */
-const gapMaxBytes = 32 << 10;
 const idBytes = 32;
 const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
-
-interface WantedBlob {
-  readonly id: Buffer;
-  readonly location: BlobLocation;
-}
-
-/** Blobs that lie one behind the other in one pack, in the order they are wanted. */
-interface BlobRange {
-  readonly packId: string;
-  readonly offsetBytes: number;
-  readonly endBytes: number;
-  readonly blobs: readonly WantedBlob[];
-}
 
 /** Reads blobs. Each is authenticated and compared with its id before anybody sees its bytes. */
 export class BlobReader {
@@ -60,7 +44,7 @@ export class BlobReader {
     for (let at = 0; at < content.length; at += idBytes) {
       this.#locate(content.subarray(at, at + idBytes), 'data');
     }
-    const ranges = this.#ranges(content);
+    const ranges = groupIntoRanges(this.#wanted(content));
     let next = this.#startLoad(ranges, signal);
     let repeated: { readonly id: Buffer; readonly plaintext: Buffer } | undefined;
     while (next) {
@@ -93,25 +77,11 @@ export class BlobReader {
     return { range, sealed };
   }
 
-  *#ranges(content: Buffer): Generator<BlobRange, undefined> {
-    let blobs: WantedBlob[] = [];
-    let start = 0;
-    let end = 0;
+  *#wanted(content: Buffer): Generator<WantedBlob> {
     for (let at = 0; at < content.length; at += idBytes) {
       const id = content.subarray(at, at + idBytes);
-      const location = this.#locate(id, 'data');
-      const last = blobs.at(-1);
-      if (last && !continues(last, { id, location }, start, end)) {
-        yield { packId: last.location.packId, offsetBytes: start, endBytes: end, blobs };
-        blobs = [];
-      }
-      if (blobs.length === 0) start = location.offsetBytes;
-      end = location.offsetBytes + location.lengthBytes;
-      blobs.push({ id, location });
+      yield { id, location: this.#locate(id, 'data') };
     }
-    const last = blobs.at(-1);
-    if (last) yield { packId: last.location.packId, offsetBytes: start, endBytes: end, blobs };
-    return undefined;
   }
 
   #locate(id: Buffer, type: BlobType): BlobLocation {
@@ -143,15 +113,4 @@ export class BlobReader {
     const what = `blob ${id.toString('hex')} in pack ${location.packId}`;
     return openBlob(this.#repository.crypto, sealed, location.uncompressedBytes, id, what);
   }
-}
-
-function continues(last: WantedBlob, next: WantedBlob, start: number, end: number): boolean {
-  if (last.id.equals(next.id)) return true;
-  const { packId, offsetBytes, lengthBytes } = next.location;
-  return (
-    packId === last.location.packId &&
-    offsetBytes >= end &&
-    offsetBytes - end <= gapMaxBytes &&
-    offsetBytes + lengthBytes - start <= rangeMaxBytes
-  );
 }

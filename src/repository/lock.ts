@@ -1,5 +1,7 @@
 import { RepositoryLockedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
+import type { LockHolder } from '../ports/snapshot-store.ts';
+import { throwIfAborted } from './abort.ts';
 import { surviveHangup } from './lock-hangup.ts';
 import {
   decodeLock,
@@ -21,6 +23,12 @@ export interface HeldLock extends AsyncDisposable {
    * somebody else or could not be refreshed in time: nothing may be written from then on.
    */
   readonly signal: AbortSignal;
+  /**
+   * For right before what nobody else may be in the way of: looks whether the lock is still there, which refreshing
+   * notices only minutes later.
+   * @throws RepositoryLockedError
+   */
+  confirm(): Promise<void>;
 }
 
 // Intervals of restic's internal/repository/lock.go and lock_file.go.
@@ -76,6 +84,26 @@ export async function removeLocks(
     removed += 1;
   }
   return removed;
+}
+
+/** Every lock there is. Takes none. */
+export async function listHolders(
+  repo: LockableRepository,
+  ctx: OperationContext,
+): Promise<readonly LockHolder[]> {
+  const holders: LockHolder[] = [];
+  for (const { name } of await Array.fromAsync(repo.storage.list('locks', ctx.signal))) {
+    try {
+      const lock = await loadLock(repo, name, ctx.signal);
+      holders.push({ who: describeLock(lock, ctx.clock.now()), stale: isStale(lock, ctx.clock.now()) });
+    } catch (error) {
+      const { code, message } = toTarsError(error, `Cannot read lock ${name}`);
+      if (code === 'interrupted') throw error;
+      // It may have been removed since it was listed.
+      if (code !== 'storage-not-found') holders.push({ who: message, stale: true });
+    }
+  }
+  return holders;
 }
 
 async function isRemovable(repo: LockableRepository, name: string, ctx: OperationContext): Promise<boolean> {
@@ -195,6 +223,17 @@ class RefreshedLock implements HeldLock {
     this.#refreshing = this.#refreshUntilReleased();
   }
 
+  async confirm(): Promise<void> {
+    throwIfAborted(this.signal);
+    try {
+      await this.#requirePresent();
+    } catch (error) {
+      if (!(error instanceof RepositoryLockedError)) throw error;
+      this.#lost.abort(lostLock(this.#repo, error));
+    }
+    throwIfAborted(this.signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#released.signal.aborted) return;
     this.#released.abort();
@@ -242,9 +281,11 @@ class RefreshedLock implements HeldLock {
   }
 
   async #requirePresent(): Promise<void> {
-    for await (const { name } of this.#repo.storage.list('locks', this.#ctx.signal)) {
-      if (name === this.#name) return;
-    }
+    const before = this.#name;
+    const listed = this.#repo.storage.list('locks', this.#ctx.signal);
+    const names = await Array.fromAsync(listed, ({ name }) => name);
+    // A refresh that goes on meanwhile gives the lock another name.
+    if (names.includes(before) || names.includes(this.#name)) return;
     throw new RepositoryLockedError('It was removed by somebody else');
   }
 }

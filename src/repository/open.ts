@@ -20,6 +20,8 @@ export interface OpenedRepository {
   readonly config: RepositoryConfig;
   /** The master key. */
   readonly crypto: SealingKey;
+  /** The key file that opened the repository, 64 hex digits. */
+  readonly keyName: string;
   /**
    * The JSON text of an index, snapshot or lock file, its name checked against its content.
    * @throws TarsError `storage-not-found`
@@ -45,10 +47,9 @@ export async function createRepository(
   await refuseExisting(storage, ctx.signal);
   const config = newConfig();
   const key = SealingKey.generate();
-  const repository = assemble(storage, config, key);
-  await addKey(repository, password, ctx);
+  const keyName = await addKey({ storage, crypto: key }, password, ctx);
   await storage.save(configFile, [key.seal(encodeConfig(config))], ctx.signal);
-  return repository;
+  return assemble(storage, config, { crypto: key, keyName });
 }
 
 async function refuseExisting(storage: StorageBackend, signal: AbortSignal): Promise<void> {
@@ -75,7 +76,8 @@ export async function openRepository(
 ): Promise<OpenedRepository> {
   const sealedConfig = await loadConfig(storage, ctx.signal);
   const key = await findKey(storage, password, ctx);
-  return assemble(storage, decodeConfig(key.open(sealedConfig, 'the repository configuration')), key);
+  const config = decodeConfig(key.crypto.open(sealedConfig, 'the repository configuration'));
+  return assemble(storage, config, key);
 }
 
 async function loadConfig(storage: StorageBackend, signal: AbortSignal): Promise<Uint8Array> {
@@ -96,18 +98,16 @@ const passedOver: ReadonlySet<ErrorCode> = new Set([
   'storage-not-found',
 ]);
 
-async function findKey(
-  storage: StorageBackend,
-  password: string,
-  ctx: OperationContext,
-): Promise<SealingKey> {
+type FoundKey = Pick<OpenedRepository, 'crypto' | 'keyName'>;
+
+async function findKey(storage: StorageBackend, password: string, ctx: OperationContext): Promise<FoundKey> {
   let unusable: TarsError | undefined;
   for await (const { name } of storage.list('keys', ctx.signal)) {
     ctx.signal.throwIfAborted();
     try {
       const content = await storage.load({ type: 'keys', name }, undefined, ctx.signal);
-      const key = await openKeyFile(content, password, name);
-      if (key) return key;
+      const crypto = await openKeyFile(content, password, name);
+      if (crypto) return { crypto, keyName: name };
     } catch (error) {
       // One key that is damaged, too new or just removed must not lock out the others.
       if (!(error instanceof TarsError) || !passedOver.has(error.code)) throw error;
@@ -128,7 +128,7 @@ async function findKey(
 
 /** Adds a key that opens the repository with `password`. Returns the key's name. */
 export async function addKey(
-  repository: OpenedRepository,
+  repository: Pick<OpenedRepository, 'storage' | 'crypto'>,
   password: string,
   ctx: OperationContext,
 ): Promise<string> {
@@ -151,12 +151,17 @@ function requirePassword(password: string): void {
   });
 }
 
-function assemble(storage: StorageBackend, config: RepositoryConfig, key: SealingKey): OpenedRepository {
+function assemble(
+  storage: StorageBackend,
+  config: RepositoryConfig,
+  { crypto: key, keyName }: FoundKey,
+): OpenedRepository {
   return {
     storage,
     id: config.id,
     config,
     crypto: key,
+    keyName,
     async loadUnpacked(type, name, signal) {
       const sealed = await storage.load({ type, name }, undefined, signal);
       const what = `${type === 'index' ? 'index' : type.slice(0, -1)} ${name}`;

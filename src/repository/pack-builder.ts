@@ -60,25 +60,32 @@ export class PackBuilder {
    */
   add(buffer: Buffer, id: Uint8Array, plaintext: Uint8Array, compress: boolean): void {
     const { bytes, uncompressedBytes } = compressBlob(plaintext, compress ? this.#level : 0);
-    const offsetBytes = this.#usedBytes;
-    const end = offsetBytes + this.#key.sealInto(buffer.subarray(offsetBytes), bytes);
+    const end = this.#usedBytes + this.#key.sealInto(buffer.subarray(this.#usedBytes), bytes);
     if (bytes !== plaintext) freeBuffer(bytes);
     const hexId = Buffer.from(id).toString('hex');
-    verifyBlob(
-      this.#key,
-      buffer.subarray(offsetBytes, end),
-      uncompressedBytes,
-      id,
-      `blob ${hexId} just sealed`,
-    );
+    this.#take(buffer, hexId, end, uncompressedBytes, `blob ${hexId} just sealed`);
+  }
+
+  /**
+   * Copies a blob that is sealed already to `buffer`, behind those already there.
+   * @throws CorruptionError when it does not open to what its id says; it is not in the pack then
+   */
+  addSealed(
+    buffer: Buffer,
+    blob: Pick<PackedBlob, 'id' | 'uncompressedBytes'>,
+    sealed: Uint8Array,
+    what: string,
+  ): void {
+    buffer.set(sealed, this.#usedBytes);
+    this.#take(buffer, blob.id, this.#usedBytes + sealed.length, blob.uncompressedBytes, what);
+  }
+
+  #take(buffer: Buffer, id: string, end: number, uncompressedBytes: number | undefined, what: string): void {
+    const offsetBytes = this.#usedBytes;
+    const sealed = buffer.subarray(offsetBytes, end);
+    verifyBlob(this.#key, sealed, uncompressedBytes, Buffer.from(id, 'hex'), what);
     this.#usedBytes = end;
-    this.#blobs.push({
-      id: hexId,
-      type: this.#type,
-      offsetBytes,
-      lengthBytes: end - offsetBytes,
-      uncompressedBytes,
-    });
+    this.#blobs.push({ id, type: this.#type, offsetBytes, lengthBytes: sealed.length, uncompressedBytes });
   }
 
   /** Writes the header behind the blobs in `buffer` and starts over. */

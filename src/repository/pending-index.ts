@@ -5,7 +5,7 @@ import type { OpenedRepository } from './open.ts';
 import type { FinishedPack } from './pack-builder.ts';
 
 /** An index file is written when so many blobs wait for one; restic does the same. */
-const blobsMax = 50_000;
+export const blobsMax = 50_000;
 /** Packs an interrupted run stored since its last index file are stored again by the next run: no more than this time's. */
 const ageMaxMs = 5 * 60_000;
 /**

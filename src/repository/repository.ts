@@ -1,21 +1,29 @@
 import { TarsError } from '../model/errors.ts';
+import type { Manifest } from '../model/manifest.ts';
 import type { SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
+import type { SnapshotRemoval } from '../ports/snapshot-shelf.ts';
 import type {
   CheckReport,
+  LockHolder,
   SnapshotLabel,
   SnapshotSource,
   SnapshotStore,
   SnapshotWriter,
 } from '../ports/snapshot-store.ts';
+import type { RepositoryKey } from '../ports/keys.ts';
+import type { PruneLimits, PrunePlan } from '../ports/prune.ts';
 import type { StorageBackend } from '../ports/storage.ts';
 import { BlobReader } from './blob-reader.ts';
 import { checkRepository } from './check.ts';
+import { addProvenKey, changePassword, listKeys, removeKey } from './key-changes.ts';
 import { loadBlobIndex } from './load-index.ts';
-import { acquireLock, removeLocks, type HeldLock } from './lock.ts';
+import { acquireLock, listHolders, removeLocks, type HeldLock } from './lock.ts';
 import { openRepository, type OpenedRepository } from './open.ts';
 import { findParents, ParentSnapshot } from './parent-snapshot.ts';
-import { findSnapshot, listSnapshots, summarize } from './snapshot-list.ts';
+import { removeSnapshots } from './remove-snapshots.ts';
+import { findSnapshot, listSnapshots, loadSnapshot, summarize } from './snapshot-list.ts';
+import { planPrune } from './prune.ts';
 import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { RepositorySnapshotWriter, type WriterTuning } from './snapshot-writer.ts';
 
@@ -36,12 +44,14 @@ export async function openSnapshotStore(
 class RepositorySnapshotStore implements SnapshotStore {
   readonly id: string;
   readonly location: string;
-  readonly #repository: OpenedRepository;
+  readonly formatVersion: number;
+  #repository: OpenedRepository;
   readonly #tuning: WriterTuning;
 
   constructor(repository: OpenedRepository, tuning: WriterTuning) {
     this.id = repository.id;
     this.location = repository.storage.location;
+    this.formatVersion = repository.config.version;
     this.#repository = repository;
     this.#tuning = tuning;
   }
@@ -86,15 +96,47 @@ class RepositorySnapshotStore implements SnapshotStore {
   async open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
     const lock = await this.#lockForReading(ctx);
     try {
-      const snapshot = await findSnapshot(this.#repository, reference, stack, ctx);
-      const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
-      return new RepositorySnapshotSource(reader, snapshot, async () => {
-        await lock?.[Symbol.asyncDispose]();
-      });
+      return await this.#read(reference, stack, async () => lock?.[Symbol.asyncDispose](), ctx);
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
+    return this.#read(reference, stack, () => Promise.resolve(), ctx);
+  }
+
+  async #read(
+    reference: string,
+    stack: string | undefined,
+    close: () => Promise<void>,
+    ctx: OperationContext,
+  ): Promise<SnapshotSource> {
+    const snapshot = await findSnapshot(this.#repository, reference, stack, ctx);
+    const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
+    return new RepositorySnapshotSource(reader, snapshot, close);
+  }
+
+  holders(ctx: OperationContext): Promise<readonly LockHolder[]> {
+    return listHolders(this.#repository, ctx);
+  }
+
+  /** Reads all of them under one lock, with one index. */
+  async readManifests(ids: readonly string[], ctx: OperationContext): Promise<readonly Manifest[]> {
+    await using _lock = await this.#lockForReading(ctx);
+    const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
+    const manifests: Manifest[] = [];
+    for (const id of ids) {
+      const snapshot = await loadSnapshot(this.#repository, id, ctx.signal);
+      const source = new RepositorySnapshotSource(reader, snapshot, () => Promise.resolve());
+      manifests.push(await source.manifest(ctx.signal));
+    }
+    return manifests;
+  }
+
+  removeSnapshots(removal: SnapshotRemoval, ctx: OperationContext): Promise<void> {
+    return removeSnapshots(this.#repository, removal, ctx);
   }
 
   /** A repository that cannot be written to can still be restored from. */
@@ -116,6 +158,31 @@ class RepositorySnapshotStore implements SnapshotStore {
 
   unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number> {
     return removeLocks(this.#repository, options, ctx);
+  }
+
+  planPrune(limits: PruneLimits, ctx: OperationContext): Promise<PrunePlan> {
+    return planPrune(this.#repository, limits, ctx);
+  }
+
+  listKeys(ctx: OperationContext): Promise<readonly RepositoryKey[]> {
+    return listKeys(this.#repository, ctx);
+  }
+
+  addKey(password: string, ctx: OperationContext): Promise<string> {
+    return addProvenKey(this.#repository, password, ctx);
+  }
+
+  removeKey(reference: string, ctx: OperationContext): Promise<string> {
+    return removeKey(this.#repository, reference, ctx);
+  }
+
+  async changePassword(
+    password: string,
+    ctx: OperationContext,
+  ): Promise<{ readonly added: string; readonly removed: string }> {
+    const changed = await changePassword(this.#repository, password, ctx);
+    this.#repository = { ...this.#repository, keyName: changed.added };
+    return changed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -176,6 +176,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     await this.#pending.save(signal);
     // A lock that was lost means that somebody may be deleting what this snapshot refers to.
     throwIfAborted(signal);
+    await this.#parts.lock.confirm();
     const file = this.#snapshotFile(manifest, tree);
     const id = await this.#parts.repository.saveUnpacked('snapshots', encodeSnapshot(file), signal);
     this.#state = 'published';
@@ -222,6 +223,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       ...ownerOfProcess(),
       tags: manifest.outcome === 'partial' ? ['tars', 'partial'] : ['tars'],
       programVersion: `tars ${manifest.toolVersion}`,
+      summary: { addedBytes: this.#addedBytes, processedBytes: this.#processedBytes },
     };
   }
 

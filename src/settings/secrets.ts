@@ -7,7 +7,7 @@ import type { Environment, Settings } from './load.ts';
 const passwordCommandTimeoutMs = 120_000;
 
 /** A file's content without its last line end. @throws TarsError naming the file, never its content */
-async function readSecretFile(path: string): Promise<string> {
+export async function readSecretFile(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw toTarsError(error, `Cannot read the secret file ${path}`);
     throw new ConfigurationError(`The secret file ${path} does not exist`, {

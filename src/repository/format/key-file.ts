@@ -2,7 +2,7 @@ import { randomBytes, scrypt, type ScryptOptions } from 'node:crypto';
 import { z } from 'zod';
 import { CorruptionError, TarsError } from '../../model/errors.ts';
 import { SealingKey } from './crypto.ts';
-import { formatGoTime } from './go-time.ts';
+import { formatGoTime, parseGoTime } from './go-time.ts';
 import { encodeGoJson } from './go-json.ts';
 
 const base64 = z.base64().transform((text) => Buffer.from(text, 'base64'));
@@ -34,6 +34,25 @@ export interface KeyOrigin {
   readonly createdNs: bigint;
   readonly hostname: string;
   readonly username: string;
+}
+
+const keyOriginSchema = z.object({
+  created: z.string().optional(),
+  hostname: z.string().default(''),
+  username: z.string().default(''),
+});
+
+/**
+ * Who made the key in a key file, which everybody may know.
+ * @throws CorruptionError when it is no key file
+ */
+export function decodeKeyOrigin(
+  content: Uint8Array,
+  name: string,
+): Omit<KeyOrigin, 'createdNs'> & { readonly createdNs: bigint | undefined } {
+  parse(keyFileSchema, content, `Key ${name}`);
+  const { created, ...origin } = parse(keyOriginSchema, content, `Key ${name}`);
+  return { ...origin, createdNs: created === undefined ? undefined : parseGoTime(created) };
 }
 
 /** The JSON of a key file that opens `master` with `password`. Key files are stored in the clear. */

@@ -1,0 +1,34 @@
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { InterruptedError } from '../../model/errors.ts';
+
+/** Where the operator sits. */
+export interface Terminal {
+  readonly stdin: NodeJS.ReadStream;
+  readonly stderr: NodeJS.WriteStream;
+}
+
+/**
+ * Asks for a secret, which does not show while it is typed. Undefined without a terminal.
+ * @throws InterruptedError on Ctrl-C and Ctrl-D
+ */
+export async function askSecret(
+  question: string,
+  { stdin, stderr }: Terminal,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (!stdin.isTTY || !stderr.isTTY) return undefined;
+  stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({ input: stdin, output: nowhere, terminal: true, historySize: 0 });
+  const closed = Promise.withResolvers<never>();
+  for (const event of ['SIGINT', 'close'] as const) {
+    lines.once(event, () => closed.reject(new InterruptedError('Interrupted; nothing was changed')));
+  }
+  try {
+    return await Promise.race([lines.question('', { signal }), closed.promise]);
+  } finally {
+    lines.close();
+    stderr.write('\n');
+  }
+}

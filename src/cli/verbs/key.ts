@@ -1,0 +1,147 @@
+import type { Command } from 'commander';
+import { openStore } from '../../compose.ts';
+import { ConfigurationError } from '../../model/errors.ts';
+import { shortId } from '../../model/snapshot.ts';
+import type { Environment, Settings } from '../../settings/load.ts';
+import { readSecretFile } from '../../settings/secrets.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { askSecret } from '../render/ask-secret.ts';
+import { formatTable } from '../render/units.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+interface NewPasswordFlags {
+  readonly newPasswordFile?: string;
+}
+
+const newPasswordOption = [
+  '--new-password-file <file>',
+  'file with the new password (default: asked on the terminal)',
+] as const;
+
+export function addKey(program: Command, surroundings: Surroundings): void {
+  const key = program
+    .command('key')
+    .description('list, add and remove the passwords that open the repository')
+    .addHelpText(
+      'after',
+      '\nEach key has a password of its own and opens the whole repository, in tars and\nin stock restic.\n\nExamples:\n  tars key list\n  tars key add --new-password-file second.key\n  tars key passwd --new-password-file new.key',
+    );
+  key
+    .command('list')
+    .description('list the keys, oldest first; the one in use is marked')
+    .action((_flags: unknown, command: Command) => runVerb(command, surroundings, list));
+  key
+    .command('add')
+    .description('add a key with a new password')
+    .option(...newPasswordOption)
+    .action((flags: NewPasswordFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => add(session, flags, surroundings)),
+    );
+  key
+    .command('remove <id>')
+    .description('remove a key; the one in use cannot be')
+    .action((id: string, _flags: unknown, command: Command) =>
+      runVerb(command, surroundings, (session) => remove(session, id)),
+    );
+  key
+    .command('passwd')
+    .description('replace the key in use by one with a new password')
+    .option(...newPasswordOption)
+    .action((flags: NewPasswordFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => passwd(session, flags, surroundings)),
+    );
+}
+
+async function list({ ctx, audience, env, settings }: Session): Promise<number> {
+  await using store = await openStore(await settings(), env, ctx);
+  const keys = await store.listKeys(ctx);
+  const rows = keys.map(({ id, isCurrent, created, username, hostname }) => [
+    shortId(id),
+    isCurrent ? 'yes' : '',
+    created?.toISOString().replace('T', ' ').slice(0, 19) ?? '-',
+    username,
+    hostname,
+  ]);
+  audience.result(keys, formatTable(['ID', 'IN USE', 'CREATED (UTC)', 'USER', 'HOST'], rows));
+  return exitCodes.success;
+}
+
+async function add(
+  { ctx, audience, env, settings }: Session,
+  flags: NewPasswordFlags,
+  surroundings: Surroundings,
+): Promise<number> {
+  await using store = await openStore(await settings(), env, ctx);
+  const id = await store.addKey(await newPassword(flags, surroundings), ctx);
+  audience.result({ id }, `Added key ${shortId(id)}. It opens the repository from now on, as the others do.`);
+  return exitCodes.success;
+}
+
+async function remove({ ctx, audience, env, settings }: Session, reference: string): Promise<number> {
+  await using store = await openStore(await settings(), env, ctx);
+  const id = await store.removeKey(reference, ctx);
+  audience.result({ id }, `Removed key ${shortId(id)}. Its password opens the repository no more.`);
+  return exitCodes.success;
+}
+
+async function passwd(
+  { ctx, audience, env, settings }: Session,
+  flags: NewPasswordFlags,
+  surroundings: Surroundings,
+): Promise<number> {
+  const { repository } = await settings();
+  await using store = await openStore(await settings(), env, ctx);
+  const changed = await store.changePassword(await newPassword(flags, surroundings), ctx);
+  const next = whereItIsKept(repository, env, flags.newPasswordFile);
+  audience.result(
+    { ...changed, next },
+    `Key ${shortId(changed.added)} has taken the place of ${shortId(changed.removed)}: the old password opens\nthe repository no more.\n${next}`,
+  );
+  return exitCodes.success;
+}
+
+/** Asked twice on the terminal, unless a file has it. Never an argument, which every user of the machine could see. */
+async function newPassword(
+  { newPasswordFile }: NewPasswordFlags,
+  { stdin, stderr, signal }: Surroundings,
+): Promise<string> {
+  if (newPasswordFile !== undefined) return requireText(await readSecretFile(newPasswordFile));
+  const terminal = { stdin, stderr };
+  const first = await askSecret('New password: ', terminal, signal);
+  if (first === undefined) {
+    throw new ConfigurationError('There is no terminal to ask for the new password on', {
+      hint: 'Give a file that holds it: --new-password-file FILE',
+    });
+  }
+  if ((await askSecret('The same again: ', terminal, signal)) !== requireText(first)) {
+    throw new ConfigurationError('The two passwords differ', { hint: 'Nothing was changed. Try again.' });
+  }
+  return first;
+}
+
+function requireText(password: string): string {
+  if (password !== '') return password;
+  throw new ConfigurationError('The new password is empty', {
+    hint: 'Nothing was changed. Give another one.',
+  });
+}
+
+/** What the operator must do so that the next run opens the repository. */
+function whereItIsKept(
+  { password_file: passwordFile, password_command: passwordCommand }: Settings['repository'],
+  env: Environment,
+  newPasswordFile: string | undefined,
+): string {
+  const variable = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].find((name) => env[name]);
+  const until = 'Until then tars cannot open the repository.';
+  if (variable !== undefined) return `Now let ${variable} give the new password. ${until}`;
+  if (passwordCommand !== undefined) {
+    return `Now let repository.password_command of tars.yaml print the new password.\n${until}`;
+  }
+  const file = passwordFile ?? '';
+  const how =
+    newPasswordFile === undefined
+      ? `Now write the new password into ${file}, mode 0600.`
+      : `Now put it where tars.yaml looks for it:\n  install -m 600 ${newPasswordFile} ${file}`;
+  return `${how}\n${until} Keep a copy away from this machine, too.`;
+}
