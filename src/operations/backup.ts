@@ -1,4 +1,4 @@
-import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
+import { ConfigurationError, InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import {
   manifestSchemaVersion,
   type ComponentManifest,
@@ -94,6 +94,7 @@ async function planComponent(component: Component, ctx: OperationContext): Promi
 /**
  * Takes one snapshot of the whole stack: prepare, cut, settle, capture, publish. A component that fails is
  * recorded with its error and the snapshot is `partial`.
+ * @throws ConfigurationError when nothing is there of what the services run in; nothing is published
  * @throws TarsError `capture-failed` when nothing at all could be captured; nothing is published then
  * @throws InterruptedError when the signal aborts; nothing is published, writers run
  */
@@ -137,6 +138,8 @@ async function recordSurroundings(
     return { compose: await provisioner.record(ctx) };
   } catch (error) {
     stopWhenAborted(ctx);
+    // A snapshot of nothing but files beside services that nobody finds would pass for one of the stack.
+    if (error instanceof ConfigurationError) throw error;
     const { message } = toTarsError(error, 'The services could not be looked at');
     ctx.log.warn(`Images and volumes are not recorded: ${message}`);
     return {};

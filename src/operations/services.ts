@@ -1,4 +1,4 @@
-import { TarsError } from '../model/errors.ts';
+import { TarsError, type ErrorCode } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
@@ -8,6 +8,8 @@ const readyTimeoutMs = 120_000;
 const readyPollMs = 200;
 /** How often a store that does not answer is looked at: is it still there to wait for? */
 const lookEveryMs = 2000;
+/** What a store answers, or tars finds, that no waiting changes. */
+const incurable: ReadonlySet<ErrorCode> = new Set(['access-denied', 'configuration', 'unsupported-version']);
 
 /** Services in an order in which each comes after those it depends on. @throws TarsError for a cycle */
 export function startOrder(services: readonly Service[]): readonly Service[] {
@@ -42,6 +44,7 @@ export function dependentsOf(names: ReadonlySet<string>, services: readonly Serv
 
 /**
  * Polls the component until it answers.
+ * @throws TarsError as it is, when waiting does not cure it, such as a refused password
  * @throws TarsError `timeout` with the last refusal as its cause
  * @throws TarsError `service-unavailable` when its service has stopped again
  */
@@ -58,6 +61,7 @@ export async function waitReady(
       return;
     } catch (cause) {
       ctx.signal.throwIfAborted();
+      if (cause instanceof TarsError && incurable.has(cause.code)) throw cause;
       const detail = cause instanceof Error ? cause.message : String(cause);
       const hint = 'Look into the log of its service.';
       const nowMs = ctx.clock.monotonicMs();

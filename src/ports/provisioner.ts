@@ -7,7 +7,10 @@ import type { OperationContext } from './context.ts';
  * no provisioner.
  */
 export interface Provisioner {
-  /** What the manifest keeps of the services' surroundings. Changes nothing. */
+  /**
+   * What the manifest keeps of the services' surroundings. Changes nothing.
+   * @throws ConfigurationError when nothing of them is there: they may have another name
+   */
   record(ctx: OperationContext): Promise<ComposeRecord>;
   /**
    * What is missing, what creating it takes, and what differs from the capture. Changes nothing.

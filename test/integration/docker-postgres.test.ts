@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import pg from 'pg';
 import { createPostgresComponent, type PostgresOptions } from '../../src/components/postgres/index.ts';
+import type { ServerContainer } from '../../src/components/postgres/options.ts';
 import type { ProgramCall, ProgramRunner } from '../../src/ports/programs.ts';
 import { connectEngine } from '../../src/runtimes/docker/engine.ts';
 import { containerRunner } from '../../src/runtimes/docker/exec.ts';
@@ -23,7 +24,7 @@ const database = `Odd "db" = 'x' %`;
 interface Bench extends AsyncDisposable {
   readonly root: string;
   /** No program of this machine is found with these. */
-  readonly options: PostgresOptions;
+  readonly options: PostgresOptions & { readonly container: ServerContainer };
   /** What ran in the container. */
   readonly calls: readonly ProgramCall[];
   connect(name: string): Promise<pg.Client>;
@@ -90,6 +91,12 @@ test('a server is dumped and restored with the programs in its container', { ski
   await first.end();
 
   const plan = await component.planRestore(snapshot.manifest, { restoreConfig: false, restoreId: 'r1' }, ctx);
+  assert.deepEqual(plan.warnings, [], 'its disk is not out of sight');
+  const full = createPostgresComponent({ ...options, container: onFullDisk(options.container) });
+  await assert.rejects(
+    full.planRestore(snapshot.manifest, { restoreConfig: false, restoreId: 'r2' }, ctx),
+    /Not enough space in \S+ of its container .*: needs \d+ bytes, 1024 are free/,
+  );
   const staged = await component.stage(plan, snapshot.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
@@ -99,8 +106,22 @@ test('a server is dumped and restored with the programs in its container', { ski
   await admin.end();
 
   const ran = new Set(calls.map(({ path }) => path.split('/').at(-1)));
-  assert.deepEqual(ran, new Set(['sh', 'pg_dump', 'pg_dumpall', 'pg_restore']));
+  assert.deepEqual(ran, new Set(['sh', 'df', 'pg_dump', 'pg_dumpall', 'pg_restore']));
   for (const { args } of calls) assert.ok(!args.join(' ').includes(password), 'a password among arguments');
+});
+
+/** The same container, whose `df` finds next to nothing free. */
+const onFullDisk = (container: ServerContainer): ServerContainer => ({
+  ...container,
+  runner: {
+    ...container.runner,
+    async *output(call, signal) {
+      for await (const piece of container.runner.output(call, signal)) {
+        const text = Buffer.from(piece).toString('latin1');
+        yield call.path === 'df' ? Buffer.from(text.replace(/\d+(\s+\d+%)/, '1$1')) : piece;
+      }
+    },
+  },
 });
 
 test('programs of this machine are preferred, and none anywhere is an error', { skip }, async () => {

@@ -1,8 +1,5 @@
-import { constants } from 'node:fs';
-import { access, readFile, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
-import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
+import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest, ManifestArtifact } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
@@ -14,6 +11,7 @@ import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer, readTablespaces } from './properties.ts';
 import { missingRoles } from './roles.ts';
 import { openControlSession, type Session } from './session.ts';
+import { spaceNeeded } from './space.ts';
 
 /** The restore's own part of its plan. */
 export class PostgresPlanDetails {
@@ -62,7 +60,7 @@ export async function planRestore(
   const live = await liveDatabases(control, facts, signal);
   requireNoPreparedTransactions(live);
   const tablespaces = await readTablespaces(control, signal);
-  const space = await spaceNeeded(control, facts, signal);
+  const space = await spaceNeeded(control, options, facts, signal);
   const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
   const needed = [facts.globalsArtifact, ...facts.databases.map(({ artifact }) => artifact)];
   return {
@@ -180,44 +178,6 @@ function requireNoPreparedTransactions(live: readonly LiveDatabase[]): void {
     `Database "${blocked.name}" has ${blocked.prepared} prepared transactions, and cannot be moved aside`,
     { hint: 'COMMIT PREPARED or ROLLBACK PREPARED them (see pg_prepared_xacts), then run this again.' },
   );
-}
-
-/** The data directory, when the server runs on this machine and its directory is provably the one it reports. */
-async function localDataDirectory(control: Session, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    const { directory, startedAt } = await control.row(
-      z.object({ directory: z.string(), startedAt: z.coerce.number() }),
-      `SELECT current_setting('data_directory') AS directory,
-         extract(epoch FROM pg_postmaster_start_time())::text AS "startedAt"`,
-      signal,
-    );
-    await access(directory, constants.R_OK | constants.X_OK);
-    // Line 3 is the start time (PostgreSQL source, src/include/utils/pidfile.h). A directory of the same name
-    // outside of the server's container has another, or none.
-    const pidFile = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n');
-    return Math.abs(Number(pidFile[2]) - startedAt) <= 5 ? directory : undefined;
-  } catch (error) {
-    if (error instanceof TarsError && error.code === 'interrupted') throw error;
-    return undefined;
-  }
-}
-
-async function spaceNeeded(
-  control: Session,
-  facts: PostgresFacts,
-  signal: AbortSignal,
-): Promise<{ known: boolean; directories: { path: string; sizeBytes: number }[] }> {
-  const path = await localDataDirectory(control, signal);
-  if (path === undefined) return { known: false, directories: [] };
-  const sizeBytes = facts.databases.reduce((sum, database) => sum + database.sizeBytes, 0);
-  const { bavail, bsize } = await statfs(path);
-  if (bavail * bsize < sizeBytes) {
-    throw new RestoreRefusedError(
-      `Not enough space in ${path} to restore beside the live databases: needs ${sizeBytes} bytes, ${bavail * bsize} are free`,
-      { hint: 'Free space there; the previous databases stay until they are discarded.' },
-    );
-  }
-  return { known: true, directories: [{ path, sizeBytes }] };
 }
 
 const roleNames = (roles: readonly RoleFacts[]): string => roles.map(({ name }) => name).join(', ');

@@ -46,20 +46,30 @@ async function withoutContainer(
   { name, containers }: Project,
   service: string,
 ): Promise<ServiceUnavailableError> {
-  const create = `create the containers: docker compose -p ${name} up --no-start`;
   const there = [...new Set(containers.map((container) => container.service))].sort();
   if (there.length > 0) {
     return new ServiceUnavailableError(`The project ${name} has no container of ${service}`, {
-      hint: `It has: ${there.join(', ')}. Correct service: in tars.yaml, or ${create}`,
+      hint: `It has: ${there.join(', ')}. Correct service: in tars.yaml, or ${creating(name)}`,
     });
   }
-  const projects = await listProjects(engine);
   return new ServiceUnavailableError(
     `The Engine has no containers of the project ${name}, so none of ${service}`,
-    {
-      hint: `It has the projects: ${projects.join(', ') || 'none'}. Correct docker.project in tars.yaml, or ${create}`,
-    },
+    { hint: await otherProjects(engine, name) },
   );
+}
+
+const creating = (project: string): string =>
+  `create the containers: docker compose -p ${project} up --no-start`;
+
+/** The error for a project of which nothing is there. */
+export async function noSuchProject(engine: Engine, name: string): Promise<ConfigurationError> {
+  const hint = await otherProjects(engine, name);
+  return new ConfigurationError(`The Engine has no containers of the project ${name}`, { hint });
+}
+
+async function otherProjects(engine: Engine, name: string): Promise<string> {
+  const projects = await listProjects(engine);
+  return `It has the projects: ${projects.join(', ') || 'none'}. Correct docker.project in tars.yaml, or ${creating(name)}`;
 }
 
 /**

@@ -5,6 +5,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { openArchive } from './container-archive.ts';
 import { engineError, type Engine } from './engine.ts';
 import { inspectImage, orElse } from './provision-images.ts';
+import { noSuchProject } from './places.ts';
 import { composeLabels, readProject, type ProjectContainer } from './project.ts';
 
 const environmentFileLabel = 'com.docker.compose.project.environment_file';
@@ -14,6 +15,7 @@ const versionLabel = 'com.docker.compose.version';
 /**
  * The project as it is now: what its services run, and the volumes of `stores`.
  * @param stores services of components
+ * @throws ConfigurationError when nothing of it is there
  */
 export async function recordProject(
   engine: Engine,
@@ -23,6 +25,7 @@ export async function recordProject(
 ): Promise<ComposeRecord> {
   const { containers, composeFiles, workingDir } = await readProject(engine, projectName);
   ctx.signal.throwIfAborted();
+  if (containers.length === 0) throw await noSuchProject(engine, projectName);
   const services = await Promise.all(containers.map((container) => recordService(engine, container)));
   const volumes: RecordedVolume[] = [];
   for (const container of containers.filter(({ service }) => stores.has(service)))
