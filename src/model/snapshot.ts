@@ -4,6 +4,8 @@ export interface SnapshotSummary {
   readonly id: string;
   /** The moment of the cut. */
   readonly time: Date;
+  /** By which clock it was written down: so many minutes ahead of UTC. */
+  readonly utcOffsetMinutes: number;
   readonly stack: string | undefined;
   readonly hostname: string;
   readonly tags: readonly string[];
@@ -11,6 +13,8 @@ export interface SnapshotSummary {
   readonly paths: readonly string[];
   /** What wrote it, such as `tars 0.1.0` or `restic 0.19.0`. */
   readonly program: string | undefined;
+  /** Bytes it added to the repository; absent where whoever wrote it did not record them. */
+  readonly addedBytes?: number;
 }
 
 /** A snapshot id shortened for people, as restic shows it. */

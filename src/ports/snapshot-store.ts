@@ -51,7 +51,8 @@ export interface LockHolder {
 }
 
 /** An opened repository. */
-export interface SnapshotStore extends SnapshotDestination, SnapshotShelf, Prunable, KeyRing, AsyncDisposable {
+export interface SnapshotStore
+  extends SnapshotDestination, SnapshotShelf, Prunable, KeyRing, AsyncDisposable {
   readonly id: string;
   /** Of restic's repository format. */
   readonly formatVersion: number;

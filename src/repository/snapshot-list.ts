@@ -99,14 +99,17 @@ async function resolvePrefix(
 }
 
 export function summarize({ id, file }: NamedSnapshot): SnapshotSummary {
+  const { addedBytes } = file.summary ?? {};
   return {
     id,
     time: new Date(Number(file.timeNs / 1_000_000n)),
+    utcOffsetMinutes: file.utcOffsetMinutes ?? 0,
     stack: stackOf(file.paths),
     hostname: file.hostname,
     tags: file.tags,
     paths: file.paths,
     program: file.programVersion,
+    ...(addedBytes === undefined ? {} : { addedBytes }),
   };
 }
 

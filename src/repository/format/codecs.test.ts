@@ -175,6 +175,15 @@ test('a snapshot leaves empty members out', () => {
   );
   assert.deepEqual(decodeSnapshot(json, 's'), snapshot);
   assert.throws(() => decodeSnapshot('{"time":"2023-11-14T22:13:20Z"}', 's'), CorruptionError);
+  const sized = { ...snapshot, summary: { addedBytes: 5, processedBytes: 7 } };
+  assert.ok(
+    encodeSnapshot(sized).endsWith(
+      ',"program_version":"tars 0.1.0","summary":{"data_added_packed":5,"total_bytes_processed":7}}',
+    ),
+  );
+  assert.deepEqual(decodeSnapshot(encodeSnapshot(sized), 's'), sized);
+  const odd = encodeSnapshot(sized).replace('packed":5', 'packed":"5"');
+  assert.deepEqual(decodeSnapshot(odd, 's'), snapshot);
 });
 
 test('a tree as restic writes it', () => {
