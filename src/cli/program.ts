@@ -5,13 +5,17 @@ import type { Surroundings } from './session.ts';
 import { addBackup } from './verbs/backup.ts';
 import { addCheck } from './verbs/check.ts';
 import { addCompletion } from './verbs/completion.ts';
+import { addDaemon } from './verbs/daemon.ts';
 import { addDemo } from './verbs/demo.ts';
+import { addDoctor } from './verbs/doctor.ts';
 import { addInit } from './verbs/init.ts';
 import { addKey } from './verbs/key.ts';
 import { addPrune } from './verbs/prune.ts';
 import { addRestore } from './verbs/restore.ts';
+import { addSchedule } from './verbs/schedule.ts';
 import { addShow } from './verbs/show.ts';
 import { addSnapshots } from './verbs/snapshots.ts';
+import { addStatus } from './verbs/status.ts';
 import { addUnlock } from './verbs/unlock.ts';
 import { addVerify } from './verbs/verify.ts';
 
@@ -37,6 +41,7 @@ export function createProgram(surroundings: Surroundings): Command {
     );
   for (const add of [
     addInit,
+    addDoctor,
     addBackup,
     addSnapshots,
     addShow,
@@ -45,6 +50,9 @@ export function createProgram(surroundings: Surroundings): Command {
     addCheck,
     addPrune,
     addKey,
+    addSchedule,
+    addStatus,
+    addDaemon,
     addUnlock,
     addDemo,
     addCompletion,

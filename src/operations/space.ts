@@ -28,7 +28,14 @@ export async function requireSpace(needs: readonly SpaceNeed[]): Promise<void> {
   }
 }
 
-async function nearestExisting(path: string): Promise<string> {
+/** Bytes that may still be written at `path`, or where it would be created. @throws an error of the system */
+export async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(await nearestExisting(path));
+  return bavail * bsize;
+}
+
+/** `path`, or of the directories above it the first that is there. @throws an error of the system */
+export async function nearestExisting(path: string): Promise<string> {
   for (let candidate = path; ; candidate = dirname(candidate)) {
     try {
       await stat(candidate);

@@ -1,10 +1,4 @@
-/** `1536` -> `1.5 KiB`, in the binary units restic shows. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
-  const value = bytes / 1024 ** power;
-  return `${power === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[power] ?? 'B'}`;
-}
+export { formatBytes } from '../../model/bytes.ts';
 
 /** `93500` -> `1 min 34 s`, `1234` -> `1.2 s`, `12` -> `12 ms`. */
 export function formatMs(durationMs: number): string {
@@ -27,4 +21,22 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
     return column === titles.length - 1 ? cell : cell.padEnd(widths[column] ?? 0);
   };
   return [titles, ...rows].map((cells) => cells.map(pad).join('  ').trimEnd()).join('\n');
+}
+
+/** `2026-11-24 02:30`, in local time. */
+export function formatMoment(time: Date): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  return (
+    `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ` +
+    `${two(time.getHours())}:${two(time.getMinutes())}`
+  );
+}
+
+/** A long time in its largest unit: `40 s`, `5 min`, `15 h`, `3 days`. */
+export function formatAge(ageMs: number): string {
+  const minutes = Math.floor(ageMs / 60_000);
+  if (minutes < 1) return `${Math.max(0, Math.floor(ageMs / 1000))} s`;
+  if (minutes < 90) return `${minutes} min`;
+  const hours = Math.round(minutes / 60);
+  return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
 }

@@ -4,6 +4,7 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { listDatabases, prepareCapture } from './capture.ts';
+import { findClient } from './client.ts';
 import { parseFacts } from './facts.ts';
 import { asidePattern } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
@@ -53,6 +54,8 @@ async function ready(options: PostgresOptions, { signal }: OperationContext): Pr
 async function probe(options: PostgresOptions, { signal }: OperationContext): Promise<ComponentProbe> {
   await using control = await openControlSession(options, signal);
   const server = await readServer(control, signal);
+  // Without it nothing can be dumped: whoever looks before a backup wants to know.
+  await findClient(options, server.major, signal);
   const databases = await listDatabases(control, options, signal);
   let tables = 0;
   for (const { name } of databases) {

@@ -1,0 +1,162 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { composeStack, openStore } from '../compose.ts';
+import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import type { Manifest } from '../model/manifest.ts';
+import { counted } from '../model/plural.ts';
+import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
+import { careChecks } from '../operations/doctor-care.ts';
+import { placeChecks } from '../operations/doctor-places.ts';
+import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
+import {
+  examined,
+  stackChecks,
+  type ExaminedComponent,
+  type StackUnderExamination,
+} from '../operations/doctor-stack.ts';
+import type { OperationContext } from '../ports/context.ts';
+import { exposedFiles } from '../settings/exposure.ts';
+import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+import { dataPathsOf, pathNeeds } from './path-needs.ts';
+
+/** What hangs for longer is not going to work at night either. */
+const limitMs = 30_000;
+
+/**
+ * Looks at every precondition of backups and restores and changes nothing; what is wrong with one hides nothing of
+ * the others.
+ */
+export async function examineSetup(
+  configPath: string | undefined,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly Diagnosis[]> {
+  let settings: Settings;
+  try {
+    settings = await loadSettings(configPath, env);
+  } catch (cause) {
+    const { message, hint } = toTarsError(cause, 'The configuration cannot be read');
+    return [{ check: 'configuration', ...error(message, hint) }];
+  }
+  return examine(await checksOf(settings, env), limitMs, ctx);
+}
+
+async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
+  const components = Object.entries(settings.components).map(([name, component]) =>
+    examined({ name, kind: component.kind, service: component.service }, async () => {
+      const stack = await composeStack(
+        { ...settings, components: { [name]: component } },
+        { includeModels: false },
+        env,
+      );
+      const [composed] = stack.components;
+      if (composed === undefined) throw new ConfigurationError(`There is no component ${name}`);
+      return composed;
+    }),
+  );
+  const repository = repositoryOf(settings, components, env);
+  const hasRepository = await exists(join(settings.repository.path, 'config'));
+  return [
+    { name: 'configuration', look: () => Promise.resolve([lookAtConfiguration(settings)]) },
+    ...careChecks(await careOf(settings)),
+    ...repositoryChecks(repository),
+    ...placeChecks({
+      needs: pathNeeds(settings, hasRepository),
+      repositoryPath: settings.repository.path,
+      scratchDir: settings.scratch_dir,
+      dataPaths: Object.values(settings.components).flatMap(dataPathsOf),
+      components,
+    }),
+    ...stackChecks(await stackOf(settings, components, repository, env)),
+  ];
+}
+
+function lookAtConfiguration({ settingsPath, components }: Settings) {
+  const count = Object.keys(components).length;
+  if (count > 0) return ok(`${settingsPath} is right: ${counted(count, 'component')}`);
+  return error(
+    `${settingsPath} names no component, so there is nothing to back up`,
+    'Fill in its components section: the comments in it show how.',
+  );
+}
+
+function repositoryOf(
+  settings: Settings,
+  components: readonly ExaminedComponent[],
+  env: Environment,
+): RepositoryUnderExamination {
+  const store = once((ctx) => openStore(settings, env, ctx));
+  const snapshots = once(async (ctx) => {
+    try {
+      const all = await (await store(ctx)).list(ctx);
+      return all.filter(({ stack }) => stack === settings.stack);
+    } catch {
+      // The check of the repository itself says what is wrong.
+      return undefined;
+    }
+  });
+  const lastManifest = once(async (ctx): Promise<Manifest | undefined> => {
+    const last = (await snapshots(ctx))?.at(-1);
+    if (last === undefined) return undefined;
+    await using source = await (await store(ctx)).peek(last.id, settings.stack, ctx);
+    return await source.manifest(ctx.signal);
+  });
+  const stackBytes = async (ctx: OperationContext): Promise<number> => {
+    const probes = await Promise.allSettled(components.map(({ probe }) => probe(ctx)));
+    return probes.reduce(
+      (sum, probed) => sum + (probed.status === 'fulfilled' ? probed.value.sizeBytes : 0),
+      0,
+    );
+  };
+  return {
+    stack: settings.stack,
+    path: settings.repository.path,
+    backupRhythm: settings.schedule?.backup,
+    ...{ store, snapshots, lastManifest, stackBytes },
+  };
+}
+
+async function stackOf(
+  settings: Settings,
+  components: readonly ExaminedComponent[],
+  { lastManifest }: RepositoryUnderExamination,
+  env: Environment,
+): Promise<StackUnderExamination> {
+  const { runtime, journal } = await composeStack(
+    { ...settings, components: {} },
+    { includeModels: false },
+    env,
+  );
+  return {
+    stack: settings.stack,
+    ...{ components, journal, lastManifest },
+    runtime: () => Promise.resolve(runtime),
+    services: once((ctx) => runtime.discover(ctx)),
+  };
+}
+
+async function careOf(settings: Settings) {
+  const { retention, schedule } = settings;
+  const { after_backup: _, archives: _archives, keep_tags: tags = [], ...keeps } = retention ?? {};
+  const rhythms = schedule && {
+    ...(schedule.backup === undefined ? {} : { backup: schedule.backup }),
+    ...(schedule.forget === undefined ? {} : { forget: schedule.forget }),
+    ...(schedule.check === undefined ? {} : { check: schedule.check }),
+  };
+  return {
+    exposed: await exposedFiles(settings),
+    secrets: settings.secrets,
+    recipients: settings.age_recipients.length,
+    configurations: Object.entries(settings.components).flatMap(([name, component]) =>
+      component.kind === 'config' ? [{ name, identityFile: component.age_identity_file }] : [],
+    ),
+    rhythms,
+    keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
+  };
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

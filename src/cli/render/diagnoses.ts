@@ -1,0 +1,27 @@
+import { counted } from '../../model/plural.ts';
+import { isIll, type Diagnosis } from '../../operations/doctor.ts';
+import { formatTable } from './units.ts';
+
+const words = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
+
+/** One line for each thing found, its cure below it, and what it all comes to. */
+export function renderDiagnoses(diagnoses: readonly Diagnosis[]): string {
+  const rows = diagnoses.flatMap(({ check, state, found, cure }) => {
+    const [first = '', ...more] = found.split('\n');
+    return [
+      [words[state], check, first],
+      ...more.map((line) => ['', '', line]),
+      ...(cure === undefined || state === 'ok' ? [] : [['', '', `> ${cure}`]]),
+    ];
+  });
+  return `${formatTable(['', 'CHECK', 'FOUND'], rows)}\n${verdict(diagnoses)}`;
+}
+
+function verdict(diagnoses: readonly Diagnosis[]): string {
+  const count = (wanted: Diagnosis['state']): number =>
+    diagnoses.filter(({ state }) => state === wanted).length;
+  const warnings = count('warning') === 0 ? 'no warning' : counted(count('warning'), 'warning');
+  return isIll(diagnoses)
+    ? `${counted(count('error'), 'error')}, ${warnings}: a backup or a restore would fail`
+    : `No error, ${warnings}: backups and restores can run`;
+}

@@ -1,0 +1,25 @@
+import type { Command } from 'commander';
+import { isIll } from '../../operations/doctor.ts';
+import { examineSetup } from '../examine.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { renderDiagnoses } from '../render/diagnoses.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+export function addDoctor(program: Command, surroundings: Surroundings): void {
+  program
+    .command('doctor')
+    .description('check everything that backups and restores need; changes nothing')
+    .addHelpText(
+      'after',
+      '\nExit code 0 when there are at most warnings, 1 when a backup or a restore would\nfail.\n\nExamples:\n  tars doctor\n  tars doctor --json',
+    )
+    .action((_flags: unknown, command: Command) => runVerb(command, surroundings, run));
+}
+
+/** Not by the session's settings: those put right what a restore left, and nothing may change here. */
+async function run({ ctx, audience, env, configPath }: Session): Promise<number> {
+  const diagnoses = await examineSetup(configPath, env, ctx);
+  const ill = isIll(diagnoses);
+  audience.result({ healthy: !ill, diagnoses }, renderDiagnoses(diagnoses));
+  return ill ? exitCodes.error : exitCodes.success;
+}

@@ -1,0 +1,189 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatBytes } from '../model/bytes.ts';
+import type { Manifest } from '../model/manifest.ts';
+import { counted } from '../model/plural.ts';
+import { parseRhythm, previousTime } from '../model/rhythm.ts';
+import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { SnapshotStore } from '../ports/snapshot-store.ts';
+import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
+import { freeBytes } from './space.ts';
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+/** Without a schedule, somebody is expected to back up every day. */
+const unscheduledAgeMs = 26 * hourMs;
+/** What a scheduled backup may take to start and to end. */
+const graceMs = 2 * hourMs;
+/** Clocks of two machines differ by a little. */
+const clockToleranceMs = 5 * minuteMs;
+/** So many of the last snapshots tell how much the next one may add. */
+const recentCount = 5;
+/** Room for fewer snapshots than these is worth a warning. */
+const scarceCount = 7;
+/** Nobody counts further. */
+const plentyCount = 1000;
+
+/** What the checks of a repository look at. */
+export interface RepositoryUnderExamination {
+  readonly stack: string;
+  /** The directory of a local repository. */
+  readonly path: string;
+  /** When backups are to run, as five fields of a crontab. */
+  readonly backupRhythm: string | undefined;
+  readonly store: (ctx: OperationContext) => Promise<SnapshotStore>;
+  /** The stack's own, oldest first; undefined when the repository does not open. */
+  readonly snapshots: (ctx: OperationContext) => Promise<readonly SnapshotSummary[] | undefined>;
+  readonly lastManifest: (ctx: OperationContext) => Promise<Manifest | undefined>;
+  /** Bytes that a first snapshot would read, as far as stores say. */
+  readonly stackBytes: (ctx: OperationContext) => Promise<number>;
+}
+
+export function repositoryChecks(repository: RepositoryUnderExamination): readonly HealthCheck[] {
+  return [
+    { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },
+    { name: 'locks', look: (ctx) => lookAtLocks(repository, ctx) },
+    { name: 'last snapshot', look: (ctx) => lookAtLast(repository, ctx) },
+    { name: 'space', look: (ctx) => lookAtSpace(repository, ctx) },
+    { name: 'clock', look: (ctx) => lookAtClock(repository, ctx) },
+  ];
+}
+
+async function lookAtRepository(
+  { store, stack }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const opened = await store(ctx);
+  const own = (await opened.list(ctx)).filter((snapshot) => snapshot.stack === stack);
+  const what = `format version ${opened.formatVersion}, ${counted(own.length, 'snapshot')} of this stack`;
+  return [ok(`${opened.location} opens: ${what}`)];
+}
+
+async function lookAtLocks(
+  { snapshots, store }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if ((await snapshots(ctx)) === undefined) return [];
+  const holders = await (await store(ctx)).holders(ctx);
+  const list = (stale: boolean): string[] => holders.filter((h) => h.stale === stale).map(({ who }) => who);
+  const [left, live] = [list(true), list(false)];
+  return [
+    ...(left.length === 0 ? [] : [warning(`Locks were left over by ${left.join(', ')}`, 'Run tars unlock.')]),
+    ...(live.length === 0 ? [] : [ok(`In use by ${live.join(', ')}`)]),
+  ];
+}
+
+async function lookAtLast(
+  { snapshots, lastManifest, backupRhythm }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const all = await snapshots(ctx);
+  if (all === undefined) return [];
+  const last = all.at(-1);
+  if (last === undefined) return [warning('There is no snapshot yet', 'Take one with tars backup.')];
+  const taken = `${shortId(last.id)} of ${last.time.toISOString()}`;
+  const outcomes: Outcome[] = [];
+  if (last.time < dueSince(backupRhythm, ctx.clock.now()))
+    outcomes.push(
+      warning(
+        `The last snapshot, ${taken}, is older than it should be`,
+        'Find out with tars status why there is no newer one, or take one with tars backup.',
+      ),
+    );
+  if (last.tags.includes('partial'))
+    outcomes.push(
+      warning(
+        `The last snapshot, ${taken}, is partial: ${failuresOf(await lastManifest(ctx))}`,
+        'Put that right, then run tars backup again.',
+      ),
+    );
+  return outcomes.length > 0 ? outcomes : [ok(`Snapshot ${taken} is complete`)];
+}
+
+/** A snapshot must not be older than this. */
+function dueSince(rhythm: string | undefined, now: Date): Date {
+  if (rhythm === undefined) return new Date(now.getTime() - unscheduledAgeMs);
+  return previousTime(parseRhythm(rhythm), new Date(now.getTime() - graceMs));
+}
+
+function failuresOf(manifest: Manifest | undefined): string {
+  const failed = manifest?.components.filter(({ outcome }) => outcome === 'failed') ?? [];
+  if (failed.length === 0) return 'its manifest says no more';
+  return failed.map(({ name, error: cause }) => `${name}: ${cause?.message ?? 'failed'}`).join('; ');
+}
+
+async function lookAtSpace(
+  { snapshots, stackBytes, path }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const all = await snapshots(ctx);
+  if (all === undefined) return [];
+  const free = await freeBytes(path);
+  const room = `${formatBytes(free)} are free at ${path}`;
+  const cure = 'Free space there, or forget snapshots with tars forget and tars prune.';
+  if (all.length === 0) {
+    const needed = await stackBytes(ctx);
+    return needed > free
+      ? [warning(`${room}, and the first snapshot reads ${formatBytes(needed)}`, cure)]
+      : [ok(`${room}; the first snapshot reads ${formatBytes(needed)}, and adds less`)];
+  }
+  const next = expectedBytes(all);
+  if (next === undefined) return [ok(`${room}; what earlier snapshots added is not recorded`)];
+  const fit = Math.floor(free / Math.max(next, 1));
+  const text = `${room}: room for ${fit > plentyCount ? `more than ${plentyCount}` : fit} more snapshots that add ${formatBytes(next)} as recent ones did`;
+  if (fit < 1) return [error(text, cure)];
+  return [fit < scarceCount ? warning(text, cure) : ok(text)];
+}
+
+/** The most that one of the last snapshots added; the first of all counts only as long as it is alone. */
+function expectedBytes(snapshots: readonly SnapshotSummary[]): number | undefined {
+  const later = snapshots.length > 1 ? snapshots.slice(1) : snapshots;
+  const added = later.slice(-recentCount).flatMap(({ addedBytes }) => addedBytes ?? []);
+  return added.length === 0 ? undefined : Math.max(...added);
+}
+
+async function lookAtClock(
+  { snapshots, path }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const all = await snapshots(ctx);
+  if (all === undefined) return [];
+  const now = ctx.clock.now();
+  const limitMs = now.getTime() + clockToleranceMs;
+  const cure = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
+  const future = all.filter(({ time }) => time.getTime() > limitMs);
+  const newestMs = await newestFileMs(path);
+  return [
+    ...future.map(({ id, time }) =>
+      warning(
+        `Snapshot ${shortId(id)} is of ${time.toISOString()}, and it is ${now.toISOString()} now`,
+        cure,
+      ),
+    ),
+    ...(newestMs > limitMs
+      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is yet to come`, cure)]
+      : []),
+    ...(future.length === 0 && newestMs <= limitMs ? [ok(`It is ${now.toISOString()}`)] : []),
+  ];
+}
+
+/** When something was last written, by the clock of whoever keeps the files. */
+async function newestFileMs(path: string): Promise<number> {
+  const places = await Promise.all(
+    ['snapshots', 'index', 'locks', 'keys'].map(async (folder) => {
+      const names = await readdir(join(path, folder)).catch(() => []);
+      return [join(path, folder), ...names.map((name) => join(path, folder, name))];
+    }),
+  );
+  const times = await Promise.all(
+    places.flat().map((place) =>
+      stat(place).then(
+        ({ mtimeMs }) => mtimeMs,
+        // It went meanwhile.
+        () => 0,
+      ),
+    ),
+  );
+  return Math.max(...times);
+}

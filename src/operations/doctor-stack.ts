@@ -1,0 +1,220 @@
+import { ServiceUnavailableError, toTarsError } from '../model/errors.ts';
+import { formatBytes } from '../model/bytes.ts';
+import type { ComponentManifest, Manifest } from '../model/manifest.ts';
+import { counted } from '../model/plural.ts';
+import type { Component, ComponentProbe } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { RestoreJournal } from '../ports/journal.ts';
+import type { Runtime, Service } from '../ports/runtime.ts';
+import { sortWriters } from './cut.ts';
+import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
+import { requireSpace } from './space.ts';
+import { uncapturedMounts } from './uncaptured.ts';
+
+/** A component that is composed by itself, so that what is wrong with one says nothing of the others. */
+export interface ExaminedComponent {
+  readonly name: string;
+  readonly kind: string;
+  readonly service: string | undefined;
+  /** @throws TarsError when its secrets cannot be read */
+  readonly open: (ctx: OperationContext) => Promise<Component>;
+  readonly probe: (ctx: OperationContext) => Promise<ComponentProbe>;
+}
+
+/** {@link ExaminedComponent} around what composes it. */
+export function examined(
+  { name, kind, service }: Pick<ExaminedComponent, 'name' | 'kind' | 'service'>,
+  compose: () => Promise<Component>,
+): ExaminedComponent {
+  const open = once(compose);
+  const probe = once(async (ctx) => (await open(ctx)).probe(ctx));
+  return { name, kind, service, open, probe };
+}
+
+/** What the checks of a stack look at. */
+export interface StackUnderExamination {
+  readonly stack: string;
+  readonly components: readonly ExaminedComponent[];
+  readonly journal: RestoreJournal;
+  readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
+  readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
+  /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
+  readonly lastManifest: (ctx: OperationContext) => Promise<Manifest | undefined>;
+}
+
+/** Stores, services, the cut, and whether the last snapshot would restore. */
+export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[] {
+  return [
+    ...stack.components.map((component) => ({
+      name: `store ${component.name}`,
+      look: (ctx: OperationContext) => lookAtStore(component, ctx),
+    })),
+    { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
+    { name: 'cut', look: (ctx) => lookAtCut(stack, ctx) },
+    { name: 'not captured', look: (ctx) => lookForUncaptured(stack, ctx) },
+    { name: 'restore', look: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
+  ];
+}
+
+async function lookAtStore(
+  { kind, probe }: ExaminedComponent,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const { serverVersion, summary, sizeBytes, warnings } = await probe(ctx);
+  const version = serverVersion === undefined ? '' : `${serverVersion}: `;
+  return [
+    ok(`${version}${summary}, ${formatBytes(sizeBytes)}`),
+    // Of configuration files, other checks say the same and what to do.
+    ...(kind === 'config' ? [] : warnings.map((text) => warning(text))),
+  ];
+}
+
+async function lookAtServices(
+  { components, services }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const found = await services(ctx);
+  const known = new Set(found.filter(({ missing }) => missing !== true).map(({ name }) => name));
+  const needed = components.flatMap(({ name, service }) =>
+    service === undefined || known.has(service) ? [] : [{ name, service }],
+  );
+  const taken = new Set(needed.map(({ service }) => service));
+  const misnamed = found.filter(({ name, missing }) => missing === true && !taken.has(name));
+  return [
+    ...needed.map(({ name, service }) =>
+      error(`There is no service ${service}, which ${name} names`, 'Correct service: of it in tars.yaml.'),
+    ),
+    ...misnamed.map(({ name }) =>
+      warning(`There is no service ${name}, which tars.yaml names`, 'Correct its name under services.'),
+    ),
+    ...(known.size === 0 ? [] : [ok(statesOf(found))]),
+  ];
+}
+
+function statesOf(services: readonly Service[]): string {
+  const there = services.filter(({ missing }) => missing !== true);
+  const down = there.filter(({ state }) => state !== 'running');
+  const rest = down.map(
+    ({ name, state }) => `${name} is ${state === 'unknown' ? 'in an unknown state' : state}`,
+  );
+  return [`${there.length - down.length} of ${counted(there.length, 'service')} run`, ...rest].join('; ');
+}
+
+async function lookAtCut(
+  { components, services, lastManifest }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if (components.length < 2) return [];
+  const { pausable, idle, free } = sortWriters(await services(ctx));
+  if (free.length > 0)
+    return [
+      warning(
+        `${free.join(', ')} cannot be paused, so each store has a moment of its own`,
+        'Give it a pid_file, or pause and resume, under services in tars.yaml.',
+      ),
+    ];
+  if (pausable.length + idle.length === 0)
+    return [
+      warning(
+        'No service is marked as a writer, so each store has a moment of its own',
+        'Mark what writes to the stores with writer: true under services in tars.yaml.',
+      ),
+    ];
+  const last = await lastManifest(ctx);
+  const good = ok(
+    [
+      ...(pausable.length === 0 ? [] : [`${pausable.join(', ')} will be paused while all stores are fixed`]),
+      ...(idle.length === 0 ? [] : [`${idle.join(', ')} does not run and needs no pause`]),
+    ].join('; '),
+  );
+  if (last?.consistency !== 'per-store') return [good];
+  return [
+    good,
+    warning(`The last snapshot has no common moment: ${last.consistencyReason ?? 'it does not say why'}`),
+  ];
+}
+
+async function lookForUncaptured(
+  { components, runtime }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
+  const good = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, ctx);
+  if (mounts.length === 0) return [];
+  const list = mounts.map(({ subject, reason, mount, sizeBytes }) =>
+    mount === undefined
+      ? `${subject}: ${reason}`
+      : `${subject}${sizeBytes === undefined ? '' : ` (${formatBytes(sizeBytes)})`}`,
+  );
+  return [
+    warning(
+      `No component captures ${list.join(', ')}`,
+      'Add a component of kind files for what a restore should bring back.',
+    ),
+  ];
+}
+
+/** What the newest snapshot holds is planned as a restore would; plans touch nothing. */
+async function lookAtRestore(
+  { components, lastManifest }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const last = await lastManifest(ctx);
+  if (last === undefined) return [];
+  const captured = last.components.filter(({ outcome }) => outcome === 'captured');
+  const planned = await Promise.all(
+    components.map(async (component) => {
+      const from = captured.find(({ name }) => name === component.name);
+      return { component, from, problem: from && (await refusalOf(component, from, ctx)) };
+    }),
+  );
+  const would = planned.filter(({ from, problem }) => from !== undefined && problem === undefined);
+  return [
+    ...planned.flatMap(({ problem }) => problem ?? []),
+    ...(would.length === 0
+      ? []
+      : [
+          ok(
+            `The snapshot of ${last.time} could be restored here: ${would.map((p) => p.component.name).join(', ')}`,
+          ),
+        ]),
+  ];
+}
+
+async function refusalOf(
+  { open, name }: ExaminedComponent,
+  from: ComponentManifest,
+  ctx: OperationContext,
+): Promise<Outcome | undefined> {
+  try {
+    const component = await open(ctx);
+    const { space } = await component.planRestore(from, { restoreConfig: true, restoreId: 'doctor' }, ctx);
+    await requireSpace(space);
+    return undefined;
+  } catch (cause) {
+    const { message, hint } = toTarsError(cause, `The restore of ${name} cannot be planned`);
+    // A store that does not answer is said once, as such; a restore would start it.
+    if (cause instanceof ServiceUnavailableError)
+      return warning(`${name}: whether it could be restored is not known`);
+    return error(message, hint);
+  }
+}
+
+async function lookForUnfinished(
+  { stack, journal }: StackUnderExamination,
+  _ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const pending = (await journal.pending()).filter(
+    ({ entry }) => entry.stack === stack || entry.stack.startsWith(`${stack}@`),
+  );
+  return pending.map(({ entry: { restoreId, startedAt }, alive }) =>
+    alive
+      ? warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')
+      : error(
+          `Restore ${restoreId} of ${startedAt} was cut off`,
+          'Run any other verb, such as tars snapshots: it puts that right first.',
+        ),
+  );
+}
