@@ -1,6 +1,7 @@
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
+import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import { composeComponent, type StackOverrides, type Surroundings } from './compose/components.ts';
 import type { ProjectWish } from './compose/inventory.ts';
@@ -10,16 +11,23 @@ import type { OperationContext } from './ports/context.ts';
 import type { StackInventory } from './ports/inventory.ts';
 import type { RestoreJournal } from './ports/journal.ts';
 import type { Provisioner } from './ports/provisioner.ts';
+import type { RunLog, StackClaims } from './ports/run-log.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
+import type { Scheduler } from './ports/scheduler.ts';
+import type { SnapshotShelf } from './ports/snapshot-shelf.ts';
 import type { SnapshotDestination, SnapshotSource, SnapshotStore } from './ports/snapshot-store.ts';
 import { createRepository } from './repository/open.ts';
 import { openSnapshotStore } from './repository/repository.ts';
 import { createGuardian } from './runtimes/guardian/index.ts';
 import { createProcessRuntime } from './runtimes/process/index.ts';
+import { createCronScheduler } from './runtimes/schedulers/cron.ts';
+import { createSystemdScheduler } from './runtimes/schedulers/systemd.ts';
 import type { Environment, Settings } from './settings/load.ts';
 import type { ServiceSettings } from './settings/schema.ts';
-import { componentPassword, repositoryPassword } from './settings/secrets.ts';
+import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
+import { createRunLog } from './storage/journal/run-log.ts';
+import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
 
 export { systemClock } from './runtimes/system-clock.ts';
@@ -49,7 +57,8 @@ export async function composeStack(
     if ('password' in component || 'password_file' in component)
       passwords.set(name, await componentPassword(component));
   }
-  const knownSecrets = [...passwords.values()].filter((secret) => secret !== undefined);
+  const further = await furtherSecrets(settings, env);
+  const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
   const surroundings: Surroundings = { settings, overrides, knownSecrets };
   // Loaded only where needed: the client of the Engine is large.
   const docker =
@@ -115,6 +124,22 @@ export async function hasPendingRestores(settings: Settings): Promise<boolean> {
 const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
 
+/** The record of the stack's runs on this machine. */
+export const runLogOf = ({ state_dir: stateDir, stack }: Settings): RunLog =>
+  createRunLog(join(stateDir, 'runs'), stack);
+
+/** What excludes runs of the stack on this machine from one another. */
+export const stackClaimsOf = ({ state_dir: stateDir, stack }: Settings): StackClaims =>
+  createStackClaims(join(stateDir, 'runs'), stack);
+
+/** What runs the schedule on this machine. */
+export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user: boolean }): Scheduler {
+  return kind === 'systemd' ? createSystemdScheduler(options.user) : createCronScheduler();
+}
+
+export { systemdRuns } from './runtimes/schedulers/systemd.ts';
+export { createTaskRunner, type TaskOutput } from './runtimes/task-runner.ts';
+
 export type { ProjectWish } from './compose/inventory.ts';
 
 /** See {@link import('./compose/inventory.ts').takeInventory}. */
@@ -156,6 +181,11 @@ export function archiveDestination(
   settings: Settings,
 ): SnapshotDestination {
   return createArchiveDestination({ outputDir, compression, scratchDir: settings.scratch_dir });
+}
+
+/** The portable archives in a directory. */
+export function archiveShelf(outputDir: string): SnapshotShelf {
+  return createArchiveShelf(outputDir);
 }
 
 /** Opens a portable archive, verified. */

@@ -9,6 +9,7 @@ import type { Audience } from './render/audience.ts';
 import { humanAudience } from './render/human.ts';
 import { jsonAudience } from './render/json.ts';
 import { putRight } from './put-right.ts';
+import { RunRecorder } from './run-record.ts';
 
 /** Options every verb takes. */
 export interface GlobalOptions {
@@ -48,31 +49,40 @@ export async function runVerb(
   const options = command.optsWithGlobals<GlobalOptions>();
   const { env, stdout, stderr, stdin, signal } = surroundings;
   const color = stderr.isTTY && env['NO_COLOR'] === undefined && env['TERM'] !== 'dumb';
-  using audience =
+  using recorder = new RunRecorder(command);
+  using audience = recorder.listening(
     options.json === true
       ? jsonAudience({ stdout, stderr })
       : humanAudience({
           ...{ stdout, stderr, stdin, color, verbose: options.verbose === true },
           monotonicMs: () => performance.now(),
-        });
+        }),
+  );
+  const ctx = contextFor(audience, signal);
+  let exitCode: number;
+  let failure: TarsError | undefined;
   try {
-    const ctx = contextFor(audience, signal);
     let loaded: Promise<Settings> | undefined;
-    const settings = (): Promise<Settings> => (loaded ??= loadWithWarnings(options.config, env, ctx));
-    surroundings.setExitCode(await work({ env, ctx, audience, configPath: options.config, settings }));
+    const settings = (): Promise<Settings> => (loaded ??= loadRecorded(options.config, env, recorder, ctx));
+    exitCode = await work({ env, ctx, audience, configPath: options.config, settings });
   } catch (error) {
-    const failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
+    failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
     audience.failure(failure);
-    surroundings.setExitCode(exitCodeOf(failure));
+    exitCode = exitCodeOf(failure);
   }
+  surroundings.setExitCode(exitCode);
+  await recorder.close(exitCode, failure, ctx);
 }
 
-async function loadWithWarnings(
+/** Only once the settings are known is there a place for the record, and a stack to claim. */
+async function loadRecorded(
   configPath: string | undefined,
   env: Environment,
+  recorder: RunRecorder,
   ctx: OperationContext,
 ): Promise<Settings> {
   const settings = await loadSettings(configPath, env);
+  await recorder.open(settings, ctx);
   for (const file of await exposedFiles(settings)) {
     ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
   }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseRhythm } from '../model/rhythm.ts';
 
 const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
 const port = z.int().min(1).max(65_535);
@@ -172,7 +173,16 @@ const retention = z.strictObject({
 });
 export type RetentionSettings = z.infer<typeof retention>;
 
-const rhythm = z.string().optional();
+const rhythm = z
+  .string()
+  .superRefine((expression, check) => {
+    try {
+      parseRhythm(expression);
+    } catch (error) {
+      check.addIssue(error instanceof RangeError ? error.message : 'is no rhythm');
+    }
+  })
+  .optional();
 
 const schedule = z.strictObject({
   backup: rhythm.describe('Five fields as in a crontab, in local time: minute, hour, day, month, weekday.'),

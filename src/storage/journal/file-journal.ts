@@ -1,6 +1,5 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import {
   CorruptionError,
@@ -10,6 +9,8 @@ import {
   toTarsError,
 } from '../../model/errors.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
+import { replaceDurably } from './durable-file.ts';
+import { lockFile, processStartOf } from './kernel-lock.ts';
 import { wayBackText } from './way-back.ts';
 
 const entrySchema = z.object({
@@ -29,6 +30,13 @@ const entrySchema = z.object({
       details: z.record(z.string(), z.unknown()),
     }),
   ),
+  creating: z
+    .object({
+      containers: z.array(z.string()),
+      volumes: z.array(z.string()),
+      networks: z.array(z.string()),
+    })
+    .optional(),
   created: z
     .object({
       containers: z.array(z.object({ id: z.string(), service: z.string(), empty: z.boolean() })),
@@ -52,20 +60,24 @@ export function createFileJournal(directory: string): RestoreJournal {
   return {
     async claim(): Promise<Disposable> {
       const path = join(directory, 'claim');
+      let claim: Disposable | undefined;
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
-        await createPrivate(path);
+        claim = lockFile(path);
       } catch (cause) {
         const { code, message } = toTarsError(cause, `Cannot record the restore in ${path}`);
         const hint = 'Make it writable, or name another directory as state_dir in tars.yaml.';
         throw new TarsError(code, message, { hint, cause });
       }
-      return holdClaim(path);
+      if (claim !== undefined) return claim;
+      throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
+        hint: 'Wait for it to end, then run this again.',
+      });
     },
 
     async write(entry: RestoreJournalEntry): Promise<void> {
       const path = fileOf(entry.restoreId);
-      const content = { entry, pid: process.pid, processStart: await processStartOf(process.pid) };
+      const content = { entry, pid: process.pid, processStart: processStartOf(process.pid) };
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
         const text = wayBackText(entry);
@@ -89,7 +101,7 @@ export function createFileJournal(directory: string): RestoreJournal {
       for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
         const { entry, pid, processStart } = await readEntry(join(directory, name));
         if (entry.phase === 'done') continue;
-        pending.push({ entry, alive: (await processStartOf(pid)) === processStart && processStart !== '' });
+        pending.push({ entry, alive: processStartOf(pid) === processStart && processStart !== '' });
       }
       return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
     },
@@ -101,36 +113,6 @@ export function createFileJournal(directory: string): RestoreJournal {
   };
 }
 
-/** Leaves one that exists alone: closing any descriptor of it would end a lock this process holds on it. */
-async function createPrivate(path: string): Promise<void> {
-  try {
-    await (await open(path, 'wx', 0o600)).close();
-  } catch (error) {
-    if (!hasErrno(error, 'EEXIST')) throw error;
-  }
-}
-
-/**
- * SQLite's exclusive lock is a lock of the kernel's, which ends with the process: nothing stale can be left, which
- * no lock file of ours could promise.
- */
-function holdClaim(path: string): Disposable {
-  const database = new DatabaseSync(path);
-  try {
-    database.exec('BEGIN EXCLUSIVE');
-  } catch (cause) {
-    database.close();
-    if (!(cause instanceof Error) || !/locked/.test(cause.message)) {
-      throw toTarsError(cause, `Cannot lock ${path}`);
-    }
-    throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
-      hint: 'Wait for it to end, then run this again.',
-      cause,
-    });
-  }
-  return { [Symbol.dispose]: () => database.close() };
-}
-
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
   try {
     return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
@@ -140,28 +122,4 @@ async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
       cause,
     });
   }
-}
-
-async function replaceDurably(path: string, text: string, directory: string): Promise<void> {
-  const temporary = `${path}.tmp`;
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
-  const folder = await open(directory, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
-/** Empty when there is no such process. The name in field 2 may hold spaces, so fields are counted after it. */
-async function processStartOf(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
 }

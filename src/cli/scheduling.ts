@@ -1,0 +1,85 @@
+import { homedir, userInfo } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { ConfigurationError } from '../model/errors.ts';
+import { parseRhythm } from '../model/rhythm.ts';
+import { scheduledTasks, type Schedule } from '../model/schedule.ts';
+import type { ScheduledStack } from '../ports/scheduler.ts';
+import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+
+/** What `tars.yaml` says about when; its rhythms were checked when it was read. */
+export function scheduleOf({ stack, schedule }: Settings): Schedule {
+  const rhythms = scheduledTasks.flatMap((task) => {
+    const expression = schedule?.[task];
+    return expression === undefined ? [] : [[task, parseRhythm(expression)] as const];
+  });
+  return {
+    stack,
+    rhythms: Object.fromEntries(rhythms),
+    delayMinutesMax: schedule?.randomized_delay_minutes ?? 0,
+  };
+}
+
+/** @throws ConfigurationError when `tars.yaml` schedules nothing */
+export function requireSchedule(settings: Settings): Schedule {
+  const schedule = scheduleOf(settings);
+  if (Object.keys(schedule.rhythms).length > 0) return schedule;
+  throw new ConfigurationError(`${settings.settingsPath} schedules nothing`, {
+    hint: 'Add to it, for example:\n          schedule:\n            backup: 30 2 * * *\n            forget: 0 4 * * sun\n            check: 0 5 1 * *',
+  });
+}
+
+/** How this very `tars` is run again with the same settings. */
+export function commandFor(settings: Settings): readonly string[] {
+  return [process.execPath, resolve(process.argv[1] ?? ''), '--config', resolve(settings.settingsPath)];
+}
+
+/** The schedule of a stack with all a scheduler must know of it. */
+export function scheduledStack(settings: Settings): ScheduledStack {
+  const command = commandFor(settings);
+  const stores = Object.values(settings.components).flatMap((component) => {
+    if (component.kind === 'config') return component.files.map((file) => dirname(file));
+    if (component.kind === 'files') return component.paths ?? [];
+    if (component.kind === 'redis') return component.data_dir ?? [];
+    return 'path' in component ? (component.path ?? []) : [];
+  });
+  const { repository, state_dir: stateDir, scratch_dir: scratchDir } = settings;
+  return {
+    ...requireSchedule(settings),
+    command,
+    writablePaths: [...new Set([repository.path, stateDir, scratchDir, ...stores])],
+    namedPaths: [...command, ...pathsIn(settings)],
+  };
+}
+
+function pathsIn(value: unknown): string[] {
+  if (typeof value === 'string') return value.startsWith('/') ? [value] : [];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(pathsIn) : [];
+}
+
+/**
+ * A scheduled run has nothing of the environment this one has.
+ * @throws ConfigurationError naming what `tars.yaml` must say itself
+ */
+export async function requirePortable(settings: Settings, env: Environment): Promise<void> {
+  const { settingsPath, repository, docker } = settings;
+  const missing = (what: string, hint: string): never => {
+    throw new ConfigurationError(`A scheduled run would not know ${what}`, { hint });
+  };
+  if (repository.password_file === undefined && repository.password_command === undefined) {
+    missing(
+      'the password of the repository',
+      `Add repository.password_file to ${settingsPath}; TARS_PASSWORD and its like are only set here.`,
+    );
+  }
+  // Variables in tars.yaml that only this environment has.
+  await loadSettings(settingsPath, {});
+  const defaultState = join(userInfo().homedir, '.local/state/tars');
+  const stateHome = env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state');
+  if (settings.state_dir === join(stateHome, 'tars') && settings.state_dir !== defaultState) {
+    missing('where runs are recorded', `Add to ${settingsPath}: state_dir: ${settings.state_dir}`);
+  }
+  const dockerHost = env['DOCKER_HOST'];
+  if (docker !== undefined && docker.host === undefined && dockerHost !== undefined) {
+    missing('DOCKER_HOST', `Add to ${settingsPath}, below docker: host: ${dockerHost}`);
+  }
+}

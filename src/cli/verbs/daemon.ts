@@ -1,0 +1,48 @@
+import type { Command } from 'commander';
+import { createTaskRunner, runLogOf, stackClaimsOf } from '../../compose.ts';
+import { runSchedule } from '../../operations/run-schedule.ts';
+import { loadSettings } from '../../settings/load.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { commandFor, requireSchedule } from '../scheduling.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+export function addDaemon(program: Command, surroundings: Surroundings): void {
+  program
+    .command('daemon')
+    .description('run the schedule of tars.yaml in the foreground, as in a container')
+    .addHelpText(
+      'after',
+      `
+What was missed while it did not run is caught up at once; the first backup is
+taken at once. A run that fails is in tars status, and the next one comes at its
+time. A change of tars.yaml is taken up within a minute. SIGTERM ends it, after a
+run that is under way has put things right.
+
+Example:
+  tars --config /etc/tars/tars.yaml daemon`,
+    )
+    .action((_flags: object, command: Command) => runVerb(command, surroundings, (session) => run(session)));
+}
+
+async function run({ ctx, env, settings: load }: Session): Promise<number> {
+  const settings = await load();
+  requireSchedule(settings);
+  using _claim = await stackClaimsOf(settings).claim('daemon', 'daemon', ctx.clock.now());
+  // Sent when a terminal closes, and by restic to processes that may hold a lock; here it means nothing.
+  const ignore = (): void => undefined;
+  process.on('SIGHUP', ignore);
+  try {
+    await runSchedule(
+      {
+        load: async () => requireSchedule(await loadSettings(settings.settingsPath, env)),
+        runLog: runLogOf(settings),
+        runTask: createTaskRunner(commandFor(settings), 'all'),
+      },
+      ctx,
+    );
+  } finally {
+    process.off('SIGHUP', ignore);
+  }
+  ctx.log.info('Stopped');
+  return exitCodes.success;
+}

@@ -1,0 +1,186 @@
+import { Option, type Command } from 'commander';
+import { createTaskRunner, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../../compose.ts';
+import { ConfigurationError, RepositoryLockedError } from '../../model/errors.ts';
+import { runDue } from '../../operations/run-schedule.ts';
+import { statusOf } from '../../operations/status.ts';
+import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { formatMoment, formatTable } from '../render/units.ts';
+import { commandFor, requirePortable, requireSchedule, scheduledStack, scheduleOf } from '../scheduling.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+interface SchedulerFlags {
+  readonly systemd?: boolean;
+  readonly cron?: boolean;
+  readonly user?: boolean;
+}
+interface ChangeFlags extends SchedulerFlags {
+  readonly dryRun?: boolean;
+}
+
+export function addSchedule(program: Command, surroundings: Surroundings): void {
+  const schedule = program
+    .command('schedule')
+    .description('run backup, forget and check by themselves, as tars.yaml says under schedule:');
+  const add = (name: string, description: string): Command => schedule.command(name).description(description);
+  withScheduler(add('install', 'install the schedule of tars.yaml, or what changed of it'))
+    .option('--dry-run', 'show what would be installed and stop')
+    .addHelpText('after', '\nExamples:\n  tars schedule install --dry-run\n  tars schedule install --cron')
+    .action((flags: ChangeFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => install(session, flags)),
+    );
+  withScheduler(add('status', 'show whether what tars.yaml says is installed, and what runs next'))
+    .addHelpText(
+      'after',
+      '\nExit code 1 when it is not installed as tars.yaml has it.\n\nExample:\n  tars schedule status',
+    )
+    .action((flags: SchedulerFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => status(session, flags)),
+    );
+  withScheduler(add('remove', 'take away exactly what install brought'))
+    .option('--dry-run', 'show what would be removed and stop')
+    .addHelpText('after', '\nExample:\n  tars schedule remove')
+    .action((flags: ChangeFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => remove(session, flags)),
+    );
+  add('run', 'run what is due by the schedule and was not run yet; the lines in the crontab do this')
+    .option('--quiet', 'say nothing unless something fails')
+    .addHelpText('after', '\nExample:\n  tars schedule run')
+    .action((flags: { quiet?: boolean }, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags.quiet === true)),
+    );
+}
+
+function withScheduler(command: Command): Command {
+  return command
+    .addOption(new Option('--systemd', 'with systemd timers (default where systemd runs)').conflicts('cron'))
+    .option('--cron', 'with lines in your crontab (default elsewhere)')
+    .addOption(new Option('--user', 'with systemd timers of your own, not the system’s').conflicts('cron'));
+}
+
+function schedulerOf({ systemd, cron, user }: SchedulerFlags): Scheduler {
+  const kind = systemd === true || user === true || (cron !== true && systemdRuns()) ? 'systemd' : 'cron';
+  return schedulerFor(kind, { user: user === true });
+}
+
+async function install(session: Session, flags: ChangeFlags): Promise<number> {
+  const settings = await session.settings();
+  const stack = scheduledStack(settings);
+  await requirePortable(settings, session.env);
+  const scheduler = schedulerOf(flags);
+  const plan = await scheduler.planInstall(stack, session.ctx);
+  const done =
+    plan.state === 'installed'
+      ? 'The schedule is installed already'
+      : `Installed the schedule of ${stack.stack}`;
+  const notes = flags.user === true ? lingerNotes : [];
+  return carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes });
+}
+
+const lingerNotes = [
+  'Timers of a user run only while that user is logged in, unless: loginctl enable-linger',
+];
+
+async function remove(session: Session, flags: ChangeFlags): Promise<number> {
+  const settings = await session.settings();
+  const scheduler = schedulerOf(flags);
+  const plan = await scheduler.planRemove(settings.stack, session.ctx);
+  const done =
+    plan.state === 'absent' ? 'No schedule is installed' : `Removed the schedule of ${settings.stack}`;
+  return carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes: [] });
+}
+
+interface Undertaking {
+  readonly scheduler: Scheduler;
+  readonly plan: SchedulePlan;
+  readonly dryRun: boolean;
+  readonly done: string;
+  readonly notes: readonly string[];
+}
+
+async function carryOut({ audience, ctx }: Session, undertaking: Undertaking): Promise<number> {
+  const { scheduler, plan, dryRun, done, notes } = undertaking;
+  const { state, changes, commands } = plan;
+  const value = { scheduler: scheduler.name, before: state, changes, commands, dryRun };
+  if (dryRun) {
+    audience.result(value, renderPlan(plan));
+    return exitCodes.success;
+  }
+  if (commands.some(([program]) => program === 'systemctl') && !systemdRuns()) {
+    throw new ConfigurationError('systemd does not run here', {
+      hint: 'Use --cron, or run `tars daemon`, as in a container.',
+    });
+  }
+  await plan.execute(ctx);
+  const what = changes.map(
+    ({ action, what: changed }) => `${action === 'remove' ? 'Removed' : 'Wrote'} ${changed}`,
+  );
+  audience.result(value, [...what, done, ...notes].join('\n'));
+  return exitCodes.success;
+}
+
+function renderPlan({ changes, commands }: SchedulePlan): string {
+  if (changes.length + commands.length === 0) return 'Nothing would change';
+  return [
+    ...changes.flatMap(({ action, what, text }) => [
+      `Would ${action} ${what}`,
+      ...(text === ''
+        ? []
+        : text
+            .trimEnd()
+            .split('\n')
+            .map((line) => (line === '' ? '' : `  ${line}`))),
+    ]),
+    ...commands.map((command) => `Would run ${command.join(' ')}`),
+  ].join('\n');
+}
+
+async function status({ ctx, audience, settings: load }: Session, flags: SchedulerFlags): Promise<number> {
+  const settings = await load();
+  const scheduler = schedulerOf(flags);
+  requireSchedule(settings);
+  const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
+  const { next } = await statusOf(scheduleOf(settings), runLogOf(settings), ctx.clock.now());
+  const said = {
+    installed: `Installed with ${scheduler.name}, as ${settings.settingsPath} has it`,
+    differs: `Installed with ${scheduler.name}, but differs from ${settings.settingsPath}: tars schedule install`,
+    absent: `Not installed with ${scheduler.name}: tars schedule install`,
+  }[state];
+  const rows = Object.entries(next).map(([task, time]) => [
+    task,
+    settings.schedule?.[task as keyof typeof next] ?? '',
+    formatMoment(time),
+  ]);
+  audience.result(
+    { scheduler: scheduler.name, state, next },
+    [said, formatTable(['RUN', 'RHYTHM', 'NEXT'], rows)].join('\n'),
+  );
+  return state === 'installed' ? exitCodes.success : exitCodes.error;
+}
+
+async function run({ ctx, settings: load }: Session, quiet: boolean): Promise<number> {
+  const settings = await load();
+  requireSchedule(settings);
+  const claim = await stackClaimsOf(settings)
+    .claim('daemon', 'schedule run', ctx.clock.now())
+    .catch((error: unknown) => {
+      // Whoever has it runs what is due.
+      if (error instanceof RepositoryLockedError) return undefined;
+      throw error;
+    });
+  if (claim === undefined) {
+    if (!quiet) ctx.log.info('Another process runs the schedule already');
+    return exitCodes.success;
+  }
+  using _claim = claim;
+  const silent = (): void => undefined;
+  return await runDue(
+    {
+      // A crontab line has its time; it is not delayed.
+      load: () => Promise.resolve({ ...scheduleOf(settings), delayMinutesMax: 0 }),
+      runLog: runLogOf(settings),
+      runTask: createTaskRunner(commandFor(settings), quiet ? 'failures' : 'all'),
+    },
+    quiet ? { ...ctx, log: { ...ctx.log, info: silent } } : ctx,
+  );
+}

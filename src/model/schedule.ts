@@ -1,0 +1,22 @@
+import type { Rhythm } from './rhythm.ts';
+
+/** What runs by itself; of several that are due, in this order. */
+export const scheduledTasks = ['backup', 'forget', 'check'] as const;
+export type ScheduledTask = (typeof scheduledTasks)[number];
+
+export type Rhythms = Readonly<Partial<Record<ScheduledTask, Rhythm>>>;
+
+/** When which task of a stack runs by itself. */
+export interface Schedule {
+  readonly stack: string;
+  readonly rhythms: Rhythms;
+  /** Every run begins up to so much later, so that not all machines of a network begin at once. */
+  readonly delayMinutesMax: number;
+}
+
+/** The command line of each task, after `tars --config FILE`. */
+export const taskArguments = {
+  backup: ['backup'],
+  forget: ['forget', '--prune', '--yes'],
+  check: ['check', '--read-data'],
+} as const satisfies Record<ScheduledTask, readonly string[]>;

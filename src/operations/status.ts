@@ -1,0 +1,116 @@
+import { previousTime } from '../model/rhythm.ts';
+import { scheduledTasks, type Schedule, type ScheduledTask } from '../model/schedule.ts';
+import type { RecordedVerb, RunLog, RunRecord } from '../ports/run-log.ts';
+import { dueTime, isRunOf } from './due-time.ts';
+
+/** A run as status shows it. */
+export type RunSummary = Omit<RunRecord, 'id'>;
+
+/** How it stands with one stack, from what its runs recorded on this machine. */
+export interface StackStatus {
+  readonly stack: string;
+  /** `partial` when the last backup was; `failing` when it failed or is too old; `fine` otherwise. */
+  readonly verdict: 'fine' | 'partial' | 'failing';
+  /** Why it is not fine: one sentence each. */
+  readonly reasons: readonly string[];
+  readonly running: readonly RunSummary[];
+  /** The newest run of each that went well; of backups, one that holds at least a part. */
+  readonly last: Readonly<Partial<Record<RecordedVerb, RunSummary>>>;
+  /** Age of the last backup that went well. */
+  readonly ageMs?: number | undefined;
+  /** Runs that did not go well since their verb last did, newest first. */
+  readonly failures: readonly RunSummary[];
+  /** By the rhythm, before any delay; not after now when it is due. */
+  readonly next: Readonly<Partial<Record<ScheduledTask, Date>>>;
+}
+
+/** A backup may begin or end late by this before it is missed: longer than most take, shorter than a day. */
+const graceMs = 2 * 3_600_000;
+
+/** Judges the runs of a stack by its schedule at `now`. */
+export async function statusOf(schedule: Schedule, runLog: RunLog, now: Date): Promise<StackStatus> {
+  const records = await runLog.runs();
+  const runs = records.map(({ id: _id, ...run }) => run);
+  const backups = runs.filter((run) => isRunOf('backup', run));
+  const lastBackup = backups.findLast(wentWell);
+  const lastEnded = backups.findLast((run) => run.state !== 'running' && run.end?.outcome !== 'locked');
+  const overdue = isOverdue(schedule, backups, lastBackup, now);
+  const reasons = [
+    ...(lastBackup === undefined ? ['No backup is recorded here'] : []),
+    ...(overdue ? ['The last backup is older than the schedule allows'] : []),
+    ...(lastEnded === undefined ? [] : complaintOf(lastEnded)),
+  ];
+  const partial = lastEnded?.end?.outcome === 'partial' && !overdue;
+  return {
+    stack: schedule.stack,
+    verdict: reasons.length === 0 ? 'fine' : partial ? 'partial' : 'failing',
+    reasons,
+    running: runs.filter(({ state }) => state === 'running'),
+    last: lastOfEach(runs, lastBackup),
+    ageMs: lastBackup === undefined ? undefined : now.getTime() - lastBackup.startedAt.getTime(),
+    failures: failuresOf(runs),
+    next: nextOfEach({ ...schedule, delayMinutesMax: 0 }, records, now),
+  };
+}
+
+const wentWell = ({ end }: RunSummary): boolean => end?.outcome === 'ok' || end?.outcome === 'partial';
+
+/** True when a time of the schedule is past by more than the grace and no backup of then or later went well. */
+function isOverdue(
+  { rhythms, delayMinutesMax }: Schedule,
+  backups: readonly RunSummary[],
+  last: RunSummary | undefined,
+  now: Date,
+): boolean {
+  if (rhythms.backup === undefined || last === undefined) return false;
+  if (backups.some(({ state }) => state === 'running')) return false;
+  const latest = new Date(now.getTime() - graceMs - delayMinutesMax * 60_000);
+  return last.startedAt < previousTime(rhythms.backup, latest);
+}
+
+function complaintOf({ state, end, verb }: RunSummary): string[] {
+  if (state === 'killed') return [`The last ${verb} was killed`];
+  if (end === undefined || end.outcome === 'ok') return [];
+  const why = end.error === undefined ? '' : `: ${end.error.message}`;
+  const what = {
+    partial: 'is partial',
+    failed: 'failed',
+    locked: 'was locked out',
+    interrupted: 'was interrupted',
+  };
+  return [`The last ${verb} ${what[end.outcome]}${why}`];
+}
+
+function lastOfEach(
+  runs: readonly RunSummary[],
+  backup: RunSummary | undefined,
+): Partial<Record<RecordedVerb, RunSummary>> {
+  const fine = runs.filter(({ end }) => end?.outcome === 'ok');
+  const found = {
+    backup,
+    forget: fine.findLast((run) => isRunOf('forget', run)),
+    // Forgetting may prune as well.
+    prune: fine.findLast(
+      ({ verb, options }) => verb === 'prune' || (verb === 'forget' && options.includes('prune')),
+    ),
+    check: fine.findLast(({ verb }) => verb === 'check'),
+  };
+  return Object.fromEntries(Object.entries(found).filter(([, run]) => run !== undefined));
+}
+
+function failuresOf(runs: readonly RunSummary[]): RunSummary[] {
+  const since = (verb: RecordedVerb): number =>
+    runs.findLastIndex((run) => run.verb === verb && run.end?.outcome === 'ok');
+  return runs
+    .filter((run, index) => run.state !== 'running' && run.end?.outcome !== 'ok' && index > since(run.verb))
+    .reverse();
+}
+
+function nextOfEach(
+  schedule: Schedule,
+  runs: readonly RunRecord[],
+  now: Date,
+): Partial<Record<ScheduledTask, Date>> {
+  const times = scheduledTasks.map((task) => [task, dueTime(task, schedule, runs, now)] as const);
+  return Object.fromEntries(times.filter(([, time]) => time !== undefined));
+}

@@ -1,0 +1,71 @@
+/** The verbs whose runs are recorded. */
+export const recordedVerbs = ['backup', 'forget', 'prune', 'check'] as const;
+export type RecordedVerb = (typeof recordedVerbs)[number];
+
+/** How a run ended: with what exit code, and what for. */
+export interface RunEnd {
+  readonly exitCode: number;
+  /** `interrupted` by a signal, `locked` out by another run; neither did its work. */
+  readonly outcome: 'ok' | 'partial' | 'failed' | 'locked' | 'interrupted';
+  readonly snapshot?: string | undefined;
+  /** Bytes of all artifacts, before deduplication and compression. */
+  readonly capturedBytes?: number | undefined;
+  readonly addedBytes?: number | undefined;
+  /** The first thing that went wrong, as it was said: without secrets. */
+  readonly error?: { readonly code: string; readonly message: string } | undefined;
+}
+
+/** One run of a verb over a stack. */
+export interface RunRecord {
+  readonly id: string;
+  readonly verb: RecordedVerb;
+  /** Names of the options given, without their values: `only`, `outputDir`. */
+  readonly options: readonly string[];
+  readonly pid: number;
+  readonly startedAt: Date;
+  readonly finishedAt?: Date | undefined;
+  /** Undefined while it runs, and when it was killed. */
+  readonly end?: RunEnd | undefined;
+  readonly state: 'running' | 'finished' | 'killed';
+}
+
+/** A run that has been recorded as started. */
+export interface OpenRun {
+  /** Records its end; durable when it resolves. Called once. */
+  finish(end: RunEnd, at: Date): Promise<void>;
+}
+
+/** The durable record of a stack's last runs on this machine, those that were killed included. */
+export interface RunLog {
+  /** Durable when it resolves. */
+  begin(
+    run: { readonly verb: RecordedVerb; readonly options: readonly string[] },
+    at: Date,
+  ): Promise<OpenRun>;
+  /** Oldest first. The newest ones, and for each verb the newest that finished and that went well. */
+  runs(): Promise<readonly RunRecord[]>;
+}
+
+/** Who holds a claim: `tars VERB`, as process `pid`, since then. */
+export interface ClaimHolder {
+  readonly verb: string;
+  readonly pid: number;
+  readonly since: Date;
+}
+
+/** What excludes runs of one stack on one machine from one another. */
+export interface StackClaims {
+  /**
+   * Held until it is disposed or the process ends, however it does.
+   * @throws RepositoryLockedError naming verb, pid and time while another process holds it
+   */
+  claim(name: ClaimName, verb: string, at: Date): Promise<Disposable>;
+  /** Who holds it now; for a moment after it was taken nobody is known. */
+  holder(name: ClaimName): Promise<ClaimHolder | undefined>;
+}
+
+/**
+ * `work`: changes the repository or the stack. `check`: reads the whole repository, which goes together with a backup.
+ * `daemon`: runs the schedule.
+ */
+export type ClaimName = 'work' | 'check' | 'daemon';

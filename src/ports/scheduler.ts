@@ -1,0 +1,44 @@
+import type { Schedule } from '../model/schedule.ts';
+import type { OperationContext } from './context.ts';
+
+/** A schedule and how to run `tars` for it. */
+export interface ScheduledStack extends Schedule {
+  /** `node`, the entry point and `--config FILE`, all absolute. */
+  readonly command: readonly string[];
+  /** Where runs write, besides what the Engine of Docker and the stores do themselves. */
+  readonly writablePaths: readonly string[];
+  /** All paths the settings name. */
+  readonly namedPaths: readonly string[];
+}
+
+/** One thing that installing or removing changes. */
+export interface ScheduleChange {
+  readonly action: 'create' | 'replace' | 'remove';
+  /** A file, or `crontab of USER`. */
+  readonly what: string;
+  /** What will stand there. */
+  readonly text: string;
+}
+
+/** What is to be done; empty when all is as it should be. Usable once. */
+export interface SchedulePlan {
+  /** How it is before: `differs` when something of it is missing, changed or switched off. */
+  readonly state: 'installed' | 'differs' | 'absent';
+  readonly changes: readonly ScheduleChange[];
+  /** Run after the changes. */
+  readonly commands: readonly (readonly string[])[];
+  /** @throws TarsError when a part could not be done; running the verb again completes it */
+  execute(ctx: OperationContext): Promise<void>;
+}
+
+/** What starts processes at set times on this machine. */
+export interface Scheduler {
+  readonly name: 'systemd' | 'cron';
+  /**
+   * Never mutates. Installing what is installed changes nothing.
+   * @throws ConfigurationError when a rhythm cannot be said, or what is not ours stands in the way
+   */
+  planInstall(stack: ScheduledStack, ctx: OperationContext): Promise<SchedulePlan>;
+  /** Of exactly what was installed for that stack. Never mutates. */
+  planRemove(stack: string, ctx: OperationContext): Promise<SchedulePlan>;
+}

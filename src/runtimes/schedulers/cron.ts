@@ -1,0 +1,80 @@
+import { execa } from 'execa';
+import { userInfo } from 'node:os';
+import { ConfigurationError, hasErrno, InterruptedError, TarsError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ScheduleChange, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import { childEnvironment } from '../child-environment.ts';
+import { crontabBlock, splitCrontab } from './crontab-block.ts';
+
+/** The crontab of the user who runs this; other lines of it stay as they are, byte for byte. */
+export function createCronScheduler(): Scheduler {
+  return {
+    name: 'cron',
+    planInstall: (stack, ctx) => plan(stack.stack, crontabBlock(stack), ctx),
+    planRemove: (stack, ctx) => plan(stack, '', ctx),
+  };
+}
+
+/** The plan after which the crontab has `wanted` as the block of `stack`. */
+async function plan(stack: string, wanted: string, ctx: OperationContext): Promise<SchedulePlan> {
+  const found = await readCrontab(ctx);
+  const { before, block, after } = splitCrontab(found, stack);
+  const gap = block === '' && wanted !== '' && before !== '' && !before.endsWith('\n') ? '\n' : '';
+  const next = `${before}${gap}${wanted}${after}`;
+  const same = block === wanted;
+  return {
+    state: block === '' ? 'absent' : same ? 'installed' : 'differs',
+    changes: same ? [] : [changeOf(block, wanted)],
+    commands: same ? [] : [next === '' ? ['crontab', '-r'] : ['crontab', '-']],
+    async execute(context) {
+      if (same) return;
+      if ((await readCrontab(context)) !== found) {
+        throw new TarsError('internal', 'The crontab was changed by somebody else meanwhile', {
+          hint: 'Nothing was changed. Run this again.',
+        });
+      }
+      await (next === '' ? crontab(['-r'], '', context) : crontab(['-'], next, context));
+    },
+  };
+}
+
+function changeOf(block: string, wanted: string): ScheduleChange {
+  const action = wanted === '' ? 'remove' : block === '' ? 'create' : 'replace';
+  return { action, what: `crontab of ${userInfo().username}`, text: wanted };
+}
+
+/** Latin-1, which maps every byte to one character and back. */
+async function readCrontab(ctx: OperationContext): Promise<string> {
+  const { exitCode, stdout, stderr } = await crontab(['-l'], '', ctx, true);
+  if (exitCode === 0) return stdout;
+  if (/no crontab for/i.test(stderr)) return '';
+  throw new TarsError('subprocess', `crontab -l failed: ${stderr.trim()}`);
+}
+
+async function crontab(
+  args: readonly string[],
+  input: string,
+  ctx: OperationContext,
+  mayFail = false,
+): Promise<{ readonly exitCode: number | undefined; readonly stdout: string; readonly stderr: string }> {
+  const result = await execa('crontab', args, {
+    input: Buffer.from(input, 'latin1'),
+    encoding: 'latin1',
+    stripFinalNewline: false,
+    reject: false,
+    cancelSignal: ctx.signal,
+    // What it says is compared.
+    env: childEnvironment({ LC_ALL: 'C' }),
+    extendEnv: false,
+  });
+  if (result.isCanceled) throw new InterruptedError();
+  if (hasErrno(result.cause, 'ENOENT') || hasErrno(result, 'ENOENT')) {
+    throw new ConfigurationError('There is no crontab program here', {
+      hint: 'Install cron, or run `tars daemon` instead.',
+    });
+  }
+  if (result.exitCode !== 0 && !mayFail) {
+    throw new TarsError('subprocess', `crontab ${args.join(' ')} failed: ${result.stderr.trim()}`);
+  }
+  return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+}

@@ -1,0 +1,171 @@
+import { execa } from 'execa';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import {
+  ConfigurationError,
+  hasErrno,
+  InterruptedError,
+  TarsError,
+  toTarsError,
+} from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ScheduleChange, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import { childEnvironment } from '../child-environment.ts';
+import { systemdUnits, unitMarker, unitNames } from './systemd-units.ts';
+
+/** Whether systemd runs this machine, as sd_booted(3) decides it. */
+export const systemdRuns = (): boolean => existsSync('/run/systemd/system');
+
+/** Timers of the system, or of the user who runs this. */
+export function createSystemdScheduler(user: boolean): Scheduler {
+  const directory = user
+    ? join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'systemd/user')
+    : '/etc/systemd/system';
+  const systemctl = user ? ['systemctl', '--user'] : ['systemctl'];
+  return {
+    name: 'systemd',
+    async planInstall(stack, ctx) {
+      const units = new Systemd(directory, systemctl, stack.stack);
+      return units.plan(
+        unitsOf(() => systemdUnits(stack, user)),
+        ctx,
+      );
+    },
+    planRemove: (stack, ctx) => new Systemd(directory, systemctl, stack).plan(new Map(), ctx),
+  };
+}
+
+function unitsOf(make: () => ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ConfigurationError(`systemd cannot run the schedule of ${error.message}`, { cause: error });
+  }
+}
+
+/** The units of one stack in one directory. */
+class Systemd {
+  readonly #directory: string;
+  readonly #systemctl: readonly string[];
+  readonly #stack: string;
+
+  constructor(directory: string, systemctl: readonly string[], stack: string) {
+    this.#directory = directory;
+    this.#systemctl = systemctl;
+    this.#stack = stack;
+  }
+
+  /** The plan after which exactly `wanted` is there. */
+  async plan(wanted: ReadonlyMap<string, string>, ctx: OperationContext): Promise<SchedulePlan> {
+    const found = await this.#found();
+    const changes = unitNames(this.#stack).flatMap((name): ScheduleChange[] => {
+      const what = join(this.#directory, name);
+      const text = wanted.get(name);
+      if (text === found.get(name)) return [];
+      if (text === undefined) return [{ action: 'remove', what, text: '' }];
+      return [{ action: found.has(name) ? 'replace' : 'create', what, text }];
+    });
+    const timers = [...wanted.keys()].filter(isTimer);
+    const gone = [...found.keys()].filter((name) => isTimer(name) && !wanted.has(name));
+    const idle = changes.length === 0 && (await this.#allActive(timers, ctx));
+    const disabling = gone.length === 0 ? [] : [[...this.#systemctl, 'disable', '--now', ...gone]];
+    const reloading = changes.length === 0 ? [] : [[...this.#systemctl, 'daemon-reload']];
+    const enabling =
+      timers.length === 0 || idle
+        ? []
+        : [
+            [...this.#systemctl, 'enable', ...timers],
+            // A timer that runs already takes its new times only so.
+            [...this.#systemctl, 'restart', ...timers],
+          ];
+    return {
+      state: found.size === 0 ? 'absent' : changes.length === 0 && idle ? 'installed' : 'differs',
+      changes,
+      commands: [...disabling, ...reloading, ...enabling],
+      execute: async (context) => {
+        for (const command of disabling) await run(command, context);
+        for (const change of changes) await this.#apply(change);
+        for (const command of [...reloading, ...enabling]) await run(command, context);
+      },
+    };
+  }
+
+  /** @throws ConfigurationError for a unit of that name that somebody else wrote */
+  async #found(): Promise<ReadonlyMap<string, string>> {
+    const found = new Map<string, string>();
+    for (const name of unitNames(this.#stack)) {
+      const path = join(this.#directory, name);
+      const text = await readFile(path, 'utf8').catch((error: unknown) => {
+        if (hasErrno(error, 'ENOENT')) return undefined;
+        throw toTarsError(error, `Cannot read ${path}`);
+      });
+      if (text === undefined) continue;
+      if (!text.startsWith(unitMarker)) {
+        throw new ConfigurationError(`${path} was not written by tars schedule install`, {
+          hint: 'Move it away, or give the stack another name.',
+        });
+      }
+      found.set(name, text);
+    }
+    return found;
+  }
+
+  async #allActive(timers: readonly string[], ctx: OperationContext): Promise<boolean> {
+    if (!systemdRuns()) return true;
+    const [program = '', ...flags] = this.#systemctl;
+    // Asked about several at once it answers yes when any is.
+    for (const timer of timers) {
+      for (const verb of ['is-active', 'is-enabled']) {
+        const args = [...flags, verb, '--quiet', timer];
+        const { exitCode } = await execa(program, args, { reject: false, cancelSignal: ctx.signal });
+        if (exitCode !== 0) return false;
+      }
+    }
+    return true;
+  }
+
+  async #apply({ action, what, text }: ScheduleChange): Promise<void> {
+    try {
+      if (action === 'remove') {
+        await rm(what);
+        return;
+      }
+      await mkdir(this.#directory, { recursive: true });
+      await writeFile(`${what}.tmp`, text, { mode: 0o644 });
+      await rename(`${what}.tmp`, what);
+    } catch (error) {
+      const { code, message } = toTarsError(error, `Cannot ${action} ${what}`);
+      const hint = 'Run this as root, or with --user for timers of your own.';
+      throw new TarsError(
+        code,
+        message,
+        code === 'access-denied' ? { hint, cause: error } : { cause: error },
+      );
+    }
+  }
+}
+
+const isTimer = (name: string): boolean => name.endsWith('.timer');
+
+async function run([program = '', ...args]: readonly string[], ctx: OperationContext): Promise<void> {
+  const result = await execa(program, args, {
+    reject: false,
+    stdin: 'ignore',
+    cancelSignal: ctx.signal,
+    env: childEnvironment(),
+    extendEnv: false,
+  });
+  if (result.isCanceled) throw new InterruptedError();
+  if (result.exitCode === 0) return;
+  const said = result.stderr.trim();
+  throw new TarsError(
+    'subprocess',
+    `${[program, ...args].join(' ')} failed${said === '' ? '' : `: ${said}`}`,
+    {
+      hint: 'Correct what it says, then run this again: it completes what is missing.',
+    },
+  );
+}

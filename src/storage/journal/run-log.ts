@@ -1,0 +1,155 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
+import { recordedVerbs, type RunEnd, type RunLog, type RunRecord } from '../../ports/run-log.ts';
+import { replaceDurably } from './durable-file.ts';
+import { lockFile, processStartOf } from './kernel-lock.ts';
+
+/** The newest so many runs are kept. */
+const runsMax = 500;
+/** Beyond this many lines the file is written anew. */
+const linesMax = 3 * runsMax;
+/** Longer than any message of ours; an exception's may quote a whole answer. */
+const messageCharsMax = 2000;
+/** Others write a line or the whole file: milliseconds. */
+const waitMs = 5000;
+
+const endSchema = z.object({
+  exitCode: z.int(),
+  outcome: z.enum(['ok', 'partial', 'failed', 'locked', 'interrupted']),
+  snapshot: z.string().optional(),
+  capturedBytes: z.number().optional(),
+  addedBytes: z.number().optional(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+});
+const startedSchema = z.object({
+  type: z.literal('started'),
+  id: z.string(),
+  verb: z.enum(recordedVerbs),
+  options: z.array(z.string()),
+  pid: z.int(),
+  processStart: z.string(),
+  at: z.coerce.date(),
+});
+const finishedSchema = z.object({
+  type: z.literal('finished'),
+  id: z.string(),
+  at: z.coerce.date(),
+  end: endSchema,
+});
+const lineSchema = z.discriminatedUnion('type', [startedSchema, finishedSchema]);
+type Started = z.infer<typeof startedSchema>;
+type Finished = z.infer<typeof finishedSchema>;
+interface Run {
+  readonly started: Started;
+  finished?: Finished;
+}
+
+/**
+ * Runs of `stack` as JSON lines in `directory` (0600): one when a run starts, one when it ends, each synced. A line
+ * that a crash cut off is passed over; a start whose process has gone without an end was killed.
+ */
+export function createRunLog(directory: string, stack: string): RunLog {
+  const path = join(directory, `${stack}.runs.jsonl`);
+  const lockPath = join(directory, `${stack}.runs.lock`);
+
+  const append = async (line: object): Promise<void> => {
+    try {
+      using lock = lockFile(lockPath, waitMs);
+      if (lock === undefined) throw new TarsError('timeout', `${lockPath} stays locked`);
+      appendLine(path, JSON.stringify(line));
+      await shorten(path, directory);
+    } catch (error) {
+      throw toTarsError(error, `Cannot record the run in ${path}`);
+    }
+  };
+
+  return {
+    async begin({ verb, options }, at) {
+      const id = randomBytes(8).toString('hex');
+      const { pid } = process;
+      const processStart = processStartOf(pid);
+      await append({ type: 'started', id, verb, options, pid, processStart, at: at.toISOString() });
+      return {
+        finish: (end, finishedAt) =>
+          append({ type: 'finished', id, at: finishedAt.toISOString(), end: bounded(end) }),
+      };
+    },
+    runs: async () => (await readRuns(path)).runs.map(recordOf),
+  };
+}
+
+const bounded = ({ error, ...end }: RunEnd): RunEnd =>
+  error === undefined
+    ? end
+    : { ...end, error: { ...error, message: error.message.slice(0, messageCharsMax) } };
+
+/** A line that was cut off gets an end of its own first, so that this one stands alone. */
+function appendLine(path: string, line: string): void {
+  const file = openSync(path, 'a+', 0o600);
+  try {
+    const { size } = fstatSync(file);
+    const last = Buffer.alloc(1);
+    if (size > 0) readSync(file, last, 0, 1, size - 1);
+    const gap = size > 0 && last.toString() !== '\n' ? '\n' : '';
+    writeSync(file, `${gap}${line}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+async function readRuns(path: string): Promise<{ readonly runs: readonly Run[]; readonly lines: number }> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return '';
+    throw toTarsError(error, `Cannot read ${path}`);
+  });
+  const lines = text.split('\n').filter((line) => line !== '');
+  const runs = new Map<string, Run>();
+  for (const line of lines.map(parseLine)) {
+    if (line?.type === 'started') runs.set(line.id, { started: line });
+    const run = line?.type === 'finished' ? runs.get(line.id) : undefined;
+    if (run !== undefined && line?.type === 'finished') run.finished = line;
+  }
+  return { runs: [...runs.values()], lines: lines.length };
+}
+
+function parseLine(line: string): Started | Finished | undefined {
+  try {
+    return lineSchema.safeParse(JSON.parse(line)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+function recordOf({ started, finished }: Run): RunRecord {
+  const { id, verb, options, pid, processStart, at } = started;
+  const common = { id, verb, options, pid, startedAt: at };
+  if (finished !== undefined) {
+    return { ...common, finishedAt: finished.at, end: finished.end, state: 'finished' };
+  }
+  const alive = processStart !== '' && processStartOf(pid) === processStart;
+  return { ...common, state: alive ? 'running' : 'killed' };
+}
+
+/** Of old runs only those stay that say when a verb last ended, and last went well. */
+async function shorten(path: string, directory: string): Promise<void> {
+  const { runs, lines } = await readRuns(path);
+  if (lines <= linesMax) return;
+  const kept = new Set(runs.slice(-runsMax));
+  for (const verb of recordedVerbs) {
+    const ended = runs.filter(({ started, finished }) => started.verb === verb && finished !== undefined);
+    for (const run of [ended.at(-1), ended.findLast(({ finished }) => finished?.end.outcome === 'ok')]) {
+      if (run !== undefined) kept.add(run);
+    }
+  }
+  const text = runs
+    .filter((run) => kept.has(run))
+    .flatMap(({ started, finished }) => (finished === undefined ? [started] : [started, finished]))
+    .map((line) => `${JSON.stringify(line)}\n`)
+    .join('');
+  await replaceDurably(path, text, directory);
+}
