@@ -1,3 +1,4 @@
+import { localOffsetAt } from '../model/calendar.ts';
 import { CorruptionError, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
@@ -213,8 +214,11 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
 
   #snapshotFile(manifest: Manifest, tree: string): SnapshotFile {
     const { label, parentId } = this.#parts;
+    const time = new Date(manifest.time);
     return {
-      timeNs: dateToNs(new Date(manifest.time)),
+      timeNs: dateToNs(time),
+      // As restic does: days are the operator's when retention counts them.
+      utcOffsetMinutes: localOffsetAt(time.getTime()),
       ...(parentId === undefined ? {} : { parent: parentId }),
       tree,
       paths: [stackPath(label.stack)],

@@ -7,7 +7,7 @@ import { decodeConfig, encodeConfig, newConfig } from './config-file.ts';
 import { SealingKey } from './crypto.ts';
 import { encodeGoJson, parseJson64 } from './go-json.ts';
 import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
-import { formatGoTime, parseGoTime } from './go-time.ts';
+import { formatGoTime, parseGoOffset, parseGoTime } from './go-time.ts';
 import { decodeIndex, encodeIndex } from './index-file.ts';
 import {
   encodePackTrailer,
@@ -32,6 +32,15 @@ test('times keep nanoseconds, trim zeros and accept any zone', () => {
   assert.equal(parseGoTime('2014-12-06T17:57:23.34513538+01:00'), 1_417_885_043_345_135_380n);
   assert.equal(parseGoTime('1969-12-31T23:59:59.999999999Z'), -1n);
   assert.throws(() => parseGoTime('yesterday'), CorruptionError);
+  assert.equal(formatGoTime(1_417_885_043_345_135_380n, 60), '2014-12-06T17:57:23.34513538+01:00');
+  assert.equal(formatGoTime(0n, -210), '1969-12-31T20:30:00-03:30');
+  for (const [text, minutes] of [
+    ['2014-12-06T17:57:23Z', 0],
+    ['2014-12-06T17:57:23+05:45', 345],
+    ['2014-12-06T17:57:23.5-03:30', -210],
+  ] as const) {
+    assert.equal(parseGoOffset(text), minutes);
+  }
   const times = fc.bigInt({ min: -(6n * 10n ** 19n), max: 2n * 10n ** 20n });
   fc.assert(
     fc.property(times, (time) => parseGoTime(formatGoTime(time)) === time),
@@ -174,6 +183,9 @@ test('a snapshot leaves empty members out', () => {
     `{"time":"2023-11-14T22:13:20Z","tree":"${snapshot.tree}","paths":["/tars/home"],"hostname":"box","username":"root","tags":["tars"],"program_version":"tars 0.1.0"}`,
   );
   assert.deepEqual(decodeSnapshot(json, 's'), snapshot);
+  const elsewhere = { ...snapshot, utcOffsetMinutes: -210 };
+  assert.ok(encodeSnapshot(elsewhere).startsWith('{"time":"2023-11-14T18:43:20-03:30",'));
+  assert.deepEqual(decodeSnapshot(encodeSnapshot(elsewhere), 's'), elsewhere);
   assert.throws(() => decodeSnapshot('{"time":"2023-11-14T22:13:20Z"}', 's'), CorruptionError);
   const sized = { ...snapshot, summary: { addedBytes: 5, processedBytes: 7 } };
   assert.ok(
