@@ -50,6 +50,20 @@ export async function writeChecksum(archive: string, sha256: string): Promise<vo
   }
 }
 
+/** What a checksum file says; nothing when it is none. */
+export interface WrittenChecksum {
+  readonly expected?: string | undefined;
+  /** The file it is for. */
+  readonly named?: string | undefined;
+}
+
+/** @throws Error of the system when it cannot be read */
+export async function readChecksum(path: string): Promise<WrittenChecksum> {
+  const line = await readFile(path, 'latin1');
+  const [, expected, named] = /^([0-9a-f]{64}) [ *]([^\n]+)\n?$/.exec(line) ?? [];
+  return { expected, named };
+}
+
 /**
  * Compares the archive with the checksum beside it; resolves with an error when they differ. An archive that was
  * renamed together with its checksum still matches.
@@ -59,14 +73,14 @@ export async function compareChecksum(
   signal: AbortSignal,
 ): Promise<'matches' | 'missing' | CorruptionError> {
   const path = checksumPath(archive);
-  let line: string;
+  let checksum: WrittenChecksum;
   try {
-    line = await readFile(path, 'latin1');
+    checksum = await readChecksum(path);
   } catch (cause) {
     if (hasErrno(cause, 'ENOENT')) return 'missing';
     throw toTarsError(cause, `Cannot read ${path}`);
   }
-  const [, expected, named] = /^([0-9a-f]{64}) [ *]([^\n]+)\n?$/.exec(line) ?? [];
+  const { expected, named } = checksum;
   const hash = createHash('sha256');
   try {
     for await (const chunk of createReadStream(archive, { highWaterMark: 1 << 20, signal })) {

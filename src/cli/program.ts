@@ -8,6 +8,7 @@ import { addCompletion } from './verbs/completion.ts';
 import { addDaemon } from './verbs/daemon.ts';
 import { addDemo } from './verbs/demo.ts';
 import { addDoctor } from './verbs/doctor.ts';
+import { addForget } from './verbs/forget.ts';
 import { addInit } from './verbs/init.ts';
 import { addKey } from './verbs/key.ts';
 import { addPrune } from './verbs/prune.ts';
@@ -48,6 +49,7 @@ export function createProgram(surroundings: Surroundings): Command {
     addRestore,
     addVerify,
     addCheck,
+    addForget,
     addPrune,
     addKey,
     addSchedule,

@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import { archiveDestination, composeStack, openStore, type Stack } from '../../compose.ts';
+import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
@@ -12,7 +12,9 @@ import {
   type BackupTarget,
 } from '../../operations/backup.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
+import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
+import { forgetAfterBackup } from '../after-backup.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
@@ -69,12 +71,17 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
   const stack = await composeStack(settings, { includeModels: flags.includeModels === true }, env);
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
-    return runInto(archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings));
+    const destination = archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings);
+    return runInto(destination, archiveShelf(flags.outputDir), 'archives');
   }
   await using store = await openStore(settings, env, ctx);
-  return await runInto(store);
+  return await runInto(store, store, 'repository');
 
-  async function runInto(destination: SnapshotDestination): Promise<number> {
+  async function runInto(
+    destination: SnapshotDestination,
+    shelf: SnapshotShelf,
+    kind: 'repository' | 'archives',
+  ): Promise<number> {
     if (flags.dryRun === true) {
       const plan = await planBackup(target, destination, ctx);
       audience.result(planValue(plan), renderPlan(plan));
@@ -83,7 +90,9 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
     const result = await backup(target, destination, ctx);
     audience.result(resultValue(result), renderResult(result));
-    return result.manifest.outcome === 'complete' ? exitCodes.success : exitCodes.partial;
+    if (result.manifest.outcome === 'partial') return exitCodes.partial;
+    await forgetAfterBackup(shelf, settings, kind, ctx);
+    return exitCodes.success;
   }
 }
 

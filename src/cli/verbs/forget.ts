@@ -1,0 +1,231 @@
+import { InvalidArgumentError, type Command } from 'commander';
+import { archiveShelf, openStore } from '../../compose.ts';
+import { ConfigurationError, TarsError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
+import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
+import {
+  executeForget,
+  lastOnesRemovedBy,
+  planForget,
+  planForgetNamed,
+  removedBy,
+  type ForgetPlan,
+  type StackForgetPlan,
+} from '../../operations/forget.ts';
+import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/prune.ts';
+import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
+import type { Settings } from '../../settings/load.ts';
+import { retentionRules, type RuleSettings } from '../../settings/retention.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { formatTable } from '../render/units.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { pruneLine } from './prune.ts';
+
+interface ForgetFlags {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+  readonly keepWithin?: string;
+  readonly keepTag?: readonly string[];
+  readonly stack?: string;
+  readonly allStacks?: boolean;
+  readonly outputDir?: string;
+  readonly allowLast?: boolean;
+  readonly allowShrunk?: boolean;
+  readonly prune?: boolean;
+  readonly dryRun?: boolean;
+  readonly yes?: boolean;
+}
+
+export function addForget(program: Command, surroundings: Surroundings): void {
+  program
+    .command('forget')
+    .description('remove snapshots that no retention rule keeps, or those named')
+    .argument('[snapshots...]', 'ids, or unique prefixes of some, instead of rules')
+    .option('--keep-last <n>', 'keep the newest n snapshots', parseCount)
+    .option('--keep-hourly <n>', 'the newest of each of the last n hours that have one', parseCount)
+    .option('--keep-daily <n>', 'likewise of n days', parseCount)
+    .option('--keep-weekly <n>', 'of n weeks, which begin on Monday', parseCount)
+    .option('--keep-monthly <n>', 'of n months', parseCount)
+    .option('--keep-yearly <n>', 'of n years', parseCount)
+    .option('--keep-within <duration>', 'all younger than this, such as 1y6m, 30d, 12h')
+    .option('--keep-tag <tags>', 'all with these tags (a,b for both; repeatable)', collectTags)
+    .option('--stack <name>', 'of this stack (default: the one of tars.yaml)')
+    .option('--all-stacks', 'of every stack in the repository, each by itself')
+    .option('--output-dir <dir>', 'portable archives in this directory instead')
+    .option('--allow-last', 'even the newest complete snapshot may go')
+    .option('--allow-shrunk', 'also when a store has shrunk by half since the last one')
+    .option('--prune', 'then remove what no snapshot needs (see tars prune)')
+    .option('--dry-run', 'show what would go, and why, and stop')
+    .option('-y, --yes', 'do not ask')
+    .addHelpText(
+      'after',
+      '\nWithout rules those under retention: in tars.yaml apply; rules given here replace\nthem all. The newest complete snapshot stays, partial ones are not counted.\n' +
+        '\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n' +
+        '  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+    )
+    .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, references, flags)),
+    );
+}
+
+function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It takes a whole number from 1 on.');
+  return Number(text);
+}
+
+/** Commas stay: they stand between tags that belong together. */
+function collectTags(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, value];
+}
+
+async function run(session: Session, references: readonly string[], flags: ForgetFlags): Promise<number> {
+  const { ctx, audience, env } = session;
+  refuseContradictions(references, flags);
+  const settings = await session.settings();
+  if (flags.outputDir !== undefined) {
+    const forgotten = await forget(session, archiveShelf(flags.outputDir), { references, flags, settings });
+    audience.result(forgotten.value, forgotten.human);
+    return exitCodes.success;
+  }
+  await using store = await openStore(settings, env, ctx);
+  const forgotten = await forget(session, store, { references, flags, settings });
+  const isDry = flags.dryRun === true;
+  // What a dry run does not remove a prune would not free, so there is nothing it could show.
+  const pruned =
+    flags.prune === true && !isDry
+      ? await pruneRepository(store, parsePruneLimits({}), { dryRun: false }, ctx)
+      : undefined;
+  audience.result(
+    { ...forgotten.value, ...(pruned === undefined ? {} : { prune: pruned }) },
+    [forgotten.human, ...pruneLines(pruned)].join('\n'),
+  );
+  return exitCodes.success;
+}
+
+const pruneLines = (pruned: PruneOutcome | undefined): string[] =>
+  pruned === undefined ? [] : [pruneLine(pruned)];
+
+function refuseContradictions(references: readonly string[], flags: ForgetFlags): void {
+  const refuse = (what: string, hint: string): never => {
+    throw new ConfigurationError(what, { hint });
+  };
+  if (references.length > 0 && rulesOfFlags(flags) !== undefined) {
+    refuse(
+      'Either snapshots are named, or rules say which to keep',
+      'Leave the --keep flags or the ids out.',
+    );
+  }
+  if (references.length > 0 && (flags.stack !== undefined || flags.allStacks === true)) {
+    refuse('Named snapshots are of the stack they are of', 'Leave --stack and --all-stacks out.');
+  }
+  if (flags.stack !== undefined && flags.allStacks === true) {
+    refuse('One stack or all of them?', 'Leave --stack or --all-stacks out.');
+  }
+  if (flags.outputDir !== undefined && flags.prune === true) {
+    refuse('Archives share nothing that could be pruned', 'Leave --prune out.');
+  }
+}
+
+/** Undefined when no flag is a rule. */
+function rulesOfFlags(flags: ForgetFlags): RuleSettings | undefined {
+  const rules: RuleSettings = {
+    keep_last: flags.keepLast,
+    keep_hourly: flags.keepHourly,
+    keep_daily: flags.keepDaily,
+    keep_weekly: flags.keepWeekly,
+    keep_monthly: flags.keepMonthly,
+    keep_yearly: flags.keepYearly,
+    keep_within: flags.keepWithin,
+    ...(flags.keepTag === undefined ? {} : { keep_tags: [...flags.keepTag] }),
+  };
+  return Object.values(rules).some((rule) => rule !== undefined) ? rules : undefined;
+}
+
+interface Wish {
+  readonly references: readonly string[];
+  readonly flags: ForgetFlags;
+  readonly settings: Settings;
+}
+
+/** Plans, shows, asks and removes. */
+async function forget(
+  session: Session,
+  shelf: SnapshotShelf,
+  { references, flags, settings }: Wish,
+): Promise<{ readonly value: object; readonly human: string }> {
+  const { ctx } = session;
+  const allowances = { allowLast: flags.allowLast === true, allowShrunk: flags.allowShrunk === true };
+  const configured = flags.outputDir === undefined ? settings.retention : settings.retention?.archives;
+  const rules = retentionRules(rulesOfFlags(flags) ?? configured ?? {});
+  const stack = flags.allStacks === true ? undefined : (flags.stack ?? settings.stack);
+  const plan =
+    references.length > 0
+      ? await planForgetNamed(shelf, references, allowances, ctx)
+      : await planForget(shelf, { ...allowances, rules, stack }, ctx);
+  for (const held of plan.stacks) if (held.heldBack.length > 0) ctx.log.warn(heldBackLine(held));
+  const isDry = flags.dryRun === true;
+  if (!isDry && removedBy(plan).length > 0) {
+    await confirm(session, plan, flags);
+    await executeForget(shelf, plan, ctx);
+  }
+  return { value: { ...plan, dryRun: isDry }, human: renderForget(plan, isDry) };
+}
+
+/** Asks before anything goes, and once more before the newest complete snapshot does. */
+async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: ForgetFlags): Promise<void> {
+  if (yes === true) return;
+  audience.event({ type: 'message', level: 'info', message: `The plan:\n${renderForget(plan, true)}` });
+  const ask = async (question: string): Promise<void> => {
+    const answer = await audience.confirm(question, ctx.signal);
+    if (answer === undefined) {
+      throw new ConfigurationError(
+        'Forget asks before it removes anything, and there is no terminal to ask on',
+        {
+          hint: 'Look at the plan with --dry-run, then add --yes.',
+        },
+      );
+    }
+    if (!answer) throw new TarsError('forget-refused', 'Nothing was removed: you said no');
+  };
+  await ask(`Remove ${counted(removedBy(plan).length, 'snapshot')}?`);
+  for (const last of lastOnesRemovedBy(plan)) {
+    await ask(`${shortId(last.id)} is the newest complete one of ${last.stack ?? ''}. Remove that too?`);
+  }
+}
+
+/** One line that says why nothing of a stack goes. */
+export function heldBackLine({ stack, heldBack }: StackForgetPlan): string {
+  return `Nothing of ${stack} is forgotten: ${heldBack.join('; ')}. If that is as it should be: tars forget --allow-shrunk`;
+}
+
+/** `2026-11-24 19:02:31 +01:00`: days are counted by the clock a snapshot was written by. */
+function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {
+  const wall = new Date(time.getTime() + utcOffsetMinutes * 60_000).toISOString();
+  const minutes = Math.abs(utcOffsetMinutes);
+  const offset = new Date(minutes * 60_000).toISOString().slice(11, 16);
+  return `${wall.slice(0, 10)} ${wall.slice(11, 19)} ${utcOffsetMinutes < 0 ? '-' : '+'}${offset}`;
+}
+
+function renderForget({ stacks, location }: ForgetPlan, isDry: boolean): string {
+  if (stacks.every(({ decisions }) => decisions.length === 0)) return `There are no snapshots in ${location}`;
+  return stacks.map((stack) => renderStack(stack, isDry)).join('\n\n');
+}
+
+function renderStack({ stack, decisions }: StackForgetPlan, isDry: boolean): string {
+  const rows = decisions.map(({ snapshot, keep, reasons }) => [
+    shortId(snapshot.id),
+    ownTime(snapshot),
+    keep ? 'keep' : 'remove',
+    reasons.join(', '),
+  ]);
+  const gone = decisions.filter(({ keep }) => !keep).length;
+  const verb = isDry ? 'would remove' : 'removed';
+  return [
+    formatTable(['ID', 'TIME', 'ACTION', 'WHY'], rows),
+    `Stack ${stack}: ${verb} ${counted(gone, 'snapshot')}, ${decisions.length - gone} kept`,
+  ].join('\n');
+}
