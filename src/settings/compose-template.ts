@@ -1,6 +1,8 @@
 import { dirname, relative } from 'node:path';
 import { stringify } from 'yaml';
 import type { FoundStore, LeftOutMount, StackInventory } from '../ports/inventory.ts';
+import { schemaLine } from './json-schema.ts';
+import { careSections, type CareValues } from './template-sections.ts';
 
 /** What {@link composeTemplate} fills in beside what was found. */
 export interface ComposeTemplateValues {
@@ -9,6 +11,7 @@ export interface ComposeTemplateValues {
   readonly passwordFile: string;
   /** Where the text goes; files beside it are named relative to it. */
   readonly settingsPath: string;
+  readonly care: CareValues;
 }
 
 /** The `tars.yaml` of a Compose project: short, with a comment where something was decided or is left to decide. */
@@ -16,6 +19,7 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
   const paths = new Paths(values.settingsPath);
   const sections = [
     [
+      schemaLine,
       `# What tars backs up of the Compose project ${inventory.project}, and where to.`,
       "# ${NAME} is taken from the environment; relative paths start at this file's directory.",
       'version: 1',
@@ -30,6 +34,7 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
     dockerSection(inventory, paths),
     ['components:', ...componentLines(inventory, paths)],
     servicesSection(inventory),
+    ...careSections(values.care),
     inventory.notes.map((note) => `# ${note}`),
   ];
   return sections

@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { ConfigurationError } from '../model/errors.ts';
 import { parseSettings } from './load.ts';
 import { settingsTemplate } from './template.ts';
+import { noCare } from './template-sections.ts';
 
-const values = { stack: 's', repositoryPath: '/r', passwordFile: '/k', ollamaPath: '/models' };
+const values = { stack: 's', repositoryPath: '/r', passwordFile: '/k', ollamaPath: '/models', care: noCare };
 const kinds = ['postgres', 'redis', 'chroma', 'ollama'] as const;
 
 test('the template is valid whatever was found, and as each comment says when uncommented', () => {

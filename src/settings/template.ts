@@ -1,3 +1,6 @@
+import { schemaLine } from './json-schema.ts';
+import { careSections, type CareValues } from './template-sections.ts';
+
 /** What {@link settingsTemplate} fills in. */
 export interface TemplateValues {
   readonly stack: string;
@@ -7,6 +10,7 @@ export interface TemplateValues {
   readonly found: ReadonlySet<'postgres' | 'redis' | 'chroma' | 'ollama'>;
   /** The model store, when there is one. */
   readonly ollamaPath: string;
+  readonly care: CareValues;
 }
 
 const quote = (text: string): string => JSON.stringify(text);
@@ -18,10 +22,12 @@ export function settingsTemplate({
   passwordFile,
   found,
   ollamaPath,
+  care,
 }: TemplateValues): string {
   const component = (kind: 'postgres' | 'redis' | 'chroma' | 'ollama', lines: readonly string[]): string =>
     lines.map((line) => (found.has(kind) ? `  ${line}` : `  # ${line}`)).join('\n');
-  return `# What tars backs up, where to, and how services are stopped and started.
+  return `${schemaLine}
+# What tars backs up, where to, and how services are stopped and started.
 # \${NAME} is taken from the environment; relative paths start at this file's directory.
 version: 1
 stack: ${quote(stack)}
@@ -91,5 +97,8 @@ services:
   #   depends_on: [postgres, redis]
   #   writer: true                           # paused for some milliseconds while the cut is taken
   #   pid_file: /run/tars-backend.pid        # or pause: [...] and resume: [...]
-`;
+
+${careSections(care)
+  .map((lines) => `${lines.join('\n')}\n`)
+  .join('\n')}`;
 }

@@ -10,6 +10,7 @@ import { loadSettings, settingsCandidates, type Settings } from '../../settings/
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
 import { settingsTemplate, type TemplateValues } from '../../settings/template.ts';
+import { noCare } from '../../settings/template-sections.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -139,8 +140,8 @@ async function writeSettings(
   };
   const text =
     inventory === undefined
-      ? settingsTemplate({ ...values, ...(await lookAround()) })
-      : composeTemplate(inventory, { ...values, settingsPath });
+      ? settingsTemplate({ ...values, care: noCare, ...(await lookAround()) })
+      : composeTemplate(inventory, { ...values, care: noCare, settingsPath });
   try {
     await mkdir(directory, { recursive: true });
     await writeNew(settingsPath, text);

@@ -1,0 +1,121 @@
+import { Ajv } from 'ajv';
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import type { StackInventory } from '../ports/inventory.ts';
+import { composeTemplate } from './compose-template.ts';
+import { schemaLine, settingsJsonSchema } from './json-schema.ts';
+import { parseSettings } from './load.ts';
+import { settingsTemplate } from './template.ts';
+import { noCare, type CareValues } from './template-sections.ts';
+
+const accepts = new Ajv({ allErrors: true }).compile(settingsJsonSchema());
+const read = (path: string): Promise<string> =>
+  readFile(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
+
+/** That the schema and the loader agree on `text`. */
+function assertRight(text: string): void {
+  assert.ok(accepts(parse(text)), `${JSON.stringify(accepts.errors, null, 2)}\n${text}`);
+  parseSettings(text, '/etc/tars.yaml', { PASS: 'x', NAME: 'y' });
+}
+
+function assertWrong(text: string): void {
+  assert.ok(!accepts(parse(text)), text);
+  assert.throws(() => parseSettings(text, '/etc/tars.yaml', {}), text);
+}
+
+const cares: CareValues[] = [
+  noCare,
+  { nightly: { hour: 2, minute: 30 }, retention: true },
+  { nightly: { hour: 23, minute: 5 }, retention: false },
+  { nightly: undefined, retention: true },
+];
+const common = { stack: 's', repositoryPath: '/r', passwordFile: '/k' };
+const kinds = ['postgres', 'redis', 'chroma', 'ollama'] as const;
+
+test('the published schema is the one of this version, where the first line of a tars.yaml says it is', async () => {
+  const published = await readFile(fileURLToPath(schemaLine.replace(/^.*\$schema=/, '')), 'utf8');
+  assert.deepEqual(JSON.parse(published), settingsJsonSchema(), 'run npm run schema');
+});
+
+test('it accepts what init writes for local services, with and without its comments', () => {
+  for (const care of cares) {
+    for (const found of [new Set<never>(), new Set(kinds)]) {
+      const text = settingsTemplate({ ...common, ollamaPath: '/m', found, care });
+      assert.ok(text.startsWith('# yaml-language-server: $schema=file://'));
+      assertRight(text.replaceAll('${POSTGRES_PASSWORD}', '${PASS}'));
+      const { schedule, retention } = parse(text) as Record<string, object | undefined>;
+      assert.equal(schedule !== undefined, care.nightly !== undefined);
+      assert.equal(retention !== undefined, care.retention);
+      assert.equal('forget' in (schedule ?? {}), care.retention && care.nightly !== undefined);
+    }
+  }
+  const asked = settingsTemplate({ ...common, ollamaPath: '/m', found: new Set(), care: cares[1]! });
+  assert.deepEqual((parse(asked) as { schedule: unknown }).schedule, {
+    ...{ backup: '30 2 * * *', forget: '0 4 * * 0', check: '0 5 1 * *' },
+  });
+  const comments = settingsTemplate({ ...common, ollamaPath: '/m', found: new Set(), care: noCare });
+  // As an operator uncomments them.
+  assertRight(
+    comments.replaceAll(
+      /^( *)# ( *(?:retention|schedule|keep_\w+|after_backup|backup|forget|check):)/gm,
+      '$1$2',
+    ),
+  );
+});
+
+test('it accepts what init writes for a Compose project', () => {
+  const inventory: StackInventory = {
+    ...{ project: 'home', host: undefined, seenThrough: 'containers', composeFiles: ['/srv/compose.yaml'] },
+    ...{ envFiles: [], notes: ['a note'], leftOut: [] },
+    stores: kinds.map((kind) => ({
+      ...{ service: `the-${kind}`, kind, how: 'by its label', passwordFile: undefined },
+      ...{ password: 'known', port: undefined, warning: undefined },
+    })),
+    writers: [{ service: 'api', why: 'depends on db' }],
+    files: [{ path: '/srv/compose.yaml', problem: undefined }],
+  };
+  for (const care of cares) {
+    assertRight(composeTemplate(inventory, { ...common, care, settingsPath: '/srv/tars.yaml' }));
+    const empty = { ...inventory, stores: [], writers: [], files: [] };
+    assertRight(composeTemplate(empty, { ...common, care, settingsPath: '/srv/tars.yaml' }));
+  }
+});
+
+test('it accepts the example of the README', async () => {
+  const examples = [...(await read('README.md')).matchAll(/^```yaml\n(version: 1\n.*?)^```$/gms)];
+  assert.ok(examples.length > 0);
+  for (const [, text = ''] of examples) assertRight(text);
+});
+
+const head = 'version: 1\nstack: home\nrepository: { path: /r }\n';
+
+test('it accepts what the loader fills in, and refuses what the loader refuses', () => {
+  for (const rest of [
+    'components:\nservices:\n',
+    'components: { redis: , postgres: { user: x, password: "${PASS}" } }\n',
+    'components: { cache: { kind: redis }, config: { files: [a] }, files: { paths: [/d] } }\n',
+    'files: [/srv/data]\n',
+    'retention: { keep_daily: 7, keep_within: 1y6m }\nschedule: { backup: 30 2 * * * }\n',
+  ])
+    assertRight(`${head}${rest}`);
+  assertRight(head.replace('home', '"${NAME}"'));
+  for (const rest of [
+    'componets: {}\n',
+    'components: { redis: { prot: 6379 } }\n',
+    'components: { redis: { port: "6379" } }\n',
+    'components: { cache: { port: 6379 } }\n',
+    'components: { cache: { kind: rediss } }\n',
+    'components: { Cache: { kind: redis } }\n',
+    'components: { config: {} }\n',
+    'retention: { keep_daily: 0 }\n',
+    'retention: { keep_within: 3 weeks }\n',
+    'services: { app: { writer: yes please } }\n',
+    'secrets: none\n',
+  ])
+    assertWrong(`${head}${rest}`);
+  assertWrong(head.replace('version: 1', 'version: 2'));
+  assertWrong(head.replace('home', '-home'));
+});

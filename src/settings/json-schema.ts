@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { componentKinds, settingsSchema } from './schema.ts';
+
+type JsonSchema = z.core.JSONSchema.BaseSchema;
+
+/** Draft 7, which every editor reads. */
+const target = 'draft-7';
+
+/**
+ * The JSON Schema of `tars.yaml` as it is written: before `${NAME}` is replaced, with what the loader fills in left
+ * out. A component that is called like a kind is taken for one of that kind.
+ */
+export function settingsJsonSchema(): JsonSchema {
+  const { $schema, ...schema } = z.toJSONSchema(settingsSchema, {
+    target,
+    io: 'input',
+    override: ({ jsonSchema }) => {
+      if (jsonSchema.pattern === undefined) return;
+      jsonSchema.pattern = `${jsonSchema.pattern}|\\$\\{`;
+      // zod's name for a pattern, which no validator knows as a format.
+      delete jsonSchema.format;
+    },
+  });
+  const { components, services, ...properties } = membersOf(schema);
+  return {
+    ...($schema === undefined ? {} : { $schema }),
+    title: 'tars.yaml',
+    description: 'What tars backs up, where to, and how services are stopped and started.',
+    ...schema,
+    properties: {
+      ...properties,
+      services: orNothing(services),
+      components: orNothing(withNames(components)),
+      files: { description: 'Short for a component named files.', ...pathsOf(components) },
+    },
+    required: ['version', 'stack', 'repository'],
+  };
+}
+
+/** What the file of the package is called, for the first line of a `tars.yaml`; editors take the address as it is. */
+export const schemaLine = `# yaml-language-server: $schema=${new URL('../../docs/tars.schema.json', import.meta.url).href}`;
+
+/** A section whose every line is still a comment is null in YAML. */
+const orNothing = (schema: JsonSchema | undefined): JsonSchema => ({
+  anyOf: [{ type: 'null' }, schema ?? {}],
+});
+
+const membersOf = ({ properties = {} }: JsonSchema): Record<string, JsonSchema> =>
+  properties as Record<string, JsonSchema>;
+
+/** Where the name says the kind, `kind:` may be left out, and everything else too. */
+function withNames(components: JsonSchema | undefined): JsonSchema {
+  const named = componentKinds.map((kind) => {
+    const { required = [], ...schema } = variantOf(components, kind);
+    const needed = required.filter((key) => key !== 'kind');
+    const alone = needed.length === 0 ? { ...schema, type: ['object', 'null'] as never } : schema;
+    return [kind, needed.length === 0 ? alone : { ...schema, required: needed }];
+  });
+  return { ...components, properties: Object.fromEntries(named) as Record<string, JsonSchema> };
+}
+
+function variantOf(components: JsonSchema | undefined, kind: string): JsonSchema {
+  const any = components?.additionalProperties as JsonSchema | undefined;
+  const variants = any?.oneOf ?? any?.anyOf ?? [];
+  const found = variants.find((variant) => membersOf(variant)['kind']?.const === kind);
+  if (found === undefined) throw new Error(`The schema has no component of kind ${kind}`);
+  return found;
+}
+
+const pathsOf = (components: JsonSchema | undefined): JsonSchema =>
+  membersOf(variantOf(components, 'files'))['paths'] ?? {};
