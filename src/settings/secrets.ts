@@ -28,6 +28,23 @@ export async function componentPassword(settings: {
 }
 
 /**
+ * Secrets beside the stores' passwords, for hiding them wherever they stand: the repository's password where finding it
+ * out runs no command, and headers for authentication. A file that cannot be read is somebody else's finding.
+ */
+export async function furtherSecrets(
+  { repository, components }: Settings,
+  env: Environment,
+): Promise<readonly string[]> {
+  const files = [env['TARS_PASSWORD_FILE'], repository.password_file].filter((file) => file !== undefined);
+  const contents = await Promise.all(files.map((file) => readSecretFile(file).catch(() => undefined)));
+  const headers = Object.values(components).flatMap((component) =>
+    'headers' in component ? Object.values(component.headers) : [],
+  );
+  const credentials = headers.map((header) => header.replace(/^(?:Bearer|Basic|Token)\s+/i, ''));
+  return [env['TARS_PASSWORD'], ...contents, ...credentials].filter((secret) => secret !== undefined);
+}
+
+/**
  * The repository's password: TARS_PASSWORD, TARS_PASSWORD_FILE, TARS_PASSWORD_COMMAND (run by a shell), then
  * what the configuration names.
  * @throws ConfigurationError when nothing gives one

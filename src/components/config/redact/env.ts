@@ -1,6 +1,7 @@
 import { suspicionOf } from './key-words.ts';
 import { redactLine } from './lines.ts';
 import { redacted } from './placeholder.ts';
+import { redactJson } from './structured.ts';
 import { redactSetting, redactText, type Redaction } from './text.ts';
 
 const assignment = /^([ \t]*(?:export[ \t]+)?)([A-Za-z_][\w.-]*)([ \t]*=[ \t]*)/;
@@ -89,9 +90,18 @@ function redactValue(key: string, parsed: ParsedValue, redaction: Redaction): st
     redaction.found.add(value);
     return redacted(value + cut, redaction.found) + rest.slice(cut.length);
   }
-  const shown = redactSetting(key, value, redaction);
+  const shown =
+    (suspicion === 'none' ? redactJsonIn(parsed, redaction) : undefined) ??
+    redactSetting(key, value, redaction);
   if (shown !== value && open === '"') redaction.found.add(unescaped(value));
   return `${open}${shown}${close}${/#/.test(rest) ? redactLine(rest, redaction) : redactText(rest, redaction)}`;
+}
+
+/** A value that is JSON, in whichever quotes; undefined when it is none. */
+function redactJsonIn({ open, value }: ParsedValue, redaction: Redaction): string | undefined {
+  if (open !== '"' || !value.includes('\\"')) return redactJson(value, redaction);
+  const shown = redactJson(unescaped(value), redaction);
+  return shown?.replaceAll(/[\\"]/g, '\\$&');
 }
 
 /** What a double-quoted value means. */

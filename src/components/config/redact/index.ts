@@ -1,5 +1,5 @@
 import { basename } from 'node:path/posix';
-import { namesSomething, wordsOf } from './key-words.ts';
+import { isKeyWord, namesSomething, wordsOf } from './key-words.ts';
 import { redactEnv } from './env.ts';
 import { replaceableLengthMin, replaceKnown, spellings } from './known.ts';
 import { redactLines } from './lines.ts';
@@ -58,7 +58,8 @@ export function redactFiles(files: readonly NamedText[], known: readonly string[
     for (const secret of redactFile(name, text, known).secrets) found.add(secret);
   const names = namesIn(files);
   const everywhere = [...found].filter(
-    (secret) => secret.length >= replaceableLengthMin && !names.has(secret),
+    (secret) =>
+      secret.length >= replaceableLengthMin && !names.has(secret) && !isKeyWord(secret.toLowerCase()),
   );
   const remaining = spellings(everywhere.filter((secret) => /[^a-z]/.test(secret)));
   return files.map(({ name, text }) => replaceKnown(redactFile(name, text, everywhere).text, remaining));

@@ -10,7 +10,7 @@ const alwaysWords: ReadonlySet<string> = new Set(
 );
 const likelyWords: ReadonlySet<string> = new Set(
   `token tokens key keys salt salts auth authorization cookie cookies dsn webhook webhooks bearer jwt hmac pin otp totp
-  psk pat signature license licence`.split(/\s+/),
+  psk pat signature sig license licence`.split(/\s+/),
 );
 /** Written together: `pgpassword`, `authtoken`, `secretkey`, `dbpass`. */
 const alwaysEnding =
@@ -27,7 +27,8 @@ const describingEndings: ReadonlySet<string> = new Set(
   minutes hours days ms interval rotation prefix suffix header headers provider providers backend backends issuer
   audience scope scopes realm policy policies policy_url domain version format encoding field fields column columns
   index store stores service endpoint endpoints region attempts retries rounds iterations cost strategy
-  transport class module plugin driver source location namespace env var usage budget window per second`.split(
+  transport class module plugin driver source location namespace env var usage budget window per second samesite stdin
+  event events channel channels dn filter group groups attribute attributes redirect callback route roles`.split(
     /\s+/,
   ),
 );
@@ -43,10 +44,10 @@ const innocentCompounds: readonly RegExp[] = [
   /^(?:key|keys) (?:space|value|event|events|eviction|separator|pattern|patterns|map|mapping|by|func|function|schema|repeat|bindings?|binding|board)/,
   /(?:^| )(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached|multi|single|two|first|second|third|last|low|high|band) pass$/,
   /^(?:pass|passes) (?:through|env|fds|thru|count)(?: |$)/,
-  /(?:^| )(?:no|disable|enable|require|use|with|skip|allow|anonymous|basic|default|trust) (?:auth|token|password|salt|pin)$/,
+  /(?:^| )(?:no|disable|enable|require|use|with|skip|allow|anonymous|default|trust) (?:auth|token|password|salt|pin)$/,
   /(?:^| )license (?:server|text|holder)(?: |$)|^(?:license|licence)$/,
   /(?:^| )secrets? (?:manager|engine|engines)$/,
-  /(?:^| )(?:authorized|known|trusted|allowed|ssh public|recipient) keys?$/,
+  /(?:^| )(?:authorized|known|trusted|allowed|ssh public|recipient|gpg) keys?$/,
 ];
 
 /** Splits on separators, camel humps and digits: `dbPassword2` is `db password 2`. */
@@ -77,6 +78,13 @@ export function suspicionOf(key: string): Suspicion {
     return 'always';
   return always || address ? 'always' : 'likely';
 }
+
+/** Public keys look as random as secret ones. */
+export const isPublic = (key: string): boolean =>
+  wordsOf(key).some((word) => /^(?:public(?:key)?|pub|gpg|pgp)$/.test(word));
+
+/** A word such as `password`, which stands everywhere whoever's password it is. */
+export const isKeyWord = (text: string): boolean => alwaysWords.has(text) || likelyWords.has(text);
 
 function isAlways(word: string): boolean {
   return !innocentWords.has(word) && (alwaysWords.has(word) || alwaysEnding.test(word));

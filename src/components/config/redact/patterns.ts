@@ -21,7 +21,11 @@ export const tokenPatterns: readonly RegExp[] = [
   /(?:npm|pypi|dckr_pat|gsk|nvapi|tskey|lsv2|pcsk|tvly|shpat|shpss|dop_v1|doo_v1|sbp|r8|pul|rubygems|ntn|figd|exa|jina|pplx|xai|csk|fw)[_-][A-Za-z0-9_-]{20,}/,
   /SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}/,
   /hv[sb]\.[A-Za-z0-9_-]{20,}/,
+  // `-----BEGIN … PRIVATE KEY` in base64, with whatever is not a certificate or a public key.
+  /LS0tLS1CRUdJTi(?!BDRVJU|BQVUJMSU)[A-Za-z0-9+/=]{20,}/,
   /key-[0-9a-f]{32}/,
+  /gl(?:sa|c)_[A-Za-z0-9_+/=]{20,}/,
+  /(?:lin_api|ATATT3x|sntry[us]|dp\.pt|PMAK|CFPAT|rpa|shpca|sq0atp|dapi|fo1|fm2)[-_.]?[A-Za-z0-9_=-]{20,}/,
   /\d{8,10}:AA[A-Za-z0-9_-]{30,}/,
   /eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/,
   /AGE-SECRET-KEY-(?:PQ-)?1[A-Za-z0-9]{20,}/,
@@ -29,11 +33,12 @@ export const tokenPatterns: readonly RegExp[] = [
   // Password hashes: crypt(3), bcrypt, argon2, scrypt, PostgreSQL SCRAM.
   /\$(?:2[abxy]|apr1|1|5|6|7|y|gy|argon2(?:id|i|d)|scrypt)\$[A-Za-z0-9./$=,+-]{16,}/,
   /SCRAM-SHA-(?:1|256)\$[A-Za-z0-9+/=:$]{20,}/,
-].map((pattern) => new RegExp(`${pattern.source.startsWith('\\$') ? '' : start}(?:${pattern.source})`, 'g'));
+  /\{S?(?:SHA|MD5)\d*\}[A-Za-z0-9+/=]{16,}/,
+].map((pattern) => new RegExp(`${/^\\[${]/.test(pattern.source) ? '' : start}(?:${pattern.source})`, 'g'));
 
 /** Addresses that are secrets themselves; the path is what must not be seen. */
 export const secretAddressPattern =
-  /(https:\/\/(?:hooks\.slack\.com\/(?:services|workflows)|(?:[a-z]+\.)?discord(?:app)?\.com\/api\/webhooks|[a-z0-9.-]+\.webhook\.office\.com|api\.telegram\.org\/bot|hooks\.zapier\.com\/hooks)\/?)([^\s"'<>`]+)/g;
+  /(https:\/\/(?:hooks\.slack\.com\/(?:services|workflows)|(?:[a-z]+\.)?discord(?:app)?\.com\/api\/webhooks|[a-z0-9.-]+\.webhook\.office\.com|api\.telegram\.org\/bot|hooks\.zapier\.com\/hooks|hc-ping\.com|ntfy\.sh)\/?)([^\s"'<>`]+)/g;
 
 /** `Authorization: Bearer x`, `Basic x`, in headers, curl calls and code. */
 export const authorizationPattern =
@@ -63,22 +68,37 @@ export function looksLikePath(value: string): boolean {
   return segments.every((segment) => !mixes(segment));
 }
 
+/** Words, numbers and versions joined by signs, such as `all-MiniLM-L6-v2`. */
+function looksComposed(value: string): boolean {
+  const parts = value.split(/[-_/]/);
+  const isWord =
+    /^(?:\d{1,8}|[A-Za-z]{0,2}\d{0,2}[A-Za-z]{0,2}|[A-Z]?[a-z]{1,14}\d{0,3}|[A-Z]{1,10}\d{0,3}|[A-Z]?[a-z]{1,10}[A-Z]{1,4}|\d{1,4}[a-z]{1,10})$/;
+  return parts.length > 1 && parts.every((part) => isWord.test(part));
+}
+
+/** `-----BEGIN CERTIFICATE` in base64, as Kubernetes has it. */
+const certificatePattern = /^LS0tLS1CRUdJTiBDRVJU/;
+
 /** Mixed classes at a length that words do not have. */
 function mixes(text: string): boolean {
   return text.length >= 16 && /\d/.test(text) && /[a-z]/.test(text) && /[A-Z]/.test(text);
 }
+
+/** Longer than any key in base64. */
+const randomLengthMax = 16_384;
 
 /**
  * Whether a value under an innocent name looks like a random token: long, one word, of mixed classes, evenly spread.
  * Image digests, UUIDs, paths, addresses and dotted names are not.
  */
 export function looksRandom(value: string): boolean {
-  if (value.length < 20 || value.length > 512 || !/^[A-Za-z0-9+/=_-]+$/.test(value)) return false;
-  if (uuidPattern.test(value) || looksLikePath(value)) return false;
+  if (value.length < 20 || value.length > randomLengthMax || !/^[A-Za-z0-9+/=_-]+$/.test(value)) return false;
+  if (uuidPattern.test(value) || looksLikePath(value) || looksComposed(value)) return false;
+  if (certificatePattern.test(value) || /^sha\d+-/i.test(value)) return false;
   if (/^[0-9a-f]+$/i.test(value)) return value.length >= 32 && /\d/.test(value) && /[a-f]/i.test(value);
   return mixes(value) && entropyBits(value) >= 3.7;
 }
 
 /** Names under which long hexadecimal values are expected. */
 export const digestNamePattern =
-  /(?:sha\d*|digest|hash|checksum|commit|rev|revision|etag|image|version|build|uuid|guid|fingerprint|polynomial|integrity|md5)/i;
+  /(?:sha\d*|digest|hash|checksum|commit|rev|revision|etag|image|version|build|uuid|guid|fingerprint|polynomial|integrity|md5|(?<!session.?)id$)/i;

@@ -355,3 +355,17 @@ test('names of settings are judged by their words', () => {
   ])
     assert.equal(suspicionOf(key), 'none', key);
 });
+
+test('known digits are not taken for a secret in the midst of a digest, and are after an escape', () => {
+  const text = 'id: 9118392017455, sum: 83920174, url: /%2083920174';
+  const [shown] = redactFiles([{ name: 'a.txt', text }], ['83920174']);
+  assert.equal(shown, `id: 9118392017455, sum: ${placeholder}, url: /%20${placeholder}`);
+});
+
+test('a password that is a word like password is hidden where it stands, and nowhere else', () => {
+  const files = [
+    { name: '.env', text: 'DB_PASSWORD=password\n' },
+    { name: 'c.yml', text: 'note: the password is in /run/secrets/db_password\n' },
+  ];
+  assert.deepEqual(redactFiles(files, []), [`DB_PASSWORD=${placeholder}\n`, files[1]?.text]);
+});

@@ -10,6 +10,7 @@ import {
   type Node,
   type YAMLMap,
 } from 'yaml';
+import { secretArgument } from './commands.ts';
 import { isContainerOfSecrets, suspicionOf } from './key-words.ts';
 import { redactLine, redactLines } from './lines.ts';
 import { placeholder } from './placeholder.ts';
@@ -30,6 +31,8 @@ interface Surroundings {
   readonly container: string | undefined;
   /** Names of a Compose file's top-level secrets: lists of them hold no secret. */
   readonly secretNames: ReadonlySet<string>;
+  /** Below `data` and `stringData` of a Kubernetes Secret, where every value is one. */
+  readonly everything: boolean;
 }
 
 /**
@@ -49,7 +52,8 @@ export function redactStructured(
   const edits: Edit[] = syntax === 'yaml' ? commentEdits(text, redaction) : [];
   for (const { contents } of documents) {
     if (contents === null) continue;
-    const around = { key: undefined, container: undefined, secretNames: secretNamesOf(contents) };
+    const secretNames = secretNamesOf(contents);
+    const around = { key: undefined, container: undefined, secretNames, everything: false };
     walk(contents, around, text, edits, redaction);
   }
   const result = applied(text, edits);
@@ -105,22 +109,23 @@ function walk(node: Node, around: Surroundings, text: string, edits: Edit[], red
   if (isScalar(node)) editScalar(node, around, text, edits, redaction);
   else if (isMap(node)) walkMap(node, around, text, edits, redaction);
   else if (isSeq(node)) {
-    let previous: unknown;
-    for (const item of node.items) {
-      const flag = secretFlag(previous);
-      const inner = flag === undefined ? around : { ...around, key: flag };
-      if (isScalar(item) || isMap(item) || isSeq(item)) walk(item, inner, text, edits, redaction);
+    const argv = node.items.map((item) => (isScalar(item) ? item.value : undefined));
+    for (const [position, item] of node.items.entries()) {
+      const argument = secretArgument(argv, position);
+      const inner = argument === undefined ? around : { ...around, key: argument.key };
+      if (isScalar(item) && argument !== undefined && argument.from > 0)
+        editArgument(item, argument.from, edits, redaction);
+      else if (isScalar(item) || isMap(item) || isSeq(item)) walk(item, inner, text, edits, redaction);
       else if (isPair(item)) throw new TypeError('A sequence cannot hold a bare pair');
-      previous = isScalar(item) ? item.value : undefined;
     }
   }
 }
 
-/** In `["redis-server", "--requirepass", "x"]` the item before names what an item is. */
-function secretFlag(previous: unknown): string | undefined {
-  if (typeof previous !== 'string') return undefined;
-  const name = /^--?([A-Za-z][\w-]+)$/.exec(previous)?.[1]?.replaceAll('-', '_');
-  return name !== undefined && suspicionOf(name) !== 'none' ? name : undefined;
+/** `-px`: an option with its password in one word. */
+function editArgument({ value, range }: Scalar, from: number, edits: Edit[], redaction: Redaction): void {
+  if (typeof value !== 'string' || range == null) return;
+  const shown = value.slice(0, from) + redactSetting('password', value.slice(from), redaction);
+  if (shown !== value) edits.push({ start: range[0], end: range[1], text: JSON.stringify(shown) });
 }
 
 function walkMap(
@@ -131,11 +136,14 @@ function walkMap(
   redaction: Redaction,
 ): void {
   const named = secretNameIn(map);
+  const isSecret = map.get('kind') === 'Secret';
   for (const { key, value } of map.items) {
     const name = keyText(key);
     if (isScalar(key)) editKey(key, edits, redaction);
     if (!isNode(value) || isAlias(value)) continue;
-    walk(value, { ...around, ...surroundings(name, named, around) }, text, edits, redaction);
+    const everything = around.everything || (isSecret && /^(?:data|stringData)$/.test(name));
+    const inner = everything ? { key: 'password', everything } : surroundings(name, named, around);
+    walk(value, { ...around, ...inner }, text, edits, redaction);
   }
 }
 
@@ -187,6 +195,8 @@ function editScalar(
   const source = text.slice(start, end);
   const value = typeof node.value === 'string' ? node.value : source;
   if (around.key === 'secrets' && around.secretNames.has(value)) return;
+  // Home Assistant's `password: !secret mqtt_password` names one.
+  if (node.tag === '!secret') return;
   if (node.type === Scalar.BLOCK_LITERAL || node.type === Scalar.BLOCK_FOLDED) {
     const shown = redactBlock(source, value, around.key, redaction);
     if (shown !== source) edits.push({ start, end, text: shown });
@@ -196,7 +206,20 @@ function editScalar(
   if (shown !== value) edits.push({ start, end, text: JSON.stringify(shown) });
 }
 
+/** Redacts a text that is a JSON object or array as such; undefined when it is none. */
+export function redactJson(text: string, redaction: Redaction): string | undefined {
+  if (!/^\s*[{[]/.test(text)) return undefined;
+  try {
+    JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  return redactStructured(text, 'json', redaction);
+}
+
 function redactScalar(key: string | undefined, value: string, redaction: Redaction): string {
+  const json = key === undefined || suspicionOf(key) === 'none' ? redactJson(value, redaction) : undefined;
+  if (json !== undefined) return json;
   const own = /^(-{0,2}[A-Za-z_][\w.-]*)=([\s\S]+)$/.exec(value);
   const [, name = '', rest = ''] = own ?? [];
   if (suspicionOf(name) === 'none' || (key !== undefined && suspicionOf(key) !== 'none'))

@@ -1,4 +1,6 @@
-import { suspicionOf, type Suspicion } from './key-words.ts';
+import { redactClauses } from './clauses.ts';
+import { redactCommands } from './commands.ts';
+import { isPublic, suspicionOf, wordsOf, type Suspicion } from './key-words.ts';
 import { replaceKnown } from './known.ts';
 import {
   authorizationPattern,
@@ -20,6 +22,9 @@ export interface Redaction {
 const switchPattern = /^(?:true|false|yes|no|on|off|null|none|undefined|~|enabled|disabled|default)$/i;
 const numberPattern = /^[+-]?\d[\d._]*(?:ms|s|m|h|d|k|kb|mb|gb|b|%)?$/i;
 const referencePattern = /^\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*|\{\{.*\}\}|\(.*\))$|^\{\{.*\}\}$|^<[\w -]+>$/s;
+/** `os.environ["NAME"]`, `process.env.NAME` and the like, in code. */
+const lookupPattern =
+  /^(?:(?:os\.)?environ(?:\.get)?|(?:os\.)?getenv|process\.env|env|ENV|\$_ENV|\$_SERVER|System\.getenv)[.[(]["']?\w+["']?[\])]?;?$/;
 const expansionPattern = /\$\{([A-Za-z_]\w*)(:?[-=+])([^{}]*)\}/g;
 /** Where secrets are kept, not secrets: our own `secrets:` setting. */
 const modePattern = /^(?:repository|sealed|redact-only)$/;
@@ -27,12 +32,31 @@ const addressPattern = /^[a-z][a-z0-9+.-]*:\/\//i;
 
 /** Whether the value of a suspicious setting is plainly no secret. */
 function isInnocent(value: string, suspicion: Suspicion): boolean {
-  if (value === '' || value === placeholder || switchPattern.test(value) || referencePattern.test(value))
-    return true;
+  if (value === '' || value === placeholder || switchPattern.test(value)) return true;
+  if (referencePattern.test(value) || lookupPattern.test(value)) return true;
   if (suspicion === 'always') return modePattern.test(value);
-  if (numberPattern.test(value) || looksLikePath(value)) return true;
+  if (numberPattern.test(value) || isFilePath(value)) return true;
   return value.length < 6 && /^[A-Za-z]+$/.test(value);
 }
+
+const fileNamePattern = /^[\w.-]+\.(?:key|pem|crt|cer|p12|pfx|jks|json|txt|env|ya?ml)$/;
+
+/** `neo4j/password` has the form of a path as well: a relative one counts when it ends like a file or a directory. */
+function isFilePath(value: string): boolean {
+  if (fileNamePattern.test(value)) return true;
+  return looksLikePath(value) && (/^(?:~|\.{1,2})?\//.test(value) || /\.[A-Za-z]\w{0,5}$|\/$/.test(value));
+}
+
+/** A PIN is a number; a small one is the pin of a plug. */
+const isPin = (key: string, value: string): boolean =>
+  /^\d{4,}$/.test(value) && wordsOf(key).some((word) => word === 'pin');
+
+/** `key="ApiKey"`, `key: password`: the name of a secret. */
+const isNameOfSecret = (key: string, value: string): boolean =>
+  /^key$/i.test(key) &&
+  /^[A-Za-z_][\w.-]*$/.test(value) &&
+  !/\d/.test(value) &&
+  suspicionOf(value) !== 'none';
 
 /**
  * Redacts the value of one setting. The whole value goes when the name says so; otherwise what looks like a secret
@@ -42,14 +66,21 @@ export function redactSetting(key: string, value: string, redaction: Redaction):
   const suspicion = suspicionOf(key);
   const trimmed = value.trim();
   if (suspicion === 'none') {
-    if (looksRandom(trimmed) && !(digestNamePattern.test(key) && /^[0-9a-f]+$/i.test(trimmed)))
-      return redacted(value, redaction.found);
-    return redactText(value, redaction);
+    const isDigest = digestNamePattern.test(key) && /^[0-9a-f]+$/i.test(trimmed);
+    if (isPublic(key)) return redactText(value, redaction);
+    if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
+    return redactRandomWords(redactText(value, redaction), redaction);
   }
   if (new RegExp(`^(?:${expansionPattern.source})$`).test(trimmed))
     return redactExpansions(value, redaction, suspicion);
-  if (isInnocent(trimmed, suspicion)) return redactText(value, redaction);
+  if (isNameOfSecret(key, trimmed)) return value;
+  if (isInnocent(trimmed, suspicion) && !isPin(key, trimmed)) return redactText(value, redaction);
   if (suspicion === 'likely' && addressPattern.test(trimmed)) return redactText(value, redaction);
+  return redactWhole(value, redaction);
+}
+
+function redactWhole(value: string, redaction: Redaction): string {
+  const trimmed = value.trim();
   rememberParts(trimmed, redaction.found);
   redaction.found.add(trimmed);
   return redacted(value, redaction.found);
@@ -59,6 +90,22 @@ export function redactSetting(key: string, value: string, redaction: Redaction):
 function rememberParts(value: string, found: Found): void {
   redactUserinfo(value, { found, known: [] });
   redactTokens(value, found);
+  rememberPair(value, found);
+  if (!/^[A-Za-z0-9+/_-]{12,}={0,2}$/.test(value)) return;
+  const decoded = Buffer.from(value, 'base64').toString('latin1').trimEnd();
+  if (!/^[ -~]{8,}$/.test(decoded)) return;
+  found.add(decoded);
+  rememberPair(decoded, found);
+}
+
+/** The passwords of `user:password`, `user/password` and of a list of them or of secrets. */
+function rememberPair(value: string, found: Found): void {
+  const parts = value.split(/[,;]\s*/);
+  for (const part of parts) {
+    const password = /^[\w.@-]+[:/]([^\s/]+)$/.exec(part)?.[1];
+    if (password !== undefined) found.add(password);
+    else if (parts.length > 1) found.add(part);
+  }
 }
 
 function redactExpansions(text: string, redaction: Redaction, around: Suspicion): string {
@@ -76,8 +123,13 @@ function redactTokens(text: string, found: Found): string {
   });
   for (const pattern of tokenPatterns) result = result.replace(pattern, (token) => redacted(token, found));
   return result.replace(authorizationPattern, (whole, scheme: string, space: string, credentials: string) =>
-    credentials === placeholder ? whole : `${scheme}${space}${redacted(credentials, found)}`,
+    credentials === placeholder ? whole : `${scheme}${space}${redactCredential(credentials, found)}`,
   );
+}
+
+function redactCredential(credential: string, found: Found): string {
+  rememberParts(credential, found);
+  return redacted(credential, found);
 }
 
 /**
@@ -86,8 +138,12 @@ function redactTokens(text: string, found: Found): string {
  * put unescaped passwords into addresses.
  */
 function redactUserinfo(text: string, redaction: Redaction): string {
-  return text.replace(
-    /([a-z][a-z0-9+.-]*:\/\/)((?:(?![a-z][a-z0-9+.-]{0,20}:\/\/)[^\s"'`<>])+)/gi,
+  const withoutOracle = text.replace(
+    /(\bjdbc:oracle:\w+:[\w.-]+\/)([^\s@/]+)(?=@)/gi,
+    (_, before: string, password: string) => `${before}${redacted(password, redaction.found)}`,
+  );
+  return withoutOracle.replace(
+    /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,40}:\/\/)((?:(?![a-z][a-z0-9+.-]{0,20}:\/\/)[^\s"'`<>])+)/gi,
     (whole, scheme: string, rest: string) => {
       const authority = /^(?:\$\{[^}]*\}|[^/?#])*/.exec(rest)?.[0] ?? '';
       let end = authority.lastIndexOf('@');
@@ -112,44 +168,6 @@ function redactCredentials(userinfo: string, redaction: Redaction): string {
   return `${user}:${redacted(password, redaction.found)}`;
 }
 
-/** `NAME=value` inside commands, query strings, connection strings and comments. */
-function redactAssignments(text: string, redaction: Redaction): string {
-  return text.replace(
-    /(?<![\w$-])([A-Za-z_][\w.-]*)(\s?=\s?)("(?:[^"\\]|\\.)*"|'[^']*'|\$\{[^}]*\}|[^\s;&|,"'`<>]+)/g,
-    (whole, key: string, equals: string, raw: string) => {
-      if (suspicionOf(key) === 'none') return whole;
-      return `${key}${equals}${redactQuoted(key, raw, redaction)}`;
-    },
-  );
-}
-
-/** `--password x`, `--password=x`, `-a x` of redis-cli, `-u user:x` of curl, `sshpass -p x`, `mysql -px`. */
-function redactFlags(text: string, redaction: Redaction): string {
-  const value = `("(?:[^"\\\\]|\\\\.)*"|'[^']*'|(?!-)[^\\s"'\`;|&]+)`;
-  const named = new RegExp(`(?<![\\w-])(--?)([A-Za-z][\\w-]+)(=|\\s+)${value}`, 'g');
-  let result = text.replace(named, (whole, dashes: string, name: string, gap: string, raw: string) => {
-    const flag = name.replaceAll('-', '_');
-    if (suspicionOf(flag) === 'none') return whole;
-    return `${dashes}${name}${gap}${redactQuoted(flag, raw, redaction)}`;
-  });
-  const short = new RegExp(
-    `(\\b(?:redis-cli|valkey-cli)\\b[^\\n|;]*?\\s-a\\s+|\\bsshpass\\s+-p\\s*)${value}`,
-    'g',
-  );
-  result = result.replace(
-    short,
-    (_, before: string, raw: string) => `${before}${redactQuoted('password', raw, redaction)}`,
-  );
-  result = result.replace(
-    /(\bcurl\b[^\n|;]*?\s(?:-u|--user)[\s=]*["']?[^\s:"']+:)([^\s"']+)/g,
-    (_, before: string, raw: string) => `${before}${redactSetting('password', raw, redaction)}`,
-  );
-  return result.replace(
-    /(\b(?:mysql|mysqldump|mariadb|mysqladmin|mariadb-dump)\b[^\n|;]*?\s-p)([^\s"']+)/g,
-    (_, before: string, raw: string) => `${before}${redactSetting('password', raw, redaction)}`,
-  );
-}
-
 /** Redacts a value keeping its quotes. */
 export function redactQuoted(key: string, raw: string, redaction: Redaction): string {
   const quote = /^(["'`])[\s\S]*\1$/.test(raw) && raw.length > 1 ? raw.charAt(0) : '';
@@ -157,12 +175,23 @@ export function redactQuoted(key: string, raw: string, redaction: Redaction): st
   return `${quote}${redactSetting(key, inner, redaction)}${quote}`;
 }
 
+/** A word that could be a token: between blanks, quotes and brackets, and neither a public key nor a digest of a package. */
+const randomWord = /(?<![^\s"'`()[\]{}])(?!AAAA|sha\d+-|SHA\d+:)[A-Za-z0-9+/=_-]{20,}(?![^\s"'`()[\]{},;])/g;
+
+/** Random words in the midst of a text. Hexadecimal ones are mostly digests and commits there. */
+export function redactRandomWords(text: string, redaction: Redaction): string {
+  return text.replace(randomWord, (word) =>
+    looksRandom(word) && !/^[0-9a-f]+$/i.test(word) ? redactWhole(word, redaction) : word,
+  );
+}
+
 /** Redacts whatever is recognised by its own shape, or is known, inside any text. */
 export function redactText(text: string, redaction: Redaction): string {
   let result = redactTokens(text, redaction.found);
-  if (result.includes('://')) result = redactUserinfo(result, redaction);
+  if (result.includes('@')) result = redactUserinfo(result, redaction);
   if (result.includes('${')) result = redactExpansions(result, redaction, 'none');
-  if (result.includes('=')) result = redactAssignments(result, redaction);
-  if (result.includes('-')) result = redactFlags(result, redaction);
+  const redact = (key: string, raw: string): string =>
+    suspicionOf(key) === 'none' ? raw : redactQuoted(key, raw, redaction);
+  result = redactCommands(redactClauses(result, redact), redact);
   return replaceKnown(result, redaction.known);
 }
