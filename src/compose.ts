@@ -4,7 +4,7 @@ import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import { composeComponent, type StackOverrides, type Surroundings } from './compose/components.ts';
-import type { ProjectWish } from './compose/inventory.ts';
+import type { FoundProject, ProjectWish } from './compose/inventory.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
@@ -140,7 +140,7 @@ export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user:
 export { systemdRuns } from './runtimes/schedulers/systemd.ts';
 export { createTaskRunner, type TaskOutput } from './runtimes/task-runner.ts';
 
-export type { ProjectWish } from './compose/inventory.ts';
+export type { FoundProject, ProjectWish } from './compose/inventory.ts';
 
 /** See {@link import('./compose/inventory.ts').takeInventory}. */
 export async function takeInventory(
@@ -151,12 +151,9 @@ export async function takeInventory(
   return (await import('./compose/inventory.ts')).takeInventory(wish, env, ctx);
 }
 
-/** What `tars init` could be told about Docker; undefined for nothing. */
-export async function suggestInventory(
-  directory: string,
-  env: Environment,
-): Promise<{ readonly flags: string; readonly why: string } | undefined> {
-  return (await import('./compose/inventory.ts')).suggestInventory(directory, env);
+/** See {@link import('./compose/inventory.ts').findProjects}. */
+export async function findProjects(directory: string, env: Environment): Promise<readonly FoundProject[]> {
+  return (await import('./compose/inventory.ts')).findProjects(directory, env);
 }
 
 /** Creates the repository that `settings` name, sealed with `password`. @throws TarsError `repository-exists` */

@@ -48,13 +48,14 @@ export async function runVerb(
 ): Promise<void> {
   const options = command.optsWithGlobals<GlobalOptions>();
   const { env, stdout, stderr, stdin, signal } = surroundings;
-  const color = stderr.isTTY && env['NO_COLOR'] === undefined && env['TERM'] !== 'dumb';
+  const capable = env['TERM'] !== 'dumb';
+  const color = stderr.isTTY && env['NO_COLOR'] === undefined && capable;
   using recorder = new RunRecorder(command);
   using audience = recorder.listening(
     options.json === true
       ? jsonAudience({ stdout, stderr })
       : humanAudience({
-          ...{ stdout, stderr, stdin, color, verbose: options.verbose === true },
+          ...{ stdout, stderr, stdin, color, capable, verbose: options.verbose === true },
           monotonicMs: () => performance.now(),
         }),
   );
@@ -71,7 +72,7 @@ export async function runVerb(
     exitCode = exitCodeOf(failure);
   }
   surroundings.setExitCode(exitCode);
-  await recorder.close(exitCode, failure, ctx);
+  recorder.close(exitCode, failure, ctx);
 }
 
 /** Only once the settings are known is there a place for the record, and a stack to claim. */

@@ -252,27 +252,45 @@ function notesOn(services: readonly SketchedService[], { certDir }: EngineAddres
   ];
 }
 
-/** What `tars init` could have been told: the Compose file of `directory`, or the Engine's one project with stores. */
-export async function suggestInventory(
-  directory: string,
-  env: Environment,
-): Promise<{ readonly flags: string; readonly why: string } | undefined> {
+/** A Compose project that `tars init` can take. */
+export interface FoundProject {
+  readonly wish: ProjectWish;
+  /** What names it on the command line. */
+  readonly flags: string;
+  readonly why: string;
+}
+
+/** The project of the Compose file in `directory`, then those of the Engine that have stores. Changes nothing. */
+export async function findProjects(directory: string, env: Environment): Promise<readonly FoundProject[]> {
   const composeFile = await findComposeFile(directory);
-  if (composeFile !== undefined)
-    return { flags: `--compose ${composeFile}`, why: `There is a Compose file here, ${composeFile}` };
+  const ofFile =
+    composeFile === undefined
+      ? []
+      : [
+          {
+            wish: { composeFile },
+            flags: `--compose ${composeFile}`,
+            why: `There is a Compose file here, ${composeFile}`,
+          },
+        ];
   try {
     const engine = await connectEngine(await findEngine(undefined, env));
-    const found: string[] = [];
-    for (const name of await listProjects(engine)) {
-      const { containers } = await readProject(engine, name);
-      if (containers.some((container) => recogniseStore(container) !== undefined)) found.push(name);
-    }
-    const [project, ...others] = found;
-    if (project === undefined || others.length > 0) return undefined;
-    return { flags: `--project ${project}`, why: `Docker has a Compose project with stores, ${project}` };
+    const names = await listProjects(engine);
+    const projects = await Promise.all(names.map((name) => readProject(engine, name)));
+    const withStores = projects.filter(
+      ({ containers, composeFiles }) =>
+        (composeFile === undefined || !composeFiles.includes(composeFile)) &&
+        containers.some((container) => recogniseStore(container) !== undefined),
+    );
+    const running = withStores.map(({ name: project }) => ({
+      wish: { project },
+      flags: `--project ${project}`,
+      why: `Docker has a Compose project with stores, ${project}`,
+    }));
+    return [...ofFile, ...running];
   } catch (error) {
-    // Without an Engine there is nothing to suggest.
-    if (error instanceof TarsError) return undefined;
+    // Without an Engine there is nothing more to find.
+    if (error instanceof TarsError) return ofFile;
     throw error;
   }
 }

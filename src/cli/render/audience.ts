@@ -1,5 +1,6 @@
 import type { TarsError } from '../../model/errors.ts';
 import type { OperationEvent } from '../../model/events.ts';
+import type { Questions } from './questions.ts';
 
 /** Who watches an operation: the terminal, or a program that reads JSON. */
 export interface Audience extends Disposable {
@@ -9,4 +10,6 @@ export interface Audience extends Disposable {
   failure(error: TarsError): void;
   /** Asks a yes/no question. Without a terminal the answer is undefined. */
   confirm(question: string, signal: AbortSignal): Promise<boolean | undefined>;
+  /** For a conversation of several questions; absent without a terminal that can show it. */
+  readonly questions?: Questions;
 }

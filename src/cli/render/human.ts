@@ -3,6 +3,7 @@ import { InterruptedError, type TarsError } from '../../model/errors.ts';
 import type { OperationEvent } from '../../model/events.ts';
 import type { Audience } from './audience.ts';
 import { ProgressDisplay } from './progress.ts';
+import { terminalQuestions } from './questions.ts';
 
 export interface HumanOptions {
   readonly stdout: NodeJS.WriteStream;
@@ -10,6 +11,8 @@ export interface HumanOptions {
   readonly stdin: NodeJS.ReadStream;
   readonly color: boolean;
   readonly verbose: boolean;
+  /** The terminal can move its cursor. */
+  readonly capable: boolean;
   readonly monotonicMs: () => number;
 }
 
@@ -20,6 +23,7 @@ export function humanAudience({
   stdin,
   color,
   verbose,
+  capable,
   monotonicMs,
 }: HumanOptions): Audience {
   const paint = (code: number, text: string): string => (color ? `\u001b[${code}m${text}\u001b[0m` : text);
@@ -77,6 +81,7 @@ export function humanAudience({
       progress.erase();
       return ask(`${question} [y/N] `, { stdin, stderr }, signal);
     },
+    ...(capable && stdin.isTTY && stderr.isTTY ? { questions: terminalQuestions({ stdin, stderr }) } : {}),
     [Symbol.dispose]: () => progress[Symbol.dispose](),
   };
 }

@@ -1,0 +1,93 @@
+import { hostname } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../compose.ts';
+import { ConfigurationError } from '../../model/errors.ts';
+import type { StackInventory } from '../../ports/inventory.ts';
+import { noCare, type CareValues } from '../../settings/template-sections.ts';
+import type { Session } from '../session.ts';
+import { lookAround, type LocalStores } from './look-around.ts';
+
+export interface InitFlags {
+  readonly compose?: string;
+  readonly project?: string;
+  readonly repository?: string;
+  readonly stack?: string;
+  readonly keyFile?: string;
+  readonly yes?: boolean;
+}
+
+/** What a `tars.yaml` is written from. */
+export interface Choices {
+  readonly stack: string;
+  readonly repositoryPath: string;
+  readonly passwordFile: string;
+  /** A Compose project, or the stores of this machine. */
+  readonly what: StackInventory | LocalStores;
+  readonly care: CareValues;
+}
+
+/** Every night; what only costs space may wait for the morning after. */
+export const proposedCare: CareValues = { nightly: { hour: 2, minute: 30 }, retention: true };
+
+/** What flags alone say: a project only where they name one, and nothing that runs or removes by itself. */
+export async function choicesOfFlags(
+  flags: InitFlags,
+  settingsPath: string,
+  { env, ctx }: Session,
+): Promise<Choices> {
+  const wish = projectWish(flags);
+  const what = wish === undefined ? await lookAround() : await takeInventory(wish, env, ctx);
+  return { ...placesOf(flags, settingsPath, what), what, care: noCare };
+}
+
+/** What a conversation proposes, without one. @throws ConfigurationError when there is more than one proposal */
+export async function proposedChoices(
+  flags: InitFlags,
+  settingsPath: string,
+  { env, ctx }: Session,
+): Promise<Choices> {
+  const wish = projectWish(flags) ?? onlyProject(await findProjects(process.cwd(), env))?.wish;
+  const what = wish === undefined ? await lookAround() : await takeInventory(wish, env, ctx);
+  return { ...placesOf(flags, settingsPath, what), what, care: proposedCare };
+}
+
+/** That of the Compose file here; else the only one there is. */
+function onlyProject(found: readonly FoundProject[]): FoundProject | undefined {
+  const [first, ...others] = found;
+  if (first === undefined || 'composeFile' in first.wish || others.length === 0) return first;
+  throw new ConfigurationError('Docker has several Compose projects with stores', {
+    hint: `Say which one: ${found.map(({ flags }) => flags).join(', ')}`,
+  });
+}
+
+/** Which project flags name. @throws ConfigurationError when they name two */
+export function projectWish({ compose, project }: InitFlags): ProjectWish | undefined {
+  if (compose !== undefined && project !== undefined) {
+    throw new ConfigurationError('--compose and --project both name a Compose project', {
+      hint: 'Keep one: --project for one that has containers, --compose for one that is a file.',
+    });
+  }
+  if (project !== undefined) return { project };
+  return compose === undefined ? undefined : { composeFile: compose };
+}
+
+/** Names and places as flags give them, or as they are without. */
+export function placesOf(
+  flags: InitFlags,
+  settingsPath: string,
+  what: Choices['what'],
+): Pick<Choices, 'stack' | 'repositoryPath' | 'passwordFile'> {
+  return {
+    stack: flags.stack ?? stackName('project' in what ? what.project : hostname()),
+    repositoryPath: resolve(flags.repository ?? 'tars-repository'),
+    passwordFile: resolve(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key')),
+  };
+}
+
+function stackName(host: string): string {
+  const name = host
+    .toLowerCase()
+    .replace(/[^a-z0-9_.-]/g, '-')
+    .replace(/^[^a-z0-9]+/, '');
+  return name === '' ? 'stack' : name;
+}

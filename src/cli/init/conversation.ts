@@ -1,0 +1,117 @@
+import { readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
+import { ConfigurationError, hasErrno } from '../../model/errors.ts';
+import type { StackInventory } from '../../ports/inventory.ts';
+import { clockText, type CareValues } from '../../settings/template-sections.ts';
+import type { Option, Questions } from '../render/questions.ts';
+import type { Session } from '../session.ts';
+import { placesOf, projectWish, proposedCare, type Choices, type InitFlags } from './choices.ts';
+import { lookAround, type LocalStores } from './look-around.ts';
+
+/**
+ * At most five questions, each with a proposal: what, where to, when, what is kept, and whether all of it is right.
+ * Writes nothing.
+ * @throws InterruptedError on Ctrl-C
+ * @throws ConfigurationError when the last answer is no
+ */
+export async function askForChoices(
+  flags: InitFlags,
+  settingsPath: string,
+  session: Session,
+  questions: Questions,
+): Promise<Choices> {
+  const { ctx } = session;
+  const what = await askWhat(flags, session, questions);
+  for (const line of foundLines(what)) ctx.log.info(line);
+  const places = placesOf(flags, settingsPath, what);
+  const repositoryPath =
+    flags.repository === undefined
+      ? await askWhere(places.repositoryPath, session, questions)
+      : places.repositoryPath;
+  const nightly = await askWhen(session, questions);
+  const retention = await questions.confirm(
+    'Keep the last 3 snapshots, 7 daily, 4 weekly, 12 monthly; forget others?',
+    ctx.signal,
+  );
+  const created = `${settingsPath}, the repository ${repositoryPath} and its key ${places.passwordFile}`;
+  if (!(await questions.confirm(`Create ${created}?`, ctx.signal)))
+    throw new ConfigurationError('Nothing was written: you said no', { hint: 'Run tars init again.' });
+  return { ...places, repositoryPath, what, care: { nightly, retention } };
+}
+
+async function askWhat(
+  flags: InitFlags,
+  { env, ctx }: Session,
+  questions: Questions,
+): Promise<Choices['what']> {
+  const named = projectWish(flags);
+  if (named !== undefined) return takeInventory(named, env, ctx);
+  const [projects, local] = await Promise.all([findProjects(process.cwd(), env), lookAround()]);
+  const options: Option<ProjectWish | undefined>[] = [
+    ...projects.map(({ wish }) => ({ value: wish, label: labelOf(wish) })),
+    { value: undefined, label: `services of this machine: ${storesOf(local)}` },
+  ];
+  const wish =
+    projects.length === 0
+      ? undefined
+      : await questions.choose('What is to be backed up?', options, ctx.signal);
+  return wish === undefined ? local : takeInventory(wish, env, ctx);
+}
+
+const labelOf = (wish: ProjectWish): string =>
+  'project' in wish ? `the Compose project ${wish.project}` : `the Compose project of ${wish.composeFile}`;
+
+const storesOf = ({ found }: LocalStores): string =>
+  found.size === 0 ? 'none answers on its usual port' : [...found].join(', ');
+
+function foundLines(what: StackInventory | LocalStores): readonly string[] {
+  if (!('project' in what)) return [`Stores of this machine: ${storesOf(what)}`];
+  const { project, stores, writers, files } = what;
+  const names = stores.map(({ service, kind }) => (service === kind ? kind : `${service} (${kind})`));
+  const good = files.filter(({ problem }) => problem === undefined);
+  return [
+    `The Compose project ${project}: ${names.length === 0 ? 'no store was recognised' : names.join(', ')}`,
+    `Configuration files: ${good.length}; paused for the cut: ${writers.map(({ service }) => service).join(', ') || 'nothing'}`,
+  ];
+}
+
+async function askWhere(preset: string, { ctx }: Session, questions: Questions): Promise<string> {
+  const question = 'Where are snapshots to be kept? Best on another disk, or a mounted NAS';
+  return resolve(await questions.text(question, { preset, check: problemWithPlace }, ctx.signal));
+}
+
+/** What the creation of a repository there would end with. */
+function problemWithPlace(path: string): string | undefined {
+  try {
+    const names = readdirSync(resolve(path)).filter((name) => name !== 'lost+found');
+    if (names.includes('config')) return 'There is a repository already: choose a new or an empty directory';
+    return names.length === 0
+      ? undefined
+      : `It is not empty: choose a new directory, such as ${join(path, 'tars')}`;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+const never = 'never';
+
+async function askWhen({ ctx }: Session, questions: Questions): Promise<CareValues['nightly']> {
+  const { hour, minute } = proposedCare.nightly ?? { hour: 0, minute: 0 };
+  const answer = await questions.text(
+    `When is a backup to run every night? A time, or ${never}`,
+    {
+      preset: clockText(hour, minute),
+      check: (text) =>
+        text === never || timeOf(text) !== undefined ? undefined : `A time such as 02:30, or ${never}`,
+    },
+    ctx.signal,
+  );
+  return answer === never ? undefined : timeOf(answer);
+}
+
+function timeOf(text: string): CareValues['nightly'] {
+  const [, hour, minute] = /^([01]?\d|2[0-3]):([0-5]\d)$/.exec(text) ?? [];
+  return hour === undefined ? undefined : { hour: Number(hour), minute: Number(minute) };
+}

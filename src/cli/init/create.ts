@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, rm } from 'node:fs/promises';
+import { dirname, relative, resolve, sep } from 'node:path';
+import { createStore } from '../../compose.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import { composeTemplate } from '../../settings/compose-template.ts';
+import type { Settings } from '../../settings/load.ts';
+import { repositoryPassword } from '../../settings/secrets.ts';
+import { settingsTemplate } from '../../settings/template.ts';
+import type { Session } from '../session.ts';
+import type { Choices, InitFlags } from './choices.ts';
+import { exists } from './look-around.ts';
+
+/** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
+const recoveryKeyBytes = 32;
+
+/** Writes the `tars.yaml` of `choices`. Never over one that is there. */
+export async function writeSettings(settingsPath: string, { what, ...values }: Choices): Promise<void> {
+  const text =
+    'project' in what
+      ? composeTemplate(what, { ...values, settingsPath })
+      : settingsTemplate({ ...values, ...what });
+  try {
+    await mkdir(dirname(settingsPath), { recursive: true });
+    await writeNew(settingsPath, text);
+  } catch (error) {
+    throw toTarsError(error, `Cannot write ${settingsPath}`);
+  }
+}
+
+/** Creates the repository, and its key file unless there is one. Returns a new key. */
+export async function createWithKey({ repository }: Settings, session: Session): Promise<string | undefined> {
+  const { ctx, env } = session;
+  const { path, password_file: keyFile } = repository;
+  if (keyFile !== undefined) refuseKeyInRepository(path, keyFile);
+  const newKey = await makeRecoveryKey(keyFile, session);
+  try {
+    await createStore(path, await repositoryPassword(repository, env, ctx.signal), ctx);
+  } catch (error) {
+    // A key that opens nothing would only be mistaken for one that does.
+    if (newKey !== undefined && keyFile !== undefined) await rm(keyFile, { force: true });
+    throw error;
+  }
+  return newKey;
+}
+
+/** An existing tars.yaml decides. @throws ConfigurationError for flags that say otherwise, and would be ignored */
+export function refuseOtherWishes(
+  { settingsPath, stack, repository, docker }: Settings,
+  flags: InitFlags,
+): void {
+  const absolute = (path: string | undefined): string | undefined =>
+    path === undefined ? path : resolve(path);
+  const wishes = [
+    ['--repository', absolute(flags.repository), repository.path],
+    ['--stack', flags.stack, stack],
+    ['--project', flags.project, docker?.project],
+    ['--key-file', absolute(flags.keyFile), repository.password_file],
+  ] as const;
+  for (const [flag, wish, present] of wishes) {
+    if (wish === undefined || wish === present) continue;
+    throw new ConfigurationError(
+      `${flag} ${wish} is not what ${settingsPath} says, and that file is kept: ${present ?? 'nothing'}`,
+      { hint: `Change it there, leave ${flag} out, or write another file with --config FILE.` },
+    );
+  }
+}
+
+/** Whoever holds the repository must not hold its key with it. */
+function refuseKeyInRepository(path: string, keyFile: string): void {
+  const way = relative(resolve(path), resolve(keyFile));
+  if (way === '..' || way.startsWith(`..${sep}`)) return;
+  throw new ConfigurationError(`The recovery key ${keyFile} would lie inside the repository ${path}`, {
+    hint: 'Put it elsewhere with --key-file: whoever gets the repository must not get its key with it.',
+  });
+}
+
+/** Creates the key file (0600) unless it exists or the password comes from elsewhere. */
+async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): Promise<string | undefined> {
+  const given = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].some((name) => env[name]);
+  if (keyFile === undefined || given || (await exists(keyFile))) return undefined;
+  const key = randomBytes(recoveryKeyBytes).toString('base64url');
+  try {
+    await mkdir(dirname(keyFile), { recursive: true });
+    await writeNew(keyFile, `${key}\n`);
+  } catch (error) {
+    throw toTarsError(error, `Cannot write the recovery key ${keyFile}`);
+  }
+  return key;
+}
+
+async function writeNew(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

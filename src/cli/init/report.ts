@@ -1,0 +1,112 @@
+import type { FoundProject } from '../../compose.ts';
+import type { StackInventory } from '../../ports/inventory.ts';
+import type { Settings } from '../../settings/load.ts';
+import { isIll, type Diagnosis } from '../../operations/doctor.ts';
+import { notCapturedLines } from '../render/not-captured.ts';
+import { formatTable } from '../render/units.ts';
+
+export function renderCreated(
+  settingsPath: string,
+  settings: Settings,
+  wrote: boolean,
+  newKey: string | undefined,
+): readonly string[] {
+  return [
+    `${wrote ? 'Wrote' : 'Kept'} ${settingsPath}`,
+    `Created the repository ${settings.repository.path}`,
+    ...(newKey === undefined
+      ? []
+      : [
+          `Recovery key, kept in ${settings.repository.password_file ?? ''} and shown only this once:`,
+          '',
+          `    ${newKey}`,
+          '',
+          'Without it nobody can read the snapshots.',
+          'Store a copy away from this machine, now.',
+        ]),
+  ];
+}
+
+const dryRun = 'tars backup --dry-run';
+
+export function renderFound({ components }: Settings): readonly string[] {
+  const names = Object.keys(components);
+  return [
+    names.length === 0 ? 'No store answered on its usual port.' : `Found and filled in: ${names.join(', ')}.`,
+  ];
+}
+
+/** What to type now: for who was guided so far, up to the first backup and the nights after it. */
+export function renderNext(
+  { settingsPath, schedule }: Settings,
+  {
+    diagnoses,
+    ofProject,
+  }: { readonly diagnoses: readonly Diagnosis[] | undefined; readonly ofProject: boolean },
+): readonly string[] {
+  if (diagnoses === undefined) {
+    return ofProject
+      ? [`Next: read ${settingsPath}, then see what would be captured: ${dryRun}`]
+      : [
+          `Next: complete components and services in ${settingsPath},`,
+          `then see what would be captured: ${dryRun}`,
+        ];
+  }
+  return [
+    ...(isIll(diagnoses)
+      ? [
+          `Next: put right what is marked ERROR, most of it in ${settingsPath}, until all is well: tars doctor`,
+        ]
+      : []),
+    `${isIll(diagnoses) ? 'Then' : 'Next'}: take the first snapshot: tars backup`,
+    ...(schedule?.backup === undefined ? [] : ['and have every night one taken: tars schedule install']),
+  ];
+}
+
+export function renderInventory(settingsPath: string, inventory: StackInventory): readonly string[] {
+  const { project, seenThrough, stores, writers, files, leftOut, notes } = inventory;
+  const through =
+    seenThrough === 'files' ? ', seen through its Compose file alone: it has no containers' : '';
+  const rows = stores.map(({ service, kind, how }) => [service, kind, how]);
+  const problems = files.flatMap(({ path, problem }) =>
+    problem === undefined ? [] : [`${path} ${problem}`],
+  );
+  const names = writers.map(({ service }) => service);
+  return [
+    `The project ${project}${through}`,
+    rows.length === 0
+      ? 'No store was recognised in it.'
+      : formatTable(['SERVICE', 'STORE', 'RECOGNISED'], rows),
+    `Paused for the cut: ${names.length === 0 ? 'nothing, as no service is known to write to the stores' : names.join(', ')}`,
+    `Configuration: ${files.length - problems.length} files`,
+    ...problems.map((problem) => `Not captured: ${problem}`),
+    ...stores.flatMap(({ service, warning }) =>
+      warning === undefined ? [] : [`Warning: ${service} ${warning}`],
+    ),
+    ...stores.flatMap(({ service, password }) =>
+      password === 'needed'
+        ? [`Warning: the password of ${service} is not known: give it in ${settingsPath}`]
+        : [],
+    ),
+    ...notCapturedLines(
+      leftOut.map(({ service, destination, type, source, sizeBytes }) => ({
+        subject: `${service}:${destination}`,
+        reason: type === 'volume' ? `volume ${source}` : source,
+        ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      })),
+    ),
+    ...notes.map((note) => `Note: ${note}`),
+  ];
+}
+
+export function renderSuggestion(
+  suggestion: FoundProject | undefined,
+  settingsPath: string,
+  { repository }: Settings,
+): readonly string[] {
+  if (suggestion === undefined) return [];
+  return [
+    `${suggestion.why}. To have it filled in,`,
+    `remove ${settingsPath} and ${repository.path}, then run: tars init ${suggestion.flags}`,
+  ];
+}
