@@ -17,8 +17,11 @@ export async function provision(run: Run, planned: PlannedProvision): Promise<St
   for (const item of plan.planned.filter(({ component }) => component.service === undefined))
     await restoreFiles(item, run);
   ctx.signal.throwIfAborted();
-  const created = await requireProvisioner(run).create(planned.request, ctx);
-  await note({ created, components: plan.manifest.components.map(({ name }) => name) });
+  const provisioner = requireProvisioner(run);
+  const before = await provisioner.existing(ctx);
+  await note({ creating: before });
+  const created = await provisioner.create(planned.request, before, ctx);
+  await note({ creating: undefined, created, components: plan.manifest.components.map(({ name }) => name) });
   const selection = { ...planned.selection, startServices: true };
   const whole = await planRestore(source, target, selection, ctx);
   for (const warning of whole.warnings.filter((text) => !plan.warnings.includes(text))) ctx.log.warn(warning);

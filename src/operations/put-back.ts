@@ -50,14 +50,15 @@ function withoutNewStores(entry: RestoreJournalEntry, { components }: RestoreTar
 }
 
 async function removeCreated(
-  { created }: RestoreJournalEntry,
+  { creating, created }: RestoreJournalEntry,
   { provisioner }: RestoreTarget,
   ctx: OperationContext,
 ): Promise<readonly string[]> {
-  if (created === undefined) return [];
-  if (provisioner !== undefined) return provisioner.remove(created, ctx);
-  const containers = created.containers.map(({ service }) => service).join(', ');
-  return [`The containers that it created stay, as tars.yaml has no docker: section any more: ${containers}`];
+  if (created === undefined && creating === undefined) return [];
+  if (provisioner === undefined)
+    return ['The containers that it created stay, as tars.yaml has no docker: section any more'];
+  if (created !== undefined) return provisioner.remove(created, ctx);
+  return creating === undefined ? [] : provisioner.removeSince(creating, ctx);
 }
 
 /** Throws only after every swap was tried, so that one that cannot be undone keeps no other from being. */

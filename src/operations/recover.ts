@@ -59,7 +59,8 @@ async function pendingOf(
  */
 export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJournal): Promise<void> {
   const cutOff = (await pendingOf(target, journal)).find(
-    ({ phase, stopped, created }) => phase !== 'staging' || stopped.length > 0 || created !== undefined,
+    ({ phase, stopped, creating, created }) =>
+      phase !== 'staging' || stopped.length > 0 || creating !== undefined || created !== undefined,
   );
   if (cutOff === undefined) return;
   throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was cut off`, {
@@ -74,7 +75,8 @@ async function recover(
   ctx: OperationContext,
 ): Promise<void> {
   const { log } = ctx;
-  log.warn(`Restore ${entry.restoreId} of snapshot ${entry.snapshot} was cut off (phase: ${entry.phase})`);
+  const phase = entry.creating === undefined ? entry.phase : 'creating containers';
+  log.warn(`Restore ${entry.restoreId} of snapshot ${entry.snapshot} was cut off (phase: ${phase})`);
   if (entry.phase === 'swapped') return goOn(entry, target, journal, ctx);
   const left = await putBack(entry, target, journal, ctx);
   for (const sentence of left) log.warn(sentence);

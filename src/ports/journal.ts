@@ -1,5 +1,5 @@
 import type { SwapRecord } from '../model/restore-plan.ts';
-import type { CreatedResources } from './provisioner.ts';
+import type { CreatedResources, ExistingResources } from './provisioner.ts';
 
 /** What one restore did so far; enough to put things right after a crash, and to go back later. */
 export interface RestoreJournalEntry {
@@ -19,6 +19,8 @@ export interface RestoreJournalEntry {
   /** Services that must be down while data is exchanged, whoever stopped them. */
   readonly offline: readonly string[];
   readonly records: readonly SwapRecord[];
+  /** What there was before anything was created; until {@link created} says what was. */
+  readonly creating?: ExistingResources | undefined;
   /** Containers and volumes that were not there before. */
   readonly created?: CreatedResources | undefined;
 }

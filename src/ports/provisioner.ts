@@ -18,17 +18,29 @@ export interface Provisioner {
    * something that another project has
    */
   plan(request: ProvisionRequest, ctx: OperationContext): Promise<ProvisionPlan>;
+  /** What there is of what {@link create} creates; to be kept before that is called. */
+  existing(ctx: OperationContext): Promise<ExistingResources>;
   /**
-   * Creates what is missing and starts nothing. What it created before it failed is removed again.
+   * Creates what is missing and starts nothing. What was not there `before` is removed again when it fails.
    * @throws RestoreRefusedError as {@link plan}, for what could only be seen now
    */
-  create(request: ProvisionRequest, ctx: OperationContext): Promise<CreatedResources>;
+  create(
+    request: ProvisionRequest,
+    before: ExistingResources,
+    ctx: OperationContext,
+  ): Promise<CreatedResources>;
   /**
    * Removes what {@link create} created. Harmless when it is gone. A volume has nothing but its name: it is removed
-   * only while one of the created containers holds it, since no other can have come in its place until then.
+   * only while one of the created containers holds it, since no other can have come in its place until then. Warns of
+   * one that stays.
    * @returns what could not be removed, in sentences
    */
   remove(created: CreatedResources, ctx: OperationContext): Promise<readonly string[]>;
+  /**
+   * As {@link remove}, after a {@link create} that was cut off and could not say what it created. Only what nobody has
+   * used since goes: containers that were never started, volumes that hold nothing. Warns of what stays.
+   */
+  removeSince(before: ExistingResources, ctx: OperationContext): Promise<readonly string[]>;
   /**
    * Waits until `service` is as well as it was at the capture: running, and healthy where it was.
    * @returns a finding with the end of its log when it is not after its start period and some
@@ -73,6 +85,16 @@ export interface ProvisionPlan {
   /** For a person, in the order of execution; empty when nothing is missing. */
   readonly steps: readonly string[];
   readonly warnings: readonly string[];
+}
+
+/** What there was at one moment; kept in the journal. */
+export interface ExistingResources {
+  /** Ids, of the project. */
+  readonly containers: readonly string[];
+  /** Names, of all there are. */
+  readonly volumes: readonly string[];
+  /** Ids, of the project. */
+  readonly networks: readonly string[];
 }
 
 /** What one restore created; kept in the journal. */

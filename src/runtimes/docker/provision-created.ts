@@ -1,23 +1,17 @@
+import { z } from 'zod';
 import type { OperationContext } from '../../ports/context.ts';
-import type { CreatedResources } from '../../ports/provisioner.ts';
+import type { CreatedResources, ExistingResources } from '../../ports/provisioner.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
 import { composeLabels, readProject } from './project.ts';
 
-/** What the Engine had at one moment. */
-export interface Existing {
-  readonly containers: ReadonlySet<string>;
-  readonly volumes: ReadonlySet<string>;
-  readonly networks: ReadonlySet<string>;
-}
-
-export async function existing(engine: Engine, project: string): Promise<Existing> {
+export async function existing(engine: Engine, project: string): Promise<ExistingResources> {
   const { containers } = await readProject(engine, project);
   try {
     const volumes = (await engine.listVolumes()).Volumes as { Name: string }[] | null;
     return {
-      containers: new Set(containers.map(({ id }) => id)),
-      volumes: new Set((volumes ?? []).map(({ Name: name }) => name)),
-      networks: new Set(await networkIds(engine, project)),
+      containers: containers.map(({ id }) => id),
+      volumes: (volumes ?? []).map(({ Name: name }) => name),
+      networks: await networkIds(engine, project),
     };
   } catch (error) {
     throw engineError(error, 'Cannot list the volumes');
@@ -28,14 +22,14 @@ export async function existing(engine: Engine, project: string): Promise<Existin
 export async function createdSince(
   engine: Engine,
   project: string,
-  before: Existing,
+  before: ExistingResources,
 ): Promise<CreatedResources> {
   const containers = (await readProject(engine, project)).containers.filter(
-    ({ id }) => !before.containers.has(id),
+    ({ id }) => !before.containers.includes(id),
   );
   const names = new Set(containers.flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])));
   for (const name of await labelledVolumes(engine, project)) names.add(name);
-  const volumes = [...names].filter((name) => !before.volumes.has(name));
+  const volumes = [...names].filter((name) => !before.volumes.includes(name));
   const isNew = (name: string | undefined): boolean => name !== undefined && volumes.includes(name);
   return {
     containers: containers.map(({ id, service, mounts }) => ({
@@ -45,7 +39,7 @@ export async function createdSince(
       ),
     })),
     volumes,
-    networks: (await networkIds(engine, project)).filter((id) => !before.networks.has(id)),
+    networks: (await networkIds(engine, project)).filter((id) => !before.networks.includes(id)),
   };
 }
 
@@ -94,12 +88,65 @@ export async function removeCreated(
   const unknown: string[] = [];
   for (const name of created.volumes.filter((volume) => !held.has(volume)))
     if (await hasVolume(engine, name)) unknown.push(name);
-  return unknown.length === 0
-    ? left
-    : [
-        ...left,
-        `The volumes ${unknown.join(', ')} stay: whether they are still those it created is not known`,
-      ];
+  // Not the restore's to remove any more, and in nobody's way: the next one uses them.
+  if (unknown.length > 0)
+    ctx.log.warn(
+      `The volumes ${unknown.join(', ')} stay: whether they are still those it created is not known`,
+    );
+  return left;
+}
+
+/** As {@link removeAll}, for what is there now and was not `before`, unless somebody has used it since. */
+export async function removeSince(
+  engine: Engine,
+  project: string,
+  before: ExistingResources,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const created = await createdSince(engine, project, before);
+  const idle = new Set((await neverStarted(engine, project)).map(({ id }) => id));
+  const started = created.containers.filter(({ id }) => !idle.has(id)).map(({ service }) => service);
+  if (started.length > 0) {
+    ctx.log.warn(`What it had created stays, since it is used: ${started.join(', ')} was started`);
+    return [];
+  }
+  const volumes = created.volumes.length === 0 ? [] : await emptyVolumes(engine, created.volumes);
+  const left = await removeAll(engine, { ...created, volumes }, ctx);
+  const filled = created.volumes.filter((name) => !volumes.includes(name));
+  if (filled.length > 0) ctx.log.warn(`The volumes ${filled.join(', ')} stay, since they hold something`);
+  return left;
+}
+
+/** Containers of the project that were created and nothing else. */
+export async function neverStarted(
+  engine: Engine,
+  project: string,
+): Promise<readonly { readonly id: string; readonly service: string | undefined }[]> {
+  const label = [`${composeLabels.project}=${project}`];
+  try {
+    const found = await engine.listContainers({ all: true, filters: { label, status: ['created'] } });
+    return found.map(({ Id: id, Labels: labels }) => ({ id, service: labels[composeLabels.service] }));
+  } catch (error) {
+    throw engineError(error, `Cannot list the containers of the project ${project}`);
+  }
+}
+
+const diskUseSchema = z.object({
+  Volumes: z
+    .array(z.object({ Name: z.string(), UsageData: z.object({ Size: z.number() }).nullish() }))
+    .nullish(),
+});
+
+/** Those of the volumes that hold no data, as the Engine measures them; of other drivers it knows nothing. */
+async function emptyVolumes(engine: Engine, names: readonly string[]): Promise<readonly string[]> {
+  try {
+    const { Volumes: volumes } = diskUseSchema.parse(await engine.df());
+    return (volumes ?? [])
+      .filter(({ Name: name, UsageData: usage }) => names.includes(name) && usage?.Size === 0)
+      .map(({ Name: name }) => name);
+  } catch (error) {
+    throw engineError(error, 'Cannot learn which volumes are empty');
+  }
 }
 
 /** Removes exactly what was created. Tries all, and says what is left. */

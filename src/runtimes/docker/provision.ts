@@ -6,6 +6,7 @@ import type { ComposeRecord, RecordedVolume } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type {
   CreatedResources,
+  ExistingResources,
   Provisioner,
   ProvisionPlan,
   ProvisionRequest,
@@ -23,7 +24,15 @@ import {
 import { engineError, type Engine } from './engine.ts';
 import { containersOf } from './index.ts';
 import { requireApart } from './provision-apart.ts';
-import { createdSince, existing, hasVolume, removeAll, removeCreated } from './provision-created.ts';
+import {
+  createdSince,
+  existing,
+  hasVolume,
+  neverStarted,
+  removeAll,
+  removeCreated,
+  removeSince,
+} from './provision-created.ts';
 import { awaitContainerHealth } from './provision-health.ts';
 import { compareImages, requireImages, type ServiceImage } from './provision-images.ts';
 import { recordProject, rootOf, setRoot } from './provision-record.ts';
@@ -49,8 +58,10 @@ export function createDockerProvisioner(options: DockerProvisionerOptions): Prov
   return {
     record: (ctx) => recordProject(engine, project, stores, ctx),
     plan: (request, ctx) => plan(options, request, ctx),
-    create: (request, ctx) => create(options, request, ctx),
+    existing: () => existing(engine, project),
+    create: (request, before, ctx) => create(options, request, before, ctx),
     remove: (created, ctx) => removeCreated(engine, created, ctx),
+    removeSince: (before, ctx) => removeSince(engine, project, before, ctx),
     async awaitHealth(service, recorded, ctx) {
       const then = recorded?.services.find(({ name }) => name === service);
       const containers = containersOf(await readProject(engine, project), service);
@@ -145,13 +156,8 @@ async function servicesToStart(
   missing: readonly string[],
   { recorded, whole }: ProvisionRequest,
 ): Promise<readonly string[]> {
-  const label = [`${composeLabels.project}=${project}`];
-  const idle = await engine
-    .listContainers({ all: true, filters: { label, status: ['created'] } })
-    .catch((error: unknown) => {
-      throw engineError(error, `Cannot list the containers of the project ${project}`);
-    });
-  const services = whole ? idle.flatMap(({ Labels: labels }) => labels[composeLabels.service] ?? []) : [];
+  const idle = whole ? await neverStarted(engine, project) : [];
+  const services = idle.flatMap(({ service }) => service ?? []);
   return [...new Set([...missing, ...services])].filter((service) => {
     const then = recorded?.services.find(({ name }) => name === service);
     return then === undefined ? recorded === undefined : then.state !== 'stopped';
@@ -276,6 +282,7 @@ function recordedVolumes(
 async function create(
   options: DockerProvisionerOptions,
   request: ProvisionRequest,
+  before: ExistingResources,
   ctx: OperationContext,
 ): Promise<CreatedResources> {
   const { engine, address, project } = options;
@@ -290,7 +297,6 @@ async function create(
   }
   await imageWarnings(options, imagesOf(situation, request), request);
   await requireNothingShared(options, situation, request);
-  const before = await existing(engine, project);
   try {
     await createExternalVolumes(engine, model, missing, request.recorded);
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
