@@ -8,6 +8,7 @@ import { exitCodes } from '../exit-codes.ts';
 import { askSecret } from '../render/ask-secret.ts';
 import { formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { addKeyExport } from './key-export.ts';
 
 interface NewPasswordFlags {
   readonly newPasswordFile?: string;
@@ -50,6 +51,7 @@ export function addKey(program: Command, surroundings: Surroundings): void {
     .action((flags: NewPasswordFlags, command: Command) =>
       runVerb(command, surroundings, (session) => passwd(session, flags, surroundings)),
     );
+  addKeyExport(key, surroundings);
 }
 
 async function list({ ctx, audience, env, settings }: Session): Promise<number> {

@@ -1,0 +1,54 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { hasErrno, toTarsError } from '../model/errors.ts';
+
+const recordSchema = z.object({
+  /** RFC 3339 UTC. */
+  exportedAt: z.string(),
+  /** Which of the repository's keys was printed: once it is removed, the page opens nothing. */
+  keyId: z.string(),
+});
+
+/** When a recovery kit was exported last. */
+export type KitRecord = z.infer<typeof recordSchema>;
+
+/** By the repository's id: several stacks may share a state directory. */
+const fileSchema = z.record(z.string(), recordSchema);
+
+const pathIn = (stateDir: string): string => join(stateDir, 'recovery-kits.json');
+
+/** The last export for a repository; undefined when there was none, or what is recorded cannot be understood. */
+export async function lastKitExport(stateDir: string, repositoryId: string): Promise<KitRecord | undefined> {
+  return (await readRecords(stateDir))[repositoryId];
+}
+
+async function readRecords(stateDir: string): Promise<Readonly<Record<string, KitRecord>>> {
+  const path = pathIn(stateDir);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return '{}';
+    throw toTarsError(error, `Cannot read ${path}`);
+  });
+  try {
+    return fileSchema.parse(JSON.parse(text));
+  } catch {
+    return {};
+  }
+}
+
+/** Remembers an export. The file is replaced as a whole. */
+export async function recordKitExport(
+  stateDir: string,
+  repositoryId: string,
+  record: KitRecord,
+): Promise<void> {
+  const path = pathIn(stateDir);
+  const records = { ...(await readRecords(stateDir)), [repositoryId]: record };
+  try {
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    await writeFile(`${path}.new`, `${JSON.stringify(records, null, 2)}\n`, { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    throw toTarsError(error, `Cannot record the export in ${path}`);
+  }
+}

@@ -1,0 +1,220 @@
+import { Option, type Command } from 'commander';
+import { open } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { relative, resolve, sep } from 'node:path';
+import { openStore } from '../../compose.ts';
+import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
+import type { Manifest } from '../../model/manifest.ts';
+import {
+  keyCheck,
+  renderKitHtml,
+  renderKitText,
+  shellWord,
+  type RecoveryKit,
+} from '../../model/recovery-kit.ts';
+import type { SnapshotSummary } from '../../model/snapshot.ts';
+import { toolVersion } from '../../model/version.ts';
+import { recoverySteps, type HomeOfComponent } from '../../operations/recovery-kit.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { SnapshotStore } from '../../ports/snapshot-store.ts';
+import type { Settings } from '../../settings/load.ts';
+import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
+import { repositoryPassword } from '../../settings/secrets.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { recordKitExport } from '../kit-record.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+
+interface ExportFlags {
+  readonly output?: string;
+  readonly format: 'text' | 'html';
+  readonly print?: boolean;
+}
+
+export function addKeyExport(key: Command, surroundings: Surroundings): void {
+  key
+    .command('export')
+    .description('make the recovery kit: a page with the key and the way back without tars')
+    .option('-o, --output <file>', 'write it there, readable by you alone')
+    .addOption(
+      new Option('--format <format>', 'text, or a page for a browser')
+        .choices(['text', 'html'])
+        .default('text'),
+    )
+    .option('--print', 'print it although the output is no terminal')
+    .addHelpText(
+      'after',
+      '\nKeep it away from the machine: whoever has it and the repository can read\neverything.\n\nExamples:\n  tars key export\n  tars key export --format html --output recovery-kit.html',
+    )
+    .action((flags: ExportFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags, surroundings.stdout.isTTY)),
+    );
+}
+
+async function run(session: Session, flags: ExportFlags, isTerminal: boolean): Promise<number> {
+  const { ctx, audience, env } = session;
+  const { output, format } = flags;
+  if (output === undefined && flags.print !== true && !isTerminal) {
+    throw new ConfigurationError('The recovery key is not printed where there is no terminal', {
+      hint: 'Give a file with --output, or --print if the output is meant to get it.',
+    });
+  }
+  const settings = await session.settings();
+  if (output !== undefined) refuseInRepository(settings.repository.path, output);
+  const key = printable(await repositoryPassword(settings.repository, env, ctx.signal));
+  await using store = await openStore(settings, { ...env, TARS_PASSWORD: key }, ctx);
+  const kit = await makeKit(settings, key, store, ctx);
+  const page = format === 'html' ? renderKitHtml(kit) : renderKitText(kit);
+  if (output !== undefined) await writeNew(output, page);
+  const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
+  const exportedAt = kit.exportedAt.toISOString();
+  await recordKitExport(settings.state_dir, store.id, { exportedAt, keyId });
+  const value = {
+    ...{ stack: kit.stack, repository: kit.repository, exportedAt, keyId, check: keyCheck(key), format },
+    ...(output === undefined ? { page } : { output: resolve(output) }),
+  };
+  audience.result(value, output === undefined ? page.trimEnd() : renderWritten(output));
+  return exitCodes.success;
+}
+
+const renderWritten = (output: string): string =>
+  [`Wrote the recovery kit ${output}`, 'Print it, keep it away from this machine, and remove the file.'].join(
+    '\n',
+  );
+
+/** What a page cannot show cannot be typed from it either. */
+function printable(key: string): string {
+  if (!/\p{Cc}/u.test(key)) return key;
+  throw new ConfigurationError('The password of the repository has characters that cannot be printed', {
+    hint: 'Add one that can be with: tars key add',
+  });
+}
+
+function refuseInRepository(repository: string, output: string): void {
+  const way = relative(resolve(repository), resolve(output));
+  if (way === '..' || way.startsWith(`..${sep}`)) return;
+  throw new ConfigurationError(`The recovery kit ${output} would lie inside the repository`, {
+    hint: 'Put it elsewhere: whoever gets the repository must not get its key with it.',
+  });
+}
+
+async function writeNew(path: string, text: string): Promise<void> {
+  try {
+    const file = await open(path, 'wx', 0o600);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw toTarsError(error, `Cannot write ${path}`);
+    throw new ConfigurationError(`${path} exists already, and is not replaced`, {
+      hint: 'Give another name, or remove it first.',
+      cause: error,
+    });
+  }
+}
+
+async function makeKit(
+  settings: Settings,
+  key: string,
+  store: SnapshotStore,
+  ctx: OperationContext,
+): Promise<RecoveryKit> {
+  const { stack, repository, age_recipients: recipients } = settings;
+  const newest = await newestSnapshot(settings, store, ctx);
+  const facts = {
+    ...{ stack, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
+    manifest: newest?.manifest,
+    homes: Object.fromEntries(
+      Object.entries(settings.components).map(([name, component]) => [name, homeOf(component)]),
+    ),
+    starts: startCommands(settings),
+  };
+  return {
+    ...{ stack, hostname: hostname(), toolVersion, exportedAt: ctx.clock.now(), key },
+    repository: { location: repository.path, id: store.id },
+    snapshot: newest === undefined ? undefined : snapshotOf(newest),
+    remarks:
+      recipients.length === 0
+        ? []
+        : [
+            `Sealed configuration opens with the age identity of ${recipients.join(' or ')}; this page does not hold it.`,
+          ],
+    steps: recoverySteps(facts),
+  };
+}
+
+interface Newest {
+  readonly summary: SnapshotSummary;
+  readonly manifest: Manifest;
+}
+
+const snapshotOf = ({ summary, manifest }: Newest): RecoveryKit['snapshot'] => ({
+  id: summary.id,
+  time: summary.time,
+  partial: manifest.outcome === 'partial',
+});
+
+/** The newest complete snapshot; a partial one when there is no other. */
+async function newestSnapshot(
+  { stack }: Settings,
+  store: SnapshotStore,
+  ctx: OperationContext,
+): Promise<Newest | undefined> {
+  const own = (await store.list(ctx)).filter((summary) => summary.stack === stack);
+  const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
+  if (chosen === undefined) return undefined;
+  await using source = await store.open(chosen.id, stack, ctx);
+  return { summary: chosen, manifest: await source.manifest(ctx.signal) };
+}
+
+function homeOf(component: ComponentSettings): HomeOfComponent {
+  const { service } = component;
+  switch (component.kind) {
+    case 'postgres':
+      return { service, host: component.host, port: component.port, user: component.user };
+    case 'redis':
+      return { service, directory: component.data_dir };
+    case 'chroma':
+    case 'ollama':
+      return { service, directory: component.path };
+    case 'config':
+      return { identityFile: component.age_identity_file };
+    case 'files':
+      return { service };
+  }
+}
+
+/** Of local services but PostgreSQL's, which runs already when its databases are restored. */
+function startCommands({ services, components }: Settings): readonly string[] {
+  const running = new Set(
+    Object.values(components).flatMap(({ kind, service }) => (kind === 'postgres' ? [service] : [])),
+  );
+  const ordered = new Set<string>();
+  const visit = (name: string, path: ReadonlySet<string>): void => {
+    if (path.has(name)) return;
+    for (const needed of services[name]?.depends_on ?? []) visit(needed, new Set([...path, name]));
+    ordered.add(name);
+  };
+  for (const name of Object.keys(services)) visit(name, new Set());
+  return [...ordered]
+    .filter((name) => !running.has(name))
+    .flatMap((name) => {
+      const service = services[name];
+      return service === undefined ? [] : startCommand(service);
+    });
+}
+
+function startCommand({
+  start,
+  systemd_unit: unit,
+  command,
+  log_file: log,
+}: ServiceSettings): readonly string[] {
+  const words = (argv: readonly string[]): string => argv.map(shellWord).join(' ');
+  if (start !== undefined) return [words(start)];
+  if (unit !== undefined) return [words(['systemctl', 'start', unit])];
+  if (command === undefined) return [];
+  return [`nohup ${words(command)} >> ${shellWord(log ?? '/dev/null')} 2>&1 < /dev/null &`];
+}
