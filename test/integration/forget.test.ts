@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { createArchiveDestination } from '../../src/archive/write.ts';
+import { parseSpan } from '../../src/model/calendar.ts';
+import { ConfigurationError, RepositoryLockedError, TarsError } from '../../src/model/errors.ts';
+import {
+  executeForget,
+  planForget,
+  planForgetNamed,
+  removedBy,
+  type ForgetRequest,
+} from '../../src/operations/forget.ts';
+import { encodeSnapshot } from '../../src/repository/format/snapshot-file.ts';
+import { acquireLock } from '../../src/repository/lock.ts';
+import { openRepository } from '../../src/repository/open.ts';
+import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { systemClock } from '../../src/runtimes/system-clock.ts';
+import { tars } from '../fixtures/cli.ts';
+import { password, type RepositoryDirectory } from '../fixtures/repositories.ts';
+import { publishSketch, removeTemplate, startShelf, writeSettings } from '../fixtures/retention.ts';
+import { simulatedContext } from '../simulation/stack-snapshots.ts';
+
+const ctx = simulatedContext();
+after(removeTemplate);
+const keepTwo: ForgetRequest = {
+  rules: { last: 2, tags: [] },
+  stack: 'lab',
+  allowLast: false,
+  allowShrunk: false,
+};
+
+const snapshotIds = async (directory: RepositoryDirectory): Promise<string[]> =>
+  (await readdir(join(directory.path, 'snapshots'))).sort();
+
+const hasCode =
+  (code: string) =>
+  (error: unknown): boolean =>
+    error instanceof TarsError && error.code === code;
+
+test('what goes is of this stack, complete or superseded; stock restic finds the rest sound', async () => {
+  const shelf = await startShelf([
+    { day: 1 },
+    { day: 2, partial: true },
+    { day: 3 },
+    { day: 3, stack: 'other' },
+    { day: 4 },
+    { day: 5, partial: true },
+  ]);
+  await using directory = shelf.directory;
+  const [first, failed, second, other, third, failedLast] = shelf.ids;
+  await writeFile(join(directory.root, 'file'), 'of stock restic');
+  await directory.restic(['backup', 'file']);
+  const before = await snapshotIds(directory);
+  await using store = await directory.store();
+  const plan = await planForget(store, keepTwo, ctx);
+  assert.deepEqual(
+    removedBy(plan).map(({ id }) => id),
+    [first, failed],
+  );
+  assert.deepEqual(await snapshotIds(directory), before);
+  await executeForget(store, plan, ctx);
+  assert.deepEqual(
+    await snapshotIds(directory),
+    before.filter((id) => id !== first && id !== failed),
+  );
+  for (const id of [second, other, third, failedLast]) assert.ok(before.includes(id ?? ''));
+  await directory.restic(['check', '--read-data']);
+  // The plan relies on what is there, so it cannot be followed once that is not.
+  await directory.restic(['forget', third ?? '']);
+  await assert.rejects(executeForget(store, plan, ctx), hasCode('forget-refused'));
+  const everyStack = await planForget(store, { ...keepTwo, stack: undefined }, ctx);
+  assert.deepEqual(
+    everyStack.stacks.map(({ stack, decisions }) => [stack, decisions.length]),
+    [
+      ['lab', 2],
+      ['other', 1],
+    ],
+  );
+});
+
+test('a store that has shrunk by half holds everything back until that is allowed', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }, { day: 3, rows: 40 }, { day: 4, partial: true }]);
+  await using directory = shelf.directory;
+  await using store = await directory.store();
+  const held = await planForget(store, keepTwo, ctx);
+  assert.deepEqual(held.stacks[0]?.heldBack, ['postgres had 100 rows and now has 40']);
+  assert.deepEqual(removedBy(held), []);
+  assert.deepEqual(held.stacks[0].decisions.at(-1)?.reasons, ['kept by no rule', 'held back']);
+  assert.equal(removedBy(await planForget(store, { ...keepTwo, allowShrunk: true }, ctx)).length, 1);
+  // Compared with the one before only: the next snapshot finds it as it was.
+  await publishSketch(store, { day: 5, rows: 41 });
+  assert.equal(removedBy(await planForget(store, keepTwo, ctx)).length, 3);
+});
+
+test('when a manifest cannot be read nothing goes', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }]);
+  await using directory = shelf.directory;
+  const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+  const damaged = encodeSnapshot({
+    ...{ timeNs: BigInt(Date.UTC(2025, 10, 20)) * 1_000_000n, tree: '0'.repeat(64), paths: ['/tars/lab'] },
+    ...{ hostname: 'box', username: 'op', uid: 0, gid: 0, tags: ['tars'] },
+  });
+  await repository.saveUnpacked('snapshots', damaged, ctx.signal);
+  await using store = await directory.store();
+  const plan = await planForget(store, keepTwo, ctx);
+  assert.match(plan.stacks[0]?.heldBack[0] ?? '', /^whether a store has shrunk is not known: /);
+  assert.deepEqual(removedBy(plan), []);
+});
+
+test('named snapshots go, but not the newest complete one and not those of others', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }, { day: 3 }, { day: 4, partial: true }]);
+  await using directory = shelf.directory;
+  const [first = '', , newest = '', partial = ''] = shelf.ids;
+  await writeFile(join(directory.root, 'file'), 'of stock restic');
+  await directory.restic(['backup', 'file']);
+  const [foreign = ''] = (await snapshotIds(directory)).filter((id) => !shelf.ids.includes(id));
+  await using store = await directory.store();
+  const named = (ids: readonly string[], allowLast = false) =>
+    planForgetNamed(store, ids, { allowLast }, ctx);
+  assert.deepEqual(
+    removedBy(await named([first.slice(0, 12), partial])).map(({ id }) => id),
+    [first, partial],
+  );
+  await assert.rejects(named([first, newest]), hasCode('forget-refused'));
+  await assert.rejects(named([foreign]), hasCode('forget-refused'));
+  for (const unknown of ['', 'latest', 'zz'])
+    await assert.rejects(named([unknown]), hasCode('snapshot-not-found'));
+  await executeForget(store, await named([newest, first], true), ctx);
+  assert.deepEqual(await snapshotIds(directory), [shelf.ids[1], partial, foreign].sort());
+});
+
+test('rules that keep nothing are refused', async () => {
+  const shelf = await startShelf([{ day: 1 }]);
+  await using directory = shelf.directory;
+  await using store = await directory.store();
+  for (const rules of [{ tags: [] }, { tags: [], within: parseSpan('0d') }]) {
+    await assert.rejects(planForget(store, { ...keepTwo, rules }, ctx), ConfigurationError);
+  }
+});
+
+test('while stock restic works nothing is removed, and the command says so with exit code 11', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }, { day: 3 }]);
+  await using directory = shelf.directory;
+  await using store = await directory.store();
+  const plan = await planForget(store, keepTwo, ctx);
+  const restic = execa('restic', ['--repo', directory.path, '--no-cache', 'backup', '--stdin'], {
+    env: { RESTIC_PASSWORD: password },
+  });
+  while ((await readdir(join(directory.path, 'locks'))).length === 0) await systemClock.sleep(2, ctx.signal);
+  await assert.rejects(executeForget(store, plan, ctx), RepositoryLockedError);
+  const run = await tars([...shelf.config, 'forget', '--keep-last', '1', '--yes', '--json']);
+  restic.stdin.end('some text');
+  await restic;
+  assert.equal(run.exitCode, 11, run.stderr);
+  assert.match(run.stderr, /"code":"repository-locked"/);
+  for (const id of shelf.ids) assert.ok((await snapshotIds(directory)).includes(id));
+});
+
+test('tars forget previews, asks, removes and prunes', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }, { day: 3 }]);
+  await using directory = shelf.directory;
+  await writeSettings(directory.root, { retention: { keep_daily: 1 } });
+  const forget = (...args: string[]) => tars([...shelf.config, 'forget', ...args]);
+
+  const [preview, unasked, asJson] = await Promise.all([
+    forget('--dry-run'),
+    forget('--keep-last', '2'),
+    forget('--dry-run', '--json', '--keep-last', '2', '--keep-tag', 'x'),
+  ]);
+  assert.equal(preview.exitCode, 0, preview.stderr);
+  const lines = preview.stdout.split('\n').map((line) => line.split(/ {2,}/));
+  assert.deepEqual(lines[1], [
+    shelf.ids[2]?.slice(0, 8),
+    '2025-11-03 12:00:00 +00:00',
+    'keep',
+    'daily snapshot',
+  ]);
+  assert.deepEqual(lines[2]?.slice(2), ['remove', 'kept by no rule']);
+  assert.equal(lines.at(-1)?.[0], 'Stack lab: would remove 2 snapshots, 1 kept');
+  assert.equal(unasked.exitCode, 1);
+  assert.match(unasked.stderr, /add --yes/);
+  const { stacks, dryRun } = JSON.parse(asJson.stdout) as {
+    stacks: { decisions: { snapshot: { id: string }; keep: boolean }[] }[];
+    dryRun: boolean;
+  };
+  assert.ok(dryRun);
+  assert.deepEqual(
+    stacks[0]?.decisions.map(({ keep }) => keep),
+    [true, true, false],
+  );
+  assert.deepEqual(await snapshotIds(directory), [...shelf.ids].sort());
+
+  const done = await forget('--yes', '--prune');
+  assert.equal(done.exitCode, 0, done.stderr);
+  assert.match(done.stdout, /Stack lab: removed 2 snapshots, 1 kept\nFreed /);
+  assert.deepEqual(await snapshotIds(directory), [shelf.ids[2]]);
+  await directory.restic(['check', '--read-data']);
+});
+
+test('what makes no sense is refused before anything is read', async () => {
+  const runs = await Promise.all(
+    [
+      ['--keep-last', '0'],
+      ['--keep-last', '2', 'abcd'],
+    ].map((args) => tars(['forget', ...args])),
+  );
+  for (const { exitCode, stderr } of runs) {
+    assert.equal(exitCode, 1);
+    assert.doesNotMatch(stderr, /tars init|no configuration/);
+  }
+});
+
+test('a complete backup forgets what retention no longer keeps, and stays good when that fails', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }]);
+  await using directory = shelf.directory;
+  const outputDir = join(directory.root, 'out');
+  const retention = { keep_last: 1, after_backup: true, archives: { keep_last: 1 } };
+  await writeSettings(directory.root, { retention });
+  const backup = (...args: string[]) => tars([...shelf.config, 'backup', ...args]);
+
+  // The first backup by these settings has no postgres.
+  const held = await backup();
+  assert.equal(held.exitCode, 0, held.stderr);
+  assert.match(held.stderr, /Nothing of lab is forgotten: postgres was in the snapshot before/);
+  assert.equal((await snapshotIds(directory)).length, 3);
+  {
+    const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+    await using _reader = await acquireLock(repository, { exclusive: false }, ctx);
+    const locked = await backup();
+    assert.equal(locked.exitCode, 0, locked.stderr);
+    assert.match(
+      locked.stderr,
+      /The backup is complete, but old ones could not be forgotten: .* is locked by/,
+    );
+    assert.equal((await snapshotIds(directory)).length, 4);
+  }
+  const nobody = { kind: 'redis', port: 1 };
+  const components = { config: { files: ['app.env'] }, nobody };
+  await writeSettings(directory.root, { retention, components });
+  assert.equal((await backup()).exitCode, 2);
+  assert.equal((await snapshotIds(directory)).length, 5);
+  await writeSettings(directory.root, { retention });
+  const followed = await backup();
+  assert.match(followed.stderr, /Retention: 5 snapshots forgotten/);
+  assert.equal((await snapshotIds(directory)).length, 1);
+
+  const destination = createArchiveDestination({
+    outputDir,
+    compression: 'zstd',
+    scratchDir: directory.root,
+  });
+  const archive = await publishSketch(destination, { day: 1, configOnly: true });
+  assert.equal((await readdir(outputDir)).length, 2);
+  const archived = await backup('--output-dir', outputDir);
+  assert.match(archived.stderr, /Retention: 1 snapshot forgotten/);
+  const left = await readdir(outputDir);
+  assert.equal(left.length, 2);
+  assert.ok(left.every((name) => !name.startsWith(archive)));
+  assert.equal((await snapshotIds(directory)).length, 1);
+});
