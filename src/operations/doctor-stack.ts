@@ -198,7 +198,10 @@ async function refusalOf(
     // A store that does not answer is said once, as such; a restore would start it.
     if (cause instanceof ServiceUnavailableError)
       return warning(`${name}: whether it could be restored is not known`);
-    return error(message, hint);
+    return error(
+      message,
+      hint ?? `Put that right before it is needed, or ask for more: tars restore --dry-run.`,
+    );
   }
 }
 

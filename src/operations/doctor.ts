@@ -63,7 +63,7 @@ async function lookSafely(look: HealthCheck['look'], ctx: OperationContext): Pro
     return await look(ctx);
   } catch (cause) {
     const { message, hint } = toTarsError(cause, 'This could not be found out');
-    return [error(message, hint)];
+    return [error(message, hint ?? 'Put that right, or correct it in tars.yaml.')];
   }
 }
 

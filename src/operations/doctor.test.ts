@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { TarsError } from '../model/errors.ts';
+import type { OperationContext } from '../ports/context.ts';
+import { examine, isIll, ok, once, warning, type HealthCheck } from './doctor.ts';
+
+const silent = (): void => undefined;
+
+/** A context whose clock lets `sleep` end when `limit` does. */
+function contextWith(limit: Promise<void>, signal = new AbortController().signal): OperationContext {
+  return {
+    signal,
+    clock: { now: () => new Date(0), monotonicMs: () => 0, sleep: () => limit },
+    log: { debug: silent, info: silent, warn: silent },
+    progress: { start: () => ({ advance: silent, finish: silent }) },
+  };
+}
+const pending = new Promise<never>(silent);
+
+test('what one check throws is an error of its own, and the others are told all the same, in their order', async () => {
+  const checks: HealthCheck[] = [
+    { name: 'first', look: () => Promise.reject(new TarsError('access-denied', 'No', { hint: 'Do.' })) },
+    { name: 'second', look: () => Promise.resolve([warning('Hm', 'Mend.'), ok('Well')]) },
+    { name: 'third', look: () => Promise.resolve([]) },
+  ];
+  assert.deepEqual(await examine(checks, 1000, contextWith(pending)), [
+    { check: 'first', state: 'error', found: 'No', cure: 'Do.' },
+    { check: 'second', state: 'warning', found: 'Hm', cure: 'Mend.' },
+    { check: 'second', state: 'ok', found: 'Well' },
+  ]);
+});
+
+test('a check that hangs is an error, holds nobody up, and is told to let go', async () => {
+  const limit = Promise.withResolvers<undefined>();
+  let told: AbortSignal | undefined;
+  const checks: HealthCheck[] = [
+    {
+      name: 'hangs',
+      look: ({ signal }) => {
+        told = signal;
+        return pending;
+      },
+    },
+    {
+      name: 'answers',
+      look: () => {
+        setImmediate(() => limit.resolve(undefined));
+        return Promise.resolve([ok('Well')]);
+      },
+    },
+  ];
+  const found = await examine(checks, 7000, contextWith(limit.promise));
+  assert.deepEqual(
+    found.map(({ check, state }) => [check, state]),
+    [
+      ['hangs', 'error'],
+      ['answers', 'ok'],
+    ],
+  );
+  assert.match(found[0]?.found ?? '', /within 7 s/);
+  assert.equal(told?.aborted, true);
+  assert.equal(isIll(found), true);
+});
+
+test('an interruption is one, whatever the checks make of it', async () => {
+  const controller = new AbortController();
+  const look = (): Promise<never> => {
+    controller.abort();
+    return Promise.reject(new Error('aborted'));
+  };
+  await assert.rejects(examine([{ name: 'any', look }], 1000, contextWith(pending, controller.signal)), {
+    name: 'AbortError',
+  });
+});
+
+test('what several checks look at is opened once', async () => {
+  let opened = 0;
+  const open = once(() => Promise.resolve((opened += 1)));
+  assert.equal(await open(contextWith(pending)), await open(contextWith(pending)));
+  assert.equal(opened, 1);
+});

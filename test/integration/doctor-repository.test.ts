@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { Manifest } from '../../src/model/manifest.ts';
+import { examine, type Diagnosis } from '../../src/operations/doctor.ts';
+import { repositoryChecks } from '../../src/operations/doctor-repository.ts';
+import type { OperationContext } from '../../src/ports/context.ts';
+import type { SnapshotStore } from '../../src/ports/snapshot-store.ts';
+import { openRepository } from '../../src/repository/open.ts';
+import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { label, manifestOf, never, seededBytes } from '../fixtures/archives.ts';
+import { testContext } from '../fixtures/context.ts';
+import { password, RepositoryDirectory, writeSample } from '../fixtures/repositories.ts';
+
+/** In local time, as schedules are. */
+const noon = new Date(2026, 10, 24, 12, 0, 0);
+const hourMs = 3_600_000;
+
+let directory: RepositoryDirectory;
+let store: SnapshotStore;
+before(async () => {
+  directory = await RepositoryDirectory.created();
+  await directory.cheapen();
+  store = await directory.store();
+});
+after(() => directory[Symbol.asyncDispose]());
+
+function at(time: Date): OperationContext {
+  const ctx = testContext();
+  return {
+    ...ctx,
+    clock: { ...ctx.clock, now: () => time, sleep: (ms, signal) => ctx.clock.sleep(ms, signal) },
+  };
+}
+
+/** What the checks say at `time`, by check. */
+async function examined(
+  time: Date,
+  more: { readonly backupRhythm?: string; readonly stackBytes?: number; readonly path?: string } = {},
+): Promise<(check: string) => readonly Diagnosis[]> {
+  const list = async (ctx: OperationContext) =>
+    (await store.list(ctx)).filter(({ stack }) => stack === label.stack);
+  const checks = repositoryChecks({
+    stack: label.stack,
+    path: more.path ?? directory.path,
+    backupRhythm: more.backupRhythm,
+    store: () => Promise.resolve(store),
+    snapshots: list,
+    async lastManifest(ctx) {
+      const last = (await list(ctx)).at(-1);
+      if (last === undefined) return undefined;
+      await using source = await store.peek(last.id, label.stack, ctx);
+      return await source.manifest(ctx.signal);
+    },
+    stackBytes: () => Promise.resolve(more.stackBytes ?? 5000),
+  });
+  const found = await examine(checks, 60_000, at(time));
+  return (wanted) => found.filter(({ check }) => check === wanted);
+}
+
+const states = (diagnoses: readonly Diagnosis[]): string[] => diagnoses.map(({ state }) => state);
+
+async function publish(time: Date, sizeBytes: number, change: Partial<Manifest> = {}): Promise<number> {
+  const ctx = testContext();
+  await using writer = await store.begin(label, ctx);
+  const content = seededBytes(sizeBytes, sizeBytes);
+  const artifact = await writeSample(writer, { path: 'store/a', content, chunking: 'stream' });
+  const manifest = { ...manifestOf([artifact]), time: time.toISOString(), ...change };
+  return (await writer.publish(manifest, ctx)).addedBytes;
+}
+
+test('without a snapshot: a warning, and whether the first fits', async () => {
+  const found = await examined(noon);
+  assert.match(found('repository')[0]?.found ?? '', /format version 2, 0 snapshots/);
+  assert.deepEqual(states(found('last snapshot')), ['warning']);
+  assert.deepEqual(states(found('space')), ['ok']);
+  assert.deepEqual(found('locks'), []);
+  assert.deepEqual(states((await examined(noon, { stackBytes: 2 ** 60 }))('space')), ['warning']);
+});
+
+test('the last snapshot may be a day old, or as old as the schedule has it', async () => {
+  await publish(new Date(noon.getTime() - 20 * hourMs), 300_000);
+  const later = (hours: number, backupRhythm?: string) =>
+    examined(new Date(noon.getTime() + hours * hourMs), backupRhythm === undefined ? {} : { backupRhythm });
+  const last = async (hours: number, rhythm?: string): Promise<string[]> =>
+    states((await later(hours, rhythm))('last snapshot'));
+  assert.deepEqual(await last(5), ['ok']);
+  assert.deepEqual(await last(7), ['warning'], 'after 27 hours');
+  assert.deepEqual(await last(7, '30 2 * * 0'), ['ok'], 'once a week is enough');
+  assert.deepEqual(await last(0, '0 6,11 * * *'), ['warning'], 'missed at 6');
+  assert.deepEqual(await last(0, '0 11 * * *'), ['ok'], 'that of 11 may still run');
+});
+
+test('how many more fit goes by what the last ones added, and not by the first', async () => {
+  const small = await publish(new Date(noon.getTime() - 10 * hourMs), 40_000);
+  const found = await examined(noon);
+  assert.match(found('space')[0]?.found ?? '', /more than 1000 more snapshots that add 4\d\.\d KiB/);
+  assert.ok(small < 60_000);
+  assert.deepEqual(await recorded(), [small], 'the last snapshot records what it added');
+});
+
+async function recorded(): Promise<(number | undefined)[]> {
+  return (await store.list(testContext())).slice(-1).map(({ addedBytes }) => addedBytes);
+}
+
+test('a partial snapshot is said with what failed in it', async () => {
+  const failed: Manifest['components'][number] = {
+    ...{ name: 'redis', kind: 'redis', outcome: 'failed' as const, facts: {}, artifacts: [] },
+    error: { code: 'service-unavailable', message: 'Redis does not answer' },
+  };
+  const { components } = manifestOf([]);
+  await publish(new Date(noon.getTime() - 9 * hourMs), 41_000, {
+    outcome: 'partial',
+    components: [...components, failed],
+  });
+  const [diagnosis] = (await examined(noon))('last snapshot');
+  assert.equal(diagnosis?.state, 'warning');
+  assert.match(diagnosis.found, /partial: redis: Redis does not answer/);
+});
+
+test('a clock that is off is seen by snapshots and by files of a time to come', async () => {
+  assert.deepEqual(states((await examined(new Date()))('clock')), ['ok']);
+  const snapshots = (await examined(new Date(noon.getTime() - 12 * hourMs)))('clock');
+  assert.ok(
+    snapshots.some(({ found }) => found.startsWith('Snapshot')),
+    JSON.stringify(snapshots),
+  );
+  const ahead = new Date(Date.now() + hourMs);
+  await utimes(join(directory.path, 'index'), ahead, ahead);
+  const files = (await examined(new Date()))('clock');
+  assert.match(files[0]?.found ?? '', /^A file of .* is of .* yet to come/);
+});
+
+test('locks: a live holder is told, one that is left over is to be removed', async () => {
+  const ctx = testContext();
+  const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+  const lock = {
+    time: new Date(0).toISOString(),
+    exclusive: false,
+    hostname: 'elsewhere',
+    username: 'u',
+    pid: 7,
+  };
+  const name = await repository.saveUnpacked('locks', JSON.stringify(lock), never);
+  {
+    await using _writer = await store.begin(label, ctx);
+    const found = (await examined(new Date()))('locks');
+    assert.deepEqual(states(found), ['warning', 'ok']);
+    assert.match(found[0]?.found ?? '', /PID 7 on elsewhere/);
+    assert.match(found[0]?.cure ?? '', /tars unlock/);
+    assert.match(found[1]?.found ?? '', new RegExp(`PID ${process.pid} `));
+  }
+  await repository.storage.remove({ type: 'locks', name }, never);
+  assert.deepEqual((await examined(new Date()))('locks'), []);
+});
