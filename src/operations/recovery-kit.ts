@@ -227,7 +227,8 @@ function redisStep(part: Part): RecoveryStep {
   const dump = shellWord(`${component.name}/dump.rdb`);
   const log = `${word}/${shellWord(persistence.appendDirName)}`;
   const base = `${persistence.appendFilename}.1.base.rdb`;
-  const hasLogDirectory = Number(component.serverVersion?.split('.')[0]) >= 7;
+  // Such as `redis 7.0.15`. Since 7.0 the log is a directory.
+  const hasLogDirectory = Number(/\d+/.exec(component.serverVersion ?? '')?.[0]) >= 7;
   const asLog = [
     `mkdir -p ${log}`,
     `cp -p ${dump} ${log}/${shellWord(base)}`,
