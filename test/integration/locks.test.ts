@@ -10,6 +10,7 @@ import { acquireLock, removeLocks } from '../../src/repository/lock.ts';
 import { createRepository, openRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { systemClock } from '../../src/runtimes/system-clock.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -47,6 +48,7 @@ describe('locks beside stock restic', () => {
     const location = join(directory, 'repository');
     env = { RESTIC_REPOSITORY: location, RESTIC_PASSWORD: password };
     repo = await createRepository(createLocalStorage(location), password, ctx);
+    await replaceKeys(repo, password, ctx);
     await restic('backup', join(import.meta.dirname, 'locks.test.ts'));
   });
   after(() => rm(directory, { recursive: true, force: true }));
