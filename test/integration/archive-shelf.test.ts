@@ -152,6 +152,14 @@ test('manifests are found at the end of archives, however large', async () => {
   assert.deepEqual(warnings, []);
 });
 
+test('an archive whose manifest is not the one its header vouches for is not touched', async () => {
+  const path = join(outputDir, await archiveOf(3, 'none'));
+  const text = await readFile(path, 'latin1');
+  await writeFile(path, text.replaceAll('"2025-11-03', '"2025-11-02'), 'latin1');
+  assert.deepEqual(await createArchiveShelf(outputDir).list(ctx), []);
+  assert.equal(warnings.length, 1);
+});
+
 /** Kills the process right before its n-th unlink. */
 const killAtUnlink = (n: number): string =>
   `data:text/javascript,${encodeURIComponent(`

@@ -132,6 +132,23 @@ test('named snapshots go, but not the newest complete one and not those of other
   assert.deepEqual(await snapshotIds(directory), [shelf.ids[1], partial, foreign].sort());
 });
 
+test('a snapshot is written by the clock of its machine', async () => {
+  const shelf = await startShelf([]);
+  await using directory = shelf.directory;
+  await using store = await directory.store();
+  const zone = process.env['TZ'];
+  process.env['TZ'] = 'Asia/Kathmandu';
+  try {
+    await publishSketch(store, { day: 1 });
+  } finally {
+    if (zone === undefined) delete process.env['TZ'];
+    else process.env['TZ'] = zone;
+  }
+  assert.equal((await store.list(ctx))[0]?.utcOffsetMinutes, 345);
+  const [seen] = JSON.parse(String(await directory.restic(['snapshots', '--json']))) as { time: string }[];
+  assert.equal(seen?.time, '2025-11-01T17:45:00+05:45');
+});
+
 test('rules that keep nothing are refused', async () => {
   const shelf = await startShelf([{ day: 1 }]);
   await using directory = shelf.directory;

@@ -17,7 +17,7 @@ import { stockRestics, type StockRestic } from '../fixtures/restic.ts';
 
 const ctx = testContext();
 const historiesInAll = counted(25, 1000);
-const historiesAtOnce = counted(5, 25);
+const historiesAtOnce = counted(9, 25);
 
 let directory: RepositoryDirectory;
 let repository: OpenedRepository;

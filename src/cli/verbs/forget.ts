@@ -211,8 +211,14 @@ function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {
 }
 
 function renderForget({ stacks, location }: ForgetPlan, isDry: boolean): string {
-  if (stacks.every(({ decisions }) => decisions.length === 0)) return `There are no snapshots in ${location}`;
-  return stacks.map((stack) => renderStack(stack, isDry)).join('\n\n');
+  if (stacks.length === 0) return `There are no snapshots of any stack in ${location}`;
+  return stacks
+    .map((plan) =>
+      plan.decisions.length === 0
+        ? `There are no snapshots of ${plan.stack} in ${location}`
+        : renderStack(plan, isDry),
+    )
+    .join('\n\n');
 }
 
 function renderStack({ stack, decisions }: StackForgetPlan, isDry: boolean): string {
