@@ -1,11 +1,12 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { composeStack, openStore } from '../compose.ts';
+import { composeStack, openStore, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
+import { scheduledTasks } from '../model/schedule.ts';
 import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
-import { careChecks } from '../operations/doctor-care.ts';
+import { careChecks, type CareUnderExamination, type Scheduled } from '../operations/doctor-care.ts';
 import { placeChecks } from '../operations/doctor-places.ts';
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
 import {
@@ -17,7 +18,9 @@ import {
 import type { OperationContext } from '../ports/context.ts';
 import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+import { lastKitExport } from './kit-record.ts';
 import { dataPathsOf, pathNeeds } from './path-needs.ts';
+import { requirePortable, scheduledStack } from './scheduling.ts';
 
 /** What hangs for longer is not going to work at night either. */
 const limitMs = 30_000;
@@ -58,7 +61,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
     { name: 'configuration', look: () => Promise.resolve([lookAtConfiguration(settings)]) },
-    ...careChecks(await careOf(settings)),
+    ...careChecks(await careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
       needs: pathNeeds(settings, hasRepository),
@@ -112,6 +115,7 @@ function repositoryOf(
     stack: settings.stack,
     path: settings.repository.path,
     backupRhythm: settings.schedule?.backup,
+    lastKit: (repositoryId) => lastKitExport(settings.state_dir, repositoryId),
     ...{ store, snapshots, lastManifest, stackBytes },
   };
 }
@@ -135,14 +139,13 @@ async function stackOf(
   };
 }
 
-async function careOf(settings: Settings) {
+async function careOf(settings: Settings, env: Environment): Promise<CareUnderExamination> {
   const { retention, schedule } = settings;
   const { after_backup: _, archives: _archives, keep_tags: tags = [], ...keeps } = retention ?? {};
-  const rhythms = schedule && {
-    ...(schedule.backup === undefined ? {} : { backup: schedule.backup }),
-    ...(schedule.forget === undefined ? {} : { forget: schedule.forget }),
-    ...(schedule.check === undefined ? {} : { check: schedule.check }),
-  };
+  const rhythms = scheduledTasks.flatMap((task) => {
+    const rhythm = schedule?.[task];
+    return rhythm === undefined ? [] : [[task, rhythm] as const];
+  });
   return {
     exposed: await exposedFiles(settings),
     secrets: settings.secrets,
@@ -150,9 +153,37 @@ async function careOf(settings: Settings) {
     configurations: Object.entries(settings.components).flatMap(([name, component]) =>
       component.kind === 'config' ? [{ name, identityFile: component.age_identity_file }] : [],
     ),
-    rhythms,
+    rhythms: Object.fromEntries(rhythms),
+    scheduled: (ctx: OperationContext) => scheduledBy(settings, env, ctx),
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
   };
+}
+
+/** By whichever of systemd, cron and a daemon has it. */
+async function scheduledBy(settings: Settings, env: Environment, ctx: OperationContext): Promise<Scheduled> {
+  const lacks = await requirePortable(settings, env).then(
+    () => undefined,
+    (cause: unknown) => toTarsError(cause, 'A scheduled run may lack something'),
+  );
+  const daemon = await stackClaimsOf(settings).holder('daemon');
+  if (daemon !== undefined) return { state: 'installed', by: `tars ${daemon.verb}`, lacks: undefined };
+  const systemd = systemdRuns()
+    ? [schedulerFor('systemd', { user: false }), schedulerFor('systemd', { user: true })]
+    : [];
+  const found = await Promise.all(
+    [...systemd, schedulerFor('cron', { user: false })].map(async (scheduler) => {
+      try {
+        const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
+        return { state, by: scheduler.name };
+      } catch {
+        // It is not here, or cannot say this schedule: then it has none of it.
+        return { state: 'absent' as const, by: undefined };
+      }
+    }),
+  );
+  const best =
+    found.find(({ state }) => state === 'installed') ?? found.find(({ state }) => state === 'differs');
+  return { state: best?.state ?? 'absent', by: best?.by, lacks };
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -1,4 +1,4 @@
-import { parseRhythm } from '../model/rhythm.ts';
+import type { OperationContext } from '../ports/context.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 
 /** What tars.yaml says of secrets and of what runs by itself. */
@@ -10,21 +10,27 @@ export interface CareUnderExamination {
   readonly recipients: number;
   /** Components that are configuration files, and what opens them once they are sealed. */
   readonly configurations: readonly { readonly name: string; readonly identityFile: string | undefined }[];
-  /** Five fields of a crontab each; undefined without a `schedule` section. */
-  readonly rhythms: Readonly<Record<string, string>> | undefined;
+  /** Of what is to run by itself: five fields of a crontab each. */
+  readonly rhythms: Readonly<Record<string, string>>;
   readonly keepsByPolicy: boolean;
+  readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
+}
+
+/** Whether anything on this machine starts what the schedule says. */
+export interface Scheduled {
+  readonly state: 'installed' | 'differs' | 'absent';
+  /** Such as `cron`. */
+  readonly by: string | undefined;
+  /** What such a run would not know, being started without this environment. */
+  readonly lacks: { readonly message: string; readonly hint: string | undefined } | undefined;
 }
 
 export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
-  const check = (name: string, look: (care: CareUnderExamination) => readonly Outcome[]): HealthCheck => ({
-    name,
-    look: () => Promise.resolve(look(care)),
-  });
   return [
-    check('secrets', lookAtSecrets),
-    check('true copies', lookAtTrueCopies),
-    check('schedule', lookAtSchedule),
-    check('retention', lookAtRetention),
+    { name: 'secrets', look: () => Promise.resolve(lookAtSecrets(care)) },
+    { name: 'true copies', look: () => Promise.resolve(lookAtTrueCopies(care)) },
+    { name: 'schedule', look: (ctx) => lookAtSchedule(care, ctx) },
+    { name: 'retention', look: () => Promise.resolve(lookAtRetention(care)) },
   ];
 }
 
@@ -61,26 +67,29 @@ function lookAtTrueCopies(care: CareUnderExamination): readonly Outcome[] {
   ];
 }
 
-function lookAtSchedule({ rhythms }: CareUnderExamination): readonly Outcome[] {
-  if (rhythms?.['backup'] === undefined) {
+async function lookAtSchedule(
+  { rhythms, scheduled }: CareUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if (rhythms['backup'] === undefined) {
     return [
       warning('tars.yaml has no rhythm for backups: somebody has to run them', 'Add schedule: to tars.yaml.'),
     ];
   }
-  return Object.entries(rhythms).flatMap(([task, rhythm]) => {
-    try {
-      parseRhythm(rhythm);
-      return [];
-    } catch (cause) {
-      if (!(cause instanceof RangeError)) throw cause;
-      return [error(`schedule.${task} is no rhythm: ${cause.message}`, 'Correct it in tars.yaml.')];
-    }
-  });
+  const { state, by = 'nothing', lacks } = await scheduled(ctx);
+  const cure = 'Run tars schedule install, or keep tars daemon running.';
+  const tasks = Object.keys(rhythms).join(', ');
+  const said = {
+    installed: ok(`Run by themselves, by ${by}: ${tasks}`),
+    differs: warning(`What ${by} runs differs from schedule: in tars.yaml`, cure),
+    absent: warning(`Nothing on this machine runs what schedule: in tars.yaml says: ${tasks}`, cure),
+  }[state];
+  return [said, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
 }
 
 function lookAtRetention({ keepsByPolicy, rhythms }: CareUnderExamination): readonly Outcome[] {
   if (keepsByPolicy) return [ok('tars.yaml says which snapshots are kept')];
-  if (rhythms?.['forget'] !== undefined)
+  if (rhythms['forget'] !== undefined)
     return [
       error('schedule.forget has nothing to go by: retention keeps nothing', 'Add retention: to tars.yaml.'),
     ];

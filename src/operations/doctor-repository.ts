@@ -36,6 +36,10 @@ export interface RepositoryUnderExamination {
   /** The stack's own, oldest first; undefined when the repository does not open. */
   readonly snapshots: (ctx: OperationContext) => Promise<readonly SnapshotSummary[] | undefined>;
   readonly lastManifest: (ctx: OperationContext) => Promise<Manifest | undefined>;
+  /** When a recovery kit of that repository was exported last, and with which of its keys. */
+  readonly lastKit: (
+    repositoryId: string,
+  ) => Promise<{ readonly exportedAt: string; readonly keyId: string } | undefined>;
   /** Bytes that a first snapshot would read, as far as stores say. */
   readonly stackBytes: (ctx: OperationContext) => Promise<number>;
 }
@@ -47,6 +51,7 @@ export function repositoryChecks(repository: RepositoryUnderExamination): readon
     { name: 'last snapshot', look: (ctx) => lookAtLast(repository, ctx) },
     { name: 'space', look: (ctx) => lookAtSpace(repository, ctx) },
     { name: 'clock', look: (ctx) => lookAtClock(repository, ctx) },
+    { name: 'recovery key', look: (ctx) => lookAtKit(repository, ctx) },
   ];
 }
 
@@ -186,4 +191,21 @@ async function newestFileMs(path: string): Promise<number> {
     ),
   );
   return Math.max(...times);
+}
+
+/** A key that is only on the machine that may burn is none. */
+async function lookAtKit(
+  { snapshots, store, lastKit }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if ((await snapshots(ctx)) === undefined) return [];
+  const opened = await store(ctx);
+  const cure = 'Run tars key export, print the page and keep it elsewhere.';
+  const kit = await lastKit(opened.id);
+  if (kit === undefined)
+    return [warning('The recovery key was never exported: if this machine goes, the snapshots go', cure)];
+  const keys = await opened.listKeys(ctx);
+  return keys.some(({ id }) => id === kit.keyId)
+    ? [ok(`The recovery kit was exported at ${kit.exportedAt}`)]
+    : [warning(`The key on the recovery kit of ${kit.exportedAt} opens the repository no more`, cure)];
 }

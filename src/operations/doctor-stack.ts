@@ -106,7 +106,10 @@ async function lookAtCut(
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   if (components.length < 2) return [];
-  const { pausable, idle, free } = sortWriters(await services(ctx));
+  // What they cannot be found out for, their own check says.
+  const found = await services(ctx).catch(() => undefined);
+  if (found === undefined) return [];
+  const { pausable, idle, free } = sortWriters(found);
   if (free.length > 0)
     return [
       warning(
@@ -141,12 +144,14 @@ async function lookForUncaptured(
 ): Promise<readonly Outcome[]> {
   const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
   const good = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, ctx);
+  // Its warning would be said twice.
+  const quiet = { ...ctx, log: { ...ctx.log, warn: () => undefined } };
+  const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);
   if (mounts.length === 0) return [];
-  const list = mounts.map(({ subject, reason, mount, sizeBytes }) =>
-    mount === undefined
-      ? `${subject}: ${reason}`
-      : `${subject}${sizeBytes === undefined ? '' : ` (${formatBytes(sizeBytes)})`}`,
+  const unknown = mounts.find(({ mount }) => mount === undefined);
+  if (unknown !== undefined) return [warning(`What services keep outside stores is ${unknown.reason}`)];
+  const list = mounts.map(({ subject, sizeBytes }) =>
+    sizeBytes === undefined ? subject : `${subject} (${formatBytes(sizeBytes)})`,
   );
   return [
     warning(

@@ -37,7 +37,12 @@ function at(time: Date): OperationContext {
 /** What the checks say at `time`, by check. */
 async function examined(
   time: Date,
-  more: { readonly backupRhythm?: string; readonly stackBytes?: number; readonly path?: string } = {},
+  more: {
+    readonly backupRhythm?: string;
+    readonly stackBytes?: number;
+    readonly path?: string;
+    readonly kit?: { exportedAt: string; keyId: string };
+  } = {},
 ): Promise<(check: string) => readonly Diagnosis[]> {
   const list = async (ctx: OperationContext) =>
     (await store.list(ctx)).filter(({ stack }) => stack === label.stack);
@@ -53,6 +58,7 @@ async function examined(
       await using source = await store.peek(last.id, label.stack, ctx);
       return await source.manifest(ctx.signal);
     },
+    lastKit: (id) => Promise.resolve(id === store.id ? more.kit : undefined),
     stackBytes: () => Promise.resolve(more.stackBytes ?? 5000),
   });
   const found = await examine(checks, 60_000, at(time));
@@ -153,4 +159,12 @@ test('locks: a live holder is told, one that is left over is to be removed', asy
   }
   await repository.storage.remove({ type: 'locks', name }, never);
   assert.deepEqual((await examined(new Date()))('locks'), []);
+});
+
+test('a recovery key that was never exported, or that opens nothing any more, is a warning', async () => {
+  const [key] = await store.listKeys(testContext());
+  const kit = (keyId: string) => ({ exportedAt: '2026-11-24T00:00:00Z', keyId });
+  assert.deepEqual(states((await examined(noon))('recovery key')), ['warning']);
+  assert.deepEqual(states((await examined(noon, { kit: kit(key?.id ?? '') }))('recovery key')), ['ok']);
+  assert.deepEqual(states((await examined(noon, { kit: kit('0'.repeat(64)) }))('recovery key')), ['warning']);
 });

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { parse } from 'yaml';
+import type { Diagnosis } from '../../src/operations/doctor.ts';
+import { cliPath, tars } from '../fixtures/cli.ts';
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tars-init-'));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+/** No Engine, whatever this machine has. */
+const environment = { DOCKER_HOST: 'unix:///nowhere/docker.sock', XDG_STATE_HOME: '/nowhere' };
+
+const composeFile = `name: home
+services:
+  db: { image: "postgres:15", environment: { POSTGRES_PASSWORD: hush-hush-12 } }
+  api: { image: "api:1", depends_on: [db], env_file: api.env }
+`;
+
+async function writeProject(): Promise<void> {
+  await writeFile(join(directory, 'compose.yaml'), composeFile);
+  await writeFile(join(directory, 'api.env'), 'LOG_LEVEL=info\n');
+}
+
+/** What is typed once a text is shown, which is looked for after the one before. */
+type Answer = readonly [shown: string, keys: string];
+
+interface Conversation {
+  readonly exitCode: number | undefined;
+  /** Without control sequences. */
+  readonly shown: string;
+  readonly questions: number;
+}
+
+/** `tars init ARGS` on a terminal of 80 columns. */
+async function converse(answers: readonly Answer[], args: readonly string[] = []): Promise<Conversation> {
+  const words = [process.execPath, cliPath, 'init', ...args];
+  const command = `stty cols 80 rows 24; exec ${words.map((word) => `'${word}'`).join(' ')}`;
+  const child = execa('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    reject: false,
+    cwd: directory,
+    env: {
+      ...environment,
+      ...{ NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
+    },
+    buffer: false,
+  });
+  let shown = '';
+  let from = 0;
+  const left = [...answers];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    shown += text;
+    for (let next = left[0]; next !== undefined; next = left[0]) {
+      const position = shown.indexOf(next[0], from);
+      if (position === -1) return;
+      from = shown.length;
+      child.stdin.write(next[1]);
+      left.shift();
+    }
+  });
+  const ended = once(child.stdout, 'end');
+  const { exitCode } = await child;
+  await ended;
+  const plain = shown.replaceAll(/\u001b\[[?0-9;]*[A-Za-z]/g, '').replaceAll('\r', '');
+  const asked = new Set(plain.split('\n').filter((line) => line.startsWith('◆')));
+  return { exitCode, shown: plain, questions: asked.size };
+}
+
+const what: Answer = ['What is to be backed up?', '\r'];
+const where: Answer = ['Where are snapshots', '\r'];
+const when: Answer = ['When is a backup', '\r'];
+const keep: Answer = ['Keep the last 3', '\r'];
+const create: Answer = ['Create ', '\r'];
+
+interface Written {
+  readonly repository: { readonly path: string; readonly password_file: string };
+  readonly docker?: { readonly project: string };
+  readonly components: Record<string, unknown>;
+  readonly services?: Record<string, unknown>;
+  readonly schedule?: Record<string, string>;
+  readonly retention?: Record<string, unknown>;
+}
+const read = async (name: string): Promise<string> => readFile(join(directory, name), 'utf8');
+const written = async (): Promise<Written> => parse(await read('tars.yaml')) as Written;
+
+const proposedSchedule = { backup: '30 2 * * *', forget: '0 4 * * 0', check: '0 5 1 * *' };
+const proposedRetention = {
+  ...{ keep_last: 3, keep_daily: 7, keep_weekly: 4, keep_monthly: 12, after_backup: false },
+};
+
+test('Enter five times takes every proposal, of the Compose project that is found here', async () => {
+  await writeProject();
+  const { exitCode, shown, questions } = await converse([what, where, when, keep, create]);
+  assert.equal(exitCode, 0, shown);
+  assert.equal(questions, 5, shown);
+  assert.match(shown, /The Compose project home: db \(postgres\)/);
+  assert.match(shown, /paused for the cut: api/);
+  const { repository, docker, components, services, schedule, retention } = await written();
+  assert.equal(repository.path, join(directory, 'tars-repository'));
+  assert.equal(docker?.project, 'home');
+  assert.deepEqual(components['postgres'], { service: 'db' });
+  assert.deepEqual(services, { api: { writer: true } });
+  assert.deepEqual({ schedule, retention }, { schedule: proposedSchedule, retention: proposedRetention });
+  const key = (await read('tars-recovery.key')).trim();
+  assert.equal(shown.split(key).length, 2, 'the key is shown once');
+  assert.equal((await stat(join(directory, 'tars-recovery.key'))).mode & 0o777, 0o600);
+  assert.match(shown, /^ok +repository +\S+tars-repository opens/m, 'doctor has the last word');
+  assert.match(shown, /tars backup\n.*tars schedule install/);
+  assert.ok(!shown.includes('hush-hush') && !(await read('tars.yaml')).includes('hush-hush'));
+});
+
+test('answers are taken as they are given, and wrong ones asked again', async () => {
+  await writeProject();
+  await mkdir(join(directory, 'full'));
+  await writeFile(join(directory, 'full', 'thesis.txt'), '');
+  const local = '\u001b[B\r';
+  const { exitCode, shown, questions } = await converse([
+    [what[0], local],
+    [where[0], 'full\r'],
+    ['It is not empty', '/snapshots\r'],
+    [when[0], '25:00\r'],
+    ['A time such as', '\u007f'.repeat(5)],
+    ['02:30', 'never\r'],
+    [keep[0], 'n'],
+    create,
+  ]);
+  assert.equal(exitCode, 0, shown);
+  assert.equal(questions, 5, shown);
+  const { repository, docker, schedule, retention } = await written();
+  assert.equal(repository.path, join(directory, 'full', 'snapshots'));
+  assert.deepEqual(
+    { docker, schedule, retention },
+    {
+      ...{ docker: undefined, schedule: undefined, retention: undefined },
+    },
+  );
+  assert.doesNotMatch(shown, /tars schedule install/);
+});
+
+test('what flags say is not asked', async () => {
+  await writeProject();
+  const args = ['--compose', 'compose.yaml', '--repository', 'r', '--stack', 's'];
+  const { exitCode, shown, questions } = await converse([[when[0], '4:05\r'], keep, create], args);
+  assert.equal(exitCode, 0, shown);
+  assert.equal(questions, 3, shown);
+  assert.equal((await written()).schedule?.['backup'], '5 4 * * *');
+});
+
+test('Ctrl-C, Ctrl-D, and a no to the last question leave nothing', async () => {
+  await writeProject();
+  const before = await readdir(directory);
+  const answers = [what, where, when, keep, create];
+  const leaving: [number, string, number, RegExp][] = [
+    [0, '\u0003', 130, /\[ERROR\] Interrupted; nothing was written/],
+    [1, '\u0004', 130, /\[ERROR\] Interrupted; nothing was written/],
+    [3, '\u0003', 130, /\[ERROR\] Interrupted; nothing was written/],
+    [4, 'n', 1, /\[ERROR\] Nothing was written: you said no/],
+  ];
+  await Promise.all(
+    leaving.map(async ([at, keys, expected, said]) => {
+      const last: Answer = [answers[at]?.[0] ?? '', keys];
+      const { exitCode, shown } = await converse([...answers.slice(0, at), last]);
+      assert.equal(exitCode, expected, shown);
+      assert.match(shown, said);
+      assert.doesNotMatch(shown, /\n {4}at /);
+    }),
+  );
+  assert.deepEqual(await readdir(directory), before);
+});
+
+test('--yes does the same without a terminal, and never over a tars.yaml that is there', async () => {
+  await writeProject();
+  const run = () => tars(['init', '--yes', '--json'], { cwd: directory, env: environment });
+  const { exitCode, stdout, stderr } = await run();
+  assert.equal(exitCode, 0, stderr);
+  const { wroteSettings, diagnoses, inventory } = JSON.parse(stdout) as {
+    readonly wroteSettings: boolean;
+    readonly inventory: { readonly project: string };
+    readonly diagnoses: readonly Diagnosis[];
+  };
+  assert.ok(wroteSettings);
+  assert.equal(inventory.project, 'home');
+  // Without an Engine no store can be reached; that is said, and is no reason not to have written all this.
+  const stores = diagnoses.filter(({ check }) => check === 'store postgres');
+  assert.deepEqual(
+    stores.map(({ state }) => state),
+    ['error'],
+  );
+  const { schedule, retention } = await written();
+  assert.deepEqual({ schedule, retention }, { schedule: proposedSchedule, retention: proposedRetention });
+  const mine = `${await read('tars.yaml')}# mine\n`;
+  await writeFile(join(directory, 'tars.yaml'), mine);
+  await rm(join(directory, 'tars-repository'), { recursive: true });
+  await rm(join(directory, 'tars-recovery.key'));
+  const again = await run();
+  assert.equal(again.exitCode, 0, again.stderr);
+  assert.equal((JSON.parse(again.stdout) as { wroteSettings: boolean }).wroteSettings, false);
+  assert.equal(await read('tars.yaml'), mine);
+});
