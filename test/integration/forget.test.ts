@@ -166,13 +166,21 @@ test('while stock restic works nothing is removed, and the command says so with 
   const restic = execa('restic', ['--repo', directory.path, '--no-cache', 'backup', '--stdin'], {
     env: { RESTIC_PASSWORD: password },
   });
-  while ((await readdir(join(directory.path, 'locks'))).length === 0) await systemClock.sleep(2, ctx.signal);
-  await assert.rejects(executeForget(store, plan, ctx), RepositoryLockedError);
-  const run = await tars([...shelf.config, 'forget', '--keep-last', '1', '--yes', '--json']);
-  restic.stdin.end('some text');
+  try {
+    const locks = join(directory.path, 'locks');
+    const isLock = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
+    while (!(await readdir(locks)).some(isLock)) {
+      assert.equal(restic.exitCode ?? undefined, undefined, 'restic has ended');
+      await systemClock.sleep(2, ctx.signal);
+    }
+    await assert.rejects(executeForget(store, plan, ctx), RepositoryLockedError);
+    const run = await tars([...shelf.config, 'forget', '--keep-last', '1', '--yes', '--json']);
+    assert.equal(run.exitCode, 11, run.stderr);
+    assert.match(run.stderr, /"code":"repository-locked"/);
+  } finally {
+    restic.stdin.end('some text');
+  }
   await restic;
-  assert.equal(run.exitCode, 11, run.stderr);
-  assert.match(run.stderr, /"code":"repository-locked"/);
   for (const id of shelf.ids) assert.ok((await snapshotIds(directory)).includes(id));
 });
 
