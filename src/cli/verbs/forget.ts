@@ -63,7 +63,7 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('-y, --yes', 'do not ask')
     .addHelpText(
       'after',
-      '\nWithout rules those under retention: in tars.yaml apply; rules given here replace\nthem all. The newest complete snapshot stays, partial ones are not counted.\n' +
+      '\nWithout rules those under retention: in tars.yaml apply; rules given here take\ntheir place. The newest complete snapshot stays, partial ones are not counted.\n' +
         '\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n' +
         '  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
