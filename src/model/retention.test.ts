@@ -51,6 +51,21 @@ test('a day is one of the clock that a snapshot was written by', () => {
   });
 });
 
+test('days are counted back by the zone of the machine where a snapshot was written in it', () => {
+  // Central Europe: the clocks went ahead at 01:00 UTC on 30 March 2025.
+  const offsetAt = (epochMs: number): number => (epochMs >= Date.parse('2025-03-30T01:00Z') ? 120 : 60);
+  const kept = (newest: DatedSnapshot): boolean[] =>
+    applyRetention(
+      [newest, snapshot('2025-03-29T10:30Z', [], 60)],
+      { within: parseSpan('1d'), tags: [] },
+      { ...surroundings, offsetAt },
+    ).map(({ keep }) => keep);
+  // A day before noon is noon in the zone, 23 hours earlier, and 24 hours by any other clock.
+  assert.deepEqual(kept(snapshot('2025-03-30T10:00Z', [], 120)), [true, false]);
+  assert.deepEqual(kept(snapshot('2025-03-30T10:00Z', [], 60)), [true, true]);
+  assert.deepEqual(kept(snapshot('2025-03-30T10:00Z')), [true, true]);
+});
+
 test('what lies in the future does not push the past out', () => {
   const ages = reasonsOf(
     [snapshot('2027-01-01T00:00Z'), snapshot('2025-12-31T00:00Z'), snapshot('2025-12-01T00:00Z')],
