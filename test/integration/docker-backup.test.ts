@@ -1,25 +1,29 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
 import { campaignSeed, counted, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, readStore } from '../fixtures/docker/ledger.ts';
-import { startProject, type StartedProject } from '../fixtures/docker/project.ts';
+import { fingerprint, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 import { tarsOn, type TarsOn } from '../fixtures/docker/tars-on.ts';
 
 const docker = await dockerForTests();
 const { skip } = docker;
 
-const services = ['backend', 'chromadb', 'ollama', 'postgres', 'redis'];
-const componentNames = ['chroma', 'config', 'ollama', 'postgres', 'redis'];
+const backups = Number(process.env['TARS_TEST_BACKUPS'] ?? counted(3, 20));
+const megabytes = 1e6;
+const small: BulkProjectSizes = {
+  ...{ postgresBytes: 40 * megabytes, redisBytes: 15 * megabytes, modelBytes: 40 * megabytes },
+  records: 1000,
+};
+/** Takes minutes to load. */
+const large: BulkProjectSizes = {
+  ...{ postgresBytes: 1600 * megabytes, redisBytes: 500 * megabytes, modelBytes: 1800 * megabytes },
+  records: 20_000,
+};
 
-/** Whatever would tell that a container was created or started anew. */
-async function lives(project: StartedProject): Promise<string> {
-  const ids = await Promise.all(services.map((service) => project.container(service)));
-  const format = '{{.Id}} {{.State.StartedAt}} {{.State.Status}} {{.RestartCount}}';
-  return project.docker('inspect', '--format', format, ...ids);
-}
+const componentNames = ['chroma', 'config', 'ollama', 'postgres', 'redis'];
 
 async function backUp(tars: TarsOn): Promise<Manifest> {
   const { stdout, stderr } = await tars.run(['backup', '--json']);
@@ -40,41 +44,53 @@ function assertWholeCut(manifest: Manifest): number {
   return writerPauseMs;
 }
 
-for (const composeVersion of ['v1', 'v2'] as const) {
-  test(
-    `a running project under Compose ${composeVersion}: one cut, nobody restarted, and every write acknowledged before it comes back`,
-    { skip },
-    async () => {
-      await using project = await startProject({
-        ...{ engine: docker.engine, prefix: `db-${composeVersion}-`, composeVersion, file: 'tars-home' },
-      });
-      await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
-      await using tars = await tarsOn(project, { compose: composeVersion });
-      await project.writesOn(20);
-      const before = await lives(project);
-      const manifest = await backUp(tars);
-      assertWholeCut(manifest);
-      await project.writesOn(10);
-      assert.equal(await lives(project), before);
-      assert.equal(await project.health('backend'), 'healthy');
-
-      await project.compose('stop', 'backend');
-      await wipe(project);
-      await tars.ok(['restore', '--yes']);
-      assert.equal(await project.health('backend'), 'exited', 'what did not run stays down');
-      const cutMs = Date.parse(manifest.time);
-      const limits = { acknowledgedBeforeMs: cutMs, nothingAfterMs: cutMs };
-      const entries = await project.ledger();
-      assert.deepEqual(await compareWithLedger(project, entries, limits), []);
-      const late = entries.filter(({ intendedMs }) => intendedMs > cutMs);
-      assert.ok(late.length > 0, 'the backend went on writing after the cut');
-      assert.equal(await project.exec('ollama', ['ollama', 'list']), 'llama3.2:1b');
-      await project.exec('ollama', ['ollama', 'verify']);
-      await project.compose('start', 'backend');
-      await project.waitHealthy();
-      await project.writesOn(10);
-    },
+test('a running project', { skip }, async (t) => {
+  await using project = await startHome();
+  await using tars = await tarsOn(project, { compose: 'v2' });
+  await t.test('one cut, nobody restarted, and every write acknowledged before it comes back', () =>
+    oneCut(project, tars),
   );
+  await t.test(`writer pauses over ${backups} backups of a 100 MB stack`, () =>
+    writerPauses(t, project, tars, small),
+  );
+});
+
+if (isCampaign) {
+  test(`writer pauses over ${backups} backups of a 4 GB stack`, { skip }, async (t) => {
+    await using project = await startHome();
+    await using tars = await tarsOn(project, { compose: 'v2' });
+    await writerPauses(t, project, tars, large);
+  });
+}
+
+const startHome = (): Promise<StartedProject> =>
+  startProject({ engine: docker.engine, prefix: 'db-', composeVersion: 'v2', file: 'tars-home' });
+
+async function oneCut(project: StartedProject, tars: TarsOn): Promise<void> {
+  await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
+  await project.writesOn(20);
+  const before = await fingerprint(project);
+  const manifest = await backUp(tars);
+  assertWholeCut(manifest);
+  await project.writesOn(10);
+  assert.equal(await fingerprint(project), before);
+  assert.equal(await project.health('backend'), 'healthy');
+
+  await project.compose('stop', 'backend');
+  await wipe(project);
+  await tars.ok(['restore', '--yes']);
+  assert.equal(await project.health('backend'), 'exited', 'what did not run stays down');
+  const cutMs = Date.parse(manifest.time);
+  const limits = { acknowledgedBeforeMs: cutMs, nothingAfterMs: cutMs };
+  const entries = await project.ledger();
+  assert.deepEqual(await compareWithLedger(project, entries, limits), []);
+  const late = entries.filter(({ intendedMs }) => intendedMs > cutMs);
+  assert.ok(late.length > 0, 'the backend went on writing after the cut');
+  assert.equal(await project.exec('ollama', ['ollama', 'list']), 'llama3.2:1b');
+  await project.exec('ollama', ['ollama', 'verify']);
+  await project.compose('start', 'backend');
+  await project.waitHealthy();
+  await project.writesOn(10);
 }
 
 /** Takes everything out of the stores, and says so if something stayed. */
@@ -91,38 +107,22 @@ async function wipe(project: StartedProject): Promise<void> {
     assert.deepEqual(await readStore(project, store), new Map());
 }
 
-const backups = Number(process.env['TARS_TEST_BACKUPS'] ?? counted(3, 20));
-const megabytes = 1e6;
-/** How much there is to capture; the larger one takes minutes to load. */
-const bulks: Readonly<Record<string, BulkProjectSizes>> = {
-  'a 100 MB stack': {
-    ...{ postgresBytes: 40 * megabytes, redisBytes: 15 * megabytes, modelBytes: 40 * megabytes },
-    records: 1000,
-  },
-  'a 4 GB stack': {
-    ...{ postgresBytes: 1600 * megabytes, redisBytes: 500 * megabytes, modelBytes: 1800 * megabytes },
-    records: 20_000,
-  },
-};
-const wanted = isCampaign ? Object.entries(bulks) : Object.entries(bulks).slice(0, 1);
-
-for (const [name, sizes] of wanted) {
-  test(`writer pauses over ${backups} backups of ${name}`, { skip }, async (t) => {
-    await using project = await startProject({
-      ...{ engine: docker.engine, prefix: 'db-bulk-', composeVersion: 'v2', file: 'tars-home' },
-    });
-    const loaded = await loadBulkProject(project, sizes, campaignSeed);
-    await using tars = await tarsOn(project, { compose: 'v2' });
-    const pauses: number[] = [];
-    for (let n = 0; n < backups; n++) {
-      await project.writesOn(2);
-      pauses.push(assertWholeCut(await backUp(tars)));
-    }
-    pauses.sort((a, b) => a - b);
-    const median = pauses[Math.floor(pauses.length / 2)] ?? NaN;
-    t.diagnostic(
-      `${name} (${Math.round(loaded.volumeBytes / megabytes)} MB in its volumes): ${backups} backups, ` +
-        `writer pause median ${median} ms, maximum ${pauses.at(-1)} ms`,
-    );
-  });
+async function writerPauses(
+  t: TestContext,
+  project: StartedProject,
+  tars: TarsOn,
+  sizes: BulkProjectSizes,
+): Promise<void> {
+  const { volumeBytes } = await loadBulkProject(project, sizes, campaignSeed);
+  const pauses: number[] = [];
+  for (let n = 0; n < backups; n++) {
+    await project.writesOn(2);
+    pauses.push(assertWholeCut(await backUp(tars)));
+  }
+  pauses.sort((a, b) => a - b);
+  const median = pauses[Math.floor(pauses.length / 2)] ?? NaN;
+  t.diagnostic(
+    `${Math.round(volumeBytes / megabytes)} MB in its volumes: ${backups} backups, ` +
+      `writer pause median ${median} ms, maximum ${pauses.at(-1)} ms`,
+  );
 }

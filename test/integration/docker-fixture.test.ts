@@ -7,7 +7,7 @@ import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, type StoreName } from '../fixtures/docker/ledger.ts';
-import { layouts, remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
+import { remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 
 // What the Docker tests stand on must itself be able to fail.
 const docker = await dockerForTests();
@@ -144,36 +144,6 @@ async function assertNothingLeft({ name, logDir }: { name: string; logDir: strin
   assert.deepEqual(await remains(docker.engine, name), []);
   await assert.rejects(access(dirname(logDir)), { code: 'ENOENT' });
 }
-
-test(
-  'a stack that was not made for tars, under Compose 1: no difference in any of its four stores',
-  { skip },
-  async () => {
-    let left: StartedProject;
-    {
-      await using project = await startProject({
-        engine: docker.engine,
-        prefix: 'fx-v1-',
-        composeVersion: 'v1',
-        file: 'strangers',
-      });
-      left = project;
-      assert.equal(project.layout, layouts.strangers);
-      assert.equal(await project.health('cache'), 'running', 'it has no health check');
-      await project.writesOn(30);
-      await project.compose('stop', 'api');
-      assert.deepEqual(await differences(project), []);
-      await project.exec('reporting', ['psql', '-U', 'postgres', '-c', 'DELETE FROM visits WHERE visit = 1']);
-      assert.deepEqual(
-        (await differences(project)).map(({ store, object }) => [store, object]),
-        [['postgres2', '1']],
-      );
-    }
-    await assertNothingLeft(left);
-    const volumes = await docker.engine.docker(['volume', 'ls', '--quiet', '--filter', `name=${left.name}`]);
-    assert.equal(volumes, '', 'the volume from outside is removed too');
-  },
-);
 
 test('a project that fails to come up leaves nothing either', { skip }, async () => {
   const prefix = `fx-bad-${process.pid}-`;

@@ -8,7 +8,13 @@ import { cliPath } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, readStore, type StoreName } from '../fixtures/docker/ledger.ts';
 import { editFile, giveOwnImages, type OwnImages } from '../fixtures/docker/own-images.ts';
-import { attachProject, remains, removeProject, startProject } from '../fixtures/docker/project.ts';
+import {
+  attachProject,
+  fingerprint,
+  remains,
+  removeProject,
+  startProject,
+} from '../fixtures/docker/project.ts';
 import type { StartedProject } from '../fixtures/docker/project.ts';
 import { tarsOn, type TarsOn } from '../fixtures/docker/tars-on.ts';
 
@@ -36,7 +42,7 @@ test('a Compose project restored beside itself, from nothing and in parts', { sk
   await editFile(project, 'docker-compose.yml', 'retries: 30\n\nvolumes', 'retries: 5\n\nvolumes');
   await project.compose('up', '-d');
   await project.waitHealthy();
-  await using backup = await tarsOn(project, { compose: 'v2' });
+  await using backup = await tarsOn(project, { compose: 'plugin' });
   await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
   await project.writesOn(20);
   const stage: Stage = { t, project, images, backup };
@@ -77,14 +83,6 @@ async function recorded({ project, images, backup }: Stage): Promise<void> {
     shown.stdout,
     new RegExp(`postgres +running, healthy +${images.of(postgres)} +sha256:.*built`),
   );
-}
-
-/** Everything about the first project's containers that a restore could have changed. */
-async function fingerprint(project: StartedProject): Promise<string> {
-  const ids = await Promise.all(services.map((service) => project.container(service)));
-  const format =
-    '{{.Id}} {{.Created}} {{.State.StartedAt}} {{.State.Status}} {{.RestartCount}} {{json .Mounts}}';
-  return project.docker('inspect', '--format', format, ...ids);
 }
 
 async function beside({ project, backup }: Stage): Promise<void> {
@@ -190,6 +188,7 @@ async function bare({ project, backup }: Stage, cutMs: number): Promise<void> {
   const before = (await project.ledger()).length;
   const plan = await backup.ok(['restore', '--dry-run']);
   assert.match(plan.stdout, new RegExp(`containers of ${services.join(', ')} and the volumes .*redis_data`));
+  assert.match(plan.stdout, / with docker compose; nothing is started, pulled or built/);
   assert.match(plan.stdout, /Restore .*docker-compose\.yml/);
   const done = await backup.ok(['restore', '--yes']);
   assert.match(done.stdout, /Restored and verified: /);
