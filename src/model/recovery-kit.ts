@@ -55,8 +55,8 @@ function snapshotOf({ snapshot }: RecoveryKit): string {
 }
 
 const warning =
-  'Whoever has this page and the repository can read everything in it. Keep the page away from the machine and from ' +
-  'the repository, where you find it when both the machine and you are not what you were.';
+  'Whoever has this page and the repository can read everything in it. Keep it away from both, where it can be found ' +
+  'when the machine is gone and you cannot be asked.';
 
 /** The page as plain text, 80 columns wide but for what cannot be cut; commands are indented by four blanks. */
 export function renderKitText(kit: RecoveryKit): string {

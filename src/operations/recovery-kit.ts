@@ -11,6 +11,8 @@ export interface HomeOfComponent {
   readonly user?: string | undefined;
   /** Of files. */
   readonly directory?: string | undefined;
+  /** The directory is one of the service's container, not of the machine. */
+  readonly inContainer?: boolean | undefined;
   readonly identityFile?: string | undefined;
 }
 
@@ -155,7 +157,8 @@ function createStep({ project, workingDir, composeFiles, envFiles }: ComposeReco
   return {
     title: `Create the Compose project ${project}`,
     text: [
-      'Its images are pulled or built if they are not there; `image` in manifest.json names them with their digests.',
+      'Images that are not there are pulled or built; manifest.json names them with their digests. Of programs this ' +
+        'takes Docker with Compose 2 alone.',
     ],
     commands: [`compose() { docker compose ${flags.join(' ')} "$@"; }`, 'compose up --no-start'],
   };
@@ -164,51 +167,53 @@ function createStep({ project, workingDir, composeFiles, envFiles }: ComposeReco
 const treesFacts = z.object({ trees: z.array(z.object({ path: z.string() })) });
 
 function treesStep(part: Part): RecoveryStep {
-  const { component, compose } = part;
+  const { component, home } = part;
   const paths = treesFacts.parse(component.facts).trees.map(({ path }) => path);
-  const distant = compose === undefined ? undefined : volumeOf(part);
+  const place = (path: string): Place =>
+    home.inContainer === true ? containerPlace(part, path) : machinePlace(path);
   return {
     title: `Directories (${component.name})`,
-    text: distant === undefined ? [] : [`${paths.join(', ')} in the containers of ${serviceOf(part)}.`],
-    commands: paths.flatMap((path) =>
-      copyInto(`${component.name}${path === '/' ? '' : path}`, distant ?? shellWord(path)),
-    ),
+    text: [],
+    commands: paths.flatMap((path) => place(path).fill(`${component.name}${path === '/' ? '' : path}/.`)),
   };
 }
-
-const copyInto = (folder: string, directory: string): readonly string[] => [
-  `mkdir -p ${directory}`,
-  `cp -a ${shellWord(`${folder}/.`)} ${directory}/`,
-];
 
 const serviceOf = ({ component, home }: Part): string => home.service ?? component.name;
 
-/** The Engine's directory of the only volume that its service keeps data in, as a word of a shell. */
-function volumeOf(part: Part): string | undefined {
-  const volumes = (part.compose?.volumes ?? []).filter(({ service }) => service === serviceOf(part));
-  const [only] = volumes;
-  if (only === undefined || volumes.length > 1) return undefined;
-  return `"$(docker volume inspect -f '{{.Mountpoint}}' ${shellWord(only.name)})"`;
+/** A directory that files go into. */
+interface Place {
+  /** Commands that copy what is in a folder of the snapshot, `FOLDER/.`, with modes and owners. */
+  readonly fill: (folder: string) => readonly string[];
+  readonly text: string;
 }
 
-/** Where the store keeps its files, and what to say of it. */
-function directoryFor(part: Part): {
-  readonly word: string;
-  readonly lines: readonly string[];
-  readonly text: string;
-} {
-  const { directory } = part.home;
-  const known = directory === undefined ? volumeOf(part) : shellWord(directory);
-  const text =
-    part.compose === undefined
-      ? 'Its service must not run, and the directory must be empty.'
-      : 'The container must not run, and its volume must be empty.';
-  const unknown = `Put its data directory on this machine into the first line. `;
+function machinePlace(directory: string | undefined): Place {
+  const must = 'Its service must not run, and the directory must be empty.';
   return {
-    word: '"$DATA"',
-    lines: [`export DATA=${known ?? '/path/to/its/data'}`, 'mkdir -p "$DATA"'],
-    text: known === undefined ? unknown + text : text,
+    text: directory === undefined ? `${must} Put its data directory into the first line.` : must,
+    fill: (folder) => [
+      `DATA=${shellWord(directory ?? '/path/to/its/data')}`,
+      'mkdir -p "$DATA"',
+      `cp -a ${shellWord(folder)} "$DATA"/`,
+    ],
   };
+}
+
+/** A container that was created and never started takes files into its volumes as well. */
+function containerPlace(part: Part, directory: string | undefined): Place {
+  const must = 'The container must not run, and its volume must be empty.';
+  const target = `${serviceOf(part)}:${directory ?? '/path/to/its/data'}/`;
+  return {
+    text: directory === undefined ? `${must} Put its data directory in the container into the line.` : must,
+    fill: (folder) => [`compose cp -a ${shellWord(folder)} ${shellWord(target)}`],
+  };
+}
+
+/** Where the store keeps its files. */
+function placeOf(part: Part): Place {
+  const { directory, inContainer } = part.home;
+  const isInContainer = inContainer ?? (part.compose !== undefined && directory === undefined);
+  return isInContainer ? containerPlace(part, directory) : machinePlace(directory);
 }
 
 const redisFacts = z.object({
@@ -223,26 +228,28 @@ const redisFacts = z.object({
 function redisStep(part: Part): RecoveryStep {
   const { component } = part;
   const { persistence } = redisFacts.parse(component.facts);
-  const { word, lines, text } = directoryFor(part);
+  const { text, fill } = placeOf(part);
+  const folder = `${component.name}/data`;
+  const at = (path: string): string => shellWord(`${folder}/${path}`);
   const dump = shellWord(`${component.name}/dump.rdb`);
-  const log = `${word}/${shellWord(persistence.appendDirName)}`;
-  const base = `${persistence.appendFilename}.1.base.rdb`;
+  const { dbFilename, appendDirName: log, appendFilename } = persistence;
+  const base = `${appendFilename}.1.base.rdb`;
   // Such as `redis 7.0.15`. Since 7.0 the log is a directory.
   const hasLogDirectory = Number(/\d+/.exec(component.serverVersion ?? '')?.[0]) >= 7;
   const asLog = [
-    `mkdir -p ${log}`,
-    `cp -p ${dump} ${log}/${shellWord(base)}`,
-    `echo ${shellWord(`file ${base} seq 1 type b`)} > ${log}/${shellWord(`${persistence.appendFilename}.manifest`)}`,
-    `chown -R --reference=${word} ${log}`,
+    `mkdir ${at(log)}`,
+    `cp -p ${dump} ${at(`${log}/${base}`)}`,
+    `echo ${shellWord(`file ${base} seq 1 type b`)} > ${at(`${log}/${appendFilename}.manifest`)}`,
   ];
   return {
     title: `Redis (${component.name})`,
     text: [text],
     commands: [
-      ...lines,
-      `cp -p ${dump} ${word}/${shellWord(persistence.dbFilename)}`,
+      `mkdir -m 700 ${shellWord(folder)}`,
+      `cp -p ${dump} ${at(dbFilename)}`,
       ...(hasLogDirectory ? asLog : []),
-      `chown --reference=${word} ${word}/${shellWord(persistence.dbFilename)}`,
+      `chown -R --reference=${dump} ${shellWord(folder)}`,
+      ...fill(`${folder}/.`),
     ],
     then: hasLogDirectory
       ? []
@@ -260,12 +267,8 @@ function chromaStep(part: Part): RecoveryStep {
     const text = `The snapshots hold the records as JSON lines, under ${component.name}/export: one file a collection, whose first line describes it. They have to be added through Chroma's API.`;
     return { title, text: [text], commands: [] };
   }
-  const { word, lines, text } = directoryFor(part);
-  return {
-    title,
-    text: [text],
-    commands: [...lines, `cp -a ${shellWord(`${component.name}/persist/.`)} ${word}/`],
-  };
+  const { text, fill } = placeOf(part);
+  return { title, text: [text], commands: fill(`${component.name}/persist/.`) };
 }
 
 const ollamaFacts = z.object({ models: z.array(z.object({ name: z.string(), stored: z.string() })) });
@@ -273,13 +276,12 @@ const ollamaFacts = z.object({ models: z.array(z.object({ name: z.string(), stor
 function ollamaStep(part: Part): RecoveryStep {
   const { component } = part;
   const { models } = ollamaFacts.parse(component.facts);
-  const { word, lines } = directoryFor(part);
   const absent = models.filter(({ stored }) => stored !== 'model').map(({ name }) => name);
   const whole = models.length > absent.length;
   return {
     title: `Ollama (${component.name})`,
-    text: ['Its service must not run.'],
-    commands: whole ? [...lines, `cp -a ${shellWord(`${component.name}/.`)} ${word}/`] : [],
+    text: whole ? [placeOf(part).text] : [],
+    commands: whole ? placeOf(part).fill(`${component.name}/.`) : [],
     then:
       absent.length === 0
         ? []
@@ -304,14 +306,16 @@ function postgresStep(part: Part): RecoveryStep {
   const title = `PostgreSQL (${component.name})`;
   if (compose !== undefined) {
     const service = shellWord(serviceOf(part));
-    const run = (command: string, file?: string): string =>
-      `compose exec -T ${service} sh -c '${command}'${file === undefined ? '' : ` < ${shellWord(file)}`}`;
+    // What is pasted after a command must not become its input.
+    const run = (command: string, file = '/dev/null'): string =>
+      `compose exec -T ${service} sh -c '${command}' < ${shellWord(file)}`;
     const user = '-U "${POSTGRES_USER:-postgres}"';
     const commands = databases.flatMap(({ name, path }) => [
       `${run(`createdb ${user} -T template0 ${quotedInQuotes(name)}`)} || true`,
       run(`pg_restore ${user} -d ${quotedInQuotes(name)} --exit-on-error`, path),
     ]);
-    const ready = `until ${run(`pg_isready -h 127.0.0.1 ${user}`)}; do sleep 1; done`;
+    // While it initialises, the image's server is not on TCP yet.
+    const ready = `while ! ${run(`pg_isready -h 127.0.0.1 ${user}`)}; do sleep 1; done`;
     const started = [`compose up -d ${service}`, ready];
     return {
       title,

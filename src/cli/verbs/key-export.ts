@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
-import { openStore } from '../../compose.ts';
+import { composeStack, openStore } from '../../compose.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import {
@@ -15,9 +15,10 @@ import {
 import type { SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import { recoverySteps, type HomeOfComponent } from '../../operations/recovery-kit.ts';
+import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import type { Settings } from '../../settings/load.ts';
+import type { Environment, Settings } from '../../settings/load.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -62,7 +63,7 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   if (output !== undefined) refuseInRepository(settings.repository.path, output);
   const key = printable(await repositoryPassword(settings.repository, env, ctx.signal));
   await using store = await openStore(settings, { ...env, TARS_PASSWORD: key }, ctx);
-  const kit = await makeKit(settings, key, store, ctx);
+  const kit = await makeKit({ settings, key, store, homes: await homesOf(settings, env, ctx) }, ctx);
   const page = format === 'html' ? renderKitHtml(kit) : renderKitText(kit);
   if (output !== undefined) await writeNew(output, page);
   const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
@@ -115,20 +116,22 @@ async function writeNew(path: string, text: string): Promise<void> {
   }
 }
 
+interface KitSources {
+  readonly settings: Settings;
+  readonly key: string;
+  readonly store: SnapshotStore;
+  readonly homes: Readonly<Record<string, HomeOfComponent>>;
+}
+
 async function makeKit(
-  settings: Settings,
-  key: string,
-  store: SnapshotStore,
+  { settings, key, store, homes }: KitSources,
   ctx: OperationContext,
 ): Promise<RecoveryKit> {
   const { stack, repository, age_recipients: recipients } = settings;
   const newest = await newestSnapshot(settings, store, ctx);
   const facts = {
     ...{ stack, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
-    manifest: newest?.manifest,
-    homes: Object.fromEntries(
-      Object.entries(settings.components).map(([name, component]) => [name, homeOf(component)]),
-    ),
+    ...{ manifest: newest?.manifest, homes },
     starts: startCommands(settings),
   };
   return {
@@ -169,6 +172,41 @@ async function newestSnapshot(
   return { summary: chosen, manifest: await source.manifest(ctx.signal) };
 }
 
+async function homesOf(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<Readonly<Record<string, HomeOfComponent>>> {
+  const homes = Object.entries(settings.components).map(
+    ([name, component]) => [name, homeOf(component)] as const,
+  );
+  if (settings.docker === undefined) return Object.fromEntries(homes);
+  const { components } = await composeStack(settings, { includeModels: false }, env);
+  const inContainers = new Map(
+    await Promise.all(
+      components.map(async (component) => [component.name, await containerHome(component, ctx)] as const),
+    ),
+  );
+  return Object.fromEntries(homes.map(([name, home]) => [name, { ...home, ...inContainers.get(name) }]));
+}
+
+/** Where a store of a Compose project keeps its data, as its container sees it. */
+async function containerHome(
+  component: Component,
+  ctx: OperationContext,
+): Promise<Pick<HomeOfComponent, 'directory' | 'inContainer'>> {
+  try {
+    const [place] = (await component.places?.(ctx)) ?? [];
+    if (place === undefined || !('store' in place) || place.service === undefined) return {};
+    return { directory: place.store, inContainer: true };
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    const { message } = toTarsError(error, `Cannot find out where ${component.name} keeps its data`);
+    ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is cured`);
+    return {};
+  }
+}
+
 function homeOf(component: ComponentSettings): HomeOfComponent {
   const { service } = component;
   switch (component.kind) {
@@ -182,7 +220,7 @@ function homeOf(component: ComponentSettings): HomeOfComponent {
     case 'config':
       return { identityFile: component.age_identity_file };
     case 'files':
-      return { service };
+      return { service, inContainer: component.inside !== undefined };
   }
 }
 
