@@ -32,4 +32,9 @@ export interface StorageBackend {
   ): AsyncIterable<{ readonly name: string; readonly sizeBytes: number }>;
   /** Removing what is not there is no error. */
   remove(file: StorageFile, signal: AbortSignal): Promise<void>;
+  /**
+   * Removes what saves that were cut off left behind, and returns its bytes. Only for whoever holds an exclusive lock;
+   * unfinished locks stay, as others may be writing theirs at this moment.
+   */
+  removeUnfinished(signal: AbortSignal): Promise<number>;
 }

@@ -98,6 +98,7 @@ class RepositoryPrunePlan implements PrunePlan {
     const { repo, lock, indexed, decisions } = this.#parts;
     const { remove, repack, vanished, unindexed } = decisions;
     await lock.confirm();
+    const unfinishedBytes = await repo.storage.removeUnfinished(ctx.signal);
     await this.#removePacks(unindexed, 'Remove packs that are in no index', ctx);
 
     const pending = new PendingIndex(repo, indexed.index, ctx.clock);
@@ -111,7 +112,7 @@ class RepositoryPrunePlan implements PrunePlan {
       for (const name of obsolete) await this.#remove('index', name, ctx);
     }
     await this.#removePacks(old, 'Remove packs', ctx);
-    const removedBytes = this.#sizeOf(old) + this.#sizeOf(unindexed);
+    const removedBytes = this.#sizeOf(old) + this.#sizeOf(unindexed) + unfinishedBytes;
     return {
       removedPacks: old.size + unindexed.size,
       removedBytes,

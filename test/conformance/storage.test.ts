@@ -60,6 +60,15 @@ for (const adapter of adapters) {
 
     for (const type of types) {
       test(
+        'removing what is unfinished takes no file that is whole',
+        withStorage(async (storage) => {
+          for (const type of types) await storage.save(fileOf(type, 'whole'), [bytes('whole')], never);
+          assert.equal(await storage.removeUnfinished(never), 0);
+          for (const type of types) assert.equal((await namesOf(storage, type)).length, 1, type);
+        }),
+      );
+
+      test(
         `${type}: what was saved is loaded, listed and measured, then removed`,
         withStorage(async (storage) => {
           const file = fileOf(type, 'hello world');

@@ -23,7 +23,7 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 async function filesOf({ path }: RepositoryDirectory): Promise<ReadonlySet<string>> {
   const folders = ['index', 'data'];
   const names = await Promise.all(folders.map((folder) => readdir(join(path, folder), { recursive: true })));
-  return new Set(names.flat().filter((name) => /[0-9a-f]{64}$/.test(name)));
+  return new Set(names.flat().filter((name) => /[0-9a-f]{64}/.test(name)));
 }
 
 interface Run {

@@ -14,6 +14,13 @@ export function isFileName(name: string): boolean {
   return fileName.test(name);
 }
 
+const temporaryName = /^[0-9a-f]{64}-tmp-/;
+
+/** True for the name a file has while it is written, by tars or by restic. */
+export function isTemporaryName(name: string): boolean {
+  return temporaryName.test(name);
+}
+
 /** The 256 folders packs are spread over by the first byte of their names. */
 export const packFolders: readonly string[] = Array.from({ length: 256 }, (_, byte) =>
   byte.toString(16).padStart(2, '0'),

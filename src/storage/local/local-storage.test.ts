@@ -159,3 +159,18 @@ test('a directory one may not write is access-denied and names the path', async 
     await chmod(join(root, 'index'), 0o700);
   }
 });
+
+test('what saves that were cut off left behind is removed, but not unfinished locks', async (t) => {
+  const root = await scratch(t);
+  const storage = createLocalStorage(root);
+  await storage.create(never);
+  const name = 'ab'.repeat(32);
+  await storage.save({ type: 'data', name }, [bytes('whole')], never);
+  const left = ['data/ab', 'index', 'snapshots', 'keys', 'locks'].map((folder) => join(root, folder));
+  // As tars names them, and as restic does.
+  for (const folder of left) await writeFile(join(folder, `${name}-tmp-${folder.length}`), 'half');
+  assert.equal(await storage.removeUnfinished(never), 4 * 'half'.length);
+  assert.deepEqual(await readdir(join(root, 'data', 'ab')), [name]);
+  assert.deepEqual(await Promise.all(left.slice(1, 4).map((folder) => readdir(folder))), [[], [], []]);
+  assert.equal((await readdir(join(root, 'locks'))).length, 1);
+});

@@ -4,7 +4,7 @@ import { CorruptionError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/storage.ts';
 import { createStructure } from './create-structure.ts';
 import { syncDirectory, writeDurably } from './durable-file.ts';
-import { directoryOf, isFileName, packFolders, pathOf } from './layout.ts';
+import { directoryOf, isFileName, isTemporaryName, packFolders, pathOf } from './layout.ts';
 import { storageError, throwIfAborted } from './storage-errors.ts';
 
 /** Permission bits of new directories and files. */
@@ -122,6 +122,24 @@ class LocalStorage implements StorageBackend {
       if (hasErrno(error, 'ENOENT')) return;
       throw storageError(error, `Cannot remove ${path}`, path);
     }
+  }
+
+  async removeUnfinished(signal: AbortSignal): Promise<number> {
+    const folders = [
+      ...packFolders.map((folder) => join(this.location, 'data', folder)),
+      ...(['index', 'snapshots', 'keys'] as const).map((type) => join(this.location, type)),
+    ];
+    let removedBytes = 0;
+    for (const folder of folders) {
+      for await (const { name, sizeBytes } of this.#listFolder(folder, isTemporaryName, signal)) {
+        const path = join(folder, name);
+        await rm(path, { force: true }).catch((error: unknown) => {
+          throw storageError(error, `Cannot remove ${path}`, path);
+        });
+        removedBytes += sizeBytes;
+      }
+    }
+    return removedBytes;
   }
 
   /** Regular files only, by name; temporary and foreign names do not pass `accept`. A missing folder is empty. */
