@@ -28,6 +28,7 @@ export async function removeSnapshots(
       { hint: 'Somebody else removed it meanwhile. Run it again: it plans anew.' },
     );
   }
+  await lock.confirm();
   for (const [done, name] of remove.entries()) {
     try {
       throwIfAborted(lock.signal);

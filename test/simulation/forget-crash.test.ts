@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { RepositoryLockedError } from '../../src/model/errors.ts';
 import { executeForget, planForget, removedBy } from '../../src/operations/forget.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { campaignSeed } from '../fixtures/campaign.ts';
@@ -80,4 +81,21 @@ test('a removal that fails says how many went before it', async () => {
   assert.equal(removedBy(plan).length, 3);
   await assert.rejects(executeForget(store, plan, ctx), /Injected crash .*; 1 of 3 snapshots were removed$/);
   assert.equal([...storage.files.keys()].filter((key) => key.startsWith('locks/')).length, 0);
+});
+
+/** Somebody removes all locks, as `restic unlock --remove-all` does, while the snapshots are listed. */
+class UnlockedMeanwhile extends MemoryStorage {
+  override async *list(...args: Parameters<MemoryStorage['list']>): ReturnType<MemoryStorage['list']> {
+    yield* super.list(...args);
+    if (args[0] !== 'snapshots') return;
+    for (const key of this.files.keys()) if (key.startsWith('locks/')) this.files.delete(key);
+  }
+}
+
+test('nothing is removed once somebody took the lock away', async () => {
+  const storage = new UnlockedMeanwhile(repository.files);
+  await using store = await openSnapshotStore(storage, password, ctx);
+  const plan = await planForget(store, request, ctx);
+  await assert.rejects(executeForget(store, plan, ctx), RepositoryLockedError);
+  assert.equal((await store.list(ctx)).length, 5);
 });
