@@ -12,6 +12,11 @@ command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v restic >/dev/null 2>&1 || missing="$missing restic"
 command -v age >/dev/null 2>&1 || missing="$missing age"
 command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
+# Of the tests alone, and a daemon: not for a machine that people work on.
+if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
+  command -v crontab >/dev/null 2>&1 || missing="$missing cron"
+  command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+fi
 [ -z "$missing" ] && exec sh scripts/newest-restic.sh
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "[ERROR] Missing:$missing. Install them with your package manager, then run this again." >&2

@@ -63,13 +63,12 @@ export class RunRecorder implements Disposable {
   async open(settings: Settings, ctx: OperationContext): Promise<void> {
     const { record, claim } = this.#custom;
     if (record !== undefined) {
-      const run = { verb: record, options: this.#options };
-      this.#run = await runLogOf(settings)
-        .begin(run, ctx.clock.now())
-        .catch((error: unknown) => {
-          warn(error, ctx);
-          return undefined;
-        });
+      try {
+        const run = { verb: record, options: this.#options };
+        this.#run = runLogOf(settings).begin(run, ctx.clock.now());
+      } catch (error) {
+        warn(error, ctx);
+      }
     }
     if (claim !== undefined) {
       this.#claim = await stackClaimsOf(settings)
@@ -102,7 +101,7 @@ export class RunRecorder implements Disposable {
   }
 
   /** Records how the run ended. */
-  async close(exitCode: number, failure: TarsError | undefined, ctx: OperationContext): Promise<void> {
+  close(exitCode: number, failure: TarsError | undefined, ctx: OperationContext): void {
     const { snapshot, processedBytes: capturedBytes, addedBytes, manifest } = this.#result;
     const failed = manifest?.components.find(({ error }) => error !== undefined);
     const ofComponent =
@@ -112,7 +111,11 @@ export class RunRecorder implements Disposable {
     const error =
       failure === undefined ? (this.#error ?? ofComponent) : { code: failure.code, message: failure.message };
     const end = { exitCode, outcome: outcomeOf(exitCode), snapshot, capturedBytes, addedBytes, error };
-    await this.#run?.finish(end, ctx.clock.now()).catch((cause: unknown) => warn(cause, ctx));
+    try {
+      this.#run?.finish(end, ctx.clock.now());
+    } catch (cause) {
+      warn(cause, ctx);
+    }
   }
 
   [Symbol.dispose](): void {

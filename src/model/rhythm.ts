@@ -120,7 +120,14 @@ function never({ expression }: Rhythm): never {
   throw new RangeError(`${expression} has no such moment`);
 }
 
-const timesOf = ({ expression }: Rhythm): Cron => new Cron(expression, { mode: '5-part', paused: true });
+/** Parsed once: a daemon asks every minute, for years. */
+const crons = new WeakMap<Rhythm, Cron>();
+
+function timesOf(rhythm: Rhythm): Cron {
+  const known = crons.get(rhythm) ?? new Cron(rhythm.expression, { mode: '5-part', paused: true });
+  crons.set(rhythm, known);
+  return known;
+}
 
 /**
  * The same moments as systemd.time(7) writes them, for `OnCalendar=`.

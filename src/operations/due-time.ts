@@ -9,7 +9,7 @@ const retryMs = 15 * 60_000;
 const brokenRunsMax = 3;
 
 /** Options that make a run something else than what the schedule asks for. */
-const deviations = ['only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'];
+const deviations = ['stack', 'only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'];
 
 /** Whether a run, by hand or not, was what the schedule means by `task`. */
 export function isRunOf(

@@ -74,7 +74,7 @@ class ScheduleState {
 
   async next(): Promise<NextTask> {
     const schedule = await this.#load();
-    const recorded = await this.#runner.runLog.runs();
+    const recorded = this.#runner.runLog.runs();
     const now = this.#ctx.clock.now();
     const coming = scheduledTasks.flatMap((task): NextTask[] => {
       const due = dueTime(task, schedule, this.#withOwn(task, recorded), now);

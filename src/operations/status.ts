@@ -28,8 +28,8 @@ export interface StackStatus {
 const graceMs = 2 * 3_600_000;
 
 /** Judges the runs of a stack by its schedule at `now`. */
-export async function statusOf(schedule: Schedule, runLog: RunLog, now: Date): Promise<StackStatus> {
-  const records = await runLog.runs();
+export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackStatus {
+  const records = runLog.runs();
   const runs = records.map(({ id: _id, ...run }) => run);
   const backups = runs.filter((run) => isRunOf('backup', run));
   const lastBackup = backups.findLast(wentWell);

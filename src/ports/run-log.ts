@@ -31,19 +31,20 @@ export interface RunRecord {
 
 /** A run that has been recorded as started. */
 export interface OpenRun {
-  /** Records its end; durable when it resolves. Called once. */
-  finish(end: RunEnd, at: Date): Promise<void>;
+  /** Records its end; durable when it returns. Called once. */
+  finish(end: RunEnd, at: Date): void;
 }
 
-/** The durable record of a stack's last runs on this machine, those that were killed included. */
+/**
+ * The durable record of a stack's last runs on this machine, those that were killed included. A few small writes a day:
+ * they are synchronous, so that no two of a process come between one another.
+ * @throws TarsError when the record cannot be read or written
+ */
 export interface RunLog {
-  /** Durable when it resolves. */
-  begin(
-    run: { readonly verb: RecordedVerb; readonly options: readonly string[] },
-    at: Date,
-  ): Promise<OpenRun>;
+  /** Durable when it returns. */
+  begin(run: { readonly verb: RecordedVerb; readonly options: readonly string[] }, at: Date): OpenRun;
   /** Oldest first. The newest ones, and for each verb the newest that finished and that went well. */
-  runs(): Promise<readonly RunRecord[]>;
+  runs(): readonly RunRecord[];
 }
 
 /** Who holds a claim: `tars VERB`, as process `pid`, since then. */

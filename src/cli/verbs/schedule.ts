@@ -140,7 +140,7 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
   const scheduler = schedulerOf(flags);
   requireSchedule(settings);
   const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
-  const { next } = await statusOf(scheduleOf(settings), runLogOf(settings), ctx.clock.now());
+  const { next } = statusOf(scheduleOf(settings), runLogOf(settings), ctx.clock.now());
   const said = {
     installed: `Installed with ${scheduler.name}, as ${settings.settingsPath} has it`,
     differs: `Installed with ${scheduler.name}, but differs from ${settings.settingsPath}: tars schedule install`,

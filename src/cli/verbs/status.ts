@@ -33,7 +33,7 @@ const codes = { fine: exitCodes.success, partial: exitCodes.partial, failing: ex
 async function run({ ctx, audience, settings: load }: Session): Promise<number> {
   const settings = await load();
   const now = ctx.clock.now();
-  const status = await statusOf(scheduleOf(settings), runLogOf(settings), now);
+  const status = statusOf(scheduleOf(settings), runLogOf(settings), now);
   const daemon = await stackClaimsOf(settings).holder('daemon');
   audience.result({ ...status, daemon }, render(status, daemon?.pid, now));
   return codes[status.verdict];

@@ -45,17 +45,33 @@ function changeOf(block: string, wanted: string): ScheduleChange {
 
 /** Latin-1, which maps every byte to one character and back. */
 async function readCrontab(ctx: OperationContext): Promise<string> {
-  const { exitCode, stdout, stderr } = await crontab(['-l'], '', ctx, true);
-  if (exitCode === 0) return stdout;
+  const { exitCode, stdout, stderr } = await crontab(['-l'], '', ctx, { mayFail: true });
+  if (exitCode === 0) return stdout.includes(shownReturn) ? readUnaltered(stdout, ctx) : stdout;
   if (/no crontab for/i.test(stderr)) return '';
   throw new TarsError('subprocess', `crontab -l failed: ${stderr.trim()}`);
+}
+
+/** Debian's `crontab -l` shows a carriage return so, which cannot be told from the two characters themselves. */
+const shownReturn = '\\r';
+
+/** The editor of `crontab -e` is given the file itself. One that changes nothing changes nothing. */
+async function readUnaltered(listed: string, ctx: OperationContext): Promise<string> {
+  const { stdout } = await crontab(['-e'], '', ctx, { env: { VISUAL: 'cat', EDITOR: 'cat' } });
+  if (stdout.replaceAll('\r', shownReturn) === listed) return stdout;
+  throw new TarsError(
+    'subprocess',
+    'The crontab cannot be read as it is, because of carriage returns in it',
+    {
+      hint: 'Remove them with crontab -e, or add the lines of --dry-run by hand.',
+    },
+  );
 }
 
 async function crontab(
   args: readonly string[],
   input: string,
   ctx: OperationContext,
-  mayFail = false,
+  { mayFail = false, env = {} }: { readonly mayFail?: boolean; readonly env?: Record<string, string> } = {},
 ): Promise<{ readonly exitCode: number | undefined; readonly stdout: string; readonly stderr: string }> {
   const result = await execa('crontab', args, {
     input: Buffer.from(input, 'latin1'),
@@ -64,7 +80,7 @@ async function crontab(
     reject: false,
     cancelSignal: ctx.signal,
     // What it says is compared.
-    env: childEnvironment({ LC_ALL: 'C' }),
+    env: childEnvironment({ LC_ALL: 'C', ...env }),
     extendEnv: false,
   });
   if (result.isCanceled) throw new InterruptedError();

@@ -1,11 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
 import { recordedVerbs, type RunEnd, type RunLog, type RunRecord } from '../../ports/run-log.ts';
-import { replaceDurably } from './durable-file.ts';
 import { lockFile, processStartOf } from './kernel-lock.ts';
 
 /** The newest so many runs are kept. */
@@ -56,29 +63,30 @@ export function createRunLog(directory: string, stack: string): RunLog {
   const path = join(directory, `${stack}.runs.jsonl`);
   const lockPath = join(directory, `${stack}.runs.lock`);
 
-  const append = async (line: object): Promise<void> => {
+  // Synchronous while it holds the lock: another writer of this process waits for it without letting it go on.
+  const append = (line: object): void => {
     try {
       using lock = lockFile(lockPath, waitMs);
       if (lock === undefined) throw new TarsError('timeout', `${lockPath} stays locked`);
       appendLine(path, JSON.stringify(line));
-      await shorten(path, directory);
+      shorten(path);
     } catch (error) {
       throw toTarsError(error, `Cannot record the run in ${path}`);
     }
   };
 
   return {
-    async begin({ verb, options }, at) {
+    begin({ verb, options }, at) {
       const id = randomBytes(8).toString('hex');
       const { pid } = process;
       const processStart = processStartOf(pid);
-      await append({ type: 'started', id, verb, options, pid, processStart, at: at.toISOString() });
+      append({ type: 'started', id, verb, options, pid, processStart, at: at.toISOString() });
       return {
         finish: (end, finishedAt) =>
           append({ type: 'finished', id, at: finishedAt.toISOString(), end: bounded(end) }),
       };
     },
-    runs: async () => (await readRuns(path)).runs.map(recordOf),
+    runs: () => readRuns(path).runs.map(recordOf),
   };
 }
 
@@ -102,11 +110,8 @@ function appendLine(path: string, line: string): void {
   }
 }
 
-async function readRuns(path: string): Promise<{ readonly runs: readonly Run[]; readonly lines: number }> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (hasErrno(error, 'ENOENT')) return '';
-    throw toTarsError(error, `Cannot read ${path}`);
-  });
+function readRuns(path: string): { readonly runs: readonly Run[]; readonly lines: number } {
+  const text = textOf(path);
   const lines = text.split('\n').filter((line) => line !== '');
   const runs = new Map<string, Run>();
   for (const line of lines.map(parseLine)) {
@@ -115,6 +120,15 @@ async function readRuns(path: string): Promise<{ readonly runs: readonly Run[]; 
     if (run !== undefined && line?.type === 'finished') run.finished = line;
   }
   return { runs: [...runs.values()], lines: lines.length };
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return '';
+    throw toTarsError(error, `Cannot read ${path}`);
+  }
 }
 
 function parseLine(line: string): Started | Finished | undefined {
@@ -136,8 +150,8 @@ function recordOf({ started, finished }: Run): RunRecord {
 }
 
 /** Of old runs only those stay that say when a verb last ended, and last went well. */
-async function shorten(path: string, directory: string): Promise<void> {
-  const { runs, lines } = await readRuns(path);
+function shorten(path: string): void {
+  const { runs, lines } = readRuns(path);
   if (lines <= linesMax) return;
   const kept = new Set(runs.slice(-runsMax));
   for (const verb of recordedVerbs) {
@@ -151,5 +165,18 @@ async function shorten(path: string, directory: string): Promise<void> {
     .flatMap(({ started, finished }) => (finished === undefined ? [started] : [started, finished]))
     .map((line) => `${JSON.stringify(line)}\n`)
     .join('');
-  await replaceDurably(path, text, directory);
+  replace(path, text);
+}
+
+/** A crash leaves the old file or the new one; if it undoes the renaming, only more than need be is kept. */
+function replace(path: string, text: string): void {
+  const temporary = `${path}.tmp`;
+  const file = openSync(temporary, 'w', 0o600);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(temporary, path);
 }

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { memoryRunLog, record, scheduled } from '../../test/fixtures/schedule.ts';
+import type { Schedule } from '../model/schedule.ts';
+import type { RunRecord } from '../ports/run-log.ts';
+import { statusOf, type StackStatus } from './status.ts';
+
+const at = (day: number, hour: number, minute = 0): Date => new Date(2026, 10, day, hour, minute);
+const nightly = scheduled({ backup: '30 2 * * *' }, 10);
+const now = at(24, 12);
+
+const judge = (records: RunRecord[], schedule: Schedule = nightly, time = now): StackStatus =>
+  statusOf(schedule, memoryRunLog(records), time);
+const failure = { code: 'no-space', message: 'Cannot write pack: no space left' };
+const failed = (time: Date): RunRecord =>
+  record(time, 'failed', { end: { exitCode: 1, outcome: 'failed', error: failure } });
+
+test('fine: the last night went well, whatever was before', () => {
+  const status = judge([failed(at(23, 2, 30)), record(at(24, 2, 35))]);
+  assert.equal(status.verdict, 'fine');
+  assert.deepEqual(status.reasons, []);
+  assert.deepEqual(status.failures, []);
+  assert.equal(status.ageMs, 9 * 3_600_000 + 25 * 60_000);
+  assert.deepEqual(status.next, { backup: at(25, 2, 30) });
+});
+
+test('failing: the last night failed, was killed or locked out, and it says why and since when', () => {
+  const status = judge([record(at(22, 2, 30)), failed(at(23, 2, 30)), failed(at(24, 2, 30))]);
+  assert.equal(status.verdict, 'failing');
+  assert.match(status.reasons.join(), /failed: Cannot write pack: no space left/);
+  assert.deepEqual(
+    status.failures.map(({ startedAt }) => startedAt),
+    [at(24, 2, 30), at(23, 2, 30)],
+  );
+  assert.deepEqual(status.last.backup?.startedAt, at(22, 2, 30));
+  const killed = judge([record(at(24, 2, 30)), record(at(24, 11), 'killed')]);
+  assert.equal(killed.verdict, 'failing');
+  assert.match(killed.reasons.join(), /was killed/);
+  const locked = judge([record(at(24, 2, 30)), record(at(24, 11), 'locked')]);
+  assert.equal(locked.verdict, 'fine', 'another run went in its place');
+  assert.equal(locked.failures.length, 1);
+});
+
+test('failing: older than the schedule allows, beyond a grace, and not while a backup runs', () => {
+  const records = [record(at(23, 2, 30))];
+  assert.equal(judge(records, nightly, at(24, 4, 39)).verdict, 'fine', 'two hours and the delay');
+  const late = judge(records, nightly, at(24, 4, 41));
+  assert.equal(late.verdict, 'failing');
+  assert.match(late.reasons.join(), /older than the schedule allows/);
+  assert.equal(judge([...records, record(at(24, 2, 30), 'running')]).verdict, 'fine');
+  assert.equal(judge(records, scheduled({})).verdict, 'fine', 'no schedule, no age to judge');
+  assert.equal(judge([]).verdict, 'failing', 'no backup at all');
+});
+
+test('partial: the last backup was, and it is the last one that holds something', () => {
+  const partial = record(at(24, 2, 30), 'partial');
+  const status = judge([record(at(23, 2, 30)), partial]);
+  assert.equal(status.verdict, 'partial');
+  assert.deepEqual(status.last.backup?.startedAt, partial.startedAt);
+  assert.equal(judge([record(at(22, 2, 30)), record(at(23, 2, 30), 'partial')]).verdict, 'failing');
+});
+
+test('an archive or a part is no backup of the stack; forgetting with --prune is a prune too', () => {
+  const status = judge([
+    record(at(22, 2, 30)),
+    record(at(24, 2, 30), 'ok', { options: ['outputDir'] }),
+    record(at(24, 3), 'ok', { verb: 'forget', options: ['prune', 'yes'] }),
+    record(at(24, 5), 'ok', { verb: 'check', options: [] }),
+  ]);
+  assert.equal(status.verdict, 'failing');
+  assert.deepEqual(status.last.backup?.startedAt, at(22, 2, 30));
+  assert.deepEqual(status.last.prune?.startedAt, at(24, 3));
+  assert.deepEqual(status.last.check?.startedAt, at(24, 5));
+});

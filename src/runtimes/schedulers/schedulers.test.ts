@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import fc from 'fast-check';
+import { scheduled } from '../../../test/fixtures/schedule.ts';
+import type { ScheduledStack } from '../../ports/scheduler.ts';
+import { crontabBlock, splitCrontab } from './crontab-block.ts';
+import { systemdUnits, unitMarker } from './systemd-units.ts';
+
+const oddPath = `/opt/a b/50% $off/"q'uo\\te".yaml`;
+function stack(more: Partial<ScheduledStack> = {}): ScheduledStack {
+  return {
+    ...scheduled({ backup: '30 2 * * *', forget: '0 4 * * sun', check: '0 5 1 * *' }, 10),
+    command: [process.execPath, '/opt/tars/main.js', '--config', '/etc/tars/tars.yaml'],
+    writablePaths: ['/etc/tars', '/mnt/backup', '/usr/share/my models'],
+    namedPaths: ['/etc/tars/tars.yaml', '/mnt/backup', '/tmp'],
+    ...more,
+  };
+}
+
+test('the block of a crontab: each rhythm, and an hourly look for what was missed', () => {
+  const lines = crontabBlock(stack()).split('\n');
+  assert.match(lines[0] ?? '', /^# BEGIN tars home /);
+  assert.deepEqual(
+    lines.slice(1, 5).map((line) => line.split(' PATH=')[0]),
+    ['30 2 * * *', '0 4 * * sun', '0 5 1 * *', '17 * * * *'],
+  );
+  assert.equal(new Set(lines.slice(1, 5).map((line) => line.split(' PATH=')[1])).size, 1);
+  assert.deepEqual(lines.slice(5), ['# END tars home', '']);
+});
+
+test('sh reads a line of the block as the words it stands for, after cron has read its percent signs', async () => {
+  const command = ['printf', '%s\\n', oddPath];
+  const [, line = ''] = crontabBlock(stack({ command })).split('\n');
+  // cron(8): an unescaped % ends the line; \% is %.
+  assert.doesNotMatch(line, /(?<!\\)%/);
+  const shell = line.slice('30 2 * * * '.length).replaceAll('\\%', '%');
+  const { stdout } = await promisify(execFile)('sh', ['-c', shell]);
+  assert.deepEqual(stdout.split('\n').slice(0, 4), [oddPath, 'schedule', 'run', '--quiet']);
+  assert.throws(() => crontabBlock(stack({ command: ['/opt/a\nb'] })), /cannot hold/);
+});
+
+test('a crontab taken apart is byte for byte what it was, and only the stack’s own block is taken', () => {
+  const block = crontabBlock(stack());
+  const other = crontabBlock(stack({ stack: 'home-2' }));
+  const line = fc.oneof(
+    fc.constantFrom('MAILTO=me', '# END tars', '#BEGIN tars home', '', '\t \xff\r'),
+    fc.string(),
+  );
+  const lines = fc.array(line.filter((text) => !/tars home( |$)/.test(text) || text.startsWith('#B')));
+  fc.assert(
+    fc.property(lines, lines, fc.boolean(), (before, after, newline) => {
+      const head = [...before.map((text) => text.replaceAll('\n', '')), other].join('\n');
+      const tail = after.map((text) => text.replaceAll('\n', '')).join('\n') + (newline ? '\n' : '');
+      assert.deepEqual(splitCrontab(head + block + tail, 'home'), { before: head, block, after: tail });
+      assert.deepEqual(splitCrontab(head + tail, 'home'), { before: head + tail, block: '', after: '' });
+    }),
+    { seed: 20261124 },
+  );
+  for (const broken of [block + block, block.replace(/# END.*\n/, ''), block.replace(/# BEGIN.*\n/, '')]) {
+    assert.throws(() => splitCrontab(broken, 'home'), /no clear begin and end/);
+  }
+});
+
+test('a service and a timer for each rhythm; what systemd has no form for is refused by name', () => {
+  const units = systemdUnits(stack(), false);
+  assert.deepEqual(
+    [...units.keys()],
+    [
+      ...['tars-home-backup.service', 'tars-home-backup.timer', 'tars-home-forget.service'],
+      ...['tars-home-forget.timer', 'tars-home-check.service', 'tars-home-check.timer'],
+    ],
+  );
+  for (const text of units.values()) assert.ok(text.startsWith(`${unitMarker}\n`));
+  assert.match(units.get('tars-home-forget.timer') ?? '', /^OnCalendar=Sun \*-\*-\* 04:00:00$/m);
+  const service = units.get('tars-home-forget.service') ?? '';
+  assert.match(
+    service,
+    /^ExecStart=\S+ \/opt\/tars\/main.js --config \/etc\/tars\/tars.yaml forget --prune --yes$/m,
+  );
+  assert.match(service, /^After=.* tars-home-backup.service$/m, 'one waits for the other');
+  assert.match(service, /^ReadWritePaths=-\/etc\/tars$/m);
+  assert.match(service, /^ReadWritePaths="-\/usr\/share\/my models"$/m);
+  assert.doesNotMatch(service, /ReadWritePaths=-\/mnt/, 'it can be written anyway');
+  assert.match(service, /^PrivateTmp=yes$/m);
+  const named = systemdUnits(stack({ namedPaths: ['/tmp/x'] }), false).get('tars-home-backup.service') ?? '';
+  assert.match(named, /^PrivateTmp=no$/m);
+  assert.doesNotMatch(systemdUnits(stack(), true).get('tars-home-backup.service') ?? '', /Protect|Private/);
+  const either = { ...stack(), ...scheduled({ check: '0 0 13 * fri' }) };
+  assert.throws(() => systemdUnits(either, false), /^RangeError: check: .*either/);
+});
+
+const hasSystemd = existsSync('/usr/bin/systemd-analyze');
+test(
+  'systemd takes the units without a complaint',
+  { skip: !hasSystemd && 'no systemd-analyze here' },
+  async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tars-units-'));
+    try {
+      for (const user of [false, true]) {
+        const command = [process.execPath, '/opt/tars/main.js', '--config', oddPath];
+        const units = systemdUnits(stack({ command, stack: user ? 'mine' : 'home' }), user);
+        for (const [name, text] of units) await writeFile(join(directory, name), text);
+        const paths = [...units.keys()].map((name) => join(directory, name));
+        const flags = ['verify', '--man=no', user ? '--user' : '--system', ...paths];
+        const said = await promisify(execFile)('/usr/bin/systemd-analyze', flags, {
+          env: { ...process.env, XDG_RUNTIME_DIR: directory },
+        });
+        // Other units of the machine that these draw in may have complaints of their own.
+        const ours = said.stderr.split('\n').filter((line) => line.includes('tars-'));
+        assert.deepEqual(ours, []);
+      }
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  },
+);
