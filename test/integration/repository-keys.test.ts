@@ -3,6 +3,8 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CorruptionError, TarsError, type ErrorCode } from '../../src/model/errors.ts';
+import type { StorageBackend } from '../../src/ports/storage.ts';
+import { changePassword } from '../../src/repository/key-changes.ts';
 import { addKey, createRepository, openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { testContext } from '../fixtures/context.ts';
@@ -98,4 +100,54 @@ test('a damaged configuration is corruption, not a wrong password', async () => 
     openRepository(createLocalStorage(directory.path), password, testContext()),
     CorruptionError,
   );
+});
+
+test('neither the key in use nor the last one can be removed, nor one that a prefix does not tell', async () => {
+  await using directory = await RepositoryDirectory.created();
+  await directory.cheapen();
+  await using store = await directory.store();
+  const ctx = testContext();
+  const [only] = await store.listKeys(ctx);
+  assert.ok(only?.isCurrent === true && only.hostname === 'simulation');
+  await assert.rejects(store.removeKey(only.id, ctx), failsWith('key-refused', /passwd/));
+  const second = await store.addKey('second', ctx);
+  await assert.rejects(store.removeKey(only.id, ctx), failsWith('key-refused', /another key/));
+  for (const reference of ['', 'xyz', 'f'.repeat(64)]) {
+    await assert.rejects(store.removeKey(reference, ctx), failsWith('key-not-found', /tars key list/));
+  }
+  assert.deepEqual(
+    new Set((await store.listKeys(ctx)).map(({ id, isCurrent }) => `${id} ${isCurrent}`)),
+    new Set([`${only.id} true`, `${second} false`]),
+  );
+  const { added, removed } = await store.changePassword('third', ctx);
+  assert.equal(removed, only.id);
+  await assert.rejects(store.removeKey(added, ctx), failsWith('key-refused', /another key/));
+  assert.equal(await store.removeKey(second, ctx), second);
+  await using again = await directory.store('third');
+  assert.deepEqual(
+    (await again.listKeys(ctx)).map(({ id }) => id),
+    [added],
+  );
+});
+
+test('a new key that does not open the repository is removed again, and the old one stays', async () => {
+  await using directory = await RepositoryDirectory.created();
+  await directory.cheapen();
+  const storage = createLocalStorage(directory.path);
+  const repository = await openRepository(storage, password, testContext());
+  const before = await readdir(join(directory.path, 'keys'));
+  // What is read back is not what was written.
+  const lying: StorageBackend = Object.assign(Object.create(storage) as StorageBackend, {
+    load: async (...args: Parameters<StorageBackend['load']>) => {
+      const [file] = args;
+      const name = before[0] ?? '';
+      return storage.load(file.type === 'keys' ? { ...file, name } : file, args[1], args[2]);
+    },
+    save: storage.save.bind(storage),
+    list: storage.list.bind(storage),
+    remove: storage.remove.bind(storage),
+  });
+  const broken = { ...repository, storage: lying };
+  await assert.rejects(changePassword(broken, 'new', testContext()), CorruptionError);
+  assert.deepEqual(await readdir(join(directory.path, 'keys')), before);
 });

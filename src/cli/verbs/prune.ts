@@ -52,7 +52,8 @@ export function pruneLine({ plan, done }: PruneOutcome): string {
     remainingUnusedBytes === 0
       ? 'no unused data remains'
       : `${formatBytes(remainingUnusedBytes)} of unused data remain`;
-  if (goneCount + packs.repack === 0) return `Nothing to remove: ${formatBytes(totalBytes)} in all, ${left}`;
+  if (goneCount + packs.repack === 0 && freedBytes <= 0)
+    return `Nothing to remove: ${formatBytes(totalBytes)} in all, ${left}`;
   const rewritten =
     packs.repack === 0 ? '' : `, ${counted(packs.repack, 'pack')} rewritten (${formatBytes(repackBytes)})`;
   return [
