@@ -9,38 +9,46 @@ export interface CareValues {
 /** For who has not been asked. */
 export const noCare: CareValues = { nightly: undefined, retention: false };
 
-/** The sections `retention` and `schedule`. */
+/** The sections `retention` and `schedule`; what was not chosen is one line to uncomment. */
 export function careSections({ nightly, retention }: CareValues): readonly (readonly string[])[] {
-  const { hour, minute } = nightly ?? { hour: 2, minute: 30 };
-  const forgets = nightly !== undefined && retention;
   return [
     [
-      '# Which snapshots `tars forget` keeps: those that any of these lines names.',
-      ...commented(!retention, [
-        'retention:',
-        '  keep_last: 3 # the newest three, whenever they were taken',
-        '  keep_daily: 7 # of each of the last seven days that have one, the newest',
-        '  keep_weekly: 4',
-        '  keep_monthly: 12',
-        '  after_backup: false # true: forget after every backup, and not only by the schedule',
-      ]),
+      '# Which snapshots `tars forget` keeps: those that any of these rules names.',
+      ...(retention ? retentionLines : [`# retention: { ${policy} }`]),
     ],
     [
       '# When what runs by itself, once `tars schedule install` was run: minute, hour, day, month, weekday.',
-      ...commented(nightly === undefined, [
-        'schedule:',
-        `  backup: ${minute} ${hour} * * * # every night at ${clockText(hour, minute)}, local time`,
-        `  ${forgets || nightly === undefined ? '' : '# '}forget: 0 4 * * 0 # Sundays at 04:00: forget what retention does not keep, and give its space back`,
-        '  check: 0 5 1 * * # on the first of the month at 05:00: read and verify all of the repository',
-      ]),
+      ...(nightly === undefined
+        ? ['# schedule: { backup: 30 2 * * *, forget: 0 4 * * 0, check: 0 5 1 * * }']
+        : scheduleLines(nightly, retention)),
     ],
+  ];
+}
+
+const policy = 'keep_last: 3, keep_daily: 7, keep_weekly: 4, keep_monthly: 12';
+
+const retentionLines = [
+  'retention:',
+  '  keep_last: 3 # the newest three, whenever they were taken',
+  '  keep_daily: 7 # of each of the last seven days that have one, the newest',
+  '  keep_weekly: 4',
+  '  keep_monthly: 12',
+  '  after_backup: false # true: forget after every backup, and not only by the schedule',
+];
+
+/** Forgetting needs a policy to go by. */
+function scheduleLines(
+  { hour, minute }: NonNullable<CareValues['nightly']>,
+  retention: boolean,
+): readonly string[] {
+  return [
+    'schedule:',
+    `  backup: ${minute} ${hour} * * * # every night at ${clockText(hour, minute)}, local time`,
+    `  ${retention ? '' : '# '}forget: 0 4 * * 0 # Sundays at 04:00: forget what retention does not keep, then prune`,
+    '  check: 0 5 1 * * # on the first of the month at 05:00: read and verify all of the repository',
   ];
 }
 
 /** `02:30` */
 export const clockText = (hour: number, minute: number): string =>
   [hour, minute].map((part) => String(part).padStart(2, '0')).join(':');
-
-/** Lines that are meant to be uncommented as they are. */
-const commented = (isComment: boolean, lines: readonly string[]): readonly string[] =>
-  isComment ? lines.map((line) => `# ${line}`) : lines;
