@@ -98,10 +98,9 @@ test('old archives go with their checksums, whatever their compression, and noth
   await executeForget(shelf, plan, ctx);
   const expected = [newest, `${newest}.sha256`, other, `${other}.sha256`, ...bystanders];
   assert.deepEqual((await readdir(outputDir)).sort(), expected.sort());
-  assert.equal(
-    warnings.filter((line) => /^Left alone: .*\/tars-backup-20200101_00000\d\.tar\.gz /.test(line)).length,
-    7,
-  );
+  // Of names that are not like ours nothing is said.
+  assert.equal(warnings.length, 7);
+  for (const line of warnings) assert.match(line, /^Left alone: .*\/tars-backup-20200101_00000\d\.tar\.gz /);
 });
 
 test('an archive whose checksum is of something else is not touched', async () => {
@@ -110,8 +109,10 @@ test('an archive whose checksum is of something else is not touched', async () =
     await archiveOf(2, 'gzip'),
     await archiveOf(3, 'gzip'),
   ];
-  await rename(join(outputDir, `${second}.sha256`), join(outputDir, `${first}.sha256`));
-  await symlink(join(root, 'elsewhere'), join(outputDir, `${second}.sha256`));
+  const checksumOf = (name: string): string => join(outputDir, `${name}.sha256`);
+  await copyFile(checksumOf(second), checksumOf(first));
+  await rename(checksumOf(second), join(root, 'elsewhere'));
+  await symlink(join(root, 'elsewhere'), checksumOf(second));
   const shelf = createArchiveShelf(outputDir);
   assert.deepEqual(
     (await shelf.list(ctx)).map(({ id }) => id),
@@ -125,8 +126,11 @@ test('an archive that changed since the plan is not removed, and none is when on
   const shelf = createArchiveShelf(outputDir);
   const plan = await planForget(shelf, keepOne, ctx);
   const refused = (error: unknown): boolean => error instanceof TarsError && error.code === 'forget-refused';
-  await appendFile(join(outputDir, first), 'more');
+  const path = join(outputDir, first);
+  const bytes = await readFile(path);
+  await appendFile(path, 'more');
   await assert.rejects(executeForget(shelf, plan, ctx), /0 of 1 archives were removed/);
+  await writeFile(path, bytes);
   await rm(join(outputDir, second));
   await assert.rejects(executeForget(shelf, plan, ctx), refused);
   assert.ok((await readdir(outputDir)).includes(first));
