@@ -86,9 +86,11 @@ test('of a blob that is there several times one copy counts', () => {
     // What an interrupted prune had made of those.
     pack('new', { 1: 10 }),
   ];
-  const { remove, repack, report } = decidePacks(content(packs, [1]), thorough);
-  assert.deepEqual([sorted(remove), sorted(repack)], [['old', 'older'], []]);
-  assert.equal(report.unusedBytes, 20 + 30 + 10 + 10);
+  for (const order of [packs, packs.toReversed()]) {
+    const { remove, repack, report } = decidePacks(content(order, [1]), thorough);
+    assert.deepEqual([sorted(remove), sorted(repack)], [['old', 'older'], []]);
+    assert.equal(report.unusedBytes, 20 + 30 + 10 + 10);
+  }
   const beside = decidePacks(content([pack('a', { 1: 10 }), pack('b', { 1: 10, 2: 20 })], [1, 2]), thorough);
   assert.equal(beside.remove.size + beside.repack.size, 1);
 });
