@@ -246,6 +246,26 @@ test('redact-only keeps no true copy even in a repository', async () => {
   const manifest = await capture(componentWith({ secrets: 'redact-only' }), true);
   assert.ok(!JSON.stringify(await tree(snapshot)).includes(secret));
   assert.match(String(manifest.facts['trueCopyReason']), /redact-only/);
+  assert.match(warned.join('\n'), /true configuration is not stored, as secrets is set to redact-only/);
+});
+
+test('sealed for several recipients, each of whom opens it with stock age and restores it', async () => {
+  const identities = await Promise.all(['one.txt', 'two.txt'].map((name) => newIdentity(name)));
+  const stranger = await newIdentity('three.txt');
+  const ageRecipients = identities.map(({ recipient }) => recipient);
+  const before = await tree(live);
+  const manifest = await capture(componentWith({ secrets: 'sealed', ageRecipients }), true);
+  const sealed = join(snapshot, 'config', 'sealed.age');
+  for (const { file } of identities) {
+    const { stdout } = await execa('age', ['-d', '-i', file, sealed], { encoding: 'buffer' });
+    const listed = await execa('tar', ['-t'], { input: stdout });
+    assert.deepEqual(listed.stdout.split('\n'), [envFile.slice(1), composeFile.slice(1)]);
+    await rm(live, { recursive: true });
+    const staged = await stage(componentWith({ ageIdentityFile: file }), manifest);
+    await staged.swap(ctx);
+    assert.deepEqual(await tree(live), before);
+  }
+  await assert.rejects(execa('age', ['-d', '-i', stranger.file, sealed]), /no identity matched/);
 });
 
 for (const encrypted of [true, false]) {
@@ -412,5 +432,7 @@ test('options that cannot work are refused before anything is read', async () =>
     componentWith({ ageRecipients: ['age1nonsense'] }).prepare(ctx),
     /not an age recipient/,
   );
+  const ssh = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZpcnN0LXB1YmxpYy1rZXktb2YtdGFycy1ob21lLTE tars@home';
+  await assert.rejects(componentWith({ ageRecipients: [ssh] }).prepare(ctx), /not an age recipient/);
   await assert.rejects(componentWith({ files: ['a.env'] }).prepare(ctx), /not an absolute path/);
 });
