@@ -1,4 +1,4 @@
-import { hostname, userInfo } from 'node:os';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
@@ -16,6 +16,7 @@ import type { Guardian, Runtime } from './ports/runtime.ts';
 import type { Scheduler } from './ports/scheduler.ts';
 import type { SnapshotShelf } from './ports/snapshot-shelf.ts';
 import type { SnapshotDestination, SnapshotSource, SnapshotStore } from './ports/snapshot-store.ts';
+import { userName } from './repository/lock-record.ts';
 import { createRepository } from './repository/open.ts';
 import { openSnapshotStore } from './repository/repository.ts';
 import { createGuardian } from './runtimes/guardian/index.ts';
@@ -76,7 +77,7 @@ export async function composeStack(
   return {
     name: settings.stack,
     hostname: hostname(),
-    username: userInfo().username,
+    username: userName(),
     components,
     runtime: docker?.runtime ?? composeRuntime(settings.services),
     guardian: createGuardian(),

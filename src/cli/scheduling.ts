@@ -73,7 +73,7 @@ export async function requirePortable(settings: Settings, env: Environment): Pro
   }
   // Variables in tars.yaml that only this environment has.
   await loadSettings(settingsPath, {});
-  const defaultState = join(userInfo().homedir, '.local/state/tars');
+  const defaultState = join(loginHome(), '.local/state/tars');
   const stateHome = env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state');
   if (settings.state_dir === join(stateHome, 'tars') && settings.state_dir !== defaultState) {
     missing('where runs are recorded', `Add to ${settingsPath}: state_dir: ${settings.state_dir}`);
@@ -81,5 +81,14 @@ export async function requirePortable(settings: Settings, env: Environment): Pro
   const dockerHost = env['DOCKER_HOST'];
   if (docker !== undefined && docker.host === undefined && dockerHost !== undefined) {
     missing('DOCKER_HOST', `Add to ${settingsPath}, below docker: host: ${dockerHost}`);
+  }
+}
+
+/** The home of the password database, which scheduled runs get; empty for a user who is not in it. */
+function loginHome(): string {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return '';
   }
 }

@@ -14,7 +14,7 @@ export interface ScheduledStack extends Schedule {
 /** One thing that installing or removing changes. */
 export interface ScheduleChange {
   readonly action: 'create' | 'replace' | 'remove';
-  /** A file, or `crontab of USER`. */
+  /** A file, or `lines in your crontab`. */
   readonly what: string;
   /** What will stand there. */
   readonly text: string;

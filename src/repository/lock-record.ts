@@ -30,7 +30,8 @@ export function decodeLock(json: string, name: string): LockRecord {
   }
 }
 
-function userName(): string {
+/** The name of the user this process runs as; empty where it has none. */
+export function userName(): string {
   try {
     return userInfo().username;
   } catch {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { hostname, userInfo } from 'node:os';
+import { hostname } from 'node:os';
 import { CorruptionError, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StorageBackend, StorageFileType } from '../ports/storage.ts';
@@ -8,6 +8,7 @@ import { SealingKey } from './format/crypto.ts';
 import { dateToNs } from './format/go-time.ts';
 import { encodeKeyFile, openKeyFile } from './format/key-file.ts';
 import { decodeUnpacked, encodeUnpacked } from './format/unpacked.ts';
+import { userName } from './lock-record.ts';
 
 /** Files that hold one sealed JSON document. */
 export type UnpackedFileType = Extract<StorageFileType, 'index' | 'snapshots' | 'locks'>;
@@ -136,7 +137,7 @@ export async function addKey(
   const origin = {
     createdNs: dateToNs(ctx.clock.now()),
     hostname: hostname(),
-    username: userInfo().username,
+    username: userName(),
   };
   const content = await encodeKeyFile(repository.crypto, password, origin);
   const name = sha256Hex(content);

@@ -43,7 +43,7 @@ test(
   async () => {
     await cron.write(foreign);
     const plan = await schedule('install', '--dry-run');
-    assert.match(plan, /^Would create crontab of root$/m);
+    assert.match(plan, /^Would create lines in your crontab$/m);
     assert.deepEqual(await crontab(), foreign, 'a dry run changes nothing');
     await schedule('install');
     const installed = await crontab();
@@ -64,7 +64,7 @@ test(
     assert.match(again, /^15 3 \* \* \* PATH/m);
     assert.doesNotMatch(again, /^(30 2|0 5) .*PATH/m);
 
-    assert.match(await schedule('remove', '--dry-run'), /^Would remove crontab of root$/m);
+    assert.match(await schedule('remove', '--dry-run'), /^Would remove lines in your crontab$/m);
     await schedule('remove');
     assert.deepEqual(await crontab(), Buffer.concat([foreign, Buffer.from('# after\n')]));
     assert.match(await schedule('remove'), /No schedule is installed/);

@@ -1,5 +1,4 @@
 import { execa } from 'execa';
-import { userInfo } from 'node:os';
 import { ConfigurationError, hasErrno, InterruptedError, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ScheduleChange, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
@@ -40,7 +39,7 @@ async function plan(stack: string, wanted: string, ctx: OperationContext): Promi
 
 function changeOf(block: string, wanted: string): ScheduleChange {
   const action = wanted === '' ? 'remove' : block === '' ? 'create' : 'replace';
-  return { action, what: `crontab of ${userInfo().username}`, text: wanted };
+  return { action, what: 'lines in your crontab', text: wanted };
 }
 
 /** Latin-1, which maps every byte to one character and back. */
