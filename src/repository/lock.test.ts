@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { hostname } from 'node:os';
-import { test } from 'node:test';
+import { before, test } from 'node:test';
+import { replaceKeys } from '../../test/fixtures/cheap-key.ts';
 import { MemoryStorage } from '../../test/fixtures/storage.ts';
 import { testContext } from '../../test/fixtures/context.ts';
 import { InterruptedError, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import type { Clock, OperationContext } from '../ports/context.ts';
 import type { StorageFile } from '../ports/storage.ts';
 import { acquireLock, loadLock, removeLocks } from './lock.ts';
-import { createRepository, type OpenedRepository } from './open.ts';
+import { createRepository, openRepository, type OpenedRepository } from './open.ts';
 
 const minuteMs = 60_000;
 
@@ -19,8 +20,11 @@ class ManualClock implements Clock {
   /** Sleeps up to this long end at once. */
   instantMs = 500;
 
+  /** How far the time of day is off. */
+  offByMs = 0;
+
   now(): Date {
-    return new Date(this.#nowMs);
+    return new Date(this.#nowMs + this.offByMs);
   }
   monotonicMs(): number {
     return this.#nowMs;
@@ -63,9 +67,15 @@ interface Bench {
   readonly ctx: OperationContext;
 }
 
+const origin = new MoodyStorage();
+before(async () => {
+  const repo = await createRepository(origin, 'secret', testContext());
+  await replaceKeys(repo, 'secret', testContext());
+});
+
 async function bench(): Promise<Bench> {
-  const storage = new MoodyStorage();
-  const repo = await createRepository(storage, 'secret', testContext());
+  const storage = new MoodyStorage(origin.files);
+  const repo = await openRepository(storage, 'secret', testContext());
   const clock = new ManualClock();
   return { storage, repo, clock, ctx: { ...testContext(), clock } };
 }
@@ -206,6 +216,32 @@ test('the signal aborts when somebody removed the lock', async () => {
   assert.ok(held.signal.aborted);
   assert.match((held.signal.reason as Error).message, /removed by somebody else/);
   assert.deepEqual(lockNames(b), []);
+});
+
+test('that somebody removed the lock is known at once when it is confirmed', async () => {
+  const b = await bench();
+  await using held = await acquireLock(b.repo, { exclusive: true }, b.ctx);
+  await held.confirm();
+  await b.clock.advance(6 * minuteMs);
+  await held.confirm();
+  assert.equal(await removeLocks(b.repo, { all: true }, b.ctx), 1);
+  assert.equal(held.signal.aborted, false);
+  await assert.rejects(held.confirm(), isLocked);
+  assert.ok(isLocked(held.signal.reason));
+  await assert.rejects(held.confirm(), isLocked);
+});
+
+test('a clock that is put hours forward or back loses no lock', async () => {
+  for (const offByMs of [3 * 60 * minuteMs, -3 * 60 * minuteMs]) {
+    const b = await bench();
+    await using held = await acquireLock(b.repo, { exclusive: false }, b.ctx);
+    b.clock.offByMs = offByMs;
+    await b.clock.advance(12 * minuteMs);
+    await held.confirm();
+    const [name = ''] = lockNames(b);
+    const { time } = await loadLock(b.repo, name, b.ctx.signal);
+    assert.ok(b.clock.now().getTime() - Date.parse(time) < 6 * minuteMs, `refreshed at ${time}`);
+  }
 });
 
 test("the signal aborts with the operation's, and the lock still goes", async () => {
