@@ -97,6 +97,9 @@ function isSecretFile(name: string): boolean {
   );
 }
 
+/** Certificates and public keys look random, and are no secrets. */
+const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
+
 /** Files whose lines are commands, with words after a value. */
 const commandFilePattern =
   /\.(?:sh|bash|zsh)$|^(?:\.?(?:bashrc|zshrc|profile)|crontab|Dockerfile.*|Containerfile|Makefile|Justfile)$/i;
@@ -118,7 +121,8 @@ export function redactLines(name: string, text: string, redaction: Redaction): s
   return withoutBlocks
     .split('\n')
     .map((line) => {
-      isPublic = /-----BEGIN (?!.*PRIVATE)/.test(line) || (isPublic && !/-----END /.test(line));
+      // A block that was cut off ends where something else than base64 stands.
+      isPublic = publicBlockPattern.test(line) || (isPublic && /^[A-Za-z0-9+/=\s]+$/.test(line));
       if (isPublic) return line;
       section = /^\s*\[+([^[\]]+)\]+\s*$/.exec(line)?.[1] ?? section;
       return redactOne(inSection(section, line, redaction), redaction);
