@@ -105,6 +105,11 @@ test(
       for (const user of [false, true]) {
         const command = [process.execPath, '/opt/tars/main.js', '--config', oddPath];
         const units = systemdUnits(stack({ command, stack: user ? 'mine' : 'home' }), user);
+        const backup = units.get(`tars-${user ? 'mine' : 'home'}-backup.service`) ?? '';
+        assert.ok(
+          backup.includes(String.raw`--config "/opt/a b/50%% $$off/\"q'uo\\te\".yaml" backup`),
+          backup,
+        );
         for (const [name, text] of units) await writeFile(join(directory, name), text);
         const paths = [...units.keys()].map((name) => join(directory, name));
         const flags = ['verify', '--man=no', user ? '--user' : '--system', ...paths];
