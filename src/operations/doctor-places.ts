@@ -34,7 +34,7 @@ export interface PlacesUnderExamination {
 export function placeChecks(places: PlacesUnderExamination): readonly HealthCheck[] {
   return [
     { name: 'rights', look: () => lookAtRights(places) },
-    { name: 'scratch', look: (ctx) => lookAtScratch(places, ctx) },
+    { name: 'scratch', follows: true, look: (ctx) => lookAtScratch(places, ctx) },
     { name: 'disks', look: () => lookAtDisks(places) },
   ];
 }

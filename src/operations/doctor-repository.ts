@@ -47,11 +47,11 @@ export interface RepositoryUnderExamination {
 export function repositoryChecks(repository: RepositoryUnderExamination): readonly HealthCheck[] {
   return [
     { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },
-    { name: 'locks', look: (ctx) => lookAtLocks(repository, ctx) },
-    { name: 'last snapshot', look: (ctx) => lookAtLast(repository, ctx) },
-    { name: 'space', look: (ctx) => lookAtSpace(repository, ctx) },
-    { name: 'clock', look: (ctx) => lookAtClock(repository, ctx) },
-    { name: 'recovery key', look: (ctx) => lookAtKit(repository, ctx) },
+    { name: 'locks', follows: true, look: (ctx) => lookAtLocks(repository, ctx) },
+    { name: 'last snapshot', follows: true, look: (ctx) => lookAtLast(repository, ctx) },
+    { name: 'space', follows: true, look: (ctx) => lookAtSpace(repository, ctx) },
+    { name: 'clock', follows: true, look: (ctx) => lookAtClock(repository, ctx) },
+    { name: 'recovery key', follows: true, look: (ctx) => lookAtKit(repository, ctx) },
   ];
 }
 

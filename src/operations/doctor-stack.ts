@@ -50,9 +50,9 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
       look: (ctx: OperationContext) => lookAtStore(component, ctx),
     })),
     { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
-    { name: 'cut', look: (ctx) => lookAtCut(stack, ctx) },
-    { name: 'not captured', look: (ctx) => lookForUncaptured(stack, ctx) },
-    { name: 'restore', look: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
+    { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
+    { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
     { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
   ];
 }

@@ -49,6 +49,7 @@ test('a check that hangs is an error, holds nobody up, and is told to let go', a
       },
     },
   ];
+  checks.push({ name: 'waits for it too', follows: true, look: () => pending });
   const found = await examine(checks, 7000, contextWith(limit.promise));
   assert.deepEqual(
     found.map(({ check, state }) => [check, state]),

@@ -19,6 +19,8 @@ export interface Diagnosis extends Outcome {
 export interface HealthCheck {
   /** Such as `repository` or `store postgres`. */
   readonly name: string;
+  /** It waits for what another check looks at too, which says so itself when that hangs. */
+  readonly follows?: true;
   /** Nothing found means that it has nothing to say. What it throws is an error found. */
   readonly look: (ctx: OperationContext) => Promise<readonly Outcome[]>;
 }
@@ -39,14 +41,17 @@ export async function examine(
   const done = new AbortController();
   const limited = { ...ctx, signal: AbortSignal.any([ctx.signal, done.signal]) };
   const late = ctx.clock.sleep(limitMs, limited.signal).then(
-    () => [error(`No answer within ${limitMs / 1000} s`, 'Find out why it hangs, then look again.')],
+    (): readonly Outcome[] => [
+      error(`No answer within ${limitMs / 1000} s`, 'Find out why it hangs, then look again.'),
+    ],
     // Nobody waits for it any more.
     () => [],
   );
   try {
     const found = await Promise.all(
-      checks.map(async ({ name, look }) => {
-        const outcomes = await Promise.race([lookSafely(look, limited), late]);
+      checks.map(async ({ name, look, follows }) => {
+        const nothing = late.then(() => []);
+        const outcomes = await Promise.race([lookSafely(look, limited), follows === true ? nothing : late]);
         return outcomes.map((outcome) => ({ check: name, ...outcome }));
       }),
     );

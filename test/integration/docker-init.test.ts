@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
+import type { Diagnosis } from '../../src/operations/doctor.ts';
 import type { StackInventory } from '../../src/ports/inventory.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -61,6 +62,7 @@ for (const version of ['v1', 'v2'] as const) {
         const { ok } = tarsIn(project.directory);
         await initialised(project, ok, version);
         const manifest = await backedUp(project, ok);
+        if (version === 'v2') await assertHealthy(ok);
         await project.writesOn(5);
         await project.compose('stop', 'api');
         if (version === 'v1') await fromNothing(project, ok);
@@ -95,6 +97,21 @@ async function backedUp(project: StartedProject, ok: Run): Promise<Manifest> {
     [logsOf(project)],
   );
   return manifest;
+}
+
+/** Every store answers, all of it would restore, and the one mount that nothing captures is named. */
+async function assertHealthy(ok: Run): Promise<void> {
+  const { diagnoses } = JSON.parse((await ok('doctor', '--json')).stdout) as { diagnoses: Diagnosis[] };
+  const of = (wanted: string): string[] =>
+    diagnoses.filter(({ check }) => check === wanted).map(({ state, found }) => `${state}: ${found}`);
+  for (const store of ['db', 'reporting', 'redis', 'chroma', 'ollama', 'config'])
+    assert.match(of(`store ${store}`)[0] ?? '', /^ok: /);
+  assert.match(of('cut')[0] ?? '', /^ok: api will be paused/);
+  assert.match(of('not captured')[0] ?? '', /^warning: No component captures api:\/app\/logs/);
+  const [restorable = ''] = of('restore');
+  assert.deepEqual(/^ok: .*: (.*)$/.exec(restorable)?.[1]?.split(', ').sort(), [
+    ...['chroma', 'config', 'db', 'ollama', 'redis', 'reporting'],
+  ]);
 }
 
 async function latest(ok: Run): Promise<Manifest> {
