@@ -4,23 +4,26 @@ import { executeForget, planForget, removedBy } from '../operations/forget.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
 import type { Settings } from '../settings/load.ts';
-import { retentionRules } from '../settings/retention.ts';
+import { retentionRules, type RuleSettings } from '../settings/retention.ts';
 import { heldBackLine } from './verbs/forget.ts';
 
 /**
- * Forgets what `retention:` no longer keeps of the stack, when it says that backups do so. The backup is done and good
+ * Forgets what `rules` do not keep of the stack, or without them what `retention:` does not, when it says that backups
+ * do so. The backup is done and good
  * whatever happens here, so that what fails is a warning.
  */
 export async function forgetAfterBackup(
   shelf: SnapshotShelf,
   { stack, retention }: Pick<Settings, 'stack' | 'retention'>,
   kind: 'repository' | 'archives',
+  rules: RuleSettings | undefined,
   ctx: OperationContext,
 ): Promise<void> {
   const configured = kind === 'archives' ? retention?.archives : retention;
-  if (retention?.after_backup !== true || configured === undefined) return;
+  const wanted = rules ?? (retention?.after_backup === true ? configured : undefined);
+  if (wanted === undefined) return;
   try {
-    const request = { rules: retentionRules(configured), stack, allowLast: false, allowShrunk: false };
+    const request = { rules: retentionRules(wanted), stack, allowLast: false, allowShrunk: false };
     const plan = await planForget(shelf, request, ctx);
     for (const held of plan.stacks) if (held.heldBack.length > 0) ctx.log.warn(heldBackLine(held));
     await executeForget(shelf, plan, ctx);

@@ -54,6 +54,22 @@ test('the familiar scripts back up and restore, wherever tars is found', async (
   assert.equal(await readFile(join(directory, restored), 'utf8'), 'LOG_LEVEL=info\n');
 });
 
+test('old archives go by the rules on the cron line, once the new one is there', async () => {
+  const args = ['--output-dir', 'kept', '--keep-last', '2'];
+  const env = { PATH: '/usr/bin:/bin', TARS: program };
+  for (const foreign of ['tars-backup-notes.tar.gz', 'tars-backup-20200101_000000.tar.gz']) {
+    await mkdir(join(directory, 'kept'), { recursive: true });
+    await writeFile(join(directory, 'kept', foreign), 'not one of ours');
+  }
+  for (const count of [1, 2, 2]) {
+    const { exitCode, stderr } = await run('backup-tars.sh', args, env);
+    assert.equal(exitCode, 0, stderr);
+    const names = await readdir(join(directory, 'kept'));
+    assert.equal(names.filter((name) => name.endsWith('.sha256')).length, count);
+    assert.equal(names.length, 2 * count + 2, 'what is not ours stays');
+  }
+});
+
 test('their exit codes are those of tars', async () => {
   const wrong = { PATH: '/usr/bin:/bin', TARS: program, TARS_PASSWORD: 'another one' };
   assert.equal((await run('backup-tars.sh', [], wrong)).exitCode, 12);

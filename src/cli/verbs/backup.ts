@@ -15,12 +15,14 @@ import { recoverInterrupted } from '../../operations/recover.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
 import { forgetAfterBackup } from '../after-backup.ts';
+import { withExamples } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
 
-interface BackupFlags {
+interface BackupFlags extends KeepFlags {
   readonly outputDir?: string;
   readonly compression?: 'gzip' | 'zstd' | 'none';
   readonly only?: readonly string[];
@@ -33,7 +35,7 @@ interface BackupFlags {
 }
 
 export function addBackup(program: Command, surroundings: Surroundings): void {
-  program
+  const command = program
     .command('backup')
     .description('take one snapshot of the whole stack, into the repository or a portable archive')
     .option('--output-dir <dir>', 'write a portable archive and its .sha256 there instead')
@@ -51,13 +53,15 @@ export function addBackup(program: Command, surroundings: Surroundings): void {
     .option('--skip-redis', 'leave out every Redis component')
     .option('--include-models', 'store the Ollama models whole, not only their list')
     .option('--dry-run', 'show what would be captured and stop')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas',
-    )
     .action((flags: BackupFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),
     );
+  addKeepOptions(command, { hidden: true });
+  withExamples(
+    command,
+    ['tars backup', 'tars backup --only postgres,redis', 'tars backup --output-dir /mnt/nas --keep-last 7'],
+    'With --keep-last 7 or other rules of tars forget, a complete backup forgets\nwhat they do not keep.',
+  );
 }
 
 async function run(session: Session, flags: BackupFlags): Promise<number> {
@@ -91,7 +95,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     const result = await backup(target, destination, ctx);
     audience.result(resultValue(result), renderResult(result));
     if (result.manifest.outcome === 'partial') return exitCodes.partial;
-    await forgetAfterBackup(shelf, settings, kind, ctx);
+    await forgetAfterBackup(shelf, settings, kind, rulesOfFlags(flags), ctx);
     return exitCodes.success;
   }
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import { archiveShelf, openStore } from '../../compose.ts';
 import { ConfigurationError, TarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
@@ -15,21 +15,15 @@ import {
 import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/prune.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { Settings } from '../../settings/load.ts';
-import { retentionRules, type RuleSettings } from '../../settings/retention.ts';
+import { retentionRules } from '../../settings/retention.ts';
+import { withExamples } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 import { pruneLine } from './prune.ts';
 
-interface ForgetFlags {
-  readonly keepLast?: number;
-  readonly keepHourly?: number;
-  readonly keepDaily?: number;
-  readonly keepWeekly?: number;
-  readonly keepMonthly?: number;
-  readonly keepYearly?: number;
-  readonly keepWithin?: string;
-  readonly keepTag?: readonly string[];
+interface ForgetFlags extends KeepFlags {
   readonly stack?: string;
   readonly allStacks?: boolean;
   readonly outputDir?: string;
@@ -41,18 +35,11 @@ interface ForgetFlags {
 }
 
 export function addForget(program: Command, surroundings: Surroundings): void {
-  program
+  const command = program
     .command('forget')
     .description('remove snapshots that no retention rule keeps, or those named')
-    .argument('[snapshots...]', 'ids, or unique prefixes of some, instead of rules')
-    .option('--keep-last <n>', 'keep the newest n snapshots', parseCount)
-    .option('--keep-hourly <n>', 'the newest of each of the last n hours that have one', parseCount)
-    .option('--keep-daily <n>', 'likewise of n days', parseCount)
-    .option('--keep-weekly <n>', 'of n weeks, which begin on Monday', parseCount)
-    .option('--keep-monthly <n>', 'of n months', parseCount)
-    .option('--keep-yearly <n>', 'of n years', parseCount)
-    .option('--keep-within <duration>', 'all younger than this, such as 1y6m, 30d, 12h')
-    .option('--keep-tag <tags>', 'all with these tags (a,b for both; repeatable)', collectTags)
+    .argument('[snapshots...]', 'ids, or unique prefixes of some, instead of rules');
+  addKeepOptions(command, { hidden: false })
     .option('--stack <name>', 'of this stack (default: the one of tars.yaml)')
     .option('--all-stacks', 'of every stack in the repository, each by itself')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
@@ -61,25 +48,19 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('--prune', 'then remove what no snapshot needs (see tars prune)')
     .option('--dry-run', 'show what would go, and why, and stop')
     .option('-y, --yes', 'do not ask')
-    .addHelpText(
-      'after',
-      '\nWithout rules those under retention: in tars.yaml apply; rules given here take\ntheir place. The newest complete snapshot stays, partial ones are not counted.\n' +
-        '\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n' +
-        '  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
-    )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, references, flags)),
     );
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It takes a whole number from 1 on.');
-  return Number(text);
-}
-
-/** Commas stay: they stand between tags that belong together. */
-function collectTags(value: string, previous: readonly string[] = []): readonly string[] {
-  return [...previous, value];
+  withExamples(
+    command,
+    [
+      'tars forget --dry-run',
+      'tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune',
+      'tars forget 4f3a9c21',
+      'tars forget --output-dir /mnt/nas --keep-last 3',
+    ],
+    'Without rules those under retention: in tars.yaml apply; rules given here replace\nthem all. The newest complete snapshot stays, partial ones are not counted.',
+  );
 }
 
 async function run(session: Session, references: readonly string[], flags: ForgetFlags): Promise<number> {
@@ -128,21 +109,6 @@ function refuseContradictions(references: readonly string[], flags: ForgetFlags)
   if (flags.outputDir !== undefined && flags.prune === true) {
     refuse('Archives share nothing that could be pruned', 'Leave --prune out.');
   }
-}
-
-/** Undefined when no flag is a rule. */
-function rulesOfFlags(flags: ForgetFlags): RuleSettings | undefined {
-  const rules: RuleSettings = {
-    keep_last: flags.keepLast,
-    keep_hourly: flags.keepHourly,
-    keep_daily: flags.keepDaily,
-    keep_weekly: flags.keepWeekly,
-    keep_monthly: flags.keepMonthly,
-    keep_yearly: flags.keepYearly,
-    keep_within: flags.keepWithin,
-    ...(flags.keepTag === undefined ? {} : { keep_tags: [...flags.keepTag] }),
-  };
-  return Object.values(rules).some((rule) => rule !== undefined) ? rules : undefined;
 }
 
 interface Wish {

@@ -1,0 +1,58 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { RuleSettings } from '../settings/retention.ts';
+
+/** Retention rules as flags. */
+export interface KeepFlags {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+  readonly keepWithin?: string;
+  readonly keepTag?: readonly string[];
+}
+
+/** Adds the `--keep-*` flags to a verb; `hidden` where its help only mentions them. */
+export function addKeepOptions(command: Command, options: { readonly hidden: boolean }): Command {
+  for (const option of keepOptions()) command.addOption(option.hideHelp(options.hidden));
+  return command;
+}
+
+const keepOptions = (): Option[] => [
+  new Option('--keep-last <n>', 'keep the newest n snapshots').argParser(parseCount),
+  new Option('--keep-hourly <n>', 'the newest of each of the last n hours that have one').argParser(
+    parseCount,
+  ),
+  new Option('--keep-daily <n>', 'likewise of n days').argParser(parseCount),
+  new Option('--keep-weekly <n>', 'of n weeks, which begin on Monday').argParser(parseCount),
+  new Option('--keep-monthly <n>', 'of n months').argParser(parseCount),
+  new Option('--keep-yearly <n>', 'of n years').argParser(parseCount),
+  new Option('--keep-within <duration>', 'all younger than this, such as 1y6m, 30d, 12h'),
+  new Option('--keep-tag <tags>', 'all with these tags (a,b for both; repeatable)').argParser(collectTags),
+];
+
+function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It takes a whole number from 1 on.');
+  return Number(text);
+}
+
+/** Commas stay: they stand between tags that belong together. */
+function collectTags(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, value];
+}
+
+/** Undefined when no flag is a rule. */
+export function rulesOfFlags(flags: KeepFlags): RuleSettings | undefined {
+  const rules: RuleSettings = {
+    keep_last: flags.keepLast,
+    keep_hourly: flags.keepHourly,
+    keep_daily: flags.keepDaily,
+    keep_weekly: flags.keepWeekly,
+    keep_monthly: flags.keepMonthly,
+    keep_yearly: flags.keepYearly,
+    keep_within: flags.keepWithin,
+    ...(flags.keepTag === undefined ? {} : { keep_tags: [...flags.keepTag] }),
+  };
+  return Object.values(rules).some((rule) => rule !== undefined) ? rules : undefined;
+}
