@@ -46,6 +46,8 @@ async function converse(answers: readonly Answer[], args: readonly string[] = []
   const child = execa('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     reject: false,
     cwd: directory,
+    // A question that does not come is waited for no longer.
+    timeout: 180_000,
     env: {
       ...environment,
       ...{ NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
