@@ -284,13 +284,12 @@ describe('every combination of locks, ours and those of stock restic', () => {
     });
 
     test('behind: once restic takes the lock away, a backup publishes nothing', async () => {
-      const [stock] = stockRestics;
       await using store = await directory.store();
       const before = await store.list(ctx);
       await using writer = await store.begin(label, offBy(-3 * hourMs));
       const artifact = await writeSample(writer, sample('under a lock that is lost\n'));
-      await directory.restic(['unlock'], { stock });
-      await directory.restic(['prune', '--max-unused', '0'], { stock });
+      await directory.restic(['unlock']);
+      await directory.restic(['prune', '--max-unused', '0']);
       await assert.rejects(writer.publish(manifestOf([artifact]), ctx), isLocked);
       assert.deepEqual(await store.list(ctx), before);
     });
