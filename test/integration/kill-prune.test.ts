@@ -15,6 +15,8 @@ import { forgetSnapshot, linkedCopy, packBytes, SnapshotHistory } from '../fixtu
 
 const kills = counted(3, 50);
 const mebibyte = 1 << 20;
+/** So long a lock waits for others to show before anything is done under it. */
+const settleMs = 200;
 const sizes = { pagesBytes: counted(8, 40) * mebibyte, modelBytes: counted(4, 30) * mebibyte, modelLife: 2 };
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -97,7 +99,7 @@ test(`kill -9 of ${kills} prunes loses no snapshot, whatever the moment (seed ${
     await using copy = await linkedCopy(origin);
     const run = startPrune(copy, await writeSettings(copy, scratch));
     await run.locked;
-    const delayMs = random() * wholeMs;
+    const delayMs = settleMs + random() * (wholeMs - settleMs);
     await Promise.race([pause(delayMs), run.ended]);
     const wasRunning = run.child.kill('SIGKILL');
     await run.ended;
