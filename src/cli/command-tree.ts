@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { Argument, Command, Option } from 'commander';
 
 /** What an option or an argument takes, as far as a shell can complete it. */
@@ -25,17 +26,10 @@ export interface CommandNode {
   /** What the arguments may be, where that is a fixed choice. */
   readonly words: readonly string[];
   readonly options: readonly OptionNode[];
+  /** What its help says after the options, by paragraphs. */
+  readonly notes: readonly string[];
   readonly examples: readonly string[];
   readonly commands: readonly CommandNode[];
-}
-
-const examplesOf = new WeakMap<Command, readonly string[]>();
-
-/** Shows `examples` at the end of the command's help, after `notes`, and in the manual. */
-export function withExamples(command: Command, examples: readonly string[], notes?: string): Command {
-  examplesOf.set(command, examples);
-  const lines = ['Examples:', ...examples.map((example) => `  ${example}`)].join('\n');
-  return command.addHelpText('after', `\n${notes === undefined ? '' : `${notes}\n\n`}${lines}`);
 }
 
 /** The command line as completions and the manual need it; hidden options and commands are left out. */
@@ -47,11 +41,28 @@ export function commandTree(command: Command): CommandNode {
     usage: command.registeredArguments.map(argumentUsage).join(' '),
     words: command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
     options: help.visibleOptions(command).map(optionNode),
-    examples: examplesOf.get(command) ?? [],
+    ...afterOptions(command),
     commands: help
       .visibleCommands(command)
       .filter((child) => child.name() !== 'help')
       .map(commandTree),
+  };
+}
+
+/** The text of addHelpText(), which commander writes when this event comes. */
+function afterOptions(command: Command): Pick<CommandNode, 'notes' | 'examples'> {
+  let text = '';
+  const write = (part: string): void => void (text += part);
+  // Its types do not say that a Command is an emitter of events, its documentation does.
+  (command as unknown as EventEmitter).emit('afterHelp', { error: false, command, write });
+  const [notes = '', examples = ''] = text.split(/^Examples?:$/m);
+  const lines = (part: string): string[] => part.split('\n').map((line) => line.trim());
+  return {
+    notes: notes
+      .split('\n\n')
+      .map((part) => lines(part).join(' ').trim())
+      .filter((part) => part !== ''),
+    examples: lines(examples).filter((line) => line !== ''),
   };
 }
 

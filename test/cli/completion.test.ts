@@ -40,7 +40,10 @@ test('bash completes verbs, their options, choices and files', async () => {
 for (const shell of ['bash', 'zsh', 'fish'] as const) {
   test(`the script for ${shell} is one that ${shell} can read`, async (t) => {
     const { exitCode: there } = await execa('which', [shell], { reject: false });
-    if (there !== 0) { t.skip(`${shell} is not installed`); return; }
+    if (there !== 0) {
+      t.skip(`${shell} is not installed`);
+      return;
+    }
     const { stdout } = await tars(['completion', shell]);
     const path = join(directory, `script.${shell}`);
     await writeFile(path, stdout);
@@ -51,7 +54,10 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
 
 test('the manual has every verb, and nothing that its formatter warns of', async (t) => {
   const { exitCode: there } = await execa('which', ['groff'], { reject: false });
-  if (there !== 0) { t.skip('groff is not installed'); return; }
+  if (there !== 0) {
+    t.skip('groff is not installed');
+    return;
+  }
   const { stdout: page } = await execa(process.execPath, ['scripts/man-page.ts'], {
     cwd: join(import.meta.dirname, '../..'),
   });

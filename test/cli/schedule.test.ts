@@ -173,7 +173,7 @@ test('the daemon takes the first backup at once, excludes a second daemon, and e
   const said = (text: string) => (): Promise<boolean> => Promise.resolve(heard.includes(text));
   let heard = '';
   daemon.stderr.on('data', (chunk: Buffer) => (heard += chunk.toString()));
-  await eventually('the daemon waits for the next time', said('Next: backup at'));
+  await eventually('the daemon waits for the next time', said('Next: backup at'), 60_000);
   assert.match(heard, /backup ended with exit code 0/);
   const second = await tars([...config, 'daemon']);
   assert.equal(second.exitCode, 11);

@@ -46,6 +46,7 @@ function section(verb: CommandNode, before: readonly string[]): string[] {
     `.SS "${roff(usage)}"`,
     sentence(verb.description),
     ...verb.options.flatMap(option),
+    ...verb.notes.flatMap((paragraph) => ['.PP', sentence(paragraph)]),
     ...(verb.examples.length === 0 ? [] : ['.PP', 'Examples:', ...verbatim(verb.examples)]),
     ...verb.commands.flatMap((child) => section(child, words)),
   ];
@@ -75,10 +76,13 @@ function sentence(text: string): string {
   return roff(/[.!?)]$/.test(capital) ? capital : `${capital}.`);
 }
 
+const hex = (sign: string): string => (sign.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
+
 /** Escapes what roff would read as its own: backslashes, hyphens that are to be copied, dots at the start of a line. */
 const roff = (text: string): string =>
   text
     .replaceAll('\\', '\\e')
     .replaceAll('-', '\\-')
     .replaceAll('\n', ' ')
+    .replaceAll(/[^\x20-\x7e]/gu, (sign) => `\\[u${hex(sign)}]`)
     .replace(/^([.'])/, '\\&$1');

@@ -15,7 +15,6 @@ import { recoverInterrupted } from '../../operations/recover.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
 import { forgetAfterBackup } from '../after-backup.ts';
-import { withExamples } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
@@ -53,15 +52,14 @@ export function addBackup(program: Command, surroundings: Surroundings): void {
     .option('--skip-redis', 'leave out every Redis component')
     .option('--include-models', 'store the Ollama models whole, not only their list')
     .option('--dry-run', 'show what would be captured and stop')
+    .addHelpText(
+      'after',
+      '\nWith --keep-last 7 or other rules of tars forget, a complete backup forgets\nwhat they do not keep.\n\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas --keep-last 7',
+    )
     .action((flags: BackupFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),
     );
   addKeepOptions(command, { hidden: true });
-  withExamples(
-    command,
-    ['tars backup', 'tars backup --only postgres,redis', 'tars backup --output-dir /mnt/nas --keep-last 7'],
-    'With --keep-last 7 or other rules of tars forget, a complete backup forgets\nwhat they do not keep.',
-  );
 }
 
 async function run(session: Session, flags: BackupFlags): Promise<number> {

@@ -1,14 +1,18 @@
 import { Argument, type Command } from 'commander';
-import { commandTree, withExamples } from '../command-tree.ts';
+import { commandTree } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { completionScript, shells, type Shell } from '../render/completion.ts';
 import { runVerb, type Surroundings } from '../session.ts';
 
 export function addCompletion(program: Command, surroundings: Surroundings): void {
-  const command = program
+  program
     .command('completion')
     .description('print a script that completes this command line in a shell')
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tars completion bash > /etc/bash_completion.d/tars\n  tars completion zsh > /usr/local/share/zsh/site-functions/_tars\n  tars completion fish > ~/.config/fish/completions/tars.fish',
+    )
     .action((shell: Shell, _flags: unknown, self: Command) =>
       runVerb(self, surroundings, ({ audience }) => {
         const script = completionScript(shell, commandTree(program));
@@ -16,9 +20,4 @@ export function addCompletion(program: Command, surroundings: Surroundings): voi
         return Promise.resolve(exitCodes.success);
       }),
     );
-  withExamples(command, [
-    'tars completion bash > /etc/bash_completion.d/tars',
-    'tars completion zsh > /usr/local/share/zsh/site-functions/_tars',
-    'tars completion fish > ~/.config/fish/completions/tars.fish',
-  ]);
 }

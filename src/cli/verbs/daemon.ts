@@ -14,9 +14,9 @@ export function addDaemon(program: Command, surroundings: Surroundings): void {
       'after',
       `
 What was missed while it did not run is caught up at once; the first backup is
-taken at once. A run that fails is in tars status, and the next one comes at its
-time. A change of tars.yaml is taken up within a minute. SIGTERM ends it, after a
-run that is under way has put things right.
+taken at once. A run that fails is in tars status, and the next one comes at
+its time. A change of tars.yaml is taken up within a minute. SIGTERM ends it,
+after a run that is under way has put things right.
 
 Example:
   tars --config /etc/tars/tars.yaml daemon`,

@@ -10,6 +10,7 @@ export function addDemo(program: Command, surroundings: Surroundings): void {
     .command('demo')
     .description('back up, destroy and restore a private stack of real servers, and compare everything')
     .option('--keep', 'leave the private stack and its repository for a look around')
+    .addHelpText('after', '\nExamples:\n  tars demo\n  tars demo --keep')
     .action((flags: { keep?: boolean }, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags.keep === true)),
     );

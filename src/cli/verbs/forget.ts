@@ -16,7 +16,6 @@ import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../oper
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
-import { withExamples } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { formatTable } from '../render/units.ts';
@@ -48,19 +47,13 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('--prune', 'then remove what no snapshot needs (see tars prune)')
     .option('--dry-run', 'show what would go, and why, and stop')
     .option('-y, --yes', 'do not ask')
+    .addHelpText(
+      'after',
+      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot stays, partial ones are not\ncounted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+    )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, references, flags)),
     );
-  withExamples(
-    command,
-    [
-      'tars forget --dry-run',
-      'tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune',
-      'tars forget 4f3a9c21',
-      'tars forget --output-dir /mnt/nas --keep-last 3',
-    ],
-    'Without rules those under retention: in tars.yaml apply; rules given here replace\nthem all. The newest complete snapshot stays, partial ones are not counted.',
-  );
 }
 
 async function run(session: Session, references: readonly string[], flags: ForgetFlags): Promise<number> {

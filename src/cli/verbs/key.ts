@@ -30,17 +30,20 @@ export function addKey(program: Command, surroundings: Surroundings): void {
   key
     .command('list')
     .description('list the keys, oldest first; the one in use is marked')
+    .addHelpText('after', '\nExample:\n  tars key list')
     .action((_flags: unknown, command: Command) => runVerb(command, surroundings, list));
   key
     .command('add')
     .description('add a key with a new password')
     .option(...newPasswordOption)
+    .addHelpText('after', '\nExample:\n  tars key add --new-password-file second.key')
     .action((flags: NewPasswordFlags, command: Command) =>
       runVerb(command, surroundings, (session) => add(session, flags, surroundings)),
     );
   key
     .command('remove <id>')
     .description('remove a key; the one in use cannot be')
+    .addHelpText('after', '\nExample:\n  tars key remove 4f3a9c21')
     .action((id: string, _flags: unknown, command: Command) =>
       runVerb(command, surroundings, (session) => remove(session, id)),
     );
@@ -48,6 +51,7 @@ export function addKey(program: Command, surroundings: Surroundings): void {
     .command('passwd')
     .description('replace the key in use by one with a new password')
     .option(...newPasswordOption)
+    .addHelpText('after', '\nExample:\n  tars key passwd --new-password-file new.key')
     .action((flags: NewPasswordFlags, command: Command) =>
       runVerb(command, surroundings, (session) => passwd(session, flags, surroundings)),
     );

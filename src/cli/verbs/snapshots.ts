@@ -9,6 +9,7 @@ export function addSnapshots(program: Command, surroundings: Surroundings): void
   program
     .command('snapshots')
     .description('list the snapshots in the repository, oldest first')
+    .addHelpText('after', '\nExamples:\n  tars snapshots\n  tars snapshots --json')
     .action((_flags: unknown, command: Command) => runVerb(command, surroundings, run));
 }
 

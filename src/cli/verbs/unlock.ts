@@ -8,6 +8,7 @@ export function addUnlock(program: Command, surroundings: Surroundings): void {
     .command('unlock')
     .description('remove locks that dead processes left in the repository')
     .option('--all', 'remove every lock, also of processes that may still run')
+    .addHelpText('after', '\nExamples:\n  tars unlock\n  tars unlock --all')
     .action((flags: { all?: boolean }, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags.all === true)),
     );

@@ -16,7 +16,7 @@ export function addVerify(program: Command, surroundings: Surroundings): void {
     .option('--component <names>', 'only these components', collectNames)
     .addHelpText(
       'after',
-      '\nWhat changed since the snapshot is reported too.\nExit code 1 when anything differs.',
+      '\nWhat changed since the snapshot is reported too.\nExit code 1 when anything differs.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
     )
     .action((snapshot: string, flags: { component?: readonly string[] }, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags.component)),
