@@ -24,22 +24,14 @@ async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - startedMs) / 1000;
 }
 
+/** As Docker's own manual backs a volume up (https://docs.docker.com/engine/storage/volumes/). */
 async function tarred(project: StartedProject, volume: string): Promise<number> {
-  const archive = join(project.directory, 'volume.tar');
-  const run = [
-    'run',
-    '--rm',
-    '--network',
-    'none',
-    '-v',
-    `${volume}:/volume:ro`,
-    '--entrypoint',
-    'tar',
-    image,
-  ];
-  const argv = ['--host', project.engine.host, ...run, '-C', '/volume', '-cf', '-', '.'];
-  const seconds = await secondsOf(() => execa('docker', argv, { stdout: { file: archive } }));
-  await rm(archive);
+  const places = ['-v', `${volume}:/volume:ro`, '-v', `${project.directory}:/archive`];
+  const run = ['run', '--rm', '--network', 'none', ...places, '--entrypoint', 'tar', image];
+  const seconds = await secondsOf(() =>
+    project.docker(...run, '-C', '/volume', '-cf', '/archive/volume.tar', '.'),
+  );
+  await rm(join(project.directory, 'volume.tar'));
   return seconds;
 }
 
