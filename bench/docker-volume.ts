@@ -28,10 +28,13 @@ async function secondsOf(work: () => Promise<unknown>): Promise<number> {
 async function tarred(project: StartedProject, volume: string): Promise<number> {
   const places = ['-v', `${volume}:/volume:ro`, '-v', `${project.directory}:/archive`];
   const run = ['run', '--rm', '--network', 'none', ...places, '--entrypoint', 'tar', image];
-  const seconds = await secondsOf(() =>
-    project.docker(...run, '-C', '/volume', '-cf', '/archive/volume.tar', '.'),
-  );
-  await rm(join(project.directory, 'volume.tar'));
+  const archive = join(project.directory, 'volume.tar');
+  const seconds = await secondsOf(async () => {
+    await project.docker(...run, '-C', '/volume', '-cf', '/archive/volume.tar', '.');
+    // As durable as a repository is.
+    await execa('sync', [archive]);
+  });
+  await rm(archive);
   return seconds;
 }
 
