@@ -1,4 +1,4 @@
-import { homedir, userInfo } from 'node:os';
+import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { ConfigurationError } from '../model/errors.ts';
 import { parseRhythm } from '../model/rhythm.ts';
@@ -71,11 +71,10 @@ export async function requirePortable(settings: Settings, env: Environment): Pro
       `Add repository.password_file to ${settingsPath}; TARS_PASSWORD and its like are only set here.`,
     );
   }
-  // Variables in tars.yaml that only this environment has.
-  await loadSettings(settingsPath, {});
-  const defaultState = join(loginHome(), '.local/state/tars');
-  const stateHome = env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state');
-  if (settings.state_dir === join(stateHome, 'tars') && settings.state_dir !== defaultState) {
+  // Variables in tars.yaml that only this environment has are missed here; a state_dir that is written there is not moved.
+  const elsewhere = await loadSettings(settingsPath, { XDG_STATE_HOME: '/elsewhere' });
+  const isDefaultState = elsewhere.state_dir !== settings.state_dir;
+  if (isDefaultState && settings.state_dir !== join(loginHome(), '.local/state/tars')) {
     missing('where runs are recorded', `Add to ${settingsPath}: state_dir: ${settings.state_dir}`);
   }
   const dockerHost = env['DOCKER_HOST'];
