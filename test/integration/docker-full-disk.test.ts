@@ -4,7 +4,6 @@ import { mkdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { stringify } from 'yaml';
-import type { Manifest } from '../../src/model/manifest.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';
@@ -14,13 +13,18 @@ const docker = await dockerForTests();
 const root = process.getuid?.() === 0;
 const megabyte = 1 << 20;
 
+const setting = (text: string): string[] => ['-c', text];
+
 /** PostgreSQL on a disk of its own. */
 const services = {
   store: {
     image: 'postgres:15-tars-test',
     environment: { POSTGRES_PASSWORD: 'roomy-42' },
-    // So that what fills the disk is what is restored.
-    command: ['postgres', '-c', 'max_wal_size=32MB', '-c', 'min_wal_size=32MB'],
+    // So that what fills the disk is what is restored, and what it is sorted in meanwhile.
+    command: [
+      'postgres',
+      ...['max_wal_size=32MB', 'min_wal_size=32MB', 'maintenance_work_mem=1MB'].flatMap(setting),
+    ],
     volumes: ['./disk/data:/var/lib/postgresql/data'],
     healthcheck: { test: ['CMD', 'pg_isready', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
     restart: 'unless-stopped',
@@ -55,21 +59,24 @@ async function fillUp(small: SmallProject, disk: string): Promise<void> {
   await small.compose('up', '-d', '--wait');
   const sql = (query: string): Promise<string> =>
     small.project.exec('store', ['psql', '-U', 'postgres', '-tA', '-c', query]);
-  // Indexes are in no dump: a restore takes more room than anybody can tell from the snapshot.
+  // Building indexes takes more room than they do afterwards, which nobody can tell from the snapshot.
   await sql('CREATE TABLE kept AS SELECT g AS id, md5(g::text) AS body FROM generate_series(1, 200000) g');
   for (const columns of ['body', 'id, body', 'body, id']) await sql(`CREATE INDEX ON kept (${columns})`);
   const run = await tarsOn(small);
   assert.equal((await run('init')).exitCode, 0);
   const backup = await run('backup', '--json');
   assert.equal(backup.exitCode, 0, backup.stderr);
-  const { manifest } = JSON.parse(backup.stdout) as { manifest: Manifest };
-  const dumped = manifest.components.flatMap(({ artifacts }) => artifacts);
-  const dumpBytes = dumped.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   await sql("UPDATE kept SET body = 'live' WHERE id = 1");
   const started = await startedAt(small);
 
   const filler = join(disk, 'filler');
-  await leaveFree(disk, filler, dumpBytes + 12 * megabyte);
+  await leaveFree(disk, filler, 12 * megabyte);
+  const refused = await run('restore', '--yes');
+  assert.equal(refused.exitCode, 1);
+  const needed = /Not enough space in \S+ of its container .*: needs (\d+) bytes/.exec(refused.stderr)?.[1];
+  assert.ok(needed, refused.stderr);
+  await rm(filler);
+  await leaveFree(disk, filler, Number(needed) + megabyte);
   const full = await run('restore', '--yes');
   assert.equal(full.exitCode, 1, full.stdout);
   // It says why, unless its server fell over the full disk before it could.
