@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Manifest } from './manifest.ts';
-import { describeShrinkage, findShrinkage } from './shrinkage.ts';
+import { describeLoss, describeShrinkage, findShrinkage, holdingsOf, joinHoldings } from './shrinkage.ts';
 
 type Component = Manifest['components'][number];
 
@@ -23,7 +23,7 @@ const manifest = (...components: Component[]): Manifest => ({
 });
 
 const said = (before: Component[], after: Component[]): string[] =>
-  findShrinkage(manifest(...before), manifest(...after)).map(describeShrinkage);
+  findShrinkage(holdingsOf(manifest(...before)), holdingsOf(manifest(...after))).map(describeShrinkage);
 
 const postgres = (rows: number, sizeBytes = 0): Component =>
   component(
@@ -81,4 +81,19 @@ test('a component that is missing has shrunk, a new one has not', () => {
     'postgres was in the snapshot before and is not in the newest',
   ]);
   assert.deepEqual(said([], [redis(5)]), []);
+});
+
+test('several snapshots hold the most that any of them does', () => {
+  const joined = joinHoldings(
+    joinHoldings(holdingsOf(manifest(postgres(10), redis(50))), holdingsOf(manifest(postgres(1000)))),
+    holdingsOf(manifest(redis(3))),
+  );
+  const lost = (...components: Component[]): string[] =>
+    findShrinkage(holdingsOf(manifest(...components)), joined).map((found) => describeLoss(found, 'abc'));
+  assert.deepEqual(lost(postgres(1999), redis(99)), []);
+  assert.deepEqual(lost(postgres(2000), redis(100), chroma(1)), [
+    'postgres has 2000 rows in abc, which would go, and at most 1000 in newer ones that stay',
+    'redis has 100 keys in abc, which would go, and at most 50 in newer ones that stay',
+    'chroma is in abc, which would go, and in no newer one that stays',
+  ]);
 });

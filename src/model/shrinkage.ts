@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { ComponentManifest, Manifest } from './manifest.ts';
 
-/** A store that holds at most half of what it held in the snapshot before. */
+/** A store that holds at most half of what it held before. */
 export interface Shrinkage {
   readonly component: string;
   /** What was counted, such as `rows`. */
@@ -14,21 +14,40 @@ export interface Shrinkage {
 const smallestBytes = 64 << 10;
 const smallestCount = 10;
 
+/** What snapshots hold: by component and unit the largest amount that any of them has. */
+export type Holdings = ReadonlyMap<string, Readonly<Record<string, number>>>;
+
+export function holdingsOf({ components }: Pick<Manifest, 'components'>): Holdings {
+  return new Map(components.map((component) => [component.name, amountsOf(component)]));
+}
+
+/** What two lots of snapshots hold together. */
+export function joinHoldings(some: Holdings, others: Holdings): Holdings {
+  const joined = new Map(some);
+  for (const [name, amounts] of others) {
+    const known = joined.get(name) ?? {};
+    const larger = Object.entries(amounts).map(([unit, n]): [string, number] => [
+      unit,
+      Math.max(n, known[unit] ?? 0),
+    ]);
+    joined.set(name, { ...known, ...Object.fromEntries(larger) });
+  }
+  return joined;
+}
+
 /**
- * Stores that have shrunk by half or more, or are not there at all, since the snapshot before: rows, keys, vectors,
- * models, files and bytes are compared component by component, whatever both snapshots record. A store that was
- * emptied by mistake must not lead to the good snapshots of it being forgotten.
+ * Stores that have shrunk by half or more, or are not there at all: rows, keys, vectors, models, files and bytes are
+ * compared component by component, whatever both sides record. A store that was emptied by mistake must not lead to
+ * the good snapshots of it being forgotten.
  */
-export function findShrinkage(previous: Manifest, newest: Manifest): readonly Shrinkage[] {
-  const now = new Map(newest.components.map((component) => [component.name, component]));
-  return previous.components.flatMap((before) => {
-    const after = now.get(before.name);
-    if (after === undefined) return [{ component: before.name, unit: 'components', before: 1, after: 0 }];
-    const amounts = amountsOf(after);
-    return Object.entries(amountsOf(before)).flatMap(([unit, amount]) => {
-      const left = amounts[unit];
+export function findShrinkage(before: Holdings, after: Holdings): readonly Shrinkage[] {
+  return [...before].flatMap(([component, had]) => {
+    const has = after.get(component);
+    if (has === undefined) return [{ component, unit: 'components', before: 1, after: 0 }];
+    return Object.entries(had).flatMap(([unit, amount]) => {
+      const left = has[unit];
       if (left === undefined || !hasShrunk(unit, amount, left)) return [];
-      return [{ component: before.name, unit, before: amount, after: left }];
+      return [{ component, unit, before: amount, after: left }];
     });
   });
 }
@@ -38,11 +57,24 @@ function hasShrunk(unit: string, before: number, after: number): boolean {
   return before > 0 && (after === 0 || (before >= smallestCount && after <= before / 2));
 }
 
-/** One line for a person. */
-export function describeShrinkage({ component, unit, before, after }: Shrinkage): string {
+/** One line for a person, about the newest snapshot and the one before. */
+export function describeShrinkage(shrinkage: Shrinkage): string {
+  const { component, unit, before, after } = shrinkage;
   if (unit === 'components') return `${component} was in the snapshot before and is not in the newest`;
+  return `${component} had ${before} ${nounOf(shrinkage)} and now has ${after}`;
+}
+
+/** The same about snapshot `id`, which would go, and those newer than it that stay. */
+export function describeLoss(shrinkage: Shrinkage, id: string): string {
+  const { component, unit, before, after } = shrinkage;
+  if (unit === 'components')
+    return `${component} is in ${id}, which would go, and in no newer one that stays`;
+  return `${component} has ${before} ${nounOf(shrinkage)} in ${id}, which would go, and at most ${after} in newer ones that stay`;
+}
+
+function nounOf({ unit }: Shrinkage): string {
   const [noun = unit, note] = unit.split(' of ');
-  return `${component} had ${before} ${noun}${note === undefined ? '' : ` (${note})`} and now has ${after}`;
+  return note === undefined ? noun : `${noun} (${note})`;
 }
 
 /**

@@ -2,7 +2,14 @@ import { localOffsetAt } from '../model/calendar.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../model/errors.ts';
 import { decideForget, isPartial, newestComplete, type ForgetDecision } from '../model/forgetting.ts';
 import { isEmptyRules, type RetentionRules } from '../model/retention.ts';
-import { describeShrinkage, findShrinkage } from '../model/shrinkage.ts';
+import {
+  describeLoss,
+  describeShrinkage,
+  findShrinkage,
+  holdingsOf,
+  joinHoldings,
+  type Holdings,
+} from '../model/shrinkage.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
@@ -11,7 +18,7 @@ import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
 export interface ForgetAllowances {
   /** The newest complete snapshot of a stack may go. */
   readonly allowLast: boolean;
-  /** Also while a store holds half or less of what it held in the snapshot before. */
+  /** Also while a store holds half or less of what it held in the snapshot before, or in one that goes. */
   readonly allowShrunk: boolean;
 }
 
@@ -83,7 +90,7 @@ async function planStack(
   const surroundings = { now: ctx.clock.now(), offsetAt: localOffsetAt };
   const decisions = decideForget(snapshots, rules, { ...surroundings, allowLast: allowances.allowLast });
   const nothingGoes = decisions.every(({ keep }) => keep);
-  const heldBack = nothingGoes || allowances.allowShrunk ? [] : await reasonsToHold(shelf, snapshots, ctx);
+  const heldBack = nothingGoes || allowances.allowShrunk ? [] : await reasonsToHold(shelf, decisions, ctx);
   if (heldBack.length === 0) return { stack: name, decisions, heldBack };
   const held = decisions.map((decision) =>
     decision.keep ? decision : { ...decision, keep: true, reasons: [...decision.reasons, 'held back'] },
@@ -91,23 +98,70 @@ async function planStack(
   return { stack: name, decisions: held, heldBack };
 }
 
-/** Compares the two newest complete snapshots. What cannot be compared holds as well: nobody knows then. */
+/**
+ * Why nothing may go: the newest complete snapshot holds half or less of what the one before does, or one that would go
+ * holds twice what all newer ones do that stay. The first says at once that a store was emptied, the second never lets
+ * its last good snapshot go. What cannot be compared holds as well: nobody knows then.
+ * @param decisions newest first
+ */
 async function reasonsToHold(
   shelf: SnapshotShelf,
-  snapshots: readonly SnapshotSummary[],
+  decisions: readonly ForgetDecision[],
   ctx: OperationContext,
 ): Promise<readonly string[]> {
-  const newest = newestComplete(snapshots);
-  const previous = newestComplete(snapshots.filter((snapshot) => snapshot !== newest));
+  const complete = decisions.filter(({ snapshot }) => !isPartial(snapshot));
+  const [newest, previous] = complete;
   if (newest === undefined || previous === undefined) return [];
   try {
-    const [before, after] = await shelf.readManifests([previous.id, newest.id], ctx);
-    if (before === undefined || after === undefined) return [];
-    return findShrinkage(before, after).map(describeShrinkage);
+    const [now, before] = await Array.fromAsync(holdingsIn(shelf, [newest, previous], ctx));
+    if (now === undefined || before === undefined) return [];
+    const shrunk = findShrinkage(before.holdings, now.holdings).map(describeShrinkage);
+    return shrunk.length > 0 ? shrunk : await findLosses(shelf, complete, now.holdings, ctx);
   } catch (error) {
     const known = toTarsError(error, 'A manifest could not be read');
     if (known.code === 'interrupted' || known.code === 'repository-locked') throw known;
     return [`whether a store has shrunk is not known: ${known.message}`];
+  }
+}
+
+/** @param now what the newest holds: what there is, even if it is to go */
+async function findLosses(
+  shelf: SnapshotShelf,
+  complete: readonly ForgetDecision[],
+  now: Holdings,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const going = complete.filter(({ keep }) => !keep);
+  const staying = complete.slice(1).filter(({ keep }) => keep);
+  let held = now;
+  for await (const { snapshot, holdings } of holdingsIn(shelf, going, ctx)) {
+    let lost = findShrinkage(holdings, held);
+    // Mostly the newest has it all, and these need not be read.
+    while (lost.length > 0 && staying[0] !== undefined && staying[0].snapshot.time >= snapshot.time) {
+      const more = holdingsIn(shelf, staying.splice(0, 1), ctx);
+      for await (const { holdings: kept } of more) held = joinHoldings(held, kept);
+      lost = findShrinkage(holdings, held);
+    }
+    if (lost.length > 0) return lost.map((loss) => describeLoss(loss, shortId(snapshot.id)));
+  }
+  return [];
+}
+
+/** So many manifests are read together: each reading locks the shelf, and each manifest takes memory. */
+const manifestsTogether = 16;
+
+async function* holdingsIn(
+  shelf: SnapshotShelf,
+  decisions: readonly ForgetDecision[],
+  ctx: OperationContext,
+): AsyncGenerator<{ readonly snapshot: SnapshotSummary; readonly holdings: Holdings }> {
+  for (let at = 0; at < decisions.length; at += manifestsTogether) {
+    const snapshots = decisions.slice(at, at + manifestsTogether).map(({ snapshot }) => snapshot);
+    const ids = snapshots.map(({ id }) => id);
+    for (const [i, manifest] of (await shelf.readManifests(ids, ctx)).entries()) {
+      const snapshot = snapshots[i];
+      if (snapshot !== undefined) yield { snapshot, holdings: holdingsOf(manifest) };
+    }
   }
 }
 

@@ -90,9 +90,36 @@ test('a store that has shrunk by half holds everything back until that is allowe
   assert.deepEqual(removedBy(held), []);
   assert.deepEqual(held.stacks[0].decisions.at(-1)?.reasons, ['kept by no rule', 'held back']);
   assert.equal(removedBy(await planForget(store, { ...keepTwo, allowShrunk: true }, ctx)).length, 1);
-  // Compared with the one before only: the next snapshot finds it as it was.
-  await publishSketch(store, { day: 5, rows: 41 });
-  assert.equal(removedBy(await planForget(store, keepTwo, ctx)).length, 3);
+  // The next snapshot finds it as it was, but no other that stays has what there was before.
+  const next = await publishSketch(store, { day: 5, rows: 41 });
+  const last = await planForget(store, keepTwo, ctx);
+  const second = (shelf.ids[1] ?? '').slice(0, 8);
+  assert.deepEqual(last.stacks[0]?.heldBack, [
+    `postgres has 100 rows in ${second}, which would go, and at most 41 in newer ones that stay`,
+  ]);
+  assert.deepEqual(removedBy(last), []);
+  assert.equal(removedBy(await planForget(store, { ...keepTwo, allowShrunk: true }, ctx)).length, 3);
+  const keepFour = { ...keepTwo, rules: { tags: [], last: 3 } };
+  const still = await planForget(store, keepFour, ctx);
+  assert.deepEqual(
+    removedBy(still).map(({ id }) => id),
+    [shelf.ids[0], shelf.ids[3]],
+    'one that stays has as much',
+  );
+  assert.ok(!removedBy(still).some(({ id }) => id === next));
+});
+
+test('backups of a part push no whole one out', async () => {
+  const part = { configOnly: true };
+  const shelf = await startShelf([{ day: 1 }, { day: 2, ...part }, { day: 3, ...part }, { day: 4, ...part }]);
+  await using directory = shelf.directory;
+  await using store = await directory.store();
+  const whole = (shelf.ids[0] ?? '').slice(0, 8);
+  const plan = await planForget(store, keepTwo, ctx);
+  assert.deepEqual(plan.stacks[0]?.heldBack, [
+    `postgres is in ${whole}, which would go, and in no newer one that stays`,
+  ]);
+  assert.deepEqual(removedBy(plan), []);
 });
 
 test('when a manifest cannot be read nothing goes', async () => {
@@ -251,6 +278,7 @@ test('a complete backup forgets what retention no longer keeps, and stays good w
   assert.equal(held.exitCode, 0, held.stderr);
   assert.match(held.stderr, /Nothing of lab is forgotten: postgres was in the snapshot before/);
   assert.equal((await snapshotIds(directory)).length, 3);
+  assert.equal((await tars([...shelf.config, 'forget', '--allow-shrunk', '--yes'])).exitCode, 0);
   {
     const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
     await using _reader = await acquireLock(repository, { exclusive: false }, ctx);
@@ -260,16 +288,16 @@ test('a complete backup forgets what retention no longer keeps, and stays good w
       locked.stderr,
       /The backup is complete, but old ones could not be forgotten: .* is locked by/,
     );
-    assert.equal((await snapshotIds(directory)).length, 4);
+    assert.equal((await snapshotIds(directory)).length, 2);
   }
   const nobody = { kind: 'redis', port: 1 };
   const components = { config: { files: ['app.env'] }, nobody };
   await writeSettings(directory.root, { retention, components });
   assert.equal((await backup()).exitCode, 2);
-  assert.equal((await snapshotIds(directory)).length, 5);
+  assert.equal((await snapshotIds(directory)).length, 3);
   await writeSettings(directory.root, { retention });
   const followed = await backup();
-  assert.match(followed.stderr, /Retention: 5 snapshots forgotten/);
+  assert.match(followed.stderr, /Retention: 3 snapshots forgotten/);
   assert.equal((await snapshotIds(directory)).length, 1);
 
   const destination = createArchiveDestination({
