@@ -6,7 +6,7 @@ import type { NewEntry, OpenVolume, VolumeExchange, VolumeFile, VolumeListing } 
 import { openArchive, type ArchivedEntry } from './container-archive.ts';
 import { engineError, type Engine } from './engine.ts';
 import { containerRunner } from './exec.ts';
-import type { ContainerMount } from './project.ts';
+import type { ContainerMount, ProjectContainer } from './project.ts';
 import { parseHashes, parseListing } from './volume-listing.ts';
 import { packEntries } from './volume-packing.ts';
 import {
@@ -17,11 +17,19 @@ import {
   swapScript,
   undoScript,
 } from './volume-scripts.ts';
-import type { VolumePlace } from './volume.ts';
+
 /** Where the store's mount is in the helper container. */
 export const mountPoint = '/tars-volume';
 /** On helper containers, for whoever wonders what they are. */
 const helperLabel = 'com.tars.helper';
+
+/** A directory of a container, through the mount it is in. */
+export interface VolumePlace {
+  readonly container: ProjectContainer;
+  readonly mount: ContainerMount;
+  /** The store's directory in the container. */
+  readonly path: string;
+}
 
 export interface HelperPlace extends VolumePlace {
   readonly label: string;

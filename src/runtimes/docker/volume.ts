@@ -1,17 +1,8 @@
 import { posix } from 'node:path';
 import type { StoreVolume } from '../../ports/volume.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
-import { HelperContainer, mountPoint } from './volume-helper.ts';
-import type { ContainerMount, ProjectContainer } from './project.ts';
+import { HelperContainer, mountPoint, type VolumePlace } from './volume-helper.ts';
 import { wayBackScript } from './volume-scripts.ts';
-
-/** A directory of a container, through the mount it is in. */
-export interface VolumePlace {
-  readonly container: ProjectContainer;
-  readonly mount: ContainerMount;
-  /** The store's directory in the container. */
-  readonly path: string;
-}
 
 /**
  * A store's directory behind the Engine. Work on it is done in a helper container: made from the store's own image,
