@@ -8,6 +8,14 @@ const retryMs = 15 * 60_000;
 /** Killed or interrupted more often than this for one time of the schedule, it waits for the next. */
 const brokenRunsMax = 3;
 
+/** Clocks are put right by less than this in passing. */
+const clockStepMs = 3_600_000;
+
+/** False for a run of a day that has not come yet: the clock was wrong then, and it says nothing about any time. */
+export function isOfThePast({ startedAt }: Pick<RunRecord, 'startedAt'>, now: Date): boolean {
+  return startedAt.getTime() <= now.getTime() + clockStepMs;
+}
+
 /** Options that make a run something else than what the schedule asks for. */
 const deviations = ['stack', 'only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'];
 
@@ -30,12 +38,13 @@ export function isRunOf(
 export function dueTime(
   task: ScheduledTask,
   schedule: Schedule,
-  runs: readonly RunRecord[],
+  recorded: readonly RunRecord[],
   now: Date,
 ): Date | undefined {
   const rhythm = schedule.rhythms[task];
   if (rhythm === undefined) return undefined;
   const missed = previousTime(rhythm, now);
+  const runs = recorded.filter((run) => isOfThePast(run, now));
   const own = runs.filter((run) => isRunOf(task, run));
   const attempts = own.filter(({ startedAt }) => startedAt >= missed);
   const known = task === 'backup' ? own : runs;

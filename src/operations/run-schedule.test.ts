@@ -109,6 +109,14 @@ test('a backup by hand after the time it was missed at is the one; one of a part
   assert.deepEqual(await with_(record(at(24, 11), 'ok', { options: ['outputDir'] })), ['24 12:00 backup']);
 });
 
+test('a run of a day that has not come yet, by a clock that was wrong, keeps no other from its time', async () => {
+  const future = record(new Date(2099, 0, 1));
+  const { begun } = await live({
+    ...{ schedule: nightly, records: [monday, future], from: at(23, 12), until: at(24, 12) },
+  });
+  assert.deepEqual(begun, ['24 2:30 backup']);
+});
+
 test('a change of tars.yaml is taken up; one that cannot be read is said once and changes nothing', async () => {
   let reads = 0;
   const load = (): Promise<Schedule> => {

@@ -52,6 +52,37 @@ test('failing: older than the schedule allows, beyond a grace, and not while a b
   assert.equal(judge([]).verdict, 'failing', 'no backup at all');
 });
 
+test('failing: a backup that hangs is no excuse for the times that go by', () => {
+  const good = record(at(20, 2, 30));
+  const hangs = record(at(21, 2, 30), 'running');
+  const status = judge([good, hangs]);
+  assert.equal(status.verdict, 'failing');
+  assert.match(status.reasons.join(), /older than the schedule allows/);
+  assert.equal(judge([good, hangs], nightly, at(22, 4)).verdict, 'fine', 'one that takes a day');
+});
+
+test('failing: what the clock was wrong about when it ran is no backup of now', () => {
+  const future = record(new Date(2099, 0, 1));
+  const status = judge([record(at(20, 2, 30)), future]);
+  assert.equal(status.verdict, 'failing');
+  assert.deepEqual(status.last.backup?.startedAt, at(20, 2, 30));
+  assert.equal(judge([record(new Date(now.getTime() + 60_000))]).verdict, 'fine', 'clocks are set a little');
+});
+
+test('failing: the last check found damage or failed, until one goes well', () => {
+  const good = record(at(24, 2, 30));
+  const damage = { code: 'corruption', message: 'Pack 12ab34cd: it is damaged' };
+  const found = record(at(23, 5), 'failed', {
+    ...{ verb: 'check', options: ['readData'] },
+    end: { exitCode: 20, outcome: 'failed', error: damage },
+  });
+  const status = judge([found, good]);
+  assert.equal(status.verdict, 'failing');
+  assert.deepEqual(status.reasons, ['The last check failed: Pack 12ab34cd: it is damaged']);
+  const later = record(at(23, 6), 'ok', { verb: 'check', options: ['readData'] });
+  assert.equal(judge([found, later, good]).verdict, 'fine');
+});
+
 test('partial: the last backup was, and it is the last one that holds something', () => {
   const partial = record(at(24, 2, 30), 'partial');
   const status = judge([record(at(23, 2, 30)), partial]);

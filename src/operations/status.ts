@@ -1,7 +1,7 @@
 import { previousTime } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../model/schedule.ts';
 import type { RecordedVerb, RunLog, RunRecord } from '../ports/run-log.ts';
-import { dueTime, isRunOf } from './due-time.ts';
+import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
 
 /** A run as status shows it. */
 export type RunSummary = Omit<RunRecord, 'id'>;
@@ -9,7 +9,7 @@ export type RunSummary = Omit<RunRecord, 'id'>;
 /** How it stands with one stack, from what its runs recorded on this machine. */
 export interface StackStatus {
   readonly stack: string;
-  /** `partial` when the last backup was; `failing` when it failed or is too old; `fine` otherwise. */
+  /** `partial` when the last backup was; `failing` when it or the last check failed or it is too old; else `fine`. */
   readonly verdict: 'fine' | 'partial' | 'failing';
   /** Why it is not fine: one sentence each. */
   readonly reasons: readonly string[];
@@ -30,22 +30,25 @@ const graceMs = 2 * 3_600_000;
 /** Judges the runs of a stack by its schedule at `now`. */
 export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackStatus {
   const records = runLog.runs();
-  const runs = records.map(({ id: _id, ...run }) => run);
+  const all = records.map(({ id: _id, ...run }) => run);
+  const runs = all.filter((run) => isOfThePast(run, now));
   const backups = runs.filter((run) => isRunOf('backup', run));
   const lastBackup = backups.findLast(wentWell);
   const lastEnded = backups.findLast((run) => run.state !== 'running' && run.end?.outcome !== 'locked');
+  const lastCheck = runs.findLast(({ verb, end }) => verb === 'check' && isVerdict(end));
   const overdue = isOverdue(schedule, backups, lastBackup, now);
   const reasons = [
     ...(lastBackup === undefined ? ['No backup is recorded here'] : []),
     ...(overdue ? ['The last backup is older than the schedule allows'] : []),
     ...(lastEnded === undefined ? [] : complaintOf(lastEnded)),
+    ...(lastCheck === undefined ? [] : complaintOf(lastCheck)),
   ];
-  const partial = lastEnded?.end?.outcome === 'partial' && !overdue;
+  const partial = lastEnded?.end?.outcome === 'partial' && reasons.length === 1;
   return {
     stack: schedule.stack,
     verdict: reasons.length === 0 ? 'fine' : partial ? 'partial' : 'failing',
     reasons,
-    running: runs.filter(({ state }) => state === 'running'),
+    running: all.filter(({ state }) => state === 'running'),
     last: lastOfEach(runs, lastBackup),
     ageMs: lastBackup === undefined ? undefined : now.getTime() - lastBackup.startedAt.getTime(),
     failures: failuresOf(runs),
@@ -55,7 +58,13 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackSt
 
 const wentWell = ({ end }: RunSummary): boolean => end?.outcome === 'ok' || end?.outcome === 'partial';
 
-/** True when a time of the schedule is past by more than the grace and no backup of then or later went well. */
+/** What a check ends with that came to a result. */
+const isVerdict = (end: RunSummary['end']): boolean => end?.outcome === 'ok' || end?.outcome === 'failed';
+
+/**
+ * True when a time of the schedule is past by more than the grace and no backup of then or later went well or is under
+ * way; one that hangs excuses nothing for ever.
+ */
 function isOverdue(
   { rhythms, delayMinutesMax }: Schedule,
   backups: readonly RunSummary[],
@@ -63,9 +72,9 @@ function isOverdue(
   now: Date,
 ): boolean {
   if (rhythms.backup === undefined || last === undefined) return false;
-  if (backups.some(({ state }) => state === 'running')) return false;
   const latest = new Date(now.getTime() - graceMs - delayMinutesMax * 60_000);
-  return last.startedAt < previousTime(rhythms.backup, latest);
+  const missed = previousTime(rhythms.backup, latest);
+  return !backups.some((run) => run.startedAt >= missed && (run.state === 'running' || wentWell(run)));
 }
 
 function complaintOf({ state, end, verb }: RunSummary): string[] {

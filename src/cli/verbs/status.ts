@@ -18,8 +18,8 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
       'after',
       `
 Reads what runs on this machine recorded, not the repository.
-Exit code 1 when the last backup failed or is older than the schedule allows,
-2 when it is partial.
+Exit code 1 when the last backup or the last check failed, or the backup is
+older than the schedule allows; 2 when it is partial.
 
 Examples:
   tars status
