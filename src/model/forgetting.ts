@@ -26,8 +26,9 @@ export function newestComplete(snapshots: readonly SnapshotSummary[]): SnapshotS
 
 /**
  * Decides about all snapshots of one stack, newest first: the rules over the complete ones, then what protects them.
- * The newest complete one stays. Partial ones are not counted, so that a week of failures does not push the good
- * snapshots out; they go once a newer complete one stays, unless they have a tag that is kept.
+ * The newest complete one stays, and the newest up to now, which one by a clock that was ahead must not replace. Partial
+ * ones are not counted, so that a week of failures does not push the good snapshots out; they go once a newer complete
+ * one stays, unless they have a tag that is kept.
  */
 export function decideForget(
   snapshots: readonly SnapshotSummary[],
@@ -41,8 +42,8 @@ export function decideForget(
   ).map(({ snapshot, keep, reasons }): ForgetDecision => {
     return keep ? { snapshot, keep, reasons } : { snapshot, keep, reasons: ['kept by no rule'] };
   });
-  const decided = options.allowLast ? complete : protectNewest(complete);
-  const newestKept = decided.find(({ keep }) => keep)?.snapshot;
+  const decided = options.allowLast ? complete : protectNewest(complete, options.now);
+  const newestKept = decided.find(({ keep, snapshot }) => keep && snapshot.time <= options.now)?.snapshot;
   const tagged = applyRetention(snapshots.filter(isPartial), { tags: rules.tags }, options);
   const partial = tagged.map(({ snapshot, keep, reasons }): ForgetDecision => {
     if (keep) return { snapshot, keep, reasons };
@@ -55,8 +56,12 @@ export function decideForget(
 }
 
 /** @param decisions of complete snapshots, newest first */
-function protectNewest(decisions: readonly ForgetDecision[]): readonly ForgetDecision[] {
-  const [newest, ...others] = decisions;
-  if (newest === undefined || newest.keep) return decisions;
-  return [{ ...newest, keep: true, reasons: ['newest complete snapshot'] }, ...others];
+function protectNewest(decisions: readonly ForgetDecision[], now: Date): readonly ForgetDecision[] {
+  const [newest] = decisions;
+  const newestByNow = decisions.find(({ snapshot }) => snapshot.time <= now);
+  return decisions.map((decision) =>
+    decision.keep || (decision !== newest && decision !== newestByNow)
+      ? decision
+      : { ...decision, keep: true, reasons: ['newest complete snapshot'] },
+  );
 }
