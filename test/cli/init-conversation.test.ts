@@ -125,7 +125,9 @@ test('answers are taken as they are given, and wrong ones asked again', async ()
   const local = '\u001b[B\r';
   const { exitCode, shown, questions } = await converse([
     [what[0], local],
-    [where[0], 'full\r'],
+    [where[0], 'full/thesis.txt/x\r'],
+    ['That is a file', '\u007f'.repeat('/thesis.txt/x'.length)],
+    ['full', '\r'],
     ['It is not empty', '/snapshots\r'],
     [when[0], '25:00\r'],
     ['A time such as', '\u007f'.repeat(5)],
@@ -205,4 +207,58 @@ test('--yes does the same without a terminal, and never over a tars.yaml that is
   assert.equal(again.exitCode, 0, again.stderr);
   assert.equal((JSON.parse(again.stdout) as { wroteSettings: boolean }).wroteSettings, false);
   assert.equal(await read('tars.yaml'), mine);
+});
+
+/** A repository and its key without `tars.yaml`, as on a new machine. */
+async function repositoryAlone(): Promise<{ readonly key: string; readonly files: readonly string[] }> {
+  const made = await tars(['init', '--repository', 'snapshots'], { cwd: directory, env: environment });
+  assert.equal(made.exitCode, 0, made.stderr);
+  await rm(join(directory, 'tars.yaml'));
+  return { key: (await read('tars-recovery.key')).trim(), files: await allFiles() };
+}
+
+const allFiles = async (): Promise<readonly string[]> =>
+  (await readdir(directory, { recursive: true })).toSorted();
+
+test('on a new machine tars.yaml is written for the repository that the key file opens; both are kept', async () => {
+  const { key, files } = await repositoryAlone();
+  const again = ['init', '--repository', 'snapshots', '--json', '--key-file'];
+  const run = (...args: string[]) => tars([...again, ...args], { cwd: directory, env: environment });
+  const refused = async (args: string[], code: number, said: RegExp): Promise<void> => {
+    const { exitCode, stdout, stderr } = await run(...args);
+    assert.equal(exitCode, code, stderr);
+    assert.match(stderr, said);
+    assert.equal(stdout, '');
+  };
+  await refused(['elsewhere.key'], 1, /repository-exists.*no key at .*elsewhere\.key.*--key-file/);
+  assert.deepEqual(await allFiles(), files);
+  await writeFile(join(directory, 'other.key'), 'of another repository\n');
+  await refused(['other.key'], 12, /wrong-password/);
+  await rm(join(directory, 'other.key'));
+  assert.deepEqual(await allFiles(), files);
+
+  const { exitCode, stdout, stderr } = await run('tars-recovery.key');
+  assert.equal(exitCode, 0, stderr);
+  const { wroteSettings, tookRepository } = JSON.parse(stdout) as Record<string, boolean>;
+  assert.deepEqual({ wroteSettings, tookRepository }, { wroteSettings: true, tookRepository: true });
+  assert.deepEqual(await allFiles(), [...files, 'tars.yaml'].toSorted());
+  assert.equal((await read('tars-recovery.key')).trim(), key);
+  const listed = await tars(['snapshots', '--json'], { cwd: directory, env: environment });
+  assert.deepEqual([listed.exitCode, listed.stdout], [0, '[]']);
+});
+
+test('the conversation takes a repository that is there, and says so', async () => {
+  await writeProject();
+  const { key, files } = await repositoryAlone();
+  const { exitCode, shown } = await converse([
+    what,
+    [where[0], 'snapshots\r'],
+    when,
+    keep,
+    ['that is there, with', '\r'],
+  ]);
+  assert.equal(exitCode, 0, shown);
+  assert.match(shown, /^Kept the repository \S+snapshots/m);
+  assert.ok(!shown.includes(key));
+  assert.deepEqual(await allFiles(), [...files, 'tars.yaml'].toSorted());
 });

@@ -1,5 +1,5 @@
-import { readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { accessSync, constants, readdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError, hasErrno } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
@@ -7,7 +7,8 @@ import { clockText, type CareValues } from '../../settings/template-sections.ts'
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session.ts';
 import { placesOf, projectWish, proposedCare, type Choices, type InitFlags } from './choices.ts';
-import { lookAround, type LocalStores } from './look-around.ts';
+import { hasPassword } from './create.ts';
+import { holdsRepository, lookAround, type LocalStores } from './look-around.ts';
 
 /**
  * At most five questions, each with a proposal: what, where to, when, what is kept, and whether all of it is right.
@@ -26,16 +27,17 @@ export async function askForChoices(
   for (const line of foundLines(what)) ctx.log.info(line);
   const places = placesOf(flags, settingsPath, what);
   const repositoryPath =
-    flags.repository === undefined
-      ? await askWhere(places.repositoryPath, session, questions)
-      : places.repositoryPath;
+    flags.repository === undefined ? await askWhere(places, session, questions) : places.repositoryPath;
   const nightly = await askWhen(session, questions);
   const retention = await questions.confirm(
     'Keep the last 3 snapshots, 7 daily, 4 weekly, 12 monthly; forget others?',
     ctx.signal,
   );
-  const created = `${settingsPath}, the repository ${repositoryPath} and its key ${places.passwordFile}`;
-  if (!(await questions.confirm(`Create ${created}?`, ctx.signal)))
+  const [repository, key] = [`the repository ${repositoryPath}`, `its key ${places.passwordFile}`];
+  const question = (await holdsRepository(repositoryPath))
+    ? `Create ${settingsPath} for ${repository} that is there, with ${key}?`
+    : `Create ${settingsPath}, ${repository} and ${key}?`;
+  if (!(await questions.confirm(question, ctx.signal)))
     throw new ConfigurationError('Nothing was written: you said no', { hint: 'Run tars init again.' });
   return { ...places, repositoryPath, what, care: { nightly, retention } };
 }
@@ -76,22 +78,43 @@ function foundLines(what: StackInventory | LocalStores): readonly string[] {
   ];
 }
 
-async function askWhere(preset: string, { ctx }: Session, questions: Questions): Promise<string> {
+async function askWhere(
+  { repositoryPath: preset, passwordFile }: Pick<Choices, 'repositoryPath' | 'passwordFile'>,
+  { ctx, env }: Session,
+  questions: Questions,
+): Promise<string> {
   const question = 'Where are snapshots to be kept? Best on another disk, or a mounted NAS';
-  return resolve(await questions.text(question, { preset, check: problemWithPlace }, ctx.signal));
+  const missingKey = (await hasPassword(passwordFile, env)) ? undefined : passwordFile;
+  const check = (path: string): string | undefined => problemWithPlace(resolve(path), missingKey);
+  return resolve(await questions.text(question, { preset, check }, ctx.signal));
 }
 
-/** What the creation of a repository there would end with. */
-function problemWithPlace(path: string): string | undefined {
+/** What the creation of a repository there, or the use of one, would end with. */
+function problemWithPlace(path: string, missingKey: string | undefined): string | undefined {
   try {
-    const names = readdirSync(resolve(path)).filter((name) => name !== 'lost+found');
-    if (names.includes('config')) return 'There is a repository already: choose a new or an empty directory';
-    return names.length === 0
-      ? undefined
-      : `It is not empty: choose a new directory, such as ${join(path, 'tars')}`;
+    const names = readdirSync(path).filter((name) => name !== 'lost+found');
+    if (names.includes('config')) {
+      return missingKey === undefined
+        ? undefined
+        : `There is a repository already, but no key at ${missingKey}: see --key-file`;
+    }
+    if (names.length > 0) return `It is not empty: choose a new directory, such as ${join(path, 'tars')}`;
+    return problemWithParent(path);
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
+    if (hasErrno(error, 'ENOENT')) return problemWithParent(dirname(path));
+    if (hasErrno(error, 'ENOTDIR')) return 'That is a file, or lies below one: choose a directory';
     return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Why nothing could be created there: the nearest directory that exists decides. */
+function problemWithParent(path: string): string | undefined {
+  try {
+    accessSync(path, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return problemWithParent(dirname(path));
+    return `This user may not write to ${path}`;
   }
 }
 

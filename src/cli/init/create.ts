@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
-import { createStore } from '../../compose.ts';
-import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import { createStore, openStore } from '../../compose.ts';
+import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
-import type { Settings } from '../../settings/load.ts';
+import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session.ts';
 import type { Choices, InitFlags } from './choices.ts';
-import { exists } from './look-around.ts';
+import { exists, holdsRepository } from './look-around.ts';
 
 /** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
 const recoveryKeyBytes = 32;
@@ -26,6 +26,30 @@ export async function writeSettings(settingsPath: string, { what, ...values }: C
   } catch (error) {
     throw toTarsError(error, `Cannot write ${settingsPath}`);
   }
+}
+
+/**
+ * Opens the repository that is there already, as on a new machine, with the key that is there already.
+ * @returns false when there is no repository
+ * @throws TarsError `repository-exists` when there is no key, `wrong-password` when it is not of this repository
+ */
+export async function takeRepository(settings: Settings, { ctx, env }: Session): Promise<boolean> {
+  const { path, password_file: keyFile } = settings.repository;
+  if (!(await holdsRepository(path))) return false;
+  if (!(await hasPassword(keyFile, env))) {
+    throw new TarsError('repository-exists', `There is a repository at ${path}, but no key at ${keyFile}`, {
+      hint: 'Give its recovery key with --key-file FILE, or choose another place for a new repository.',
+    });
+  }
+  if (keyFile !== undefined) refuseKeyInRepository(path, keyFile);
+  await using _opened = await openStore(settings, env, ctx);
+  return true;
+}
+
+/** Whether a password is there without a new key. */
+export async function hasPassword(keyFile: string | undefined, env: Environment): Promise<boolean> {
+  const given = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].some((name) => env[name]);
+  return keyFile === undefined || given || (await exists(keyFile));
 }
 
 /** Creates the repository, and its key file unless there is one. Returns a new key. */
@@ -77,8 +101,7 @@ function refuseKeyInRepository(path: string, keyFile: string): void {
 
 /** Creates the key file (0600) unless it exists or the password comes from elsewhere. */
 async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): Promise<string | undefined> {
-  const given = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].some((name) => env[name]);
-  if (keyFile === undefined || given || (await exists(keyFile))) return undefined;
+  if (keyFile === undefined || (await hasPassword(keyFile, env))) return undefined;
   const key = randomBytes(recoveryKeyBytes).toString('base64url');
   try {
     await mkdir(dirname(keyFile), { recursive: true });

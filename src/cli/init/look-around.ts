@@ -45,6 +45,9 @@ async function findModelStore(): Promise<string | undefined> {
   return undefined;
 }
 
+/** Whether a repository was created in that directory. */
+export const holdsRepository = (path: string): Promise<boolean> => exists(join(path, 'config'));
+
 export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,

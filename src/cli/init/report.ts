@@ -5,15 +5,23 @@ import { isIll, type Diagnosis } from '../../operations/doctor.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatTable } from '../render/units.ts';
 
-export function renderCreated(
-  settingsPath: string,
-  settings: Settings,
-  wrote: boolean,
-  newKey: string | undefined,
-): readonly string[] {
+export function renderCreated({
+  settingsPath,
+  settings,
+  isNew,
+  tookRepository,
+  newKey,
+}: {
+  readonly settingsPath: string;
+  readonly settings: Settings;
+  readonly isNew: boolean;
+  readonly tookRepository: boolean;
+  readonly newKey: string | undefined;
+}): readonly string[] {
+  const { path } = settings.repository;
   return [
-    `${wrote ? 'Wrote' : 'Kept'} ${settingsPath}`,
-    `Created the repository ${settings.repository.path}`,
+    `${isNew ? 'Wrote' : 'Kept'} ${settingsPath}`,
+    tookRepository ? `Kept the repository ${path}, which its key opens` : `Created the repository ${path}`,
     ...(newKey === undefined
       ? []
       : [

@@ -15,7 +15,7 @@ import {
   type InitFlags,
 } from '../init/choices.ts';
 import { askForChoices } from '../init/conversation.ts';
-import { createWithKey, refuseOtherWishes, writeSettings } from '../init/create.ts';
+import { createWithKey, refuseOtherWishes, takeRepository, writeSettings } from '../init/create.ts';
 import { exists } from '../init/look-around.ts';
 import { renderCreated, renderFound, renderInventory, renderNext, renderSuggestion } from '../init/report.ts';
 import { renderDiagnoses } from '../render/diagnoses.ts';
@@ -33,7 +33,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
     .option('-y, --yes', 'ask nothing: take what is found, and every proposal')
     .addHelpText(
       'after',
-      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
+      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated. A repository that is there, as on a new machine, is taken when the key\nfile opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
     )
     .action((flags: InitFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),
@@ -65,6 +65,8 @@ function choose(session: Session, flags: InitFlags, settingsPath: string): Promi
 
 interface Created {
   readonly settings: Settings;
+  /** The repository was there already, and its key opens it. */
+  readonly tookRepository: boolean;
   readonly newKey: string | undefined;
 }
 
@@ -84,7 +86,11 @@ async function create(
   try {
     const settings = await loadSettings(settingsPath, session.env);
     if (choices === undefined) refuseOtherWishes(settings, flags);
-    return { settings, newKey: await createWithKey(settings, { ...session, ctx }) };
+    const uninterrupted = { ...session, ctx };
+    // Beside a tars.yaml that is there, a repository that is there leaves nothing to be done, and that is said.
+    const tookRepository = choices !== undefined && (await takeRepository(settings, uninterrupted));
+    const newKey = tookRepository ? undefined : await createWithKey(settings, uninterrupted);
+    return { settings, tookRepository, newKey };
   } catch (error) {
     // So that the next attempt, with other flags, is not told to use what this one wrote.
     if (choices !== undefined) await rm(settingsPath, { force: true });
@@ -119,20 +125,21 @@ interface Outcome extends Created {
   readonly diagnoses: readonly Diagnosis[] | undefined;
 }
 
-function valueOf({ settingsPath, settings, isNew, inventory, suggestion, diagnoses }: Outcome): unknown {
+function valueOf({ settingsPath, settings, isNew, inventory, ...outcome }: Outcome): unknown {
+  const { tookRepository, suggestion, diagnoses } = outcome;
   const { path, password_file: keyFile } = settings.repository;
   return {
-    ...{ settings: settingsPath, repository: path, keyFile, wroteSettings: isNew },
+    ...{ settings: settingsPath, repository: path, keyFile, wroteSettings: isNew, tookRepository },
     ...(inventory === undefined ? {} : { inventory }),
     ...(suggestion === undefined ? {} : { suggestion: { flags: suggestion.flags, why: suggestion.why } }),
     ...(diagnoses === undefined ? {} : { diagnoses }),
   };
 }
 
-function render({ settingsPath, settings, isNew, newKey, inventory, ...outcome }: Outcome): string {
-  const { suggestion, diagnoses } = outcome;
+function render(outcome: Outcome): string {
+  const { settingsPath, settings, inventory, suggestion, diagnoses } = outcome;
   return [
-    ...renderCreated(settingsPath, settings, isNew, newKey),
+    ...renderCreated(outcome),
     ...(inventory === undefined ? renderFound(settings) : renderInventory(settingsPath, inventory)),
     ...(diagnoses === undefined ? [] : ['', renderDiagnoses(diagnoses), '']),
     ...renderNext(settings, { diagnoses, ofProject: inventory !== undefined }),
