@@ -1,10 +1,12 @@
 import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { ConfigurationError } from '../model/errors.ts';
+import { isEmptyRules } from '../model/retention.ts';
 import { parseRhythm } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule } from '../model/schedule.ts';
 import type { ScheduledStack } from '../ports/scheduler.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+import { retentionRules } from '../settings/retention.ts';
 
 /** What `tars.yaml` says about when; its rhythms were checked when it was read. */
 export function scheduleOf({ stack, schedule }: Settings): Schedule {
@@ -61,7 +63,7 @@ function pathsIn(value: unknown): string[] {
  * @throws ConfigurationError naming what `tars.yaml` must say itself
  */
 export async function requirePortable(settings: Settings, env: Environment): Promise<void> {
-  const { settingsPath, repository, docker } = settings;
+  const { settingsPath, repository, docker, schedule, retention } = settings;
   const missing = (what: string, hint: string): never => {
     throw new ConfigurationError(`A scheduled run would not know ${what}`, { hint });
   };
@@ -70,6 +72,9 @@ export async function requirePortable(settings: Settings, env: Environment): Pro
       'the password of the repository',
       `Add repository.password_file to ${settingsPath}; TARS_PASSWORD and its like are only set here.`,
     );
+  }
+  if (schedule?.forget !== undefined && isEmptyRules(retentionRules(retention ?? {}))) {
+    missing('which snapshots to keep', `Add retention: to ${settingsPath}, or take forget: out of schedule:`);
   }
   // Variables in tars.yaml that only this environment has are missed here; a state_dir that is written there is not moved.
   const elsewhere = await loadSettings(settingsPath, { XDG_STATE_HOME: '/elsewhere' });

@@ -74,7 +74,7 @@ test('failing: the last check found damage or failed, until one goes well', () =
   const damage = { code: 'corruption', message: 'Pack 12ab34cd: it is damaged' };
   const found = record(at(23, 5), 'failed', {
     ...{ verb: 'check', options: ['readData'] },
-    end: { exitCode: 20, outcome: 'failed', error: damage },
+    end: { exitCode: 1, outcome: 'failed', error: damage },
   });
   const status = judge([found, good]);
   assert.equal(status.verdict, 'failing');

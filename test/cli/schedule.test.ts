@@ -161,6 +161,7 @@ test('what a scheduled run would not know is refused before anything is installe
   await refused({ repository: { ...password, path: '${PLACE}' } }, { PLACE: '/x' }, /\$\{PLACE\}/);
   await refused({ state_dir: undefined }, { XDG_STATE_HOME: stack.root }, /state_dir: /);
   await refused({ schedule: {} }, {}, /schedules nothing/);
+  await refused({ schedule: { forget: '0 4 * * sun' } }, {}, /which snapshots to keep/);
 });
 
 test('the daemon takes the first backup at once, excludes a second daemon, and ends on SIGTERM', async () => {

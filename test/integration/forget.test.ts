@@ -252,6 +252,23 @@ test('tars forget previews, asks, removes and prunes', async () => {
   await directory.restic(['check', '--read-data']);
 });
 
+test('what was forgotten is said also when pruning it fails', async () => {
+  const shelf = await startShelf([{ day: 1 }, { day: 2 }]);
+  await using directory = shelf.directory;
+  const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+  const damaged = encodeSnapshot({
+    ...{ timeNs: 0n, tree: '0'.repeat(64), paths: ['/elsewhere'], tags: [] },
+    ...{ hostname: 'box', username: 'op', uid: 0, gid: 0 },
+  });
+  const foreign = await repository.saveUnpacked('snapshots', damaged, ctx.signal);
+  const args = ['forget', '--keep-last', '1', '--prune', '--yes'];
+  const { exitCode, stderr } = await tars([...shelf.config, ...args]);
+  assert.equal(exitCode, 1, stderr);
+  assert.match(stderr, /1 snapshot forgotten; the space is not free yet, as pruning failed/);
+  assert.match(stderr, /Nothing is pruned from a damaged repository/);
+  assert.deepEqual(await snapshotIds(directory), [shelf.ids[1] ?? '', foreign].sort());
+});
+
 test('what makes no sense is refused before anything is read', async () => {
   const runs = await Promise.all(
     [

@@ -13,6 +13,8 @@ import {
   type StackForgetPlan,
 } from '../../operations/forget.ts';
 import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/prune.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { Prunable } from '../../ports/prune.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
@@ -69,15 +71,27 @@ async function run(session: Session, references: readonly string[], flags: Forge
   const forgotten = await forget(session, store, { references, flags, settings });
   const isDry = flags.dryRun === true;
   // What a dry run does not remove a prune would not free, so there is nothing it could show.
-  const pruned =
-    flags.prune === true && !isDry
-      ? await pruneRepository(store, parsePruneLimits({}), { dryRun: false }, ctx)
-      : undefined;
+  const pruned = flags.prune === true && !isDry ? await pruneAfter(forgotten, store, ctx) : undefined;
   audience.result(
     { ...forgotten.value, ...(pruned === undefined ? {} : { prune: pruned }) },
     [forgotten.human, ...pruneLines(pruned)].join('\n'),
   );
   return exitCodes.success;
+}
+
+/** What was forgotten is gone, whatever becomes of this; its result would not be heard. */
+async function pruneAfter(
+  { removed }: Forgotten,
+  store: Prunable,
+  ctx: OperationContext,
+): Promise<PruneOutcome> {
+  try {
+    return await pruneRepository(store, parsePruneLimits({}), { dryRun: false }, ctx);
+  } catch (error) {
+    if (removed > 0)
+      ctx.log.warn(`${counted(removed, 'snapshot')} forgotten; the space is not free yet, as pruning failed`);
+    throw error;
+  }
 }
 
 const pruneLines = (pruned: PruneOutcome | undefined): string[] =>
@@ -110,12 +124,19 @@ interface Wish {
   readonly settings: Settings;
 }
 
+interface Forgotten {
+  readonly value: object;
+  readonly human: string;
+  /** How many snapshots. */
+  readonly removed: number;
+}
+
 /** Plans, shows, asks and removes. */
 async function forget(
   session: Session,
   shelf: SnapshotShelf,
   { references, flags, settings }: Wish,
-): Promise<{ readonly value: object; readonly human: string }> {
+): Promise<Forgotten> {
   const { ctx } = session;
   const allowances = { allowLast: flags.allowLast === true, allowShrunk: flags.allowShrunk === true };
   const configured = flags.outputDir === undefined ? settings.retention : settings.retention?.archives;
@@ -127,11 +148,12 @@ async function forget(
       : await planForget(shelf, { ...allowances, rules, stack }, ctx);
   for (const held of plan.stacks) if (held.heldBack.length > 0) ctx.log.warn(heldBackLine(held));
   const isDry = flags.dryRun === true;
-  if (!isDry && removedBy(plan).length > 0) {
+  const removed = isDry ? 0 : removedBy(plan).length;
+  if (removed > 0) {
     await confirm(session, plan, flags);
     await executeForget(shelf, plan, ctx);
   }
-  return { value: { ...plan, dryRun: isDry }, human: renderForget(plan, isDry) };
+  return { value: { ...plan, dryRun: isDry }, human: renderForget(plan, isDry), removed };
 }
 
 /** Asks before anything goes, and once more before the newest complete snapshot does. */
