@@ -1,4 +1,4 @@
-import { CorruptionError, TarsError, type ErrorCode } from '../model/errors.ts';
+import { CorruptionError, TarsError, toTarsError, type ErrorCode } from '../model/errors.ts';
 import { shortId } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RepositoryKey } from '../ports/keys.ts';
@@ -8,6 +8,7 @@ import { acquireLock } from './lock.ts';
 import { addKey, type OpenedRepository } from './open.ts';
 
 const listHint = '`tars key list` shows the ids.';
+const removalTimeoutMs = 60_000;
 const passedOver: ReadonlySet<ErrorCode> = new Set(['corruption', 'storage-not-found']);
 
 /** The oldest first. Takes no lock: a listing is a moment's view anyway. */
@@ -69,7 +70,10 @@ export async function removeKey(
   return id;
 }
 
-/** The new key is there and proved to work before the old one goes. */
+/**
+ * The new key is there and proved to work before the old one goes. What cuts that off leaves the old one alone, or says
+ * that both open the repository.
+ */
 export async function changePassword(
   repo: OpenedRepository,
   password: string,
@@ -77,9 +81,20 @@ export async function changePassword(
 ): Promise<{ readonly added: string; readonly removed: string }> {
   await using lock = await acquireLock(repo, { exclusive: true }, ctx);
   const added = await addAndProve(repo, password, { ...ctx, signal: lock.signal });
-  await lock.confirm();
-  await repo.storage.remove({ type: 'keys', name: repo.keyName }, lock.signal);
+  try {
+    await lock.confirm();
+    await repo.storage.remove({ type: 'keys', name: repo.keyName }, lock.signal);
+  } catch (error) {
+    throw bothOpen(error, added, repo.keyName);
+  }
   return { added, removed: repo.keyName };
+}
+
+function bothOpen(error: unknown, added: string, old: string): TarsError {
+  const cause = toTarsError(error, 'Cannot remove the old key');
+  const state = `key ${shortId(added)} was added, but ${shortId(old)} is still there: both passwords open the repository`;
+  const hint = `With the new password: tars key remove ${shortId(old)}`;
+  return new TarsError(cause.code, `${cause.message}; ${state}`, { hint, cause });
 }
 
 async function addAndProve(repo: OpenedRepository, password: string, ctx: OperationContext): Promise<string> {
@@ -94,7 +109,9 @@ async function addAndProve(repo: OpenedRepository, password: string, ctx: Operat
     }
     return name;
   } catch (error) {
-    await repo.storage.remove({ type: 'keys', name }, ctx.signal).catch(() => undefined);
+    // With a signal of its own: an interruption must not leave it.
+    const signal = AbortSignal.timeout(removalTimeoutMs);
+    await repo.storage.remove({ type: 'keys', name }, signal).catch(() => undefined);
     throw error;
   }
 }

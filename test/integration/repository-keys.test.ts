@@ -151,3 +151,47 @@ test('a new key that does not open the repository is removed again, and the old 
   await assert.rejects(changePassword(broken, 'new', testContext()), CorruptionError);
   assert.deepEqual(await readdir(join(directory.path, 'keys')), before);
 });
+
+test('a change of the password that is cut off leaves one key, or says that there are two', async () => {
+  await using directory = await RepositoryDirectory.created();
+  await directory.cheapen();
+  const storage = createLocalStorage(directory.path);
+  const repository = await openRepository(storage, password, testContext());
+  const keys = (): Promise<string[]> => readdir(join(directory.path, 'keys'));
+  const before = await keys();
+  /** Calls of `method` for keys stop the operation first. */
+  const stopping = (method: 'load' | 'remove') => {
+    const stop = new AbortController();
+    const faulty: StorageBackend = Object.assign(Object.create(storage) as StorageBackend, {
+      load: storage.load.bind(storage),
+      save: storage.save.bind(storage),
+      list: storage.list.bind(storage),
+      remove: storage.remove.bind(storage),
+    });
+    const original = storage[method].bind(storage) as (...args: unknown[]) => Promise<unknown>;
+    const stopped = (...args: [{ readonly type: string }, ...unknown[]]): Promise<unknown> => {
+      if (args[0].type === 'keys') stop.abort();
+      return original(...args);
+    };
+    return { broken: { ...repository, storage: Object.assign(faulty, { [method]: stopped }) }, stop };
+  };
+
+  const early = stopping('load');
+  await assert.rejects(
+    changePassword(early.broken, 'new', testContext(early.stop.signal)),
+    failsWith('interrupted', /^$/),
+  );
+  assert.deepEqual(await keys(), before, 'the new one is gone again');
+
+  const late = stopping('remove');
+  await assert.rejects(
+    changePassword(late.broken, 'new', testContext(late.stop.signal)),
+    (error: unknown) => {
+      assert.ok(failsWith('interrupted', /tars key remove/)(error), String(error));
+      assert.match(String(error), /both passwords open the repository/);
+      return true;
+    },
+  );
+  assert.equal((await keys()).length, 2);
+  await openRepository(storage, 'new', testContext());
+});
