@@ -50,10 +50,8 @@ class ArchiveShelf implements SnapshotShelf {
     return archives.sort((a, b) => a.time.getTime() - b.time.getTime() || (a.id < b.id ? -1 : 1));
   }
 
-  async readManifests(ids: readonly string[], ctx: OperationContext): Promise<readonly Manifest[]> {
-    const manifests: Manifest[] = [];
-    for (const id of ids) manifests.push((await this.#require(id, ctx)).manifest);
-    return manifests;
+  async *readManifests(ids: readonly string[], ctx: OperationContext): AsyncGenerator<Manifest> {
+    for (const id of ids) yield (await this.#require(id, ctx)).manifest;
   }
 
   /** There is no lock: an archive that is being restored from stays readable to who has it open. */

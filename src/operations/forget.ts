@@ -147,21 +147,17 @@ async function findLosses(
   return [];
 }
 
-/** So many manifests are read together: each reading locks the shelf, and each manifest takes memory. */
-const manifestsTogether = 16;
-
+/** One manifest is in memory at a time. */
 async function* holdingsIn(
   shelf: SnapshotShelf,
   decisions: readonly ForgetDecision[],
   ctx: OperationContext,
 ): AsyncGenerator<{ readonly snapshot: SnapshotSummary; readonly holdings: Holdings }> {
-  for (let at = 0; at < decisions.length; at += manifestsTogether) {
-    const snapshots = decisions.slice(at, at + manifestsTogether).map(({ snapshot }) => snapshot);
-    const ids = snapshots.map(({ id }) => id);
-    for (const [i, manifest] of (await shelf.readManifests(ids, ctx)).entries()) {
-      const snapshot = snapshots[i];
-      if (snapshot !== undefined) yield { snapshot, holdings: holdingsOf(manifest) };
-    }
+  const coming = decisions.values();
+  const ids = decisions.map(({ snapshot }) => snapshot.id);
+  for await (const manifest of shelf.readManifests(ids, ctx)) {
+    const decision = coming.next().value;
+    if (decision !== undefined) yield { snapshot: decision.snapshot, holdings: holdingsOf(manifest) };
   }
 }
 

@@ -15,8 +15,8 @@ export interface SnapshotShelf {
   readonly location: string;
   /** Oldest first. */
   list(ctx: OperationContext): Promise<readonly SnapshotSummary[]>;
-  /** The manifests of these snapshots, in the order of `ids`. @throws TarsError when one cannot be read */
-  readManifests(ids: readonly string[], ctx: OperationContext): Promise<readonly Manifest[]>;
+  /** The manifests of these snapshots, in the order of `ids`, one at a time. @throws TarsError when one cannot be read */
+  readManifests(ids: readonly string[], ctx: OperationContext): AsyncIterable<Manifest>;
   /**
    * Removes snapshots one after the other; what they share with others stays. Whatever cuts it off, what is left are
    * whole snapshots.

@@ -123,16 +123,14 @@ class RepositorySnapshotStore implements SnapshotStore {
   }
 
   /** Reads all of them under one lock, with one index. */
-  async readManifests(ids: readonly string[], ctx: OperationContext): Promise<readonly Manifest[]> {
+  async *readManifests(ids: readonly string[], ctx: OperationContext): AsyncGenerator<Manifest> {
     await using _lock = await this.#lockForReading(ctx);
     const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
-    const manifests: Manifest[] = [];
     for (const id of ids) {
       const snapshot = await loadSnapshot(this.#repository, id, ctx.signal);
       const source = new RepositorySnapshotSource(reader, snapshot, () => Promise.resolve());
-      manifests.push(await source.manifest(ctx.signal));
+      yield await source.manifest(ctx.signal);
     }
-    return manifests;
   }
 
   removeSnapshots(removal: SnapshotRemoval, ctx: OperationContext): Promise<void> {

@@ -151,7 +151,7 @@ test('manifests are found at the end of archives, however large', async () => {
     await writer.publish(manifest, ctx);
     const shelf = createArchiveShelf(outputDir);
     const [found] = (await shelf.list(ctx)).filter(({ id }) => id.endsWith(suffixes[compression]));
-    assert.deepEqual(await shelf.readManifests([found?.id ?? ''], ctx), [manifest]);
+    assert.deepEqual(await Array.fromAsync(shelf.readManifests([found?.id ?? ''], ctx)), [manifest]);
   }
   assert.deepEqual(warnings, []);
 });
