@@ -45,7 +45,7 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('--all-stacks', 'of every stack in the repository, each by itself')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
     .option('--allow-last', 'even the newest complete snapshot may go')
-    .option('--allow-shrunk', 'also when a store has shrunk by half since the last one')
+    .option('--allow-shrunk', 'also when a store shrank by half, or its last good copy goes')
     .option('--prune', 'then remove what no snapshot needs (see tars prune)')
     .option('--dry-run', 'show what would go, and why, and stop')
     .option('-y, --yes', 'do not ask')
