@@ -10,6 +10,8 @@ export interface Audience extends Disposable {
   failure(error: TarsError): void;
   /** Asks a yes/no question. Without a terminal the answer is undefined. */
   confirm(question: string, signal: AbortSignal): Promise<boolean | undefined>;
+  /** How wide the terminal is that shows results; absent without one. */
+  readonly columns?: number;
   /** For a conversation of several questions; absent without a terminal that can show it. */
   readonly questions?: Questions;
 }

@@ -4,8 +4,8 @@ import { formatTable } from './units.ts';
 
 const words = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
 
-/** One line for each thing found, its cure below it, and what it all comes to. */
-export function renderDiagnoses(diagnoses: readonly Diagnosis[]): string {
+/** One line for each thing found, its cure below it, and what it all comes to; for a terminal of so many `columns`. */
+export function renderDiagnoses(diagnoses: readonly Diagnosis[], columns = Infinity): string {
   const rows = diagnoses.flatMap(({ check, state, found, cure }) => {
     const [first = '', ...more] = found.split('\n');
     return [
@@ -14,7 +14,9 @@ export function renderDiagnoses(diagnoses: readonly Diagnosis[]): string {
       ...(cure === undefined || state === 'ok' ? [] : [['', '', `> ${cure}`]]),
     ];
   });
-  return `${formatTable(['', 'CHECK', 'FOUND'], rows)}\n${verdict(diagnoses)}`;
+  // A cure may end with a command to be copied, after a colon.
+  const columnsFor = (cell: string): number => (/^> .*: /.test(cell) ? Infinity : columns);
+  return `${formatTable(['', 'CHECK', 'FOUND'], rows, columnsFor)}\n${verdict(diagnoses)}`;
 }
 
 function verdict(diagnoses: readonly Diagnosis[]): string {

@@ -81,6 +81,7 @@ export function humanAudience({
       progress.erase();
       return ask(`${question} [y/N] `, { stdin, stderr }, signal);
     },
+    ...(stdout.isTTY && stdout.columns > 0 ? { columns: stdout.columns } : {}),
     ...(capable && stdin.isTTY && stderr.isTTY ? { questions: terminalQuestions({ stdin, stderr }) } : {}),
     [Symbol.dispose]: () => progress[Symbol.dispose](),
   };

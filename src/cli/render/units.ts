@@ -9,9 +9,14 @@ export function formatMs(durationMs: number): string {
 
 /**
  * Columns padded to their widest cell; the last one is left as it is, so the longest belongs there. A title that
- * begins with `>` makes its column align to the right.
+ * begins with `>` makes its column align to the right. `columnsFor` a last cell it is broken between words: for
+ * prose, not for what may be copied into a shell.
  */
-export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  columnsFor: (lastCell: string) => number = () => Infinity,
+): string {
   const titles = header.map((title) => title.replace(/^>/, ''));
   const widths = titles.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
@@ -20,7 +25,22 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
     if (header[column]?.startsWith('>') === true) return cell.padStart(widths[column] ?? 0);
     return column === titles.length - 1 ? cell : cell.padEnd(widths[column] ?? 0);
   };
-  return [titles, ...rows].map((cells) => cells.map(pad).join('  ').trimEnd()).join('\n');
+  const indent = widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0);
+  const lineOf = (cells: readonly string[]): string => {
+    const line = cells.map(pad).join('  ').trimEnd();
+    return breakBetweenWords(line, indent, columnsFor(cells.at(-1) ?? ''));
+  };
+  return [titles, ...rows].map(lineOf).join('\n');
+}
+
+/** Breaks `line` so that it ends before `columns`, the rest indented. A word that is too long is left whole. */
+function breakBetweenWords(line: string, indent: number, columns: number): string {
+  if (line.length <= columns) return line;
+  const space = line.lastIndexOf(' ', columns);
+  const at = space > indent ? space : line.indexOf(' ', Math.max(columns, indent));
+  if (at === -1) return line;
+  const rest = `${' '.repeat(indent)}${line.slice(at + 1)}`;
+  return `${line.slice(0, at)}\n${breakBetweenWords(rest, indent, columns)}`;
 }
 
 /** `2026-11-24 02:30`, in local time. */

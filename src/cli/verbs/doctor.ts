@@ -20,6 +20,6 @@ export function addDoctor(program: Command, surroundings: Surroundings): void {
 async function run({ ctx, audience, env, configPath }: Session): Promise<number> {
   const diagnoses = await examineSetup(configPath, env, ctx);
   const ill = isIll(diagnoses);
-  audience.result({ healthy: !ill, diagnoses }, renderDiagnoses(diagnoses));
+  audience.result({ healthy: !ill, diagnoses }, renderDiagnoses(diagnoses, audience.columns));
   return ill ? exitCodes.error : exitCodes.success;
 }

@@ -52,7 +52,7 @@ async function run(session: Session, flags: InitFlags): Promise<number> {
   const suggestion = isNew && !guided && inventory === undefined ? await suggest(session) : undefined;
   const diagnoses = guided ? await examined(settingsPath, session) : undefined;
   const outcome = { ...created, settingsPath, isNew, inventory, suggestion, diagnoses };
-  audience.result(valueOf(outcome), render(outcome));
+  audience.result(valueOf(outcome), render(outcome, audience.columns));
   return exitCodes.success;
 }
 
@@ -136,12 +136,12 @@ function valueOf({ settingsPath, settings, isNew, inventory, ...outcome }: Outco
   };
 }
 
-function render(outcome: Outcome): string {
+function render(outcome: Outcome, columns: number | undefined): string {
   const { settingsPath, settings, inventory, suggestion, diagnoses } = outcome;
   return [
     ...renderCreated(outcome),
     ...(inventory === undefined ? renderFound(settings) : renderInventory(settingsPath, inventory)),
-    ...(diagnoses === undefined ? [] : ['', renderDiagnoses(diagnoses), '']),
+    ...(diagnoses === undefined ? [] : ['', renderDiagnoses(diagnoses, columns), '']),
     ...renderNext(settings, { diagnoses, ofProject: inventory !== undefined }),
     ...renderSuggestion(suggestion, settingsPath, settings),
   ].join('\n');

@@ -196,7 +196,7 @@ function renderPlan(plan: StackRestorePlan): string {
     ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
       `  ${component.name}:`,
-      ...steps.map((step) => `    - ${step}`),
+      ...(steps.length === 0 ? ['Nothing to do'] : steps).map((step) => `    - ${step}`),
     ]),
     `  stop for the swap: ${plan.stop.join(', ') || 'nothing'}; then start: ${plan.start.join(', ') || 'nothing'}`,
     ...plan.warnings.map((warning) => `  Warning: ${warning}`),
@@ -237,10 +237,11 @@ function renderResult(result: RestoreResult): string {
 }
 
 function renderWayBack({ wayBack, wayBackFile }: RestoreResult): string[] {
-  if (wayBackFile === undefined) return [];
+  const moved = wayBack.filter(({ lines }) => lines.length > 0);
+  if (wayBackFile === undefined || moved.length === 0) return [];
   return [
     'The previous data was moved aside. The way back (databases are renamed back by their',
     `running server, files with theirs stopped), also in ${wayBackFile}:`,
-    ...wayBack.flatMap(({ component, lines }) => [`  ${component}:`, ...lines.map((line) => `    ${line}`)]),
+    ...moved.flatMap(({ component, lines }) => [`  ${component}:`, ...lines.map((line) => `    ${line}`)]),
   ];
 }

@@ -2,6 +2,7 @@ import { execa } from 'execa';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { formatBytes } from '../../model/bytes.ts';
 import { RestoreRefusedError, ServiceUnavailableError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
@@ -98,10 +99,10 @@ export const stagesAppendOnly = (persistence: Persistence): boolean => persisten
 function stepsOf(dataDir: string, restoreId: string, persistence: Persistence, sizeBytes: number): string[] {
   const names = namesOf(persistence).map((name) => join(dataDir, name));
   return [
-    `stage the RDB (${sizeBytes} bytes) in ${join(dataDir, stagedName(restoreId))}`,
-    `move ${names.join(' and ')} to ${join(dataDir, previousName(restoreId))} and the staged data in place`,
+    `Stage the RDB (${formatBytes(sizeBytes)}) in ${join(dataDir, stagedName(restoreId))}`,
+    `Move ${names.join(' and ')} to ${join(dataDir, previousName(restoreId))} and the staged data in place`,
     ...(stagesAppendOnly(persistence)
-      ? [`start from a fresh ${persistence.appendDirName}: with appendonly yes Redis ignores the RDB`]
+      ? [`Start from a fresh ${persistence.appendDirName}: with appendonly yes Redis ignores the RDB`]
       : []),
   ];
 }

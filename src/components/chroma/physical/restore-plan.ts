@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { formatBytes } from '../../../model/bytes.ts';
 import { RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
@@ -60,7 +61,7 @@ export async function planPhysicalRestore(
     component: place.name,
     kind: place.kind,
     steps: [
-      `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${sizeBytes} bytes) beside ${place.path} and read all of them`,
+      `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${formatBytes(sizeBytes)}) beside ${place.path} and read all of them`,
       `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
     ],
     warnings,
