@@ -18,9 +18,10 @@ export async function askSecret(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (!stdin.isTTY || !stderr.isTTY) return undefined;
-  stderr.write(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({ input: stdin, output: nowhere, terminal: true, historySize: 0 });
+  // Only now: from here on the terminal shows nothing that is typed, however fast the answer comes.
+  stderr.write(question);
   const closed = Promise.withResolvers<never>();
   for (const event of ['SIGINT', 'close'] as const) {
     lines.once(event, () => closed.reject(new InterruptedError('Interrupted; nothing was changed')));
