@@ -53,7 +53,7 @@ async function look(
 function refusal(error: unknown): unknown {
   if (!(error instanceof CorruptionError)) return error;
   return new CorruptionError(`Nothing is pruned from a damaged repository: ${error.message}`, {
-    hint: 'No data was deleted. `tars check --read-data` shows what is damaged: forget the snapshots it names. A file below snapshots/ that it names no program can forget: put it back from a copy, or remove it.',
+    hint: 'No data was deleted. `tars check --read-data` shows what is damaged: forget the snapshots it names; put a damaged file below snapshots/ back from a copy, or remove it.',
     cause: error,
   });
 }

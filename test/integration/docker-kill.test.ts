@@ -15,7 +15,7 @@ import { eventually } from '../fixtures/processes.ts';
 const docker = await dockerForTests();
 const { skip } = docker;
 
-const kills = counted(5, 50);
+const kills = counted(3, 50);
 /** The default of tars.yaml. */
 const pauseMaxMs = 5000;
 

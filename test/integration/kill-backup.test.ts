@@ -19,7 +19,7 @@ import { testContext } from '../fixtures/context.ts';
 import { processState } from '../fixtures/processes.ts';
 
 /** Every other one is aimed at the pause of the writer; the rest may hit anything. */
-const kills = counted(4, 50);
+const kills = counted(2, 50);
 const pauseMaxMs = 5000;
 /** What a loaded machine may take to write one visit. */
 const visitTimeoutMs = 20_000;
