@@ -113,7 +113,12 @@ test('Enter five times takes every proposal, of the Compose project that is foun
   const key = (await read('tars-recovery.key')).trim();
   assert.equal(shown.split(key).length, 2, 'the key is shown once');
   assert.equal((await stat(join(directory, 'tars-recovery.key'))).mode & 0o777, 0o600);
-  assert.match(shown, /^ok +repository +\S+tars-repository opens/m, 'doctor has the last word');
+  // However its lines are broken for the width of the terminal.
+  assert.match(
+    shown.replaceAll(/\s+/g, ' '),
+    /ok repository \S+tars-repository opens/,
+    'doctor has the last word',
+  );
   assert.match(shown, /tars backup\n.*tars schedule install/);
   assert.ok(!shown.includes('hush-hush') && !(await read('tars.yaml')).includes('hush-hush'));
 });
@@ -255,7 +260,8 @@ test('the conversation takes a repository that is there, and says so', async () 
     [where[0], 'snapshots\r'],
     when,
     keep,
-    ['that is there, with', '\r'],
+    // One word: between two the terminal may break the line.
+    ['there,', '\r'],
   ]);
   assert.equal(exitCode, 0, shown);
   assert.match(shown, /^Kept the repository \S+snapshots/m);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmod, cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, before, beforeEach, describe, test } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { CorruptionError } from '../../src/model/errors.ts';
 import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../src/operations/prune.ts';
 import type { PruneLimits } from '../../src/ports/prune.ts';
@@ -30,6 +30,7 @@ before(async () => {
   for (let i = 0; i < 2; i++) await history.publish(store);
   await forgetSnapshot(origin, first);
 });
+after(() => origin[Symbol.asyncDispose]());
 beforeEach(async () => {
   directory = await RepositoryDirectory.copied(origin, systemRestic);
 });
