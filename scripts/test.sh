@@ -29,9 +29,8 @@ if [ "${1:-}" = campaign ]; then
   files=$(grep -rlE 'counted\(|isCampaign|TARS_CAMPAIGN' test --include='*.test.ts' | sort)
   node --test --test-concurrency=1 --test-force-exit --test-timeout=7200000 $files || status=$?
 else
-  # A test takes a minute or two; what takes this long hangs. Tests wait half of their time, for servers and health
-  # checks, so more of them run at once than there are cores.
-  node --test --test-concurrency=3 --test-force-exit --test-timeout=900000 'src/**/*.test.ts' 'test/**/*.test.ts' || status=$?
+  # A test takes a minute or two; what takes this long hangs.
+  node --test --test-concurrency=2 --test-force-exit --test-timeout=900000 'src/**/*.test.ts' 'test/**/*.test.ts' || status=$?
 fi
 
 left=$(leftovers)

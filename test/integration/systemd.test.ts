@@ -74,6 +74,7 @@ test('a systemd timer takes the backup at its time, and is gone once removed', {
     const ended = await child;
     assert.equal(ended.exitCode, 0, ended.all);
     assert.match(ended.all, /Installed with systemd/);
+    assert.match(ended.all, /^backup +\* \* \* \* \* +due now$/m, 'nothing was backed up when it was asked');
     assert.deepEqual(await readdir(join(root, '.config/systemd/user')), [], ended.all);
     const { stdout } = await tars(['--config', config, 'snapshots', '--json']);
     assert.ok((JSON.parse(stdout) as unknown[]).length > 0);

@@ -60,3 +60,8 @@ export function formatAge(ageMs: number): string {
   const hours = Math.round(minutes / 60);
   return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
 }
+
+/** When something is to run next: its moment, or that it has come. */
+export function formatNext(time: Date, now: Date): string {
+  return time <= now ? 'due now' : formatMoment(time);
+}

@@ -5,7 +5,7 @@ import { runDue } from '../../operations/run-schedule.ts';
 import { statusOf } from '../../operations/status.ts';
 import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatMoment, formatTable } from '../render/units.ts';
+import { formatNext, formatTable } from '../render/units.ts';
 import { commandFor, requirePortable, requireSchedule, scheduledStack, scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -140,7 +140,8 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
   const scheduler = schedulerOf(flags);
   requireSchedule(settings);
   const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
-  const { next } = statusOf(scheduleOf(settings), runLogOf(settings), ctx.clock.now());
+  const now = ctx.clock.now();
+  const { next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
   const said = {
     installed: `Installed with ${scheduler.name}, as ${settings.settingsPath} has it`,
     differs: `Installed with ${scheduler.name}, but differs from ${settings.settingsPath}: tars schedule install`,
@@ -149,7 +150,7 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
   const rows = Object.entries(next).map(([task, time]) => [
     task,
     settings.schedule?.[task as keyof typeof next] ?? '',
-    formatMoment(time),
+    formatNext(time, now),
   ]);
   audience.result(
     { scheduler: scheduler.name, state, next },

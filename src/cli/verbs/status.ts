@@ -3,7 +3,7 @@ import { runLogOf, stackClaimsOf } from '../../compose.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { statusOf, type RunSummary, type StackStatus } from '../../operations/status.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatAge, formatBytes, formatMoment, formatMs } from '../render/units.ts';
+import { formatAge, formatBytes, formatMoment, formatMs, formatNext } from '../render/units.ts';
 import { scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -50,10 +50,7 @@ function render(status: StackStatus, daemonPid: number | undefined, now: Date): 
       `Last ${verb}`,
       last[verb] === undefined ? 'none recorded' : describeLast(last[verb], now),
     ]),
-    ...Object.entries(next).map(([task, time]): [string, string] => [
-      `Next ${task}`,
-      time <= now ? 'due now' : formatMoment(time),
-    ]),
+    ...Object.entries(next).map(([task, time]): [string, string] => [`Next ${task}`, formatNext(time, now)]),
     ...(Object.keys(next).length === 0
       ? [['Next', 'nothing is scheduled in tars.yaml'] as [string, string]]
       : []),
