@@ -26,7 +26,7 @@ as_root=''
 if [ "$(id -u)" -ne 0 ]; then as_root='sudo -n'; fi
 echo "[INFO] Installing:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
-if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq $missing; } >&2; then
+if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends $missing; } >&2; then
   echo "[ERROR] Could not install:$missing. Run as root: apt-get install$missing" >&2
   exit 1
 fi

@@ -18,7 +18,7 @@ export async function claimName(
   for (let second = 0; second < 60; second++) {
     const root = archiveRoot(new Date(now.getTime() + second * 1000));
     const archive = join(outputDir, root + archiveSuffix[compression]);
-    if ((await exists(archive)) || (await exists(checksumPath(archive)))) continue;
+    if (await isTaken(join(outputDir, root))) continue;
     try {
       return {
         root,
@@ -31,6 +31,14 @@ export async function claimName(
   throw new TarsError('storage-exists', `No archive name of the next minute is free in ${outputDir}`, {
     hint: 'Check the system clock, or choose another output directory.',
   });
+}
+
+/** However it is compressed: two archives of one name unpack into one folder. */
+async function isTaken(root: string): Promise<boolean> {
+  for (const suffix of Object.values(archiveSuffix)) {
+    if ((await exists(root + suffix)) || (await exists(checksumPath(root + suffix)))) return true;
+  }
+  return false;
 }
 
 export async function exists(path: string): Promise<boolean> {

@@ -114,24 +114,27 @@ for (const compression of ['gzip', 'zstd', 'none'] as const) {
 
 test('an archive of another name in the same second, and one never overwrites another', async () => {
   const frozen = { ...testContext(), clock: { ...testContext().clock, now: () => new Date(0) } };
-  const destination = createArchiveDestination({ outputDir, compression: 'none', scratchDir });
-  const writers = [await destination.begin(label, frozen), await destination.begin(label, frozen)];
-  for (const writer of writers) {
+  const beginFrozen = (compression: ArchiveCompression): Promise<SnapshotWriter> =>
+    createArchiveDestination({ outputDir, compression, scratchDir }).begin(label, frozen);
+  const publish = async (writer: SnapshotWriter): Promise<void> => {
     await writer.publish(manifestOf([]), frozen);
     await writer[Symbol.asyncDispose]();
-  }
-  const names = ['tars-backup-19700101_000000', 'tars-backup-19700101_000001'];
+  };
+  for (const writer of [await beginFrozen('none'), await beginFrozen('none')]) await publish(writer);
+  // Compressed otherwise it would be another file, and unpack into the same folder.
+  await publish(await beginFrozen('gzip'));
+  const names = ['0.tar', '1.tar', '2.tar.gz'].map((name) => `tars-backup-19700101_00000${name}`);
   assert.deepEqual(
     await readdir(outputDir),
-    names.flatMap((name) => [`${name}.tar`, `${name}.tar.sha256`]),
+    names.flatMap((name) => [name, `${name}.sha256`]),
   );
-  const late = await destination.begin(label, frozen);
-  const foreign = join(outputDir, 'tars-backup-19700101_000002.tar');
+  const late = await beginFrozen('none');
+  const foreign = join(outputDir, 'tars-backup-19700101_000003.tar');
   await writeFile(foreign, 'mine');
   await assert.rejects(late.publish(manifestOf([]), frozen), { code: 'storage-exists' });
   await late[Symbol.asyncDispose]();
   assert.equal(await readFile(foreign, 'utf8'), 'mine');
-  assert.equal((await readdir(outputDir)).length, 5);
+  assert.equal((await readdir(outputDir)).length, 7);
 });
 
 for (const compression of ['gzip', 'zstd', 'none'] as const) {
