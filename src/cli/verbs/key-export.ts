@@ -14,7 +14,8 @@ import {
 } from '../../model/recovery-kit.ts';
 import type { SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
-import { recoverySteps, type HomeOfComponent } from '../../operations/recovery-kit.ts';
+import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';
+import { recoverySteps } from '../../operations/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';

@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import { shellWord, type RecoveryStep } from '../model/recovery-kit.ts';
+import { placeOf, serviceOf, type Part } from './recovery-kit-places.ts';
+
+const redisFacts = z.object({
+  persistence: z.object({ dbFilename: z.string(), appendDirName: z.string(), appendFilename: z.string() }),
+});
+
+/**
+ * An append-only server ignores dump.rdb, and overwrites it when it stops. So the snapshot is given as the base of its
+ * log too: which of both the server's configuration asks for then makes no difference
+ * (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/, "Append-only file").
+ */
+export function redisStep(part: Part): RecoveryStep {
+  const { component } = part;
+  const { persistence } = redisFacts.parse(component.facts);
+  const { text, fill } = placeOf(part);
+  const folder = `${component.name}/data`;
+  const at = (path: string): string => shellWord(`${folder}/${path}`);
+  const dump = shellWord(`${component.name}/dump.rdb`);
+  const { dbFilename, appendDirName: log, appendFilename } = persistence;
+  const base = `${appendFilename}.1.base.rdb`;
+  // Such as `redis 7.0.15`. Since 7.0 the log is a directory.
+  const hasLogDirectory = Number(/\d+/.exec(component.serverVersion ?? '')?.[0]) >= 7;
+  const asLog = [
+    `mkdir ${at(log)}`,
+    `cp -p ${dump} ${at(`${log}/${base}`)}`,
+    `echo ${shellWord(`file ${base} seq 1 type b`)} > ${at(`${log}/${appendFilename}.manifest`)}`,
+  ];
+  return {
+    title: `Redis (${component.name})`,
+    text: [text],
+    commands: [
+      `mkdir -m 700 ${shellWord(folder)}`,
+      `cp -p ${dump} ${at(dbFilename)}`,
+      ...(hasLogDirectory ? asLog : []),
+      `chown -R --reference=${dump} ${shellWord(folder)}`,
+      ...fill(`${folder}/.`),
+    ],
+    then: hasLogDirectory
+      ? []
+      : [
+          'If its configuration says appendonly yes, start it once with --appendonly no, then run: ' +
+            'redis-cli config set appendonly yes',
+        ],
+  };
+}
+
+/** Chroma starts on its persist directory; an export of records has no way back without its API. */
+export function chromaStep(part: Part): RecoveryStep {
+  const { component } = part;
+  const title = `Chroma (${component.name})`;
+  if (!component.artifacts.some(({ path }) => path.startsWith(`${component.name}/persist/`))) {
+    const text = `The snapshots hold the records as JSON lines, under ${component.name}/export: one file a collection, whose first line describes it. They have to be added through Chroma's API.`;
+    return { title, text: [text], commands: [] };
+  }
+  const { text, fill } = placeOf(part);
+  return { title, text: [text], commands: fill(`${component.name}/persist/.`) };
+}
+
+const ollamaFacts = z.object({ models: z.array(z.object({ name: z.string(), stored: z.string() })) });
+
+/** Models go back as files; those that are known by name only are pulled. */
+export function ollamaStep(part: Part): RecoveryStep {
+  const { component } = part;
+  const { models } = ollamaFacts.parse(component.facts);
+  const absent = models.filter(({ stored }) => stored !== 'model').map(({ name }) => name);
+  const whole = models.length > absent.length;
+  return {
+    title: `Ollama (${component.name})`,
+    text: whole ? [placeOf(part).text] : [],
+    commands: whole ? placeOf(part).fill(`${component.name}/.`) : [],
+    then:
+      absent.length === 0
+        ? []
+        : [
+            `These models are not in the snapshots; once Ollama runs, pull them with ollama pull: ${absent.join(', ')}`,
+          ],
+  };
+}
+
+/** Roles and databases go into a running server, through its own programs. */
+export function postgresStep(part: Part): RecoveryStep {
+  const { component, home, compose } = part;
+  const dumps = component.artifacts.map(({ path }) => path).filter((path) => path.endsWith('.dump'));
+  const databases = dumps.map((path) => ({
+    path,
+    name: path.slice(component.name.length + 1, -'.dump'.length),
+  }));
+  const globals = `${component.name}/globals.sql`;
+  const major = component.serverVersion?.split('.')[0] ?? '';
+  const text =
+    `Into a fresh server of version ${major} or newer. The complaint that a role exists already is none; from then on ` +
+    'roles have the passwords that they had in the snapshot.';
+  const title = `PostgreSQL (${component.name})`;
+  if (compose !== undefined) {
+    const service = shellWord(serviceOf(part));
+    // What is pasted after a command must not become its input.
+    const run = (command: string, file = '/dev/null'): string =>
+      `compose exec -T ${service} sh -c '${command}' < ${shellWord(file)}`;
+    const user = '-U "${POSTGRES_USER:-postgres}"';
+    const commands = databases.flatMap(({ name, path }) => [
+      `${run(`createdb ${user} -T template0 ${quotedInQuotes(name)}`)} || true`,
+      run(`pg_restore ${user} -d ${quotedInQuotes(name)} --exit-on-error`, path),
+    ]);
+    // While it initialises, the image's server is not on TCP yet.
+    const ready = `while ! ${run(`pg_isready -h 127.0.0.1 ${user}`)}; do sleep 1; done`;
+    const started = [`compose up -d ${service}`, ready];
+    return {
+      title,
+      text: [text],
+      commands: [...started, run(`psql ${user} -d postgres`, globals), ...commands],
+    };
+  }
+  return {
+    title,
+    text: [`${text} Set PGPASSWORD, or type the password when asked.`],
+    commands: [
+      `export PGHOST=${shellWord(home.host ?? '127.0.0.1')} PGPORT=${home.port ?? 5432} PGUSER=${shellWord(home.user ?? 'postgres')}`,
+      `psql -d postgres -f ${shellWord(globals)}`,
+      ...databases.map(
+        ({ name, path }) => `pg_restore -d postgres${creation(name)} --exit-on-error ${shellWord(path)}`,
+      ),
+    ],
+  };
+}
+
+/** `postgres` itself is there already. */
+const creation = (name: string): string => (name === 'postgres' ? '' : ' --create');
+
+/** A word inside the single quotes of `sh -c '…'`. */
+const quotedInQuotes = (value: string): string => {
+  const word = shellWord(value);
+  return word === value ? word : word.replaceAll("'", `'\\''`);
+};
