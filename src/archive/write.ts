@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { TarsError, toTarsError } from '../model/errors.ts';
+import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
 import type { ArtifactAttributes, Bytes, ChunkingHint, WriteOptions } from '../ports/artifacts.ts';
@@ -69,12 +69,19 @@ async function beginArchive(
   }
 }
 
-/** Creates the directory and all above it so that they survive a power cut, as what is published in it must. */
+/**
+ * Creates the directory and all above it so that they survive a power cut, as what is published in it must. Node's own
+ * recursion never ends where a directory that is there answers ENOENT to new entries, as those of an automounter do.
+ */
 async function createDurably(directory: string): Promise<void> {
-  const first = await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let created = directory; created.length >= first.length; created = dirname(created)) {
-    await fsyncDirectory(dirname(created));
+  try {
+    await mkdir(directory, { mode: 0o700 });
+    await fsyncDirectory(dirname(directory));
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return;
+    if (!hasErrno(error, 'ENOENT') || (await exists(dirname(directory)))) throw error;
+    await createDurably(dirname(directory));
+    await createDurably(directory);
   }
 }
 

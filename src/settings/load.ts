@@ -200,14 +200,17 @@ function substitute(value: unknown, path: string, env: Environment): unknown {
   return value;
 }
 
+/** A path as an operator writes it: `~/` is home, what is relative starts at `base`. */
+export const absolutePath = (base: string, path: string): string =>
+  path.startsWith('~/') ? join(homedir(), path.slice(2)) : resolve(base, path);
+
 function resolvePaths(
   settings: SettingsFile,
   path: string,
   env: Environment,
 ): Omit<Settings, 'holdsSecrets'> {
   const base = dirname(path);
-  const absolute = (value: string): string =>
-    value.startsWith('~/') ? join(homedir(), value.slice(2)) : resolve(base, value);
+  const absolute = (value: string): string => absolutePath(base, value);
   const pathKeys = new Set([
     ...['password_file', 'data_dir', 'client_bin_dir', 'age_identity_file', 'pid_file', 'log_file', 'path'],
     ...['scratch_dir', 'state_dir'],

@@ -50,6 +50,7 @@ async function converse(answers: readonly Answer[], args: readonly string[] = []
     timeout: 180_000,
     env: {
       ...environment,
+      HOME: join(directory, 'home'),
       ...{ NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
     },
     buffer: false,
@@ -133,7 +134,8 @@ test('answers are taken as they are given, and wrong ones asked again', async ()
     [where[0], 'full/thesis.txt/x\r'],
     ['That is a file', '\u007f'.repeat('/thesis.txt/x'.length)],
     ['full', '\r'],
-    ['It is not empty', '/snapshots\r'],
+    ['It is not empty', '\u007f'.repeat('full'.length) + '.\r'],
+    ['would lie in it', '\u007f~/snapshots\r'],
     [when[0], '25:00\r'],
     ['A time such as', '\u007f'.repeat(5)],
     ['02:30', 'never\r'],
@@ -143,7 +145,7 @@ test('answers are taken as they are given, and wrong ones asked again', async ()
   assert.equal(exitCode, 0, shown);
   assert.equal(questions, 5, shown);
   const { repository, docker, schedule, retention } = await written();
-  assert.equal(repository.path, join(directory, 'full', 'snapshots'));
+  assert.equal(repository.path, join(directory, 'home', 'snapshots'), 'home, not a directory named ~');
   assert.deepEqual(
     { docker, schedule, retention },
     {
@@ -153,13 +155,25 @@ test('answers are taken as they are given, and wrong ones asked again', async ()
   assert.doesNotMatch(shown, /tars schedule install/);
 });
 
+test('where nothing can be created it ends, and leaves nothing', async () => {
+  // A directory that is there and answers ENOENT to new entries: Node's own mkdir tries for ever.
+  const args = [cliPath, 'init', '--yes', '--repository', '/proc/tars/repository'];
+  const cut = { cwd: directory, env: environment, timeout: 120_000, killSignal: 'SIGKILL' } as const;
+  const { exitCode, stderr } = await execa(process.execPath, args, { ...cut, reject: false });
+  assert.equal(exitCode, 1, stderr);
+  assert.match(stderr, /\[ERROR\] Cannot create a repository in \/proc\/tars\/repository: ENOENT/);
+  assert.deepEqual(await readdir(directory), []);
+});
+
 test('what flags say is not asked', async () => {
   await writeProject();
-  const args = ['--compose', 'compose.yaml', '--repository', 'r', '--stack', 's'];
+  const args = ['--compose', 'compose.yaml', '--repository=~/r', '--stack', 's'];
   const { exitCode, shown, questions } = await converse([[when[0], '4:05\r'], keep, create], args);
   assert.equal(exitCode, 0, shown);
   assert.equal(questions, 3, shown);
-  assert.equal((await written()).schedule?.['backup'], '5 4 * * *');
+  const { schedule, repository } = await written();
+  assert.equal(schedule?.['backup'], '5 4 * * *');
+  assert.equal(repository.path, join(directory, 'home', 'r'), 'home, not a directory named ~');
 });
 
 test('Ctrl-C, Ctrl-D, and a no to the last question leave nothing', async () => {

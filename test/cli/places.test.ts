@@ -101,6 +101,15 @@ test('an unprivileged run names the file it may not read, and the home it may no
   await writeFile(stack.appEnv, 'LOG_LEVEL=info\n');
 });
 
+test('an archive for a directory that cannot be created is an error, and not tried for ever', async () => {
+  // A directory that is there and answers ENOENT to new entries, as an automounter does whose server is away.
+  const args = [cliPath, '--config', stack.settingsPath, 'backup', '--output-dir', '/proc/tars/archives'];
+  const cut = { timeout: 120_000, killSignal: 'SIGKILL', env: { NO_COLOR: '1' } } as const;
+  const { exitCode, stderr } = await execa(process.execPath, args, { ...cut, reject: false });
+  assert.equal(exitCode, 1, stderr);
+  assert.match(stderr, /\[ERROR\] Cannot write archives to \/proc\/tars\/archives: ENOENT/);
+});
+
 test('the beginning of two snapshot ids is refused, and says to give more of it', async () => {
   const args = ['--config', stack.settingsPath];
   const { exitCode: taken, stderr: said } = await tars([...args, 'backup']);

@@ -1,8 +1,9 @@
 import { hostname } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
+import { absolutePath } from '../../settings/load.ts';
 import { noCare, type CareValues } from '../../settings/template-sections.ts';
 import type { Session } from '../session.ts';
 import { lookAround, type LocalStores } from './look-around.ts';
@@ -71,6 +72,9 @@ export function projectWish({ compose, project }: InitFlags): ProjectWish | unde
   return compose === undefined ? undefined : { composeFile: compose };
 }
 
+/** A path as it was typed. The shell leaves the `~` of `--repository=~/tars`, and of an answer, as it is. */
+export const fromHere = (path: string): string => absolutePath(process.cwd(), path);
+
 /** Names and places as flags give them, or as they are without. */
 export function placesOf(
   flags: InitFlags,
@@ -79,8 +83,8 @@ export function placesOf(
 ): Pick<Choices, 'stack' | 'repositoryPath' | 'passwordFile'> {
   return {
     stack: flags.stack ?? stackName('project' in what ? what.project : hostname()),
-    repositoryPath: resolve(flags.repository ?? 'tars-repository'),
-    passwordFile: resolve(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key')),
+    repositoryPath: fromHere(flags.repository ?? 'tars-repository'),
+    passwordFile: fromHere(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key')),
   };
 }
 

@@ -1,13 +1,13 @@
 import { accessSync, constants, readdirSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError, hasErrno } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session.ts';
-import { placesOf, projectWish, proposedCare, type Choices, type InitFlags } from './choices.ts';
-import { hasPassword } from './create.ts';
+import { fromHere, placesOf, projectWish, proposedCare, type Choices, type InitFlags } from './choices.ts';
+import { hasPassword, liesInside } from './create.ts';
 import { holdsRepository, lookAround, type LocalStores } from './look-around.ts';
 
 /**
@@ -85,8 +85,13 @@ async function askWhere(
 ): Promise<string> {
   const question = 'Where are snapshots to be kept? Best on another disk, or a mounted NAS';
   const missingKey = (await hasPassword(passwordFile, env)) ? undefined : passwordFile;
-  const check = (path: string): string | undefined => problemWithPlace(resolve(path), missingKey);
-  return resolve(await questions.text(question, { preset, check }, ctx.signal));
+  const check = (answer: string): string | undefined => {
+    const path = fromHere(answer);
+    return liesInside(path, passwordFile)
+      ? `The key ${passwordFile} would lie in it: choose another, such as ${join(path, 'repository')}`
+      : problemWithPlace(path, missingKey);
+  };
+  return fromHere(await questions.text(question, { preset, check }, ctx.signal));
 }
 
 /** What the creation of a repository there, or the use of one, would end with. */

@@ -8,7 +8,7 @@ import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session.ts';
-import type { Choices, InitFlags } from './choices.ts';
+import { fromHere, type Choices, type InitFlags } from './choices.ts';
 import { exists, holdsRepository } from './look-around.ts';
 
 /** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
@@ -74,7 +74,7 @@ export function refuseOtherWishes(
   flags: InitFlags,
 ): void {
   const absolute = (path: string | undefined): string | undefined =>
-    path === undefined ? path : resolve(path);
+    path === undefined ? path : fromHere(path);
   const wishes = [
     ['--repository', absolute(flags.repository), repository.path],
     ['--stack', flags.stack, stack],
@@ -92,11 +92,15 @@ export function refuseOtherWishes(
 
 /** Whoever holds the repository must not hold its key with it. */
 function refuseKeyInRepository(path: string, keyFile: string): void {
-  const way = relative(resolve(path), resolve(keyFile));
-  if (way === '..' || way.startsWith(`..${sep}`)) return;
+  if (!liesInside(path, keyFile)) return;
   throw new ConfigurationError(`The recovery key ${keyFile} would lie inside the repository ${path}`, {
     hint: 'Put it elsewhere with --key-file: whoever gets the repository must not get its key with it.',
   });
+}
+
+export function liesInside(directory: string, file: string): boolean {
+  const way = relative(resolve(directory), resolve(file));
+  return way !== '..' && !way.startsWith(`..${sep}`);
 }
 
 /** Creates the key file (0600) unless it exists or the password comes from elsewhere. */
