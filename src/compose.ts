@@ -111,7 +111,10 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
     writers: Object.fromEntries(
       entries
         .filter(([, service]) => service.writer)
-        .map(([name, { pause, resume, pid_file: pidFile }]) => [name, { pause, resume, pidFile }]),
+        .map(([name, { pause, resume, pid_file: pidFile, systemd_unit: systemdUnit }]) => [
+          name,
+          { pause, resume, pidFile, systemdUnit },
+        ]),
     ),
   });
 }

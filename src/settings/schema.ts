@@ -107,8 +107,10 @@ const service = z.strictObject({
     .boolean()
     .default(false)
     .describe('Writes to the stores; is paused for some milliseconds for the cut.'),
-  pause: argv.optional().describe('Default: SIGSTOP to the process in pid_file.'),
-  resume: argv.optional().describe('Default: SIGCONT to the process in pid_file.'),
+  pause: argv
+    .optional()
+    .describe('Default: SIGSTOP to the main process of systemd_unit, or else the one in pid_file.'),
+  resume: argv.optional().describe('Default: SIGCONT to the same process.'),
 });
 export type ServiceSettings = z.infer<typeof service>;
 

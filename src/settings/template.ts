@@ -96,7 +96,9 @@ services:
   #   systemd_unit: tars-backend
   #   depends_on: [postgres, redis]
   #   writer: true                           # paused for some milliseconds while the cut is taken
-  #   pid_file: /run/tars-backend.pid        # or pause: [...] and resume: [...]
+  # worker:                                  # one that is no unit
+  #   writer: true
+  #   pid_file: /run/worker.pid              # or pause: [...] and resume: [...]
 
 ${careSections(care)
   .map((lines) => `${lines.join('\n')}\n`)

@@ -175,6 +175,15 @@ test('commands decide when given; their failure shows the end of their output, n
   assert.equal(await runtimeOf({}).state(), 'unknown');
 });
 
+test('a writer that runs by its status command, and whose process is not found, is not taken for paused', async () => {
+  const pidFile = join(root, 'nowhere.pid');
+  const runtime = runtimeOf({ status: ['true'], pidFile }, { store: { pidFile } });
+  await assert.rejects(runtime.pause(['store'], ctx), {
+    code: 'service-unavailable',
+    message: 'The writer store runs, and its process is not found',
+  });
+});
+
 test('a start command that leaves a daemon holding its output does not keep us waiting', async () => {
   const pidFile = join(root, 'daemon.pid');
   const start = ['sh', '-c', 'sleep 600 & echo $! > "$0"', pidFile];

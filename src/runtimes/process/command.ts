@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { InterruptedError, TarsError } from '../../model/errors.ts';
+import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
 import { childEnvironment } from '../child-environment.ts';
 
 const tailBytes = 2000;
@@ -72,14 +72,12 @@ async function exitOf(
         cause,
       });
     }
-    throw new TarsError('subprocess', `Cannot run ${commandName(argv)}: ${errorText(cause)}`, {
+    throw new TarsError('subprocess', `Cannot run ${commandName(argv)}: ${messageOf(cause)}`, {
       hint: 'Correct the command in tars.yaml.',
       cause,
     });
   }
 }
-
-const errorText = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Runs a command that must succeed. @throws TarsError `subprocess` with the end of its output */
 export async function requireCommand(

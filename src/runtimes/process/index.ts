@@ -1,4 +1,4 @@
-import { ConfigurationError } from '../../model/errors.ts';
+import { ConfigurationError, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import {
@@ -34,6 +34,14 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
       canStop: service !== undefined && canStop(service),
     };
   };
+  const pause = async (name: string, ctx: OperationContext): Promise<void> => {
+    if (await pauseWriter(name, known(writers, name), frozen, ctx)) return;
+    // It may have ended just now. What runs all the same would go on writing.
+    if ((await discoverOne(name, ctx)).state !== 'running') return;
+    throw new TarsError('service-unavailable', `The writer ${name} runs, and its process is not found`, {
+      hint: 'Correct its pid_file in tars.yaml, or give it pause and resume commands.',
+    });
+  };
   const resume = async (names: readonly string[]): Promise<void> => {
     const outcomes = await Promise.allSettled(
       names.map(async (name) => resumeWriter(name, known(writers, name), frozen)),
@@ -54,9 +62,7 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
       return actions.filter((action) => action !== undefined);
     },
     async pause(names, ctx) {
-      const outcomes = await Promise.allSettled(
-        names.map(async (name) => pauseWriter(name, known(writers, name), frozen, ctx)),
-      );
+      const outcomes = await Promise.allSettled(names.map(async (name) => pause(name, ctx)));
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed === undefined) return;
       // Also those that failed: part of them may be stopped.
@@ -70,7 +76,13 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
 }
 
 function writerAsService(writer: ProcessWriterOptions | undefined): ProcessServiceOptions {
-  return { pidFile: writer?.pidFile, dependsOn: [], stopTimeoutMs: 0, startTimeoutMs: 0 };
+  return {
+    pidFile: writer?.pidFile,
+    systemdUnit: writer?.systemdUnit,
+    dependsOn: [],
+    stopTimeoutMs: 0,
+    startTimeoutMs: 0,
+  };
 }
 
 function known<Options>(all: Readonly<Record<string, Options>>, name: string): Options {

@@ -4,17 +4,19 @@ import type { ResumeAction } from '../../ports/runtime.ts';
 import { continueTree, processTable, processTree, sendSignal } from '../process-table.ts';
 import { requireCommand } from './command.ts';
 import { readPidFile } from './pid-file.ts';
+import { readUnit } from './systemd-unit.ts';
 
 /**
- * How a writer is kept from writing. With both commands given they are used; otherwise the process in `pidFile`
- * and all its descendants (an application server's workers) get SIGSTOP, parents first. Processes that left that
- * tree by daemonising are not reached: they need commands.
+ * How a writer is kept from writing. With both commands given they are used; otherwise the process in `pidFile`, or
+ * the main process of the systemd unit, and all its descendants (an application server's workers) get SIGSTOP, parents
+ * first. Processes that left that tree by daemonising are not reached: they need commands.
  */
 export interface ProcessWriterOptions {
   readonly pause?: readonly string[] | undefined;
   /** Must be harmless when the writer is not paused. */
   readonly resume?: readonly string[] | undefined;
   readonly pidFile?: string | undefined;
+  readonly systemdUnit?: string | undefined;
 }
 
 /** Main processes of the writers paused now, by name. The pid file may have gone when they are to be resumed. */
@@ -30,12 +32,15 @@ const hasCommands = (writer: ProcessWriterOptions): writer is Commands =>
   writer.pause !== undefined && writer.resume !== undefined;
 
 export const canPause = (writer: ProcessWriterOptions): boolean =>
-  hasCommands(writer) || writer.pidFile !== undefined;
+  hasCommands(writer) || writer.pidFile !== undefined || writer.systemdUnit !== undefined;
 
 /** The writer's main process; undefined when it does not run. @throws TarsError when that cannot be told */
 async function writerPid(name: string, writer: ProcessWriterOptions): Promise<number | undefined> {
+  const unit = writer.systemdUnit === undefined ? undefined : await readUnit(writer.systemdUnit);
+  if (unit?.state === 'stopped' || unit?.mainPid !== undefined) return unit.mainPid;
   if (writer.pidFile === undefined) {
-    throw new TarsError('configuration', `The writer ${name} cannot be paused: nothing says how`, {
+    const why = unit === undefined ? 'nothing says how' : 'systemd names no main process of it';
+    throw new TarsError('configuration', `The writer ${name} cannot be paused: ${why}`, {
       hint: 'Give it pause and resume commands, or a pid_file, in tars.yaml.',
     });
   }
@@ -60,23 +65,24 @@ export async function resumeAction(
   return pid === undefined ? undefined : { kind: 'signal', pid, signal: 'SIGCONT' };
 }
 
-/** Returns once nothing of the writer runs any more; at once when it is not there. */
+/** Resolves once nothing of the writer runs any more; with false, at once, when no process of it is found. */
 export async function pauseWriter(
   name: string,
   writer: ProcessWriterOptions,
   frozen: FrozenWriters,
   ctx: OperationContext,
-): Promise<void> {
+): Promise<boolean> {
   if (hasCommands(writer)) {
     const limits = { timeoutMs: commandTimeoutMs, signal: ctx.signal };
     await requireCommand(writer.pause, `pause the writer ${name}`, limits);
-    return;
+    return true;
   }
   const pid = await writerPid(name, writer);
-  if (pid === undefined) return;
+  if (pid === undefined) return false;
   frozen.set(name, pid);
   try {
     await freezeTree(pid, name, ctx);
+    return true;
   } catch (cause) {
     throw toTarsError(cause, `Cannot pause the writer ${name}`);
   }
@@ -114,7 +120,7 @@ export async function resumeWriter(
         await requireCommand(writer.resume, `resume the writer ${name}`, limits);
         return;
       }
-      const pid = frozen.get(name) ?? (await runningPid(writer));
+      const pid = frozen.get(name) ?? (await findablePid(writer));
       if (pid !== undefined) await continueTree(pid);
       frozen.delete(name);
       return;
@@ -124,8 +130,10 @@ export async function resumeWriter(
   }
 }
 
-async function runningPid({ pidFile }: ProcessWriterOptions): Promise<number | undefined> {
-  if (pidFile === undefined) return undefined;
+/** Where it cannot be told which process that is, none of it was paused. */
+async function findablePid({ pidFile, systemdUnit }: ProcessWriterOptions): Promise<number | undefined> {
+  const unit = systemdUnit === undefined ? undefined : await readUnit(systemdUnit);
+  if (unit?.mainPid !== undefined || pidFile === undefined) return unit?.mainPid;
   const reading = await readPidFile(pidFile);
   return reading.kind === 'running' ? reading.process.pid : undefined;
 }

@@ -5,6 +5,7 @@ import { sendSignal } from '../process-table.ts';
 import { requireCommand, runCommand } from './command.ts';
 import { launch } from './launch.ts';
 import { groupMembers, readPidFile } from './pid-file.ts';
+import { unitState } from './systemd-unit.ts';
 
 /** How one service is started, stopped and observed. What is more explicit wins: commands, systemd, pid file. */
 export interface ProcessServiceOptions {
@@ -45,19 +46,11 @@ export async function serviceState(
   options: ProcessServiceOptions,
   signal?: AbortSignal,
 ): Promise<Service['state']> {
-  const limits = { timeoutMs: statusTimeoutMs, ...(signal === undefined ? {} : { signal }) };
   if (options.status !== undefined) {
+    const limits = { timeoutMs: statusTimeoutMs, ...(signal === undefined ? {} : { signal }) };
     return (await runCommand(options.status, limits)).exitCode === 0 ? 'running' : 'stopped';
   }
-  if (options.systemdUnit !== undefined) {
-    // "activating" and "deactivating" hold the data as well.
-    const { output } = await runCommand(['systemctl', 'is-active', options.systemdUnit], limits);
-    return /^(inactive|failed)$/m.test(output)
-      ? 'stopped'
-      : /activ|reload/.test(output)
-        ? 'running'
-        : 'unknown';
-  }
+  if (options.systemdUnit !== undefined) return unitState(options.systemdUnit, signal);
   if (options.pidFile === undefined) return 'unknown';
   const reading = await readPidFile(options.pidFile);
   switch (reading.kind) {
