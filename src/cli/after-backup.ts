@@ -1,36 +1,48 @@
 import { counted } from '../model/plural.ts';
 import { toTarsError } from '../model/errors.ts';
 import { executeForget, planForget, removedBy } from '../operations/forget.ts';
-import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
 import type { Settings } from '../settings/load.ts';
 import { retentionRules, type RuleSettings } from '../settings/retention.ts';
-import { heldBackLine } from './verbs/forget.ts';
+import { describedStack, outcomeOfFailure, outcomeOfPlan, warnOfPlan } from './retention-note.ts';
+import type { Session } from './session.ts';
+
+/** Where the backup went, and which rules its flags gave. */
+export interface AfterBackup {
+  /** The directory of its archive; undefined for the repository. */
+  readonly outputDir: string | undefined;
+  readonly rules: RuleSettings | undefined;
+}
 
 /**
  * Forgets what `rules` do not keep of the stack, or without them what `retention:` does not, when it says that backups
- * do so. The backup is done and good
- * whatever happens here, so that what fails is a warning.
+ * do so. The backup is done and good whatever happens here, so that what fails is a warning, and noted.
  */
 export async function forgetAfterBackup(
+  { ctx, noteRetention }: Pick<Session, 'ctx' | 'noteRetention'>,
   shelf: SnapshotShelf,
-  { stack, retention }: Pick<Settings, 'stack' | 'retention'>,
-  kind: 'repository' | 'archives',
-  rules: RuleSettings | undefined,
-  ctx: OperationContext,
+  settings: Settings,
+  { outputDir, rules }: AfterBackup,
 ): Promise<void> {
-  const configured = kind === 'archives' ? retention?.archives : retention;
+  const { stack, retention } = settings;
+  const isRepository = outputDir === undefined;
+  const configured = isRepository ? retention : retention?.archives;
   const wanted = rules ?? (retention?.after_backup === true ? configured : undefined);
   if (wanted === undefined) return;
   try {
-    const request = { rules: retentionRules(wanted), stack, allowLast: false, allowShrunk: false };
+    const described = describedStack(settings);
+    const request = { rules: retentionRules(wanted), stack, allowLast: false, allowShrunk: false, described };
     const plan = await planForget(shelf, request, ctx);
-    for (const held of plan.stacks) if (held.heldBack.length > 0) ctx.log.warn(heldBackLine(held));
+    const place = { outputDir, rules };
+    warnOfPlan(plan, place, stack, ctx);
     await executeForget(shelf, plan, ctx);
+    const [own] = plan.stacks;
+    if (isRepository && own !== undefined) noteRetention(outcomeOfPlan(own, place));
     const gone = removedBy(plan).length;
     if (gone > 0) ctx.log.info(`Retention: ${counted(gone, 'snapshot')} forgotten`);
   } catch (error) {
     const { message, hint } = toTarsError(error, 'Unexpected failure');
+    if (isRepository) noteRetention(outcomeOfFailure(message, settings));
     ctx.log.warn(
       `The backup is complete, but old ones could not be forgotten: ${message}${hint === undefined ? '' : `. ${hint}`}`,
     );

@@ -1,12 +1,13 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { composeStack, openStore, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import { composeStack, openStore, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import { scheduledTasks } from '../model/schedule.ts';
 import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
 import { careChecks, type CareUnderExamination, type Scheduled } from '../operations/doctor-care.ts';
+import { retentionWarnings } from '../operations/retention-state.ts';
 import { placeChecks } from '../operations/doctor-places.ts';
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
 import {
@@ -155,6 +156,7 @@ async function careOf(settings: Settings, env: Environment): Promise<CareUnderEx
     ),
     rhythms: Object.fromEntries(rhythms),
     scheduled: (ctx: OperationContext) => scheduledBy(settings, env, ctx),
+    retentionWarnings: (now) => retentionWarnings(runLogOf(settings).runs(), now),
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
   };
 }

@@ -42,6 +42,15 @@ function collectTags(value: string, previous: readonly string[] = []): readonly 
   return [...previous, value];
 }
 
+/** The flags that say these rules again. */
+export function flagsOfRules(rules: RuleSettings): string[] {
+  return Object.entries(rules).flatMap(([name, value]) => {
+    const flag = name === 'keep_tags' ? '--keep-tag' : `--${name.replaceAll('_', '-')}`;
+    const values = Array.isArray(value) ? value : [value];
+    return values.flatMap((each) => (each === undefined ? [] : [flag, String(each)]));
+  });
+}
+
 /** Undefined when no flag is a rule. */
 export function rulesOfFlags(flags: KeepFlags): RuleSettings | undefined {
   const rules: RuleSettings = {

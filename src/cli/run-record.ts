@@ -8,6 +8,7 @@ import {
   type ClaimName,
   type OpenRun,
   type RecordedVerb,
+  type RetentionOutcome,
   type RunEnd,
 } from '../ports/run-log.ts';
 import type { Settings } from '../settings/load.ts';
@@ -50,6 +51,7 @@ export class RunRecorder implements Disposable {
   #claim: Disposable | undefined;
   #result: Result = {};
   #error: RunEnd['error'];
+  #retention: RetentionOutcome | undefined;
 
   constructor(command: Command) {
     this.#verb = pathOf(command);
@@ -100,6 +102,11 @@ export class RunRecorder implements Disposable {
     };
   }
 
+  /** What became of retention is recorded with the run. */
+  noteRetention(outcome: RetentionOutcome): void {
+    this.#retention = outcome;
+  }
+
   /** Records how the run ended. */
   close(exitCode: number, failure: TarsError | undefined, ctx: OperationContext): void {
     const { snapshot, processedBytes: capturedBytes, addedBytes, manifest } = this.#result;
@@ -110,7 +117,9 @@ export class RunRecorder implements Disposable {
         : { code: failed.error.code, message: `${failed.name}: ${failed.error.message}` };
     const error =
       failure === undefined ? (this.#error ?? ofComponent) : { code: failure.code, message: failure.message };
-    const end = { exitCode, outcome: outcomeOf(exitCode), snapshot, capturedBytes, addedBytes, error };
+    const retention = this.#retention;
+    const outcome = outcomeOf(exitCode);
+    const end = { exitCode, outcome, snapshot, capturedBytes, addedBytes, error, retention };
     try {
       this.#run?.finish(end, ctx.clock.now());
     } catch (cause) {

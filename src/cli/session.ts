@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
+import type { RetentionOutcome } from '../ports/run-log.ts';
 import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
 import { contextFor } from './context.ts';
@@ -38,6 +39,8 @@ export interface Session {
   readonly configPath: string | undefined;
   /** Reads `tars.yaml` once, warns of secrets that others can read, and puts cut-off restores right. */
   readonly settings: () => Promise<Settings>;
+  /** For the record of this run, from which `tars status` says what is held back. */
+  readonly noteRetention: (outcome: RetentionOutcome) => void;
 }
 
 /** Runs a verb's work and turns its outcome into output and an exit code; the only place that catches. */
@@ -65,7 +68,8 @@ export async function runVerb(
   try {
     let loaded: Promise<Settings> | undefined;
     const settings = (): Promise<Settings> => (loaded ??= loadRecorded(options.config, env, recorder, ctx));
-    exitCode = await work({ env, ctx, audience, configPath: options.config, settings });
+    const noteRetention = (outcome: RetentionOutcome): void => recorder.noteRetention(outcome);
+    exitCode = await work({ env, ctx, audience, configPath: options.config, settings, noteRetention });
   } catch (error) {
     failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
     audience.failure(failure);

@@ -23,7 +23,9 @@ const manifest = (...components: Component[]): Manifest => ({
 });
 
 const said = (before: Component[], after: Component[]): string[] =>
-  findShrinkage(holdingsOf(manifest(...before)), holdingsOf(manifest(...after))).map(describeShrinkage);
+  findShrinkage(holdingsOf(manifest(...before)), holdingsOf(manifest(...after))).map((shrinkage) =>
+    describeShrinkage(shrinkage, true),
+  );
 
 const postgres = (rows: number, sizeBytes = 0): Component =>
   component(
@@ -81,6 +83,11 @@ test('a component that is missing has shrunk, a new one has not', () => {
     'postgres was in the snapshot before and is not in the newest',
   ]);
   assert.deepEqual(said([], [redis(5)]), []);
+  const gone = { component: 'redis', unit: 'components', before: 1, after: 0 };
+  assert.equal(describeShrinkage(gone, false), 'redis is no longer in tars.yaml');
+  assert.match(describeLoss(gone, 'abc', false), /^redis is no longer in tars.yaml, and abc, .* newest/);
+  const emptied = { component: 'redis', unit: 'keys', before: 9, after: 0 };
+  assert.equal(describeShrinkage(emptied, false), 'redis had 9 keys and now has 0');
 });
 
 test('several snapshots hold the most that any of them does', () => {
@@ -89,7 +96,9 @@ test('several snapshots hold the most that any of them does', () => {
     holdingsOf(manifest(redis(3))),
   );
   const lost = (...components: Component[]): string[] =>
-    findShrinkage(holdingsOf(manifest(...components)), joined).map((found) => describeLoss(found, 'abc'));
+    findShrinkage(holdingsOf(manifest(...components)), joined).map((found) =>
+      describeLoss(found, 'abc', true),
+    );
   assert.deepEqual(lost(postgres(1999), redis(99)), []);
   assert.deepEqual(lost(postgres(2000), redis(100), chroma(1)), [
     'postgres has 2000 rows in abc, which would go, and at most 1000 in newer ones that stay',

@@ -57,16 +57,22 @@ function hasShrunk(unit: string, before: number, after: number): boolean {
   return before > 0 && (after === 0 || (before >= smallestCount && after <= before / 2));
 }
 
-/** One line for a person, about the newest snapshot and the one before. */
-export function describeShrinkage(shrinkage: Shrinkage): string {
+/**
+ * One line for a person, about the newest snapshot and the one before.
+ * @param isConfigured whether tars.yaml still names the component
+ */
+export function describeShrinkage(shrinkage: Shrinkage, isConfigured: boolean): string {
   const { component, unit, before, after } = shrinkage;
+  if (unit === 'components' && !isConfigured) return `${component} is no longer in tars.yaml`;
   if (unit === 'components') return `${component} was in the snapshot before and is not in the newest`;
   return `${component} had ${before} ${nounOf(shrinkage)} and now has ${after}`;
 }
 
 /** The same about snapshot `id`, which would go, and those newer than it that stay. */
-export function describeLoss(shrinkage: Shrinkage, id: string): string {
+export function describeLoss(shrinkage: Shrinkage, id: string, isConfigured: boolean): string {
   const { component, unit, before, after } = shrinkage;
+  if (unit === 'components' && !isConfigured)
+    return `${component} is no longer in tars.yaml, and ${id}, which would go, is the newest that has it`;
   if (unit === 'components')
     return `${component} is in ${id}, which would go, and in no newer one that stays`;
   return `${component} has ${before} ${nounOf(shrinkage)} in ${id}, which would go, and at most ${after} in newer ones that stay`;

@@ -1,4 +1,5 @@
 import type { OperationContext } from '../ports/context.ts';
+import type { RetentionWarning } from './retention-state.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 
 /** What tars.yaml says of secrets and of what runs by itself. */
@@ -13,6 +14,8 @@ export interface CareUnderExamination {
   /** Of what is to run by itself: five fields of a crontab each. */
   readonly rhythms: Readonly<Record<string, string>>;
   readonly keepsByPolicy: boolean;
+  /** What the last run that was to forget found in its way. */
+  readonly retentionWarnings: (now: Date) => readonly RetentionWarning[];
   readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
 }
 
@@ -30,7 +33,7 @@ export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
     { name: 'secrets', look: () => Promise.resolve(lookAtSecrets(care)) },
     { name: 'true copies', look: () => Promise.resolve(lookAtTrueCopies(care)) },
     { name: 'schedule', look: (ctx) => lookAtSchedule(care, ctx) },
-    { name: 'retention', look: () => Promise.resolve(lookAtRetention(care)) },
+    { name: 'retention', look: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
   ];
 }
 
@@ -73,7 +76,10 @@ async function lookAtSchedule(
 ): Promise<readonly Outcome[]> {
   if (rhythms['backup'] === undefined) {
     return [
-      warning('tars.yaml has no rhythm for backups: somebody has to run them', 'Add schedule: to tars.yaml.'),
+      warning(
+        'tars.yaml has no rhythm for backups: somebody has to run them',
+        'Add one to tars.yaml, such as every night at half past two: schedule: { backup: 30 2 * * * }',
+      ),
     ];
   }
   const { state, by = 'nothing', lacks } = await scheduled(ctx);
@@ -87,11 +93,14 @@ async function lookAtSchedule(
   return [said, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
 }
 
-function lookAtRetention({ keepsByPolicy, rhythms }: CareUnderExamination): readonly Outcome[] {
+function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcome[] {
+  const { keepsByPolicy, rhythms } = care;
+  const found = care.retentionWarnings(now);
+  if (found.length > 0) return found.map(({ found: what, cure }) => warning(what, cure));
   if (keepsByPolicy) return [ok('tars.yaml says which snapshots are kept')];
+  const cure =
+    'Add what is kept to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
   if (rhythms['forget'] !== undefined)
-    return [
-      error('schedule.forget has nothing to go by: retention keeps nothing', 'Add retention: to tars.yaml.'),
-    ];
-  return [warning('Nothing says which snapshots may go, so all are kept', 'Add retention: to tars.yaml.')];
+    return [error('schedule.forget has nothing to go by: retention keeps nothing', cure)];
+  return [warning('Nothing says which snapshots may go, so all are kept', cure)];
 }

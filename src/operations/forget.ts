@@ -1,18 +1,11 @@
 import { localOffsetAt } from '../model/calendar.ts';
-import { ConfigurationError, TarsError, toTarsError } from '../model/errors.ts';
+import { ConfigurationError, TarsError } from '../model/errors.ts';
 import { decideForget, isPartial, newestComplete, type ForgetDecision } from '../model/forgetting.ts';
 import { isEmptyRules, type RetentionRules } from '../model/retention.ts';
-import {
-  describeLoss,
-  describeShrinkage,
-  findShrinkage,
-  holdingsOf,
-  joinHoldings,
-  type Holdings,
-} from '../model/shrinkage.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
+import { reasonsToHold } from './holding-back.ts';
 
 /** What the operator allows beyond what is safe. */
 export interface ForgetAllowances {
@@ -22,10 +15,20 @@ export interface ForgetAllowances {
   readonly allowShrunk: boolean;
 }
 
+/** What is known here of the one stack that tars.yaml describes. */
+export interface DescribedStack {
+  readonly stack: string;
+  /** The components that tars.yaml names. */
+  readonly components: readonly string[];
+  /** Those it named once, and whose last snapshots the operator has let go. */
+  readonly letGo: readonly string[];
+}
+
 export interface ForgetRequest extends ForgetAllowances {
   readonly rules: RetentionRules;
   /** Undefined for every stack there is. */
   readonly stack: string | undefined;
+  readonly described?: DescribedStack | undefined;
 }
 
 export interface StackForgetPlan {
@@ -34,6 +37,10 @@ export interface StackForgetPlan {
   readonly decisions: readonly ForgetDecision[];
   /** Why nothing of this stack goes although the rules say so; empty when they are followed. */
   readonly heldBack: readonly string[];
+  /** Components that tars.yaml names no more and that hold nothing back, as the operator has said so. */
+  readonly letGo: readonly string[];
+  /** Snapshots of a day that has not come yet: the clock was wrong, and they stay until then. */
+  readonly ahead: readonly SnapshotSummary[];
 }
 
 /** What a forget would do; `--dry-run` prints it, {@link executeForget} carries it out. */
@@ -49,7 +56,7 @@ export interface ForgetPlan {
  */
 export async function planForget(
   shelf: SnapshotShelf,
-  { rules, stack, ...allowances }: ForgetRequest,
+  { rules, stack, described, ...allowances }: ForgetRequest,
   ctx: OperationContext,
 ): Promise<ForgetPlan> {
   if (isEmptyRules(rules)) {
@@ -61,7 +68,9 @@ export async function planForget(
   const wanted = stack === undefined ? [...groups.keys()].sort() : [stack];
   const stacks: StackForgetPlan[] = [];
   for (const name of wanted) {
-    stacks.push(await planStack(shelf, { name, snapshots: groups.get(name) ?? [], rules, allowances }, ctx));
+    const known = described?.stack === name ? described : undefined;
+    const snapshots = groups.get(name) ?? [];
+    stacks.push(await planStack(shelf, { name, snapshots, rules, allowances, known }, ctx));
   }
   return { location: shelf.location, stacks };
 }
@@ -80,85 +89,42 @@ interface StackQuestion {
   readonly snapshots: readonly SnapshotSummary[];
   readonly rules: RetentionRules;
   readonly allowances: ForgetAllowances;
+  readonly known: DescribedStack | undefined;
 }
 
 async function planStack(
   shelf: SnapshotShelf,
-  { name, snapshots, rules, allowances }: StackQuestion,
+  { name, snapshots, rules, allowances, known }: StackQuestion,
   ctx: OperationContext,
 ): Promise<StackForgetPlan> {
-  const surroundings = { now: ctx.clock.now(), offsetAt: localOffsetAt };
-  const decisions = decideForget(snapshots, rules, { ...surroundings, allowLast: allowances.allowLast });
-  const nothingGoes = decisions.every(({ keep }) => keep);
-  const heldBack = nothingGoes || allowances.allowShrunk ? [] : await reasonsToHold(shelf, decisions, ctx);
-  if (heldBack.length === 0) return { stack: name, decisions, heldBack };
+  const now = ctx.clock.now();
+  const surroundings = { now, offsetAt: localOffsetAt, allowLast: allowances.allowLast };
+  const decisions = decideForget(snapshots, rules, surroundings);
+  const isConfigured = (component: string): boolean => known?.components.includes(component) ?? true;
+  const letGo = (known?.letGo ?? []).filter((component) => !isConfigured(component));
+  const plan = { stack: name, decisions, heldBack: [], letGo, ahead: aheadOf(decisions, now) };
+  if (decisions.every(({ keep }) => keep)) return plan;
+  const reasons = await reasonsToHold(shelf, { decisions, isConfigured, letGo }, ctx);
+  if (allowances.allowShrunk) {
+    // Said once, or it would come back whenever the last snapshot of a week, month or year is to go.
+    return { ...plan, letGo: [...letGo, ...reasons.flatMap(({ letGo: gone }) => gone ?? [])] };
+  }
+  if (reasons.length === 0) return plan;
   const held = decisions.map((decision) =>
     decision.keep ? decision : { ...decision, keep: true, reasons: [...decision.reasons, 'held back'] },
   );
-  return { stack: name, decisions: held, heldBack };
+  return { ...plan, decisions: held, heldBack: reasons.map(({ said }) => said) };
 }
 
-/**
- * Why nothing may go: the newest complete snapshot holds half or less of what the one before does, or one that would go
- * holds twice what all newer ones do that stay. The first says at once that a store was emptied, the second never lets
- * its last good snapshot go. What cannot be compared holds as well: nobody knows then.
- * @param decisions newest first
- */
-async function reasonsToHold(
-  shelf: SnapshotShelf,
-  decisions: readonly ForgetDecision[],
-  ctx: OperationContext,
-): Promise<readonly string[]> {
-  const complete = decisions.filter(({ snapshot }) => !isPartial(snapshot));
-  const [newest, previous] = complete;
-  if (newest === undefined || previous === undefined) return [];
-  try {
-    const [now, before] = await Array.fromAsync(holdingsIn(shelf, [newest, previous], ctx));
-    if (now === undefined || before === undefined) return [];
-    const shrunk = findShrinkage(before.holdings, now.holdings).map(describeShrinkage);
-    return shrunk.length > 0 ? shrunk : await findLosses(shelf, complete, now.holdings, ctx);
-  } catch (error) {
-    const known = toTarsError(error, 'A manifest could not be read');
-    if (known.code === 'interrupted' || known.code === 'repository-locked') throw known;
-    return [`whether a store has shrunk is not known: ${known.message}`];
-  }
-}
+/** Clocks of two machines differ by less. */
+const clockToleranceMs = 5 * 60_000;
 
-/** @param now what the newest holds: what there is, even if it is to go */
-async function findLosses(
-  shelf: SnapshotShelf,
-  complete: readonly ForgetDecision[],
-  now: Holdings,
-  ctx: OperationContext,
-): Promise<readonly string[]> {
-  const going = complete.filter(({ keep }) => !keep);
-  const staying = complete.slice(1).filter(({ keep }) => keep);
-  let held = now;
-  for await (const { snapshot, holdings } of holdingsIn(shelf, going, ctx)) {
-    let lost = findShrinkage(holdings, held);
-    // Mostly the newest has it all, and these need not be read.
-    while (lost.length > 0 && staying[0] !== undefined && staying[0].snapshot.time >= snapshot.time) {
-      const more = holdingsIn(shelf, staying.splice(0, 1), ctx);
-      for await (const { holdings: kept } of more) held = joinHoldings(held, kept);
-      lost = findShrinkage(holdings, held);
-    }
-    if (lost.length > 0) return lost.map((loss) => describeLoss(loss, shortId(snapshot.id)));
-  }
-  return [];
-}
-
-/** One manifest is in memory at a time. */
-async function* holdingsIn(
-  shelf: SnapshotShelf,
-  decisions: readonly ForgetDecision[],
-  ctx: OperationContext,
-): AsyncGenerator<{ readonly snapshot: SnapshotSummary; readonly holdings: Holdings }> {
-  const coming = decisions.values();
-  const ids = decisions.map(({ snapshot }) => snapshot.id);
-  for await (const manifest of shelf.readManifests(ids, ctx)) {
-    const decision = coming.next().value;
-    if (decision !== undefined) yield { snapshot: decision.snapshot, holdings: holdingsOf(manifest) };
-  }
+/** Snapshots that stay and are of a time that has not come yet, newest first. */
+function aheadOf(decisions: readonly ForgetDecision[], now: Date): readonly SnapshotSummary[] {
+  const limitMs = now.getTime() + clockToleranceMs;
+  return decisions.flatMap(({ keep, snapshot }) =>
+    keep && snapshot.time.getTime() > limitMs ? [snapshot] : [],
+  );
 }
 
 /**
@@ -181,11 +147,8 @@ export async function planForgetNamed(
     .map(([stack, group]): StackForgetPlan => {
       const newest = newestComplete(group);
       if (!allowLast && newest !== undefined && named.has(newest)) throw refuseNewest(newest);
-      return {
-        stack,
-        decisions: group.toReversed().map((snapshot) => byName(snapshot, named)),
-        heldBack: [],
-      };
+      const decisions = group.toReversed().map((snapshot) => byName(snapshot, named));
+      return { stack, decisions, heldBack: [], letGo: [], ahead: aheadOf(decisions, ctx.clock.now()) };
     });
   return { location: shelf.location, stacks };
 }

@@ -2,6 +2,7 @@ import { previousTime } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../model/schedule.ts';
 import type { RecordedVerb, RunLog, RunRecord } from '../ports/run-log.ts';
 import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
+import { retentionWarnings, type RetentionWarning } from './retention-state.ts';
 
 /** A run as status shows it. */
 export type RunSummary = Omit<RunRecord, 'id'>;
@@ -13,6 +14,8 @@ export interface StackStatus {
   readonly verdict: 'fine' | 'partial' | 'failing';
   /** Why it is not fine: one sentence each. */
   readonly reasons: readonly string[];
+  /** What is in the way of forgetting; no backup is worse for it, so the verdict stays. */
+  readonly warnings: readonly RetentionWarning[];
   readonly running: readonly RunSummary[];
   /** The newest run of each that went well; of backups, one that holds at least a part. */
   readonly last: Readonly<Partial<Record<RecordedVerb, RunSummary>>>;
@@ -48,6 +51,7 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackSt
     stack: schedule.stack,
     verdict: reasons.length === 0 ? 'fine' : partial ? 'partial' : 'failing',
     reasons,
+    warnings: retentionWarnings(runs, now),
     running: all.filter(({ state }) => state === 'running'),
     last: lastOfEach(runs, lastBackup),
     ageMs: lastBackup === undefined ? undefined : now.getTime() - lastBackup.startedAt.getTime(),

@@ -2,6 +2,20 @@
 export const recordedVerbs = ['backup', 'forget', 'prune', 'check'] as const;
 export type RecordedVerb = (typeof recordedVerbs)[number];
 
+/** What a run made of retention in the repository. */
+export interface RetentionOutcome {
+  /** Why nothing was forgotten although rules say so; empty when they were followed. */
+  readonly heldBack: readonly string[];
+  /** The command that follows the rules all the same. */
+  readonly cure: string;
+  /** Components that tars.yaml names no more, and whose last snapshots the operator has let go. */
+  readonly letGo: readonly string[];
+  /** Snapshots that stay and are of a time that has not come yet: a clock was wrong. */
+  readonly ahead: readonly { readonly id: string; readonly time: Date }[];
+  /** Why old snapshots could not be forgotten after a backup, which itself went well. */
+  readonly failure?: string | undefined;
+}
+
 /** How a run ended: with what exit code, and what for. */
 export interface RunEnd {
   readonly exitCode: number;
@@ -13,6 +27,8 @@ export interface RunEnd {
   readonly addedBytes?: number | undefined;
   /** The first thing that went wrong, as it was said: without secrets. */
   readonly error?: { readonly code: string; readonly message: string } | undefined;
+  /** Of runs that looked at retention. */
+  readonly retention?: RetentionOutcome | undefined;
 }
 
 /** One run of a verb over a stack. */

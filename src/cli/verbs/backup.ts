@@ -74,16 +74,12 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
     const destination = archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings);
-    return runInto(destination, archiveShelf(flags.outputDir), 'archives');
+    return runInto(destination, archiveShelf(flags.outputDir));
   }
   await using store = await openStore(settings, env, ctx);
-  return await runInto(store, store, 'repository');
+  return await runInto(store, store);
 
-  async function runInto(
-    destination: SnapshotDestination,
-    shelf: SnapshotShelf,
-    kind: 'repository' | 'archives',
-  ): Promise<number> {
+  async function runInto(destination: SnapshotDestination, shelf: SnapshotShelf): Promise<number> {
     if (flags.dryRun === true) {
       const plan = await planBackup(target, destination, ctx);
       audience.result(planValue(plan), renderPlan(plan));
@@ -93,7 +89,8 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     const result = await backup(target, destination, ctx);
     audience.result(resultValue(result), renderResult(result));
     if (result.manifest.outcome === 'partial') return exitCodes.partial;
-    await forgetAfterBackup(shelf, settings, kind, rulesOfFlags(flags), ctx);
+    const { outputDir } = flags;
+    await forgetAfterBackup(session, shelf, settings, { outputDir, rules: rulesOfFlags(flags) });
     return exitCodes.success;
   }
 }

@@ -20,6 +20,7 @@ import type { Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
+import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
 import { formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 import { pruneLine } from './prune.ts';
@@ -142,17 +143,22 @@ async function forget(
   const configured = flags.outputDir === undefined ? settings.retention : settings.retention?.archives;
   const rules = retentionRules(rulesOfFlags(flags) ?? configured ?? {});
   const stack = flags.allStacks === true ? undefined : (flags.stack ?? settings.stack);
-  const plan =
-    references.length > 0
-      ? await planForgetNamed(shelf, references, allowances, ctx)
-      : await planForget(shelf, { ...allowances, rules, stack }, ctx);
-  for (const held of plan.stacks) if (held.heldBack.length > 0) ctx.log.warn(heldBackLine(held));
+  const isNamed = references.length > 0;
+  const described = describedStack(settings);
+  const plan = isNamed
+    ? await planForgetNamed(shelf, references, allowances, ctx)
+    : await planForget(shelf, { ...allowances, rules, stack, described }, ctx);
+  const place = { outputDir: flags.outputDir, rules: rulesOfFlags(flags) };
+  if (!isNamed) warnOfPlan(plan, place, settings.stack, ctx);
   const isDry = flags.dryRun === true;
   const removed = isDry ? 0 : removedBy(plan).length;
   if (removed > 0) {
     await confirm(session, plan, flags);
     await executeForget(shelf, plan, ctx);
   }
+  const own = flags.outputDir === undefined ? plan.stacks.find(isOf(settings)) : undefined;
+  const outcome = own && (isNamed ? outcomeOfNamed(own, settings) : outcomeOfPlan(own, place));
+  if (outcome !== undefined) session.noteRetention(outcome);
   return { value: { ...plan, dryRun: isDry }, human: renderForget(plan, isDry), removed };
 }
 
@@ -178,10 +184,10 @@ async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: Fo
   }
 }
 
-/** One line that says why nothing of a stack goes. */
-export function heldBackLine({ stack, heldBack }: StackForgetPlan): string {
-  return `Nothing of ${stack} is forgotten: ${heldBack.join('; ')}. If that is as it should be: tars forget --allow-shrunk`;
-}
+const isOf =
+  (settings: Settings) =>
+  ({ stack }: StackForgetPlan): boolean =>
+    stack === settings.stack;
 
 /** `2026-11-24 19:02:31 +01:00`: days are counted by the clock a snapshot was written by. */
 function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {

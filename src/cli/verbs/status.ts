@@ -19,7 +19,8 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
       `
 Reads what runs on this machine recorded, not the repository.
 Exit code 1 when the last backup or the last check failed, or the backup is
-older than the schedule allows; 2 when it is partial.
+older than the schedule allows; 2 when it is partial. What holds old snapshots
+back from being forgotten is said, with its cure, and changes no exit code.
 
 Examples:
   tars status
@@ -40,7 +41,7 @@ async function run({ ctx, audience, settings: load }: Session): Promise<number> 
 }
 
 function render(status: StackStatus, daemonPid: number | undefined, now: Date): string {
-  const { stack, verdict, reasons, running, last, failures, next } = status;
+  const { stack, verdict, reasons, warnings, running, last, failures, next } = status;
   const rows: [string, string][] = [
     ...running.map((run): [string, string] => [
       'Running',
@@ -63,6 +64,7 @@ function render(status: StackStatus, daemonPid: number | undefined, now: Date): 
   return [
     `${stack}: ${verdict}`,
     ...reasons.map((reason) => `  ${reason}`),
+    ...warnings.flatMap(({ found, cure }) => [`  ${found}`, `    ${cure}`]),
     ...rows.map(([label, text]) => `  ${label.padEnd(14)}${text}`.trimEnd()),
   ].join('\n');
 }

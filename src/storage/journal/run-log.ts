@@ -12,7 +12,13 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
-import { recordedVerbs, type RunEnd, type RunLog, type RunRecord } from '../../ports/run-log.ts';
+import {
+  recordedVerbs,
+  type RetentionOutcome,
+  type RunEnd,
+  type RunLog,
+  type RunRecord,
+} from '../../ports/run-log.ts';
 import { lockFile, processStartOf } from './kernel-lock.ts';
 
 /** The newest so many runs are kept. */
@@ -21,6 +27,8 @@ const runsMax = 500;
 const linesMax = 3 * runsMax;
 /** Longer than any message of ours; an exception's may quote a whole answer. */
 const messageCharsMax = 2000;
+/** Of what a run lists; one thing that is wrong is enough to look. */
+const listedMax = 20;
 /** Others write a line or the whole file: milliseconds. */
 const waitMs = 5000;
 
@@ -31,6 +39,15 @@ const endSchema = z.object({
   capturedBytes: z.number().optional(),
   addedBytes: z.number().optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
+  retention: z
+    .object({
+      heldBack: z.array(z.string()),
+      cure: z.string(),
+      letGo: z.array(z.string()),
+      ahead: z.array(z.object({ id: z.string(), time: z.coerce.date() })),
+      failure: z.string().optional(),
+    })
+    .optional(),
 });
 const startedSchema = z.object({
   type: z.literal('started'),
@@ -90,10 +107,25 @@ export function createRunLog(directory: string, stack: string): RunLog {
   };
 }
 
-const bounded = ({ error, ...end }: RunEnd): RunEnd =>
-  error === undefined
-    ? end
-    : { ...end, error: { ...error, message: error.message.slice(0, messageCharsMax) } };
+const shortened = (text: string): string => text.slice(0, messageCharsMax);
+
+const bounded = ({ error, retention, ...end }: RunEnd): RunEnd => ({
+  ...end,
+  ...(error === undefined ? {} : { error: { ...error, message: shortened(error.message) } }),
+  ...(retention === undefined ? {} : { retention: boundedRetention(retention) }),
+});
+
+const boundedRetention = ({
+  heldBack,
+  ahead,
+  failure,
+  ...retention
+}: RetentionOutcome): RetentionOutcome => ({
+  ...retention,
+  heldBack: heldBack.slice(0, listedMax).map(shortened),
+  ahead: ahead.slice(0, listedMax),
+  failure: failure === undefined ? undefined : shortened(failure),
+});
 
 /** A line that was cut off gets an end of its own first, so that this one stands alone. */
 function appendLine(path: string, line: string): void {

@@ -1,0 +1,87 @@
+import { runLogOf } from '../compose.ts';
+import type { ForgetPlan, DescribedStack, StackForgetPlan } from '../operations/forget.ts';
+import { aheadWarning, lastRetention } from '../operations/retention-state.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { RetentionOutcome } from '../ports/run-log.ts';
+import type { Settings } from '../settings/load.ts';
+import type { RuleSettings } from '../settings/retention.ts';
+import { flagsOfRules } from './keep-options.ts';
+
+/** Where and by what something is to be forgotten, as far as a command has to say it. */
+export interface ForgetPlace {
+  /** Another stack than that of tars.yaml. */
+  readonly stack?: string | undefined;
+  /** A directory of archives instead of the repository. */
+  readonly outputDir?: string | undefined;
+  /** Rules given as flags. */
+  readonly rules?: RuleSettings | undefined;
+}
+
+/** The command that forgets although something holds that back. */
+export function allowShrunkCommand({ stack, outputDir, rules }: ForgetPlace): string {
+  const words = [
+    ...(stack === undefined ? [] : ['--stack', stack]),
+    ...(outputDir === undefined ? [] : ['--output-dir', outputDir]),
+    ...flagsOfRules(rules ?? {}),
+  ];
+  return ['tars forget', ...words, '--allow-shrunk'].join(' ');
+}
+
+/** What planning a forget must know of the stack of tars.yaml. */
+export function describedStack(settings: Settings): DescribedStack {
+  return {
+    stack: settings.stack,
+    components: Object.keys(settings.components),
+    letGo: lastRetentionOf(settings)?.letGo ?? [],
+  };
+}
+
+/** Says what holds back, and what a wrong clock left. */
+export function warnOfPlan(
+  { stacks }: ForgetPlan,
+  place: ForgetPlace,
+  own: string,
+  ctx: OperationContext,
+): void {
+  for (const plan of stacks) {
+    const other = plan.stack === own ? undefined : plan.stack;
+    if (plan.heldBack.length > 0)
+      ctx.log.warn(
+        `Nothing of ${plan.stack} is forgotten: ${plan.heldBack.join('; ')}. If that is as it should be: ${allowShrunkCommand({ ...place, stack: other })}`,
+      );
+    for (const snapshot of plan.ahead) {
+      const { found, cure } = aheadWarning(snapshot);
+      ctx.log.warn(`${found}. ${cure}`);
+    }
+  }
+}
+
+/** What is recorded of a plan for the stack of tars.yaml by its rules. */
+export function outcomeOfPlan(plan: StackForgetPlan, place: ForgetPlace): RetentionOutcome {
+  const { heldBack, letGo } = plan;
+  return { heldBack, cure: allowShrunkCommand(place), letGo, ahead: datesOf(plan) };
+}
+
+/** What is recorded once snapshots were removed by name: what holds back is as it was. */
+export function outcomeOfNamed(plan: StackForgetPlan, settings: Settings): RetentionOutcome | undefined {
+  const last = lastRetentionOf(settings);
+  return last === undefined ? undefined : { ...last, ahead: datesOf(plan) };
+}
+
+/** After a backup that went well, when forgetting did not. */
+export function outcomeOfFailure(failure: string, settings: Settings): RetentionOutcome {
+  const { heldBack = [], letGo = [], ahead = [] } = lastRetentionOf(settings) ?? {};
+  return { heldBack, cure: allowShrunkCommand({}), letGo, ahead, failure };
+}
+
+const datesOf = ({ ahead }: StackForgetPlan): RetentionOutcome['ahead'] =>
+  ahead.map(({ id, time }) => ({ id, time }));
+
+/** Without the record nothing is remembered, and what was let go holds back again: nothing is lost by that. */
+function lastRetentionOf(settings: Settings): RetentionOutcome | undefined {
+  try {
+    return lastRetention(runLogOf(settings).runs());
+  } catch {
+    return undefined;
+  }
+}
