@@ -6,16 +6,10 @@ import type { OperationContext } from '../ports/context.ts';
 import type { FoundFile, LeftOutMount, StackInventory } from '../ports/inventory.ts';
 import type { EngineAddress } from '../ports/runtime.ts';
 import { ComposeProject, findComposeCli } from '../runtimes/docker/compose-cli.ts';
-import {
-  composeVariables,
-  definedServices,
-  derivedProjectName,
-  findComposeFile,
-  readDefinition,
-  withOverride,
-  type Definition,
-} from '../runtimes/docker/definition.ts';
+import { derivedProjectName, findComposeFile, withOverride } from '../runtimes/docker/compose-files.ts';
+import { definedServices, readDefinition, type Definition } from '../runtimes/docker/definition.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine.ts';
+import { composeVariables } from '../runtimes/docker/env-files.ts';
 import {
   findFiles,
   findStores,

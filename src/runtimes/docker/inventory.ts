@@ -8,7 +8,8 @@ import type { FoundFile, FoundStore, FoundWriter } from '../../ports/inventory.t
 import type { EngineAddress, ServiceMount } from '../../ports/runtime.ts';
 import { redisWantsPassword, whatAnswers } from './answers.ts';
 import { dataDirectory } from './data-directory.ts';
-import type { Definition, DefinedService } from './definition.ts';
+import type { DefinedService } from './definition-service.ts';
+import type { Definition } from './definition.ts';
 import { engineError, type Engine } from './engine.ts';
 import { mountsOf } from './mounts.ts';
 import { argumentOf, locatePath } from './places.ts';
