@@ -120,6 +120,9 @@ export function hasErrno(error: unknown, errno: string): boolean {
   return isSystemError(error) && error.code === errno;
 }
 
+/** What whatever was thrown says. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /**
  * Turns whatever was thrown into a {@link TarsError}, keeping TarsErrors as they are. `what` says what was being
  * attempted, to what, as a clause: "Cannot write pack data/ab/abcd".
@@ -130,10 +133,9 @@ export function toTarsError(error: unknown, what: string): TarsError {
     return new InterruptedError('Interrupted', { cause: error });
   const code = isSystemError(error) ? (systemErrorCodes[error.code ?? ''] ?? 'internal') : 'internal';
   const hint = systemErrorHints[code];
-  const detail = error instanceof Error ? error.message : String(error);
   return new TarsError(
     code,
-    `${what}: ${detail}`,
+    `${what}: ${messageOf(error)}`,
     hint === undefined ? { cause: error } : { hint, cause: error },
   );
 }

@@ -1,4 +1,4 @@
-import { TarsError, toTarsError } from '../model/errors.ts';
+import { messageOf, TarsError, toTarsError } from '../model/errors.ts';
 import type { PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { ArmedGuardian, Guardian, Runtime, Service } from '../ports/runtime.ts';
@@ -201,5 +201,3 @@ export function settledCut(
   const reason = `the state of ${own.map(([name]) => name).join(', ')} is of another moment than the pause`;
   return { ...cut, consistency: 'per-store', reason };
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

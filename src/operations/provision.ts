@@ -1,4 +1,4 @@
-import { RestoreRefusedError, TarsError } from '../model/errors.ts';
+import { messageOf, RestoreRefusedError, TarsError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { PlannedProvision } from './provision-plan.ts';
@@ -94,7 +94,7 @@ async function orderOf(
 }
 
 function unjudged(service: string, error: unknown): Finding {
-  const detail = error instanceof Error ? error.message : String(error);
+  const detail = messageOf(error);
   const message = `Nobody waited until it was well: ${detail}`;
   return { severity: 'warning', subject: service, code: 'health-unknown', message };
 }

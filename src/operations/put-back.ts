@@ -1,4 +1,4 @@
-import { TarsError } from '../model/errors.ts';
+import { messageOf, TarsError } from '../model/errors.ts';
 import type { SwapRecord } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -149,5 +149,3 @@ async function startPrevious(
   }
   return left;
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,21 +1,21 @@
-import { CorruptionError, InterruptedError, RestoreRefusedError, TarsError } from '../model/errors.ts';
+import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
-import type { Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
-import { provision, startJudged } from './provision.ts';
-import { putBack } from './put-back.ts';
+import { provision } from './provision.ts';
 import { refuseUnfinished } from './recover.ts';
-import { planServices, type PlannedRestore, type StackRestorePlan } from './restore-plan.ts';
+import { concludeSwapped, discardPrevious, leftDown } from './restore-conclusion.ts';
+import { putBackAfter } from './restore-failure.ts';
+import type { StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
+import { stageAll, type StagedComponent } from './restore-stage.ts';
+import { swapAll } from './restore-swap.ts';
 import type { RestoreTarget } from './restore-target.ts';
-import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
-import { countingSource } from './counting-source.ts';
 import { requireSpace } from './space.ts';
-import { compareLive } from './verify.ts';
 import { verifyArtifacts } from './verify-artifacts.ts';
 
+/** What the operator asks for beside the plan. */
 export interface RestoreExecution {
   /** Delete the previous data once the restored data is verified. */
   readonly discardPrevious: boolean;
@@ -23,6 +23,7 @@ export interface RestoreExecution {
   readonly skipValidation: boolean;
 }
 
+/** What a restore did; it is in place. */
 export interface RestoreResult {
   readonly restoreId: string;
   readonly snapshot: string;
@@ -40,13 +41,10 @@ export interface RestoreResult {
   readonly durationMs: number;
 }
 
+/** How a person brings the previous data of one component back without tars. */
 export interface ComponentWayBack {
   readonly component: string;
   readonly lines: readonly string[];
-}
-
-interface StagedComponent extends PlannedRestore {
-  readonly staged: Staged;
 }
 
 /**
@@ -152,208 +150,3 @@ async function stageAndSwap(
     throw await putBackAfter(error, run);
   }
 }
-
-async function stageAll(run: Run): Promise<readonly StagedComponent[]> {
-  const { plan, target, ctx } = run;
-  const running = new Set(plan.planned.flatMap((planned) => planned.plan.requires.running));
-  await startServices(running, target.runtime, ctx);
-  const staged: StagedComponent[] = [];
-  try {
-    for (const planned of plan.planned) {
-      if (planned.plan.requires.running.length > 0) await waitReady(planned.component, target.runtime, ctx);
-      staged.push({ ...planned, staged: await stageOne(planned, run) });
-    }
-    for (const { component, staged: data } of staged)
-      refuseOnFindings(component.name, await data.verify(ctx));
-    return staged;
-  } catch (error) {
-    const fresh = { ...ctx, signal: new AbortController().signal };
-    // What cannot be discarded here is tried again by name, and reported then.
-    await Promise.allSettled(staged.map(({ staged: data }) => data.discard(fresh)));
-    throw error;
-  }
-}
-
-async function stageOne({ component, plan: planned }: PlannedRestore, run: Run): Promise<Staged> {
-  const { plan, source, ctx } = run;
-  const needed = plan.artifacts.filter(({ path }) => planned.artifacts.includes(path));
-  const totalBytes = needed.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const task = ctx.progress.start(`staging ${component.name}`, totalBytes);
-  try {
-    const counted = countingSource(source, (bytes) => task.advance(bytes));
-    const staged = await component.stage(planned, counted, ctx);
-    task.finish('ok');
-    return staged;
-  } catch (error) {
-    task.finish('failed');
-    throw error;
-  }
-}
-
-function refuseOnFindings(name: string, findings: readonly Finding[]): void {
-  const errors = findings.filter(({ severity }) => severity === 'error');
-  if (errors.length === 0) return;
-  throw new RestoreRefusedError(
-    `The staged ${name} is not what was captured, nothing live was touched: ${errors.map(({ message }) => message).join('; ')}`,
-  );
-}
-
-/** Stops, swaps, starts and waits for health. */
-async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
-  const { plan, target, ctx, entry, note } = run;
-  ctx.signal.throwIfAborted();
-  const services = await planServices(plan.planned, target, ctx);
-  const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
-  await note({ stopped: services.stop, offline: services.offline, records });
-  for (const service of services.stop) {
-    ctx.log.info(`Stopping ${service}`);
-    await target.runtime.stop(service, ctx);
-  }
-  ctx.signal.throwIfAborted();
-  await note({ phase: 'swapping' });
-  for (const { staged: data } of staged) {
-    ctx.signal.throwIfAborted();
-    await data.swap(ctx);
-  }
-  await requireStillDown(services.offline, run);
-  const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
-  await startServices(stores, target.runtime, ctx);
-  for (const { component } of staged) await waitReady(component, target.runtime, ctx);
-  // From now on what was created is started like what was stopped, whoever does it.
-  const fresh = plan.provision?.plan.start ?? [];
-  await note({ phase: 'swapped', stopped: [...new Set([...services.stop, ...fresh])] });
-}
-
-/** A server that a supervisor started meanwhile has the previous files open, and would write over the restored ones. */
-async function requireStillDown(offline: readonly string[], { target, ctx }: Run): Promise<void> {
-  const services = await target.runtime.discover(ctx);
-  const up = services.find(({ name, state }) => offline.includes(name) && state !== 'stopped');
-  if (up === undefined) return;
-  throw new TarsError(
-    'restore-failed',
-    `${up.name} was started by something else while its data was exchanged`,
-    {
-      hint: 'Keep whatever supervises it from starting it, then run the same restore again.',
-    },
-  );
-}
-
-/** Puts everything back and returns the error to throw, which says how things stand now. */
-async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run): Promise<unknown> {
-  const { phase, stopped } = entry();
-  const reason = ctx.signal.aborted ? 'it was interrupted' : messageOf(error);
-  let left: readonly string[];
-  try {
-    // A note that failed may have been written all the same: half undone must never be taken for swapped.
-    if (phase === 'swapping') await journal.write(entry());
-    left = await putBack(entry(), target, journal, ctx);
-  } catch (failure) {
-    const hint = failure instanceof TarsError ? failure.hint : undefined;
-    return new TarsError(
-      'restore-failed',
-      `The restore failed (${reason}) and could not be undone: ${messageOf(failure)}`,
-      hint === undefined ? { cause: failure } : { hint, cause: failure },
-    );
-  }
-  const { created } = entry();
-  const untouched = phase === 'staging' && stopped.length === 0 && created === undefined;
-  const data = phase === 'staging' ? 'no live data had changed' : 'the previous data was put back';
-  const state = created === undefined ? data : `${data}, and what it had created was removed`;
-  if (left.length > 0) {
-    return new TarsError(
-      'restore-failed',
-      `The restore failed (${reason}); ${state}, but: ${left.join('; ')}`,
-      {
-        hint: 'See to that, then run the same restore again.',
-        cause: error,
-      },
-    );
-  }
-  if (ctx.signal.aborted) return new InterruptedError(`Interrupted; ${state}`, { cause: error });
-  if (untouched) return error;
-  return new TarsError('restore-failed', `The restore failed, ${state}: ${reason}`, {
-    hint: hintOf(error) ?? 'Mend the cause, then run the same restore again.',
-    cause: error,
-  });
-}
-
-/**
- * The restored data is in place, and stays: compares it, and starts what was stopped, whatever the comparison says or
- * whoever interrupts it.
- */
-async function concludeSwapped(run: Run, { skipValidation }: RestoreExecution): Promise<readonly Finding[]> {
-  const { plan, ctx, entry, note } = run;
-  const findings: Finding[] = [];
-  let interruption: unknown;
-  try {
-    if (!skipValidation) findings.push(...(await compareRestored(plan, ctx)));
-  } catch (error) {
-    interruption = error;
-  }
-  findings.push(...(await startJudged(entry().stopped, run)));
-  await note({ phase: 'done' }).catch((error: unknown) => {
-    // The next run finds all in place, and says so once more.
-    const message = `The end of the restore is not recorded: ${messageOf(error)}`;
-    findings.push({ severity: 'warning', subject: 'journal', code: 'journal-not-written', message });
-  });
-  if (interruption === undefined) return findings;
-  for (const { subject, message } of findings) ctx.log.warn(`${subject}: ${message}`);
-  throw new InterruptedError('Interrupted; the restored data is in place, but was not compared to the end', {
-    hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
-    cause: interruption,
-  });
-}
-
-/** After a disaster what used the stores is often down, and only what ran before is started again. */
-async function leftDown({ plan, target, ctx, entry }: Run): Promise<readonly string[]> {
-  const { stopped } = entry();
-  const stores = new Set(plan.planned.flatMap(({ component: { service } }) => service ?? []));
-  try {
-    const services = startOrder(await target.runtime.discover(ctx));
-    const dependents = dependentsOf(stores, services);
-    return services
-      .filter(({ name, state, writer }) => state === 'stopped' && (writer || dependents.has(name)))
-      .map(({ name }) => name)
-      .filter((name) => !stopped.includes(name) && !stores.has(name));
-  } catch {
-    // The restore is done; that this could not be asked takes nothing from it.
-    return [];
-  }
-}
-
-function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {
-  const pairs = planned.flatMap(({ component }) => {
-    const captured = manifest.components.find(({ name }) => name === component.name);
-    return captured === undefined ? [] : [{ component, captured }];
-  });
-  return compareLive(pairs, ctx);
-}
-
-/** The restore has succeeded by now: what cannot be deleted is a warning. */
-async function discardPrevious(
-  staged: readonly StagedComponent[],
-  { note, ctx }: Run,
-): Promise<readonly Finding[]> {
-  const kept = (subject: string, error: unknown): Finding => {
-    const message = `Its previous data could not be deleted: ${messageOf(error)}`;
-    return { severity: 'warning', subject, code: 'previous-kept', message };
-  };
-  try {
-    // Nobody may go back to what is half deleted.
-    await note({ records: [] });
-  } catch (error) {
-    return staged.map(({ component }) => kept(component.name, error));
-  }
-  const findings: Finding[] = [];
-  for (const { component, staged: data } of staged) {
-    try {
-      await component.generation(data.record).discardPrevious(ctx);
-    } catch (error) {
-      findings.push(kept(component.name, error));
-    }
-  }
-  return findings;
-}
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-const hintOf = (error: unknown): string | undefined => (error instanceof TarsError ? error.hint : undefined);

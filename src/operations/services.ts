@@ -1,4 +1,4 @@
-import { TarsError, type ErrorCode } from '../model/errors.ts';
+import { messageOf, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
@@ -62,7 +62,7 @@ export async function waitReady(
     } catch (cause) {
       ctx.signal.throwIfAborted();
       if (cause instanceof TarsError && incurable.has(cause.code)) throw cause;
-      const detail = cause instanceof Error ? cause.message : String(cause);
+      const detail = messageOf(cause);
       const hint = 'Look into the log of its service.';
       const nowMs = ctx.clock.monotonicMs();
       if (nowMs >= deadlineMs) {
@@ -121,7 +121,7 @@ export async function startAgain(
 ): Promise<readonly StartFailure[]> {
   const failures: StartFailure[] = [];
   const failed = (service: string, error: unknown): void => {
-    failures.push({ service, message: error instanceof Error ? error.message : String(error) });
+    failures.push({ service, message: messageOf(error) });
   };
   let ordered: readonly string[];
   try {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
-import { CorruptionError } from '../model/errors.ts';
+import { CorruptionError, messageOf } from '../model/errors.ts';
 import { SealingKey } from './format/crypto.ts';
 import { PackBuilder } from './pack-builder.ts';
 import type { FromWorker, ToWorker, WorkerSettings } from './seal-protocol.ts';
@@ -83,7 +83,7 @@ function fail(error: unknown): void {
   post({
     type: 'failed',
     code: error instanceof CorruptionError ? 'corruption' : 'internal',
-    message: error instanceof Error ? error.message : String(error),
+    message: messageOf(error),
   });
 }
 

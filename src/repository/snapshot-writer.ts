@@ -1,5 +1,5 @@
 import { localOffsetAt } from '../model/calendar.ts';
-import { CorruptionError, RepositoryLockedError, TarsError } from '../model/errors.ts';
+import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
 import type { ArtifactAttributes, Bytes, FileIdentity, WriteOptions } from '../ports/artifacts.ts';
@@ -275,7 +275,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     try {
       await this.#pending.save(AbortSignal.timeout(abandonMs));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.#ctx.log.warn(
         `What was stored so far could not be indexed, the next run stores it again: ${reason}`,
       );

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import { messageOf, RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -214,7 +214,7 @@ class ChromaComponent implements Component {
       return (await detectServer(this.#endpoint(), ctx)).version;
     } catch (error) {
       ctx.signal.throwIfAborted();
-      const detail = error instanceof Error ? error.message : String(error);
+      const detail = messageOf(error);
       ctx.log.debug(`${this.name}: the server was not asked for its version: ${detail}`);
       return null;
     }

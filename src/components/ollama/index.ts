@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { z } from 'zod';
-import { InterruptedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import { InterruptedError, messageOf, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
@@ -135,7 +135,7 @@ async function serverVersion(url: string, signal: AbortSignal): Promise<string> 
     return z.object({ version: z.string() }).parse(await response.json()).version;
   } catch (cause) {
     if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
-    const detail = cause instanceof Error ? cause.message : String(cause);
+    const detail = messageOf(cause);
     throw new ServiceUnavailableError(`Ollama does not answer at ${new URL(url).host}: ${detail}`, {
       hint: 'Start it, or correct url in tars.yaml.',
       cause,

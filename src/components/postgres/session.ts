@@ -1,6 +1,6 @@
 import pg from 'pg';
 import type { z } from 'zod';
-import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 
 const connectTimeoutMs = 10_000;
@@ -142,7 +142,7 @@ const unavailablePattern =
 export function describeServerError(error: unknown, options: PostgresOptions, database: string): TarsError {
   if (error instanceof TarsError) return error;
   const where = `PostgreSQL at ${addressOf(options)}`;
-  const detail = error instanceof Error ? error.message : String(error);
+  const detail = messageOf(error);
   const state = sqlState(error);
   if (state === '28P01' || state === '28000' || (state === undefined && /SASL|password/i.test(detail))) {
     return accessDenied(where, detail, options, error);

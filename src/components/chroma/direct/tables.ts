@@ -1,7 +1,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { hasErrno, TarsError } from '../../../model/errors.ts';
+import { hasErrno, messageOf, TarsError } from '../../../model/errors.ts';
 import { spaceSchema, type Migration, type Space } from '../facts.ts';
 import { parseLosslessJson, type Metadata, type MetadataValue } from '../record.ts';
 
@@ -59,8 +59,6 @@ export function openTables(directory: string): DatabaseSync {
     });
   }
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** All rows with integers as bigint. */
 export function rowsOf(database: DatabaseSync, sql: string, ...parameters: string[]): Row[] {

@@ -1,4 +1,4 @@
-import { CorruptionError, RestoreRefusedError } from '../../../model/errors.ts';
+import { CorruptionError, messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
@@ -194,9 +194,7 @@ class Staging {
       await discardStaged(this.#client, this.#swaps, ctx);
     } catch (error) {
       const names = this.#swaps.map(({ stagedName }) => stagedName).join(', ');
-      ctx.log.warn(
-        `Cannot delete the staged collections ${names}: ${error instanceof Error ? error.message : String(error)}`,
-      );
+      ctx.log.warn(`Cannot delete the staged collections ${names}: ${messageOf(error)}`);
     }
   }
 }

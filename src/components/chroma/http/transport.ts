@@ -1,6 +1,7 @@
 import {
   ConfigurationError,
   InterruptedError,
+  messageOf,
   ServiceUnavailableError,
   TarsError,
 } from '../../../model/errors.ts';
@@ -156,7 +157,7 @@ export class ChromaTransport {
         { hint: 'Check the load of the server, then run this again.' },
       );
     }
-    const reason = errnoOf(error) ?? (error instanceof Error ? error.message : String(error));
+    const reason = errnoOf(error) ?? messageOf(error);
     return new ServiceUnavailableError(`Chroma at ${this.location} does not answer: ${this.redact(reason)}`, {
       hint: 'Start the server, or correct its url in tars.yaml.',
     });

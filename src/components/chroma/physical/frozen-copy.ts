@@ -3,7 +3,7 @@ import { lstat, mkdir, mkdtemp, readlink, rm, stat, symlink } from 'node:fs/prom
 import { DatabaseSync } from 'node:sqlite';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { TarsError } from '../../../model/errors.ts';
+import { messageOf, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
   OpenVolume,
@@ -224,8 +224,6 @@ export class FrozenCopy implements PersistCopy {
     }
   }
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** @throws TarsError `capture-failed` */
 export function requireSqlite(

@@ -9,6 +9,7 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { createInterface } from 'node:readline';
+import { messageOf } from '../../../model/errors.ts';
 
 /** Primary result code SQLITE_BUSY (https://www.sqlite.org/rescode.html#busy). */
 const sqliteBusy = 5;
@@ -42,7 +43,7 @@ function begin(timeoutMs: number): Answer {
     return { state: 'locked' };
   } catch (error) {
     if (primaryCode(error) === sqliteBusy) return { state: 'busy' };
-    return { state: 'error', message: error instanceof Error ? error.message : String(error) };
+    return { state: 'error', message: messageOf(error) };
   }
 }
 
@@ -98,6 +99,6 @@ try {
   lines.on('line', (line) => answer(carryOut(line)));
   lines.on('close', () => process.exit(0));
 } catch (error) {
-  answer({ state: 'error', message: error instanceof Error ? error.message : String(error) });
+  answer({ state: 'error', message: messageOf(error) });
   process.exitCode = 1;
 }

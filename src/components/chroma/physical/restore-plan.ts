@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatBytes } from '../../../model/bytes.ts';
-import { RestoreRefusedError } from '../../../model/errors.ts';
+import { messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
 import { counted } from '../../../model/plural.ts';
@@ -85,7 +85,7 @@ async function liveMigrations(path: string, warnings: string[]): Promise<readonl
     using live = new PersistDirectory(path);
     return live.migrations();
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    const detail = messageOf(error);
     warnings.push(`The live ${sqliteFileName} cannot be read, so the server's version is unknown: ${detail}`);
     return undefined;
   }
