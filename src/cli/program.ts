@@ -33,7 +33,7 @@ export function createProgram(surroundings: Surroundings): Command {
     )
     .option('--json', 'results as JSON on stdout, events as JSON lines on stderr')
     .option('-v, --verbose', 'say more')
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({ showGlobalOptions: true, minWidthToWrap: 20 })
     .configureOutput({ outputError: usageErrors(surroundings.json) })
     .exitOverride()
     .addHelpText(

@@ -158,14 +158,18 @@ async function lookAtClock(
   const limitMs = now.getTime() + clockToleranceMs;
   const cure = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
   const future = all.filter(({ time }) => time.getTime() > limitMs);
+  const latest = future.at(-1);
+  const more = future.length > 1 ? `, the last of ${future.length} of a time to come,` : '';
   const newestMs = await newestFileMs(path);
   return [
-    ...future.map(({ id, time }) =>
-      warning(
-        `Snapshot ${shortId(id)} is of ${time.toISOString()}, and it is ${now.toISOString()} now`,
-        cure,
-      ),
-    ),
+    ...(latest === undefined
+      ? []
+      : [
+          warning(
+            `Snapshot ${shortId(latest.id)}${more} is of ${latest.time.toISOString()}, and it is ${now.toISOString()} now`,
+            cure,
+          ),
+        ]),
     ...(newestMs > limitMs
       ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is yet to come`, cure)]
       : []),

@@ -87,7 +87,7 @@ async function loadConfig(storage: StorageBackend, signal: AbortSignal): Promise
   } catch (cause) {
     if (!(cause instanceof TarsError && cause.code === 'storage-not-found')) throw cause;
     throw new TarsError('repository-not-found', `There is no repository at ${storage.location}`, {
-      hint: 'Create one with `tars init`, or correct the location in tars.yaml.',
+      hint: 'Is its disk mounted? If so, correct the place in tars.yaml. Only where there never was one: tars init',
       cause,
     });
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execa } from 'execa';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -35,6 +35,32 @@ test('bash completes verbs, their options, choices and files', async () => {
   assert.deepEqual(await offered('--config', 'notes.yaml', 'unl'), ['unlock']);
   assert.deepEqual(await offered('check', '--dry'), [], 'an option of another verb');
   assert.deepEqual(await offered('completion', 'f'), ['fish']);
+});
+
+test('bash takes no verb for a directory of its name, and offers verbs before options', async () => {
+  await mkdir(join(directory, 'backup'));
+  await mkdir(join(directory, 'notes'));
+  const typed = async (line: string): Promise<string> => {
+    // Only a shell that someone types into completes: what it makes of the line is what it echoes.
+    const input = `stty cols 200; . ${script}; PS1=; cd ${directory}\ntars ${line}\t\u0001echo "<\u0005>"\nexit\n`;
+    const { stdout } = await execa(
+      'script',
+      ['--quiet', '--command', 'bash --norc --noprofile -i', '/dev/null'],
+      {
+        input,
+        env: { TERM: 'xterm', SHELL: '/bin/bash' },
+      },
+    );
+    return [...stdout.matchAll(/^<tars (.*)>\r?$/gm)].at(-1)?.[1] ?? stdout;
+  };
+  assert.equal(await typed('bac'), 'backup ');
+  assert.equal(await typed('backup --output-dir bac'), 'backup --output-dir backup/');
+  assert.deepEqual(
+    (await offered('')).filter((word) => word.startsWith('-')),
+    [],
+  );
+  assert.ok((await offered('-')).includes('--json'));
+  assert.ok((await offered('restore', '')).includes('--dry-run'), 'where there is nothing else');
 });
 
 for (const shell of ['bash', 'zsh', 'fish'] as const) {

@@ -103,6 +103,10 @@ test('on a terminal the new password is asked twice and never shown', async () =
   const differing = await onTerminal(['add'], [`${typed}\r`, 'another\r']);
   assert.equal(differing.exitCode, 1, differing.stdout);
   assert.match(differing.stdout, /two passwords differ/);
+  const empty = await onTerminal(['add'], ['\r']);
+  assert.equal(empty.exitCode, 1, empty.stdout);
+  assert.match(empty.stdout, /new password is empty/);
+  assert.doesNotMatch(empty.stdout, /same again/, 'once is enough to say nothing');
   const interrupted = await onTerminal(['add'], ['\u0003']);
   assert.equal(interrupted.exitCode, 130, interrupted.stdout);
   const added = await onTerminal(['add'], [`${typed}\r`, `${typed}\r`]);

@@ -46,7 +46,7 @@ for (const [name, keys] of Object.entries({ 'Ctrl-C': '\u0003', 'Ctrl-D': '\u000
   test(`${name} at the question exits 130, with nothing touched and nothing left`, async () => {
     const { exitCode, shown } = await answer(keys);
     assert.equal(exitCode, 130, shown);
-    assert.match(shown, /\[ERROR\] Interrupted/);
+    assert.match(shown, /\[ERROR\] Interrupted; nothing was touched/);
     assert.doesNotMatch(shown, /\n {4}at /);
     assert.equal(await readFile(stack.appEnv, 'utf8'), present);
     assert.deepEqual(await readdir(join(stack.root, 'repository', 'locks')), []);
@@ -60,6 +60,26 @@ test('no answer but yes is a yes', async () => {
     assert.match(shown, /Nothing was touched/);
     assert.equal(await readFile(stack.appEnv, 'utf8'), present);
   }
+});
+
+test('the lines of the plan are broken between words, where the terminal would break them anywhere', async () => {
+  const { shown } = await answer('n\r');
+  const plan = shown.split(/\r*\n/).filter((line) => line.startsWith('    '));
+  assert.ok(
+    plan.some((line) => line.startsWith('    - ')) && plan.some((line) => /^ {6}\S/.test(line)),
+    shown,
+  );
+  for (const line of plan) assert.ok(line.length <= 50 || !line.slice(6, 50).includes(' '), line);
+});
+
+test('help is broken between words on a narrow terminal', async () => {
+  const command = `stty cols 60; exec '${process.execPath}' '${cliPath}' backup --help`;
+  const env = { NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh' };
+  const { stdout } = await execa('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    env,
+  });
+  const [options = ''] = stdout.split('With --keep-last');
+  for (const line of options.split(/\r*\n/)) assert.ok(line.length <= 60, line);
 });
 
 test('yes restores, and names the file with the way back', async () => {

@@ -39,12 +39,14 @@ function bash(program: CommandNode): string {
   const all = [program, ...paths.map(({ node }) => node)].flatMap(({ options }) => options);
   const valued = new Map(all.filter(({ takes }) => takes !== 'nothing').map((o) => [o.long, o]));
   const shorts = all.flatMap((o) => (o.short !== undefined && o.takes !== 'nothing' ? [o.short] : []));
-  const words = ({ commands, words: fixed, options }: CommandNode): string => {
-    const offered = [...commands.map((child) => child.name), ...fixed];
-    return [...new Set([...offered, ...names(options), ...names(program.options)])].join(' ');
+  const offer = ({ commands, words: fixed, options }: CommandNode): string => {
+    const own = [...commands.map((child) => child.name), ...fixed].join(' ');
+    const all = [...new Set([...names(options), ...names(program.options)])].join(' ');
+    // Options are many, and in the way of the words unless they are what is typed or all there is.
+    return own === '' ? `words='${all}'` : `words='${own}'; [[ $cur == -* ]] && words='${all}'`;
   };
   return `_${name}() {
-  local cur prev verb i
+  local cur prev verb words i
   cur=\${COMP_WORDS[COMP_CWORD]}
   prev=\${COMP_WORDS[COMP_CWORD - 1]}
   verb=
@@ -63,22 +65,27 @@ function bash(program: CommandNode): string {
   case $prev in
 ${[...valued.values()].map((option) => `    ${bashPattern(option)}) ${bashValues(option)}; return ;;`).join('\n')}
   esac
+  words=
   case $verb in
-    '') COMPREPLY=($(compgen -W '${words(program)}' -- "$cur")) ;;
-${paths.map((path) => `    '${path.words}') COMPREPLY=($(compgen -W '${words(path.node)}' -- "$cur")) ;;`).join('\n')}
+    '') ${offer(program)} ;;
+${paths.map((path) => `    '${path.words}') ${offer(path.node)} ;;`).join('\n')}
   esac
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
-complete -o filenames -F _${name} ${name}
+complete -F _${name} ${name}
 `;
 }
 
 const bashPattern = ({ short, long }: OptionNode): string =>
   short === undefined ? long : `${short}|${long}`;
 
+/** Only here: a verb is no directory, though one of its name be here. Zsh does not know it, and needs it not. */
+const asFiles = 'compopt -o filenames 2> /dev/null';
+
 function bashValues({ takes, choices }: OptionNode): string {
   if (choices.length > 0) return `COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$cur"))`;
-  if (takes === 'file') return 'COMPREPLY=($(compgen -f -- "$cur"))';
-  return takes === 'directory' ? 'COMPREPLY=($(compgen -d -- "$cur"))' : 'COMPREPLY=()';
+  if (takes === 'file') return `${asFiles}; COMPREPLY=($(compgen -f -- "$cur"))`;
+  return takes === 'directory' ? `${asFiles}; COMPREPLY=($(compgen -d -- "$cur"))` : 'COMPREPLY=()';
 }
 
 function fish(program: CommandNode): string {

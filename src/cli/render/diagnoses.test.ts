@@ -5,7 +5,7 @@ import { renderDiagnoses } from './diagnoses.ts';
 
 const disk = 'The repository is on the same disk as /var/lib/a-directory-with-a-long-name';
 const diagnoses: readonly Diagnosis[] = [
-  { check: 'disks', state: 'warning', found: disk, cure: 'Keep a copy of it elsewhere, in another house.' },
+  { check: 'disks', state: 'warning', found: disk, cure: 'Keep a copy of it elsewhere: in another house.' },
   {
     check: 'redis',
     state: 'error',
@@ -21,10 +21,11 @@ test('on a terminal, prose is broken between words and commands are left whole',
     '              same disk as',
     '              /var/lib/a-directory-with-a-long-name',
     '              > Keep a copy of it',
-    '              elsewhere, in another',
+    '              elsewhere: in another',
     '              house.',
     'ERROR  redis  It is stopped',
-    '              > Start it: docker compose -p home start redis',
+    '              > Start it:',
+    '              docker compose -p home start redis',
     '1 error, 1 warning: a backup or a restore would fail',
   ]);
 });

@@ -11,12 +11,21 @@ export function renderDiagnoses(diagnoses: readonly Diagnosis[], columns = Infin
     return [
       [words[state], check, first],
       ...more.map((line) => ['', '', line]),
-      ...(cure === undefined || state === 'ok' ? [] : [['', '', `> ${cure}`]]),
+      ...(cure === undefined || state === 'ok' ? [] : [['', '', `> ${commandWhole(cure)}`]]),
     ];
   });
-  // A cure may end with a command to be copied, after a colon.
-  const columnsFor = (cell: string): number => (/^> .*: /.test(cell) ? Infinity : columns);
-  return `${formatTable(['', 'CHECK', 'FOUND'], rows, columnsFor)}\n${verdict(diagnoses)}`;
+  const table = formatTable(['', 'CHECK', 'FOUND'], rows, columns);
+  return `${table.replaceAll(unbreakable, ' ')}\n${verdict(diagnoses)}`;
+}
+
+/** Stands for a space where no line may be broken. */
+const unbreakable = '\u00a0';
+
+/** A cure may end with what is to be copied, after a colon and without a full stop: that is never broken. */
+function commandWhole(cure: string): string {
+  const colon = cure.indexOf(': ');
+  if (colon === -1 || cure.endsWith('.')) return cure;
+  return cure.slice(0, colon + 2) + cure.slice(colon + 2).replaceAll(' ', unbreakable);
 }
 
 function verdict(diagnoses: readonly Diagnosis[]): string {

@@ -9,13 +9,13 @@ export function formatMs(durationMs: number): string {
 
 /**
  * Columns padded to their widest cell; the last one is left as it is, so the longest belongs there. A title that
- * begins with `>` makes its column align to the right. `columnsFor` a last cell it is broken between words: for
- * prose, not for what may be copied into a shell.
+ * begins with `>` makes its column align to the right. On a terminal of so many `columns` the last one is broken
+ * between words.
  */
 export function formatTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
-  columnsFor: (lastCell: string) => number = () => Infinity,
+  columns = Infinity,
 ): string {
   const titles = header.map((title) => title.replace(/^>/, ''));
   const widths = titles.map((title, column) =>
@@ -26,15 +26,13 @@ export function formatTable(
     return column === titles.length - 1 ? cell : cell.padEnd(widths[column] ?? 0);
   };
   const indent = widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0);
-  const lineOf = (cells: readonly string[]): string => {
-    const line = cells.map(pad).join('  ').trimEnd();
-    return breakBetweenWords(line, indent, columnsFor(cells.at(-1) ?? ''));
-  };
+  const lineOf = (cells: readonly string[]): string =>
+    breakBetweenWords(cells.map(pad).join('  ').trimEnd(), indent, columns);
   return [titles, ...rows].map(lineOf).join('\n');
 }
 
 /** Breaks `line` so that it ends before `columns`, the rest indented. A word that is too long is left whole. */
-function breakBetweenWords(line: string, indent: number, columns: number): string {
+export function breakBetweenWords(line: string, indent: number, columns: number): string {
   if (line.length <= columns) return line;
   const space = line.lastIndexOf(' ', columns);
   const at = space > indent ? space : line.indexOf(' ', Math.max(columns, indent));

@@ -119,7 +119,8 @@ async function newPassword(
       hint: 'Give a file that holds it: --new-password-file FILE',
     });
   }
-  if ((await askSecret('The same again: ', terminal, signal)) !== requireText(first)) {
+  requireText(first);
+  if ((await askSecret('The same again: ', terminal, signal)) !== first) {
     throw new ConfigurationError('The two passwords differ', { hint: 'Nothing was changed. Try again.' });
   }
   return first;

@@ -14,7 +14,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
 import { settingsApart } from '../../settings/apart.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatBytes, formatMs } from '../render/units.ts';
+import { breakBetweenWords, formatBytes, formatMs } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
 
 interface RestoreFlags {
@@ -101,7 +101,7 @@ async function restoreFrom(
   const planned = await planRestore(source, target, selection, ctx);
   const plan = { ...planned, warnings: [...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
-    audience.result(planValue(plan), renderPlan(plan));
+    audience.result(planValue(plan), renderPlan(plan, audience.columns));
     return exitCodes.success;
   }
   await requireConfirmation(session, plan, flags);
@@ -162,9 +162,10 @@ async function requireConfirmation(
     for (const warning of plan.warnings) ctx.log.warn(warning);
     return;
   }
-  audience.event({ type: 'message', level: 'info', message: `The plan:\n${renderPlan(plan)}` });
+  const shown = renderPlan(plan, audience.columns);
+  audience.event({ type: 'message', level: 'info', message: `The plan:\n${shown}` });
   const answer = await audience.confirm('Restore?', ctx.signal).catch((cause: unknown) => {
-    throw new InterruptedError('Interrupted', { cause });
+    throw new InterruptedError('Interrupted; nothing was touched', { cause });
   });
   if (answer === undefined) {
     throw new ConfigurationError(
@@ -188,7 +189,15 @@ function planValue(plan: StackRestorePlan): unknown {
   };
 }
 
-function renderPlan(plan: StackRestorePlan): string {
+/** On a terminal of so many `columns`, lines are broken between words. */
+function renderPlan(plan: StackRestorePlan, columns = Infinity): string {
+  const indented = (line: string): number => line.search(/[^ -]/) + (line.startsWith('    - ') ? 0 : 2);
+  return planLines(plan)
+    .map((line) => breakBetweenWords(line, indented(line), columns))
+    .join('\n');
+}
+
+function planLines(plan: StackRestorePlan): readonly string[] {
   const totalBytes = plan.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return [
     `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack}, taken ${plan.manifest.time}`,
@@ -200,7 +209,7 @@ function renderPlan(plan: StackRestorePlan): string {
     ]),
     `  stop for the swap: ${plan.stop.join(', ') || 'nothing'}; then start: ${plan.start.join(', ') || 'nothing'}`,
     ...plan.warnings.map((warning) => `  Warning: ${warning}`),
-  ].join('\n');
+  ];
 }
 
 /** What is created comes after the files and before the stores. */

@@ -200,11 +200,14 @@ function planSteps(
     steps.push(
       existing === undefined
         ? `Rename it to "${name}", which does not exist yet`
-        : `End the ${existing.sessions} sessions of "${name}", keep it as "${previous}" and rename the new database to "${name}"`,
+        : `${keepPresent(existing)} as "${previous}" and rename the new database to "${name}"`,
     );
   }
   return steps;
 }
+
+const keepPresent = ({ name, sessions }: LiveDatabase): string =>
+  sessions === 0 ? `Keep "${name}"` : `End the ${counted(sessions, 'session')} of "${name}", keep it`;
 
 function planWarnings(
   facts: PostgresFacts,
