@@ -3,6 +3,7 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { ownAttributes } from '../own-attributes.ts';
 import type { CapturedFile, ConfigFacts } from './facts.ts';
 import { decodeText, pathInSnapshot, readConfigFiles, type ConfigFile } from './files.ts';
 import { redactFiles } from './redact/index.ts';
@@ -112,15 +113,6 @@ function capturedFile({ path, bytes, attributes }: ConfigFile, encrypted: boolea
     ? { sha256: createHash('sha256').update(bytes).digest('hex'), sizeBytes: bytes.byteLength }
     : {};
   return { path, mode, uid, gid, mtimeNs: mtimeNs.toString(), ...hash };
-}
-
-function ownAttributes(ctx: OperationContext): ArtifactAttributes {
-  return {
-    mode: 0o600,
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    mtimeNs: BigInt(ctx.clock.now().getTime()) * 1_000_000n,
-  };
 }
 
 async function write(

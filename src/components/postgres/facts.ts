@@ -57,14 +57,23 @@ const contentSchema = z.object({
   invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
 });
 
-const grantSchema = z.object({
+/** What a role may do with the database itself. */
+export const grantSchema = z.object({
   /** Null is PUBLIC. */
   grantee: z.string().nullable(),
   privilege: z.string(),
   grantable: z.boolean(),
 });
 
-const propertiesSchema = z.object({
+/** `ALTER DATABASE … SET`, and with a role `ALTER ROLE … IN DATABASE … SET`. */
+export const databaseSettingSchema = z.object({
+  role: z.string().nullable(),
+  name: z.string(),
+  value: z.string(),
+});
+
+/** What a database is beside what is in it. */
+export const propertiesSchema = z.object({
   owner: z.string(),
   encoding: z.string(),
   collate: z.string(),
@@ -77,8 +86,7 @@ const propertiesSchema = z.object({
   connectionLimit: z.number().int(),
   comment: z.string().nullable(),
   grants: z.array(grantSchema),
-  /** `ALTER DATABASE … SET`, and with a role `ALTER ROLE … IN DATABASE … SET`. */
-  settings: z.array(z.object({ role: z.string().nullable(), name: z.string(), value: z.string() })),
+  settings: z.array(databaseSettingSchema),
 });
 
 const databaseSchema = z.object({
@@ -89,7 +97,8 @@ const databaseSchema = z.object({
   content: contentSchema,
 });
 
-const roleSchema = z.object({
+/** A role without its password: facts may be shown. */
+export const roleSchema = z.object({
   name: z.string(),
   superuser: z.boolean(),
   inherit: z.boolean(),
@@ -104,7 +113,8 @@ const roleSchema = z.object({
   settings: z.array(z.object({ name: z.string(), value: z.string() })),
 });
 
-const membershipSchema = z.object({ role: z.string(), member: z.string(), admin: z.boolean() });
+/** `member` is a member of `role`. */
+export const membershipSchema = z.object({ role: z.string(), member: z.string(), admin: z.boolean() });
 
 const factsSchema = z.object({
   serverMajor: z.number().int(),

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { DatabaseProperties } from './facts.ts';
+import { databaseSettingSchema, grantSchema, propertiesSchema, type DatabaseProperties } from './facts.ts';
 import { identifier, literal } from './names.ts';
 import type { Session } from './session.ts';
 
@@ -10,6 +10,7 @@ export interface ServerIdentity {
   readonly version: string;
 }
 
+/** Asks the server for its version. */
 export async function readServer(session: Session, signal: AbortSignal): Promise<ServerIdentity> {
   const { number, version } = await session.row(
     z.object({ number: z.coerce.number(), version: z.string() }),
@@ -20,18 +21,8 @@ export async function readServer(session: Session, signal: AbortSignal): Promise
   return { major: Math.floor(number / 10_000), version };
 }
 
-const rowSchema = z.object({
-  owner: z.string(),
-  encoding: z.string(),
-  collate: z.string(),
-  ctype: z.string(),
-  localeProvider: z.string(),
-  locale: z.string().nullable(),
-  icuRules: z.string().nullable(),
-  tablespace: z.string(),
-  connectionLimit: z.number(),
-  comment: z.string().nullable(),
-});
+/** Grants and settings are rows of their own. */
+const rowSchema = propertiesSchema.omit({ grants: true, settings: true });
 
 /**
  * What `CREATE DATABASE` and the statements after it need; pg_dump without `-C` leaves all of it out.
@@ -57,7 +48,7 @@ export async function readProperties(
     [database],
   );
   const grants = await session.rows(
-    z.object({ grantee: z.string().nullable(), privilege: z.string(), grantable: z.boolean() }),
+    grantSchema,
     `SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee,
        a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable
      FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
@@ -66,7 +57,7 @@ export async function readProperties(
     [database],
   );
   const settings = await session.rows(
-    z.object({ role: z.string().nullable(), name: z.string(), value: z.string() }),
+    databaseSettingSchema,
     `SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END AS role,
        split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value
      FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) WITH ORDINALITY AS c(item, place)

@@ -1,24 +1,18 @@
 import { z } from 'zod';
 import type { Bytes } from '../../ports/artifacts.ts';
-import type { MembershipFacts, PostgresFacts, RoleFacts } from './facts.ts';
+import {
+  membershipSchema,
+  roleSchema,
+  type MembershipFacts,
+  type PostgresFacts,
+  type RoleFacts,
+} from './facts.ts';
 import { identifier, literal } from './names.ts';
 import { setClause } from './properties.ts';
 import { sqlState, type Session } from './session.ts';
 
-const roleRowSchema = z.object({
-  name: z.string(),
-  superuser: z.boolean(),
-  inherit: z.boolean(),
-  createRole: z.boolean(),
-  createDatabase: z.boolean(),
-  login: z.boolean(),
-  replication: z.boolean(),
-  bypassRls: z.boolean(),
-  connectionLimit: z.number(),
-  validUntil: z.string().nullable(),
-  comment: z.string().nullable(),
-  settings: z.array(z.string()).nullable(),
-});
+/** The catalog has settings as `name=value`. */
+const roleRowSchema = roleSchema.extend({ settings: z.array(z.string()).nullable() });
 
 /** Every role but the built-in ones. Passwords are never part of it: facts may be shown. */
 export async function readRoles(session: Session, signal: AbortSignal): Promise<RoleFacts[]> {
@@ -43,7 +37,7 @@ export async function readRoles(session: Session, signal: AbortSignal): Promise<
 /** Who is a member of what, built-in roles such as pg_read_all_data included as the granted role. */
 export async function readMemberships(session: Session, signal: AbortSignal): Promise<MembershipFacts[]> {
   return session.rows(
-    z.object({ role: z.string(), member: z.string(), admin: z.boolean() }),
+    membershipSchema,
     `SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member,
        bool_or(admin_option) AS admin
      FROM pg_auth_members WHERE pg_get_userbyid(member) !~ '^pg_'
@@ -62,6 +56,7 @@ export async function mayReadPasswords(session: Session, signal: AbortSignal): P
   return may;
 }
 
+/** Captured roles that the server does not have. */
 export async function missingRoles(
   session: Session,
   facts: PostgresFacts,

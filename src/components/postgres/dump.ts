@@ -1,0 +1,152 @@
+import { InterruptedError, TarsError } from '../../model/errors.ts';
+import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { ownAttributes } from '../own-attributes.ts';
+import type { Client } from './client.ts';
+import { lockTimeoutMs, readContent } from './content.ts';
+import type { DatabaseFacts, PostgresFacts, SequenceFacts } from './facts.ts';
+import { dumpPath, globalsPath } from './names.ts';
+import type { PostgresOptions } from './options.ts';
+import { conninfo, programOutput } from './programs.ts';
+import { readProperties, type ServerIdentity } from './properties.ts';
+import { mayReadPasswords } from './roles.ts';
+import type { Session } from './session.ts';
+
+/** One database with the transaction that fixes its state. */
+export interface MarkedDatabase {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly session: Session;
+  snapshot: string | undefined;
+  sequences: readonly SequenceFacts[];
+}
+
+/** What a marked capture is taken with. */
+export interface CaptureInputs {
+  readonly options: PostgresOptions;
+  readonly server: ServerIdentity;
+  readonly client: Client;
+  readonly control: Session;
+  readonly databases: readonly MarkedDatabase[];
+}
+
+/**
+ * Roles and tablespaces as SQL, for people and for the password hashes. Hashes are as secret as passwords: they
+ * go only where everything is encrypted.
+ */
+export async function captureGlobals(
+  { options, client, control }: CaptureInputs,
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<PostgresFacts['passwords']> {
+  const readable = await mayReadPasswords(control, ctx.signal);
+  if (sink.encrypted && !readable) {
+    ctx.log.warn(
+      `User ${options.user} may not read password hashes; the roles in the snapshot have no passwords`,
+    );
+  }
+  const included = sink.encrypted && readable;
+  const args = [
+    '--globals-only',
+    '--no-password',
+    `--lock-wait-timeout=${lockTimeoutMs}`,
+    `--dbname=${conninfo(client.options, control.database)}`,
+    ...(included ? [] : ['--no-role-passwords']),
+  ];
+  const body = programOutput({ path: client.pgDumpall, args, options: client.options }, ctx.signal);
+  await sink.write(globalsPath(options.name), body, {
+    attributes: ownAttributes(ctx),
+    chunking: 'small',
+    signal: ctx.signal,
+  });
+  if (included) return 'included';
+  return sink.encrypted ? 'not-readable' : 'withheld';
+}
+
+/**
+ * Dumps one database into the sink while reading the facts of the same snapshot. The first failure of either
+ * stops the other.
+ */
+export async function captureDatabase(
+  { options, client, control }: CaptureInputs,
+  database: MarkedDatabase,
+  sink: ArtifactSink,
+  ctx: OperationContext,
+): Promise<DatabaseFacts> {
+  const { name, session, sizeBytes, snapshot, sequences } = database;
+  if (snapshot === undefined) {
+    throw new TarsError('internal', `Database "${name}" was to be captured without having been marked`);
+  }
+  const failure = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, failure.signal]);
+  const artifact = dumpPath(options.name, name);
+  const dump = async (): Promise<void> => {
+    const args = dumpArguments(client.options, name, snapshot);
+    const body = programOutput({ path: client.pgDump, args, options: client.options }, signal);
+    const attributes = ownAttributes(ctx);
+    await sink.write(artifact, counted(body, `${options.name}: ${name}`, sizeBytes, ctx), {
+      attributes,
+      chunking: 'stream',
+      signal,
+    });
+  };
+  const facts = async (): Promise<DatabaseFacts> => ({
+    name,
+    artifact,
+    sizeBytes,
+    properties: await readProperties(control, name, signal),
+    content: await readContent(session, sequences, signal),
+  });
+  let firstError: unknown;
+  const stopOther = (error: unknown): never => {
+    firstError ??= error;
+    failure.abort();
+    throw error;
+  };
+  const [dumped, read] = await Promise.allSettled([dump().catch(stopOther), facts().catch(stopOther)]);
+  if (dumped.status === 'fulfilled' && read.status === 'fulfilled') return read.value;
+  // Whichever part notices the interruption first, with whatever error.
+  if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: firstError });
+  throw describeDumpError(firstError, name);
+}
+
+/**
+ * Custom format without its own compression: the repository deduplicates and compresses better. The archive is
+ * whole when the program ended with 0 and its output was read to the end, which {@link programOutput} demands;
+ * its later integrity is the artifact's SHA-256.
+ */
+function dumpArguments(options: PostgresOptions, database: string, snapshot: string): string[] {
+  return [
+    '--format=custom',
+    '--compress=0',
+    `--snapshot=${snapshot}`,
+    `--lock-wait-timeout=${lockTimeoutMs}`,
+    '--no-password',
+    `--dbname=${conninfo(options, database)}`,
+  ];
+}
+
+function describeDumpError(error: unknown, database: string): unknown {
+  if (!(error instanceof TarsError) || error.code !== 'subprocess') return error;
+  const hint = /permission denied|must be superuser|row-level security/i.test(error.message)
+    ? 'Give the configured user the right to read everything (GRANT pg_read_all_data), or use a superuser.'
+    : 'Look at the message of pg_dump above and at the log of the server, then run the backup again.';
+  return new TarsError('capture-failed', `Cannot dump database "${database}": ${error.message}`, {
+    hint,
+    cause: error,
+  });
+}
+
+async function* counted(body: Bytes, task: string, expectedBytes: number, ctx: OperationContext): Bytes {
+  const progress = ctx.progress.start(task, expectedBytes);
+  let outcome: 'ok' | 'failed' = 'failed';
+  try {
+    for await (const chunk of body) {
+      progress.advance(chunk.byteLength);
+      yield chunk;
+    }
+    outcome = 'ok';
+  } finally {
+    progress.finish(outcome);
+  }
+}
