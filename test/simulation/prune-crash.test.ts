@@ -10,6 +10,7 @@ import { withRestic } from '../fixtures/memory-repository.ts';
 import { FaultyStorage, MemoryStorage, type CrashPoint, type StorageCall } from '../fixtures/storage.ts';
 import {
   createCheapRepository,
+  leftByCrash,
   password,
   sampleArtifacts,
   simulatedContext,
@@ -105,15 +106,8 @@ describe(`a crash at every storage call of a prune (seed ${seed})`, () => {
     assert.ok(callsOf(true).length > callsOf(false).length);
   });
 
-  const crashAt = async (hasty: boolean, crash: CrashPoint): Promise<MemoryStorage> => {
-    const left = fresh.copy();
-    const storage = new FaultyStorage(left, crash);
-    await prune(storage, hasty).catch((error: unknown) => {
-      if (!storage.fired) throw error;
-    });
-    assert.ok(storage.fired, 'the fault did not fire');
-    return left;
-  };
+  const crashAt = (hasty: boolean, crash: CrashPoint): Promise<MemoryStorage> =>
+    leftByCrash(fresh, crash, (storage) => prune(storage, hasty));
 
   /** What the crash left is whole, and the next prune leaves as much as an undisturbed one would have. */
   const examineAndGoOn = async (left: MemoryStorage): Promise<void> => {

@@ -10,6 +10,7 @@ import { createRepository, type OpenedRepository } from '../../src/repository/op
 import { seededRandom } from '../fixtures/campaign.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
+import { FaultyStorage, type CrashPoint, type MemoryStorage } from '../fixtures/storage.ts';
 
 export const password = 'simulated';
 export const stack = 'tars-home';
@@ -143,4 +144,19 @@ export async function verifySnapshots(
     versions.push(version);
   }
   return versions;
+}
+
+/** What `work` leaves of a copy of `fresh` when the storage fails there and for good. */
+export async function leftByCrash(
+  fresh: MemoryStorage,
+  crash: CrashPoint,
+  work: (storage: StorageBackend) => Promise<unknown>,
+): Promise<MemoryStorage> {
+  const left = fresh.copy();
+  const storage = new FaultyStorage(left, crash);
+  await work(storage).catch((error: unknown) => {
+    if (!storage.fired) throw error;
+  });
+  assert.ok(storage.fired, 'the fault did not fire');
+  return left;
 }
