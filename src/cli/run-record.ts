@@ -55,9 +55,11 @@ export class RunRecorder implements Disposable {
 
   constructor(command: Command) {
     this.#verb = pathOf(command);
-    this.#options = Object.keys(command.opts()).filter(
-      (name) => command.getOptionValueSource(name) === 'cli',
-    );
+    const given = command.registeredArguments.filter((_argument, index) => index < command.args.length);
+    this.#options = [
+      ...Object.keys(command.opts()).filter((name) => command.getOptionValueSource(name) === 'cli'),
+      ...given.map((argument) => argument.name()),
+    ];
     this.#custom = customOf(this.#verb, this.#options);
   }
 

@@ -16,8 +16,14 @@ export function isOfThePast({ startedAt }: Pick<RunRecord, 'startedAt'>, now: Da
   return startedAt.getTime() <= now.getTime() + clockStepMs;
 }
 
-/** Options that make a run something else than what the schedule asks for. */
-const deviations = ['stack', 'only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'];
+/** Options and arguments that make a run something else than what the schedule asks for. */
+const deviations: Readonly<Record<'backup' | 'forget', readonly string[]>> = {
+  backup: ['only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'],
+  forget: [
+    ...['snapshots', 'stack', 'outputDir', 'keepLast', 'keepHourly', 'keepDaily'],
+    ...['keepWeekly', 'keepMonthly', 'keepYearly', 'keepWithin', 'keepTag'],
+  ],
+};
 
 /** Whether a run, by hand or not, was what the schedule means by `task`. */
 export function isRunOf(
@@ -26,7 +32,7 @@ export function isRunOf(
 ): boolean {
   if (verb !== task) return false;
   if (task === 'check') return options.includes('readData');
-  return !options.some((option) => deviations.includes(option));
+  return !options.some((option) => deviations[task].includes(option));
 }
 
 /**

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { testContext } from '../../test/fixtures/context.ts';
 import { LeapingClock, memoryRunLog, record, scheduled } from '../../test/fixtures/schedule.ts';
 import type { Schedule, ScheduledTask } from '../model/schedule.ts';
-import type { RunRecord } from '../ports/run-log.ts';
+import type { RunLog, RunRecord } from '../ports/run-log.ts';
 import { dueTime } from './due-time.ts';
 import { runDue, runSchedule } from './run-schedule.ts';
 
@@ -22,6 +22,8 @@ interface Night {
   /** Tasks leave no record, as when the state directory cannot be written. */
   readonly unrecorded?: boolean;
   readonly load?: () => Promise<Schedule>;
+  /** Whether the record of runs can be read at that time. */
+  readonly isReadable?: (now: Date) => boolean;
 }
 
 /** Runs the daemon's loop over some days in no time. Returns what began when. */
@@ -51,7 +53,14 @@ async function live(night: Night): Promise<{ readonly begun: string[]; readonly 
   };
   const load = night.load ?? (() => Promise.resolve(night.schedule));
   const log = { debug: say, info: say, warn: say };
-  await runSchedule({ load, runLog, runTask }, { ...testContext(stop.signal), clock, log });
+  const readable: RunLog = {
+    ...runLog,
+    runs: () => {
+      if (night.isReadable?.(clock.now()) === false) throw new Error('EIO');
+      return runLog.runs();
+    },
+  };
+  await runSchedule({ load, runLog: readable, runTask }, { ...testContext(stop.signal), clock, log });
   return { begun, said };
 }
 
@@ -109,6 +118,26 @@ test('a backup by hand after the time it was missed at is the one; one of a part
   assert.deepEqual(await with_(record(at(24, 11), 'ok', { options: ['outputDir'] })), ['24 12:00 backup']);
 });
 
+test('a forget by hand of a snapshot that is named, or by other rules, is none that the schedule asked for', async () => {
+  const night = { schedule: scheduled({ forget: '0 4 * * *' }), from: at(24, 12), until: at(24, 23) };
+  const old = record(at(23, 4), 'ok', { verb: 'forget', options: ['prune', 'yes'] });
+  const with_ = async (...options: string[]): Promise<string[]> =>
+    (await live({ ...night, records: [old, record(at(24, 11), 'ok', { verb: 'forget', options })] })).begun;
+  assert.deepEqual(await with_('yes', 'prune'), []);
+  assert.deepEqual(await with_('snapshots', 'yes'), ['24 12:00 forget']);
+  assert.deepEqual(await with_('keepLast', 'yes'), ['24 12:00 forget']);
+});
+
+test('a record that cannot be read any more is said once and costs no night', async () => {
+  const nights = { schedule: nightly, records: [monday], from: at(23, 12), until: at(26, 12) };
+  const broken = await live({ ...nights, isReadable: (now) => now < at(24, 1) || now > at(26, 1) });
+  const expected = ['24 2:30 backup', '25 2:30 backup', '26 2:30 backup'];
+  assert.deepEqual(broken.begun, expected);
+  assert.equal(broken.said.filter((line) => line.includes('EIO')).length, 1);
+  const never = await live({ ...nights, isReadable: () => false });
+  assert.deepEqual(never.begun, ['23 12:00 backup', ...expected], 'what ran before is not known');
+});
+
 test('a run of a day that has not come yet, by a clock that was wrong, keeps no other from its time', async () => {
   const future = record(new Date(2099, 0, 1));
   const { begun } = await live({
@@ -151,17 +180,57 @@ test('the delay of a time stays the same, is spread, and is below its most', () 
   assert.deepEqual(new Set(delaysOf(0)), new Set([0]));
 });
 
-test('running what is due ends when nothing is, with the first exit code that is not 0', async () => {
+/** One look at what is due, as a line of the crontab has it. Returns what began, and when it was claimed. */
+async function look(
+  schedule: Schedule,
+  records: RunRecord[],
+  from: Date,
+  more: {
+    readonly until?: Date;
+    readonly isTaken?: boolean;
+    readonly outcome?: (count: number) => number;
+  } = {},
+): Promise<{ readonly exitCode: number; readonly begun: string[]; readonly claimed: Date[] }> {
   const stop = new AbortController();
-  const clock = new LeapingClock(at(24, 12), at(25, 0), stop);
-  const runLog = memoryRunLog([record(at(9, 2, 30)), record(at(8, 4), 'ok', { verb: 'forget' })]);
+  const clock = new LeapingClock(from, more.until ?? at(30, 0), stop);
   const begun: string[] = [];
+  const claimed: Date[] = [];
   const runner = {
-    load: () => Promise.resolve(nightly),
-    runLog,
-    runTask: (task: ScheduledTask) => Promise.resolve(begun.push(task) === 1 ? 2 : 1),
+    load: () => Promise.resolve(schedule),
+    runLog: memoryRunLog(records),
+    runTask: (task: ScheduledTask) => {
+      begun.push(`${shown(clock.now())} ${task}`);
+      return Promise.resolve(more.outcome?.(begun.length) ?? 0);
+    },
+    claim: () => {
+      claimed.push(clock.now());
+      return Promise.resolve(more.isTaken === true ? undefined : { [Symbol.dispose]: () => undefined });
+    },
   };
-  const context = { ...testContext(stop.signal), clock };
-  assert.equal(await runDue(runner, context), 2);
-  assert.deepEqual(begun, ['backup', 'forget', 'check']);
+  const exitCode = await runDue(runner, { ...testContext(stop.signal), clock });
+  return { exitCode, begun, claimed };
+}
+
+test('running what is due ends when nothing is, with the first exit code that is not 0', async () => {
+  const records = [record(at(9, 2, 30)), record(at(8, 4), 'ok', { verb: 'forget' })];
+  const outcome = (count: number): number => (count === 1 ? 2 : 1);
+  const { exitCode, begun } = await look(nightly, records, at(24, 12), { outcome });
+  assert.equal(exitCode, 2);
+  assert.deepEqual(begun, ['24 12:00 backup', '24 12:00 forget', '24 12:00 check']);
+  const other = await look(nightly, records, at(24, 12), { isTaken: true });
+  assert.deepEqual([other.exitCode, other.begun], [0, []], 'another process runs it');
+});
+
+test('a line of the crontab waits for the delay of its time before it claims anything', async () => {
+  const late = scheduled({ backup: '30 2 * * *', check: '31 2 24 * *' }, 10);
+  const due = dueTime('backup', late, [monday], at(24, 2, 30));
+  assert.ok(due !== undefined && due > at(24, 2, 30));
+  const waited = await look(late, [monday], at(24, 2, 30));
+  assert.equal(waited.begun[0], `${shown(due)} backup`);
+  assert.deepEqual(waited.claimed[0], due);
+  const missed = await look(late, [monday, record(at(24, 2, 31), 'ok', { verb: 'check' })], at(24, 9, 17));
+  assert.equal(missed.begun[0], '24 9:17 backup', 'what was missed is not delayed');
+  const early = await look(late, [monday], at(24, 2, 29));
+  assert.deepEqual([early.begun, early.claimed], [[], []], 'another line comes for what has not come yet');
+  await assert.rejects(look(late, [monday], at(24, 2, 30), { until: at(24, 2, 30) }), /abort/i);
 });

@@ -18,70 +18,117 @@ export interface ScheduleRunner {
   readonly runTask: (task: ScheduledTask, signal: AbortSignal) => Promise<TaskExit>;
 }
 
+export interface DueRunner extends ScheduleRunner {
+  /** Keeps out whoever else runs this schedule; undefined while another does, who runs then what is due. */
+  readonly claim: () => Promise<Disposable | undefined>;
+}
+
 /** Sleeps are no longer than this: the clock may be set, the machine may sleep, `tars.yaml` may change. */
 const turnMs = 60_000;
 
-/** Runs every task that is due, one after the other. Returns the first exit code that is not 0. */
-export async function runDue(runner: ScheduleRunner, ctx: OperationContext): Promise<number> {
+/**
+ * Runs every task whose time has come, one after the other, each once its delay is over. Nothing is claimed or recorded
+ * before. Returns the first exit code that is not 0.
+ */
+export async function runDue(runner: DueRunner, ctx: OperationContext): Promise<number> {
   const state = new ScheduleState(runner, ctx);
   let exitCode = 0;
-  for (;;) {
-    ctx.signal.throwIfAborted();
-    const { task, due } = await state.next();
-    if (task === undefined || due > ctx.clock.now()) return exitCode;
-    const exit = await state.run(task);
-    if (exitCode === 0) exitCode = exit ?? 1;
+  while (await state.awaitDue()) {
+    using claim = await runner.claim();
+    if (claim === undefined) return exitCode;
+    for (;;) {
+      ctx.signal.throwIfAborted();
+      const task = dueNow(await state.next(), ctx);
+      if (task === undefined) break;
+      const exit = await state.run(task);
+      if (exitCode === 0) exitCode = exit ?? 1;
+    }
   }
+  return exitCode;
 }
 
 /** Runs the schedule until `ctx.signal` aborts: what was missed at once, then everything at its time, one at a time. */
 export async function runSchedule(runner: ScheduleRunner, ctx: OperationContext): Promise<void> {
-  const state = new ScheduleState(runner, ctx);
+  // A record that cannot be read ends no daemon: it goes by what it knows and has seen itself.
+  const state = new ScheduleState(runner, ctx, []);
   let said = '';
   while (!ctx.signal.aborted) {
-    const { task, due } = await state.next();
-    const waitMs = due.getTime() - ctx.clock.now().getTime();
-    if (task !== undefined && waitMs <= 0) {
-      await state.run(task);
+    const next = await state.next();
+    const current = dueNow(next, ctx);
+    if (current !== undefined) {
+      await state.run(current);
       continue;
     }
-    const next = task === undefined ? 'Nothing is scheduled' : `Next: ${task} at ${due.toISOString()}`;
-    if (next !== said) ctx.log.info((said = next));
+    const { task, due } = next;
+    const text = task === undefined ? 'Nothing is scheduled' : `Next: ${task} at ${due.toISOString()}`;
+    if (text !== said) ctx.log.info((said = text));
+    const waitMs = due.getTime() - ctx.clock.now().getTime();
     await ctx.clock.sleep(Math.min(waitMs, turnMs), ctx.signal).catch((error: unknown) => {
       if (!ctx.signal.aborted) throw error;
     });
   }
 }
 
-interface NextTask {
-  readonly task: ScheduledTask | undefined;
+interface ComingTask {
+  readonly task: ScheduledTask;
+  /** Its time by the rhythm. */
+  readonly time: Date;
+  /** When its delay is over. */
   readonly due: Date;
 }
-const farAway = new Date(8.64e15);
+type NextTask = ComingTask | { readonly task: undefined; readonly due: Date };
+const nothingNext: NextTask = { task: undefined, due: new Date(8.64e15) };
+
+/** The task, if it is to run now. */
+const dueNow = ({ task, due }: NextTask, { clock }: OperationContext): ScheduledTask | undefined =>
+  due <= clock.now() ? task : undefined;
 
 class ScheduleState {
   readonly #runner: ScheduleRunner;
   readonly #ctx: OperationContext;
   #schedule: Schedule | undefined;
+  #known: readonly RunRecord[] | undefined;
   #complaint = '';
+  #recordComplaint = '';
   /** The last run of each task here, for when it could not even record itself. */
   readonly #own = new Map<ScheduledTask, RunRecord>();
 
-  constructor(runner: ScheduleRunner, ctx: OperationContext) {
+  /** @param known what is recorded, should the record not be readable; undefined when that is an error then */
+  constructor(runner: ScheduleRunner, ctx: OperationContext, known?: readonly RunRecord[]) {
     this.#runner = runner;
     this.#ctx = ctx;
+    this.#known = known;
   }
 
   async next(): Promise<NextTask> {
-    const schedule = await this.#load();
-    const recorded = this.#runner.runLog.runs();
+    const coming = await this.#coming();
     const now = this.#ctx.clock.now();
-    const coming = scheduledTasks.flatMap((task): NextTask[] => {
-      const due = dueTime(task, schedule, this.#withOwn(task, recorded), now);
-      return due === undefined ? [] : [{ task, due }];
+    return coming.find(({ due }) => due <= now) ?? coming.reduce(earlier, nothingNext);
+  }
+
+  /** Waits until a task whose time has come is past its delay. False when there is none. */
+  async awaitDue(): Promise<boolean> {
+    const { clock, signal } = this.#ctx;
+    for (;;) {
+      signal.throwIfAborted();
+      const now = clock.now();
+      const delayed = (await this.#coming()).filter(({ time }) => time <= now);
+      const next = delayed.reduce(earlier, nothingNext);
+      if (next.task === undefined || next.due <= now) return next.task !== undefined;
+      await clock.sleep(Math.min(next.due.getTime() - now.getTime(), turnMs), signal);
+    }
+  }
+
+  async #coming(): Promise<readonly ComingTask[]> {
+    const schedule = await this.#load();
+    const recorded = this.#recorded();
+    const now = this.#ctx.clock.now();
+    return scheduledTasks.flatMap((task): ComingTask[] => {
+      const runs = this.#withOwn(task, recorded);
+      const due = dueTime(task, schedule, runs, now);
+      const time = dueTime(task, { ...schedule, delayMinutesMax: 0 }, runs, now);
+      return due === undefined || time === undefined ? [] : [{ task, due, time }];
     });
-    const earliest = (first: NextTask, other: NextTask): NextTask => (other.due < first.due ? other : first);
-    return coming.find(({ due }) => due <= now) ?? coming.reduce(earliest, { task: undefined, due: farAway });
   }
 
   async run(task: ScheduledTask): Promise<TaskExit> {
@@ -117,6 +164,21 @@ class ScheduleState {
     return this.#schedule;
   }
 
+  /** What cannot be read is said once, and what was read last goes on. */
+  #recorded(): readonly RunRecord[] {
+    try {
+      this.#known = this.#runner.runLog.runs();
+      this.#recordComplaint = '';
+    } catch (error) {
+      if (this.#known === undefined) throw error;
+      const { message } = toTarsError(error, 'Cannot read the record of runs');
+      if (message !== this.#recordComplaint)
+        this.#ctx.log.warn(`${message}; the schedule goes on by what ran before and since`);
+      this.#recordComplaint = message;
+    }
+    return this.#known;
+  }
+
   #withOwn(task: ScheduledTask, recorded: readonly RunRecord[]): readonly RunRecord[] {
     const own = this.#own.get(task);
     if (own === undefined) return recorded;
@@ -124,6 +186,8 @@ class ScheduleState {
     return isRecorded ? recorded : [...recorded, own];
   }
 }
+
+const earlier = (first: NextTask, other: NextTask): NextTask => (other.due < first.due ? other : first);
 
 /** What the exit codes of the command line mean to a schedule. */
 function outcomeOf(exit: number): RunEnd['outcome'] {

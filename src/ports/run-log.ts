@@ -35,7 +35,7 @@ export interface RunEnd {
 export interface RunRecord {
   readonly id: string;
   readonly verb: RecordedVerb;
-  /** Names of the options given, without their values: `only`, `outputDir`. */
+  /** Names of the options and arguments given, without their values: `only`, `outputDir`, `snapshots`. */
   readonly options: readonly string[];
   readonly pid: number;
   readonly startedAt: Date;

@@ -14,6 +14,10 @@ interface SchedulerFlags {
   readonly cron?: boolean;
   readonly user?: boolean;
 }
+interface RunFlags {
+  readonly quiet?: boolean;
+  readonly delay?: boolean;
+}
 interface ChangeFlags extends SchedulerFlags {
   readonly dryRun?: boolean;
 }
@@ -45,9 +49,10 @@ export function addSchedule(program: Command, surroundings: Surroundings): void 
     );
   add('run', 'run what is due by the schedule and was not run yet; the lines in the crontab do this')
     .option('--quiet', 'say nothing unless something fails')
+    .option('--delay', 'begin later by up to randomized_delay_minutes, as tars.yaml says')
     .addHelpText('after', '\nExample:\n  tars schedule run')
-    .action((flags: { quiet?: boolean }, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags.quiet === true)),
+    .action((flags: RunFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags)),
     );
 }
 
@@ -159,26 +164,25 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
   return state === 'installed' ? exitCodes.success : exitCodes.error;
 }
 
-async function run({ ctx, settings: load }: Session, quiet: boolean): Promise<number> {
+async function run({ ctx, settings: load }: Session, { quiet = false, delay }: RunFlags): Promise<number> {
   const settings = await load();
   requireSchedule(settings);
-  const claim = await stackClaimsOf(settings)
-    .claim('daemon', 'schedule run', ctx.clock.now())
-    .catch((error: unknown) => {
+  const claim = async (): Promise<Disposable | undefined> => {
+    try {
+      return await stackClaimsOf(settings).claim('daemon', 'schedule run', ctx.clock.now());
+    } catch (error) {
       // Whoever has it runs what is due.
-      if (error instanceof RepositoryLockedError) return undefined;
-      throw error;
-    });
-  if (claim === undefined) {
-    if (!quiet) ctx.log.info('Another process runs the schedule already');
-    return exitCodes.success;
-  }
-  using _claim = claim;
+      if (!(error instanceof RepositoryLockedError)) throw error;
+      if (!quiet) ctx.log.info('Another process runs the schedule already');
+      return undefined;
+    }
+  };
+  const schedule = scheduleOf(settings);
   const silent = (): void => undefined;
   return await runDue(
     {
-      // A crontab line has its time; it is not delayed.
-      load: () => Promise.resolve({ ...scheduleOf(settings), delayMinutesMax: 0 }),
+      claim,
+      load: () => Promise.resolve(delay === true ? schedule : { ...schedule, delayMinutesMax: 0 }),
       runLog: runLogOf(settings),
       runTask: createTaskRunner(commandFor(settings), quiet ? 'failures' : 'all'),
     },

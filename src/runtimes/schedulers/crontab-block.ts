@@ -15,8 +15,9 @@ const endLine = (stack: string): string => `# END tars ${stack}`;
  * The lines of a stack for crontab(5). Every one of them runs whatever is due by then, so that what the machine slept
  * through or was off for is caught up within the hour.
  */
-export function crontabBlock({ stack, rhythms, command }: ScheduledStack): string {
-  const words = [...command, 'schedule', 'run', '--quiet'].map(quoteForCron).join(' ');
+export function crontabBlock({ stack, rhythms, command, delayMinutesMax }: ScheduledStack): string {
+  const delay = delayMinutesMax > 0 ? ['--delay'] : [];
+  const words = [...command, 'schedule', 'run', '--quiet', ...delay].map(quoteForCron).join(' ');
   const action = `PATH=${searchPath} nice -n 10 ${words}`;
   const times = scheduledTasks.flatMap((task) => rhythms[task]?.expression ?? []);
   const lines = [...new Set([...times, `${catchUpMinute} * * * *`])].map((time) => `${time} ${action}`);
