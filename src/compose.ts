@@ -142,7 +142,7 @@ export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user:
 }
 
 export { systemdRuns } from './runtimes/schedulers/systemd.ts';
-export { createTaskRunner, type TaskOutput } from './runtimes/task-runner.ts';
+export { createTaskRunner } from './runtimes/task-runner.ts';
 
 export type { FoundProject, ProjectWish } from './compose/inventory.ts';
 

@@ -5,7 +5,7 @@ import { ServiceUnavailableError } from '../model/errors.ts';
 import { taskArguments, type ScheduledTask } from '../model/schedule.ts';
 
 /** What a task says: passed on as it comes, or only the end of it, and only when it did not go well. */
-export type TaskOutput = 'all' | 'failures';
+type TaskOutput = 'all' | 'failures';
 
 /** Of a quiet task that failed, so much is shown. */
 const tailBytesMax = 64 * 1024;

@@ -192,7 +192,6 @@ const schedule = z.strictObject({
   check: rhythm.describe('Checks the repository, reading all of it.'),
   randomized_delay_minutes: z.int().nonnegative().default(10),
 });
-export type ScheduleSettings = z.infer<typeof schedule>;
 
 /** `tars.yaml`. Spelt in snake_case, as the Compose files beside it are. */
 export const settingsSchema = z.strictObject({
