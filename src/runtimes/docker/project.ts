@@ -67,6 +67,13 @@ export const composeLabels = {
   volume: 'com.docker.compose.volume',
 } as const;
 
+/** Set by the operator to say which store a service is, and by the image of tars itself. */
+export const serviceLabel = 'com.tars.service';
+
+/** Containers of `docker compose run`, and that of tars, which captures the stack and is no part of it. */
+const isBeside = (labels: Readonly<Record<string, string>>): boolean =>
+  labels[composeLabels.oneOff]?.toLowerCase() === 'true' || labels[serviceLabel] === 'tars';
+
 /** Reads the project's containers, running or not. One that goes away meanwhile is left out. */
 export async function readProject(engine: Engine, name: string, signal?: AbortSignal): Promise<Project> {
   const what = `Cannot list the containers of the project ${name}`;
@@ -74,7 +81,7 @@ export async function readProject(engine: Engine, name: string, signal?: AbortSi
     const filters = { label: [`${composeLabels.project}=${name}`] };
     const limit = answerLimit(signal);
     const listed = (await engine.listContainers({ all: true, filters, ...limit })).filter(
-      ({ Labels: labels }) => labels[composeLabels.oneOff]?.toLowerCase() !== 'true',
+      ({ Labels: labels }) => !isBeside(labels),
     );
     const inspected = await Promise.all(listed.map(({ Id: id }) => inspectIfThere(engine, id, limit)));
     const containers = inspected

@@ -1,4 +1,4 @@
-import type { ProjectContainer } from './project.ts';
+import { serviceLabel, type ProjectContainer } from './project.ts';
 
 /** Stores tars captures, as services of a Compose project. */
 export type StoreKind = 'postgres' | 'redis' | 'chroma' | 'ollama';
@@ -13,9 +13,7 @@ export const storePorts: Readonly<Record<StoreKind, number>> = {
   ollama: 11434,
 };
 
-/** Set by the operator on a service whose image name says nothing; the value is a {@link StoreKind} or `none`. */
-const serviceLabel = 'com.tars.service';
-
+/** What {@link serviceLabel} may say; anything else, such as `none`, is no store. */
 const labelValues: Readonly<Record<string, StoreKind>> = {
   postgres: 'postgres',
   postgresql: 'postgres',
