@@ -107,7 +107,7 @@ const systemErrorCodes: Readonly<Record<string, ErrorCode>> = {
 
 const systemErrorHints: Readonly<Partial<Record<ErrorCode, string>>> = {
   'access-denied': 'Run tars as a user who may read and write it, or correct its owner and mode.',
-  'no-space': 'Free space on that file system, or point the directory elsewhere in tars.yaml.',
+  'no-space': 'Free space on that file system, or choose a directory on another one.',
 };
 
 /** True for errors of Node's system calls, which carry an errno name in `code`. */

@@ -81,6 +81,12 @@ test('stores that cannot be captured make the snapshot partial (2), each named w
   assert.equal(byName['chroma']?.outcome, 'failed');
   assert.ok(byName['chroma'].error?.hint);
   assert.equal(byName['config']?.outcome, 'captured');
+  const said = [...stderr.matchAll(/"level":"error","message":"(\w+) was not captured: \S/g)];
+  assert.deepEqual(
+    said.map(([, name]) => name),
+    manifest.components.flatMap(({ name, error }) => (error === undefined ? [] : [name])),
+    'among the messages too, where a crontab line keeps only those',
+  );
   assert.ok(!`${stdout}${stderr}`.includes('sesame-open'), 'no secret in any output');
 });
 

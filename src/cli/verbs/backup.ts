@@ -88,7 +88,11 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
     const result = await backup(target, destination, ctx);
     audience.result(resultValue(result), renderResult(result));
-    if (result.manifest.outcome === 'partial') return exitCodes.partial;
+    if (result.manifest.outcome === 'partial') {
+      for (const message of failures(result.manifest))
+        audience.event({ type: 'message', level: 'error', message });
+      return exitCodes.partial;
+    }
     const { outputDir } = flags;
     await forgetAfterBackup(session, shelf, settings, { outputDir, rules: rulesOfFlags(flags) });
     return exitCodes.success;
@@ -174,6 +178,12 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
     ),
   ];
 }
+
+/** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
+const failures = ({ components }: Manifest): readonly string[] =>
+  components.flatMap(({ name, error }) =>
+    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
+  );
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
   const { summary, ...counts } = snapshot;
