@@ -1,6 +1,7 @@
 import { chmod, mkdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
@@ -101,7 +102,7 @@ class Mirror implements AsyncDisposable {
   static async open(options: MirrorOptions, restoreId: string, ctx: OperationContext): Promise<Mirror> {
     const { volume, fill, scratchDir } = options;
     await mkdir(scratchDir, { recursive: true, mode: 0o700 });
-    await using stack = new AsyncDisposableStack();
+    await using stack = new CleanupStack();
     const place = Mirror.placeOf({ ...options, scratchDir: await realpath(scratchDir) }, restoreId);
     await rm(place, { recursive: true, force: true });
     const directory = join(place, 'store');

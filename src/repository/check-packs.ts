@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { CleanupStack } from '../model/cleanup-stack.ts';
 import type { OperationContext, ProgressTask } from '../ports/context.ts';
 import { enumerate, notInterrupted, type Findings } from './check-findings.ts';
 import { loadIndexedPacks, type IndexView } from './check-indexes.ts';
@@ -86,7 +87,7 @@ export class PackReading {
     const totalBytes = [...this.#index.packs.keys()].reduce((sum, id) => sum + (this.#sizes.get(id) ?? 0), 0);
     const task = this.#ctx.progress.start('Read packs', totalBytes);
     const threads = totalBytes < threadsFromBytes ? 0 : Math.min(threadsMax, availableParallelism());
-    await using verifiers = new AsyncDisposableStack();
+    await using verifiers = new CleanupStack();
     const lanes = Array.from({ length: Math.max(1, threads) }, () =>
       verifiers.use(threads === 0 ? verifyHere(this.#repo.crypto) : verifyInThread(this.#repo.crypto)),
     );

@@ -1,5 +1,6 @@
 import { lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CleanupStack } from '../../model/cleanup-stack.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, Bytes, FileIdentity } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -80,7 +81,7 @@ export async function openDistantStore(
   ctx: OperationContext,
   { lenient = false } = {},
 ): Promise<StoreReader> {
-  await using stack = new AsyncDisposableStack();
+  await using stack = new CleanupStack();
   const store = stack.use(await volume.open('read', ctx));
   let listing = await store.list(ctx.signal);
   const isStore = ['manifests', 'blobs'].some((name) => listing?.entries.get(name)?.type === 'directory');
@@ -102,7 +103,7 @@ export async function openDistantStore(
       const fallback = { mode: 0, uid: 0, gid: 0, mtimeNs: 0n, ...listing?.root.attributes };
       return Promise.resolve(entry?.attributes ?? { ...fallback, mode: 0o644 });
     },
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
 }
 

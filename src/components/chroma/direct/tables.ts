@@ -51,7 +51,10 @@ export function valueOf({ text, int, float, bool }: ValueColumns): MetadataValue
 export function openTables(directory: string): DatabaseSync {
   const path = join(directory, sqliteFileName);
   try {
-    return new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+    const database = new DatabaseSync(path, { readOnly: true });
+    // Not the option, which Node 22.15 does not know.
+    database.exec('PRAGMA busy_timeout = 5000');
+    return database;
   } catch (cause) {
     throw new TarsError('capture-failed', `Cannot open ${path}: ${messageOf(cause)}`, {
       ...(hasErrno(cause, 'ENOENT') ? {} : { hint: 'Check that it is readable for the user who runs tars.' }),

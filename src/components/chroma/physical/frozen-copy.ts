@@ -3,6 +3,7 @@ import { lstat, mkdir, mkdtemp, readlink, rm, stat, symlink } from 'node:fs/prom
 import { DatabaseSync } from 'node:sqlite';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
@@ -54,7 +55,7 @@ export class FrozenCopy implements PersistCopy {
     scratchDir: string,
     ctx: OperationContext,
   ): Promise<FrozenCopy> {
-    await using stack = new AsyncDisposableStack();
+    await using stack = new CleanupStack();
     const open = stack.use(await volume.open('read', ctx));
     const listing: VolumeListing | undefined = await open.list(ctx.signal);
     requireSqlite(listing, volume.label);

@@ -91,7 +91,9 @@ function carryOut(line: string): Answer {
 }
 
 try {
-  database = new DatabaseSync(path, { timeout: openTimeoutMs });
+  database = new DatabaseSync(path);
+  // Not the option, which Node 22.15 does not know.
+  database.exec(`PRAGMA busy_timeout = ${openTimeoutMs}`);
   // Opening is lazy in SQLite: this reads the header, and rolls back what a crashed writer left.
   database.prepare('PRAGMA schema_version').get();
   answer({ state: 'ready' });

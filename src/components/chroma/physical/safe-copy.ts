@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { copyFile, lstat, mkdir, mkdtemp, open, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
@@ -62,7 +63,7 @@ export class SafeCopy implements PersistCopy {
     const listing = await listDirectory(source);
     await mkdir(scratchDir, { recursive: true, mode: 0o700 });
     await requireSpace(scratchDir, totalBytes(listing), `a copy of ${source}`);
-    await using stack = new AsyncDisposableStack();
+    await using stack = new CleanupStack();
     const directory = await mkdtemp(join(scratchDir, 'chroma-'));
     stack.defer(() => rm(directory, { recursive: true, force: true }));
     const path = join(source, sqliteFileName);
