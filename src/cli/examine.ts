@@ -167,25 +167,27 @@ async function scheduledBy(settings: Settings, env: Environment, ctx: OperationC
     () => undefined,
     (cause: unknown) => toTarsError(cause, 'A scheduled run may lack something'),
   );
-  const daemon = await stackClaimsOf(settings).holder('daemon');
-  if (daemon !== undefined) return { state: 'installed', by: `tars ${daemon.verb}`, lacks: undefined };
   const systemd = systemdRuns()
     ? [schedulerFor('systemd', { user: false }), schedulerFor('systemd', { user: true })]
     : [];
   const found = await Promise.all(
     [...systemd, schedulerFor('cron', { user: false })].map(async (scheduler) => {
       try {
-        const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
-        return { state, by: scheduler.name };
+        const { state, leftovers } = await scheduler.planInstall(scheduledStack(settings), ctx);
+        return { state, by: scheduler.name, leftovers };
       } catch {
         // It is not here, or cannot say this schedule: then it has none of it.
-        return { state: 'absent' as const, by: undefined };
+        return { state: 'absent' as const, by: undefined, leftovers: [] };
       }
     }),
   );
+  const leftovers = [...new Set(found.flatMap((each) => each.leftovers))];
+  const daemon = await stackClaimsOf(settings).holder('daemon');
+  if (daemon !== undefined)
+    return { state: 'installed', by: `tars ${daemon.verb}`, leftovers, lacks: undefined };
   const best =
     found.find(({ state }) => state === 'installed') ?? found.find(({ state }) => state === 'differs');
-  return { state: best?.state ?? 'absent', by: best?.by, lacks };
+  return { state: best?.state ?? 'absent', by: best?.by, leftovers, lacks };
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -24,6 +24,8 @@ export interface Scheduled {
   readonly state: 'installed' | 'differs' | 'absent';
   /** Such as `cron`. */
   readonly by: string | undefined;
+  /** Other names that the stack of this tars.yaml had when its schedule was installed. */
+  readonly leftovers: readonly string[];
   /** What such a run would not know, being started without this environment. */
   readonly lacks: { readonly message: string; readonly hint: string | undefined } | undefined;
 }
@@ -82,7 +84,7 @@ async function lookAtSchedule(
       ),
     ];
   }
-  const { state, by = 'nothing', lacks } = await scheduled(ctx);
+  const { state, by = 'nothing', leftovers, lacks } = await scheduled(ctx);
   const cure = 'Run tars schedule install, or keep tars daemon running.';
   const tasks = Object.keys(rhythms).join(', ');
   const said = {
@@ -90,7 +92,10 @@ async function lookAtSchedule(
     differs: warning(`What ${by} runs differs from schedule: in tars.yaml`, cure),
     absent: warning(`Nothing on this machine runs what schedule: in tars.yaml says: ${tasks}`, cure),
   }[state];
-  return [said, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
+  const old = leftovers.map((name) =>
+    warning(`What ${name} had installed for the same tars.yaml is still run`, 'Run tars schedule install.'),
+  );
+  return [said, ...old, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
 }
 
 function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcome[] {

@@ -11,6 +11,9 @@ export interface ScheduledStack extends Schedule {
   readonly namedPaths: readonly string[];
 }
 
+/** What is installed for a stack is known by its name, and by the `--config FILE` at the end of its command. */
+export type ScheduledName = Pick<ScheduledStack, 'stack' | 'command'>;
+
 /** One thing that installing or removing changes. */
 export interface ScheduleChange {
   readonly action: 'create' | 'replace' | 'remove';
@@ -24,6 +27,8 @@ export interface ScheduleChange {
 export interface SchedulePlan {
   /** How it is before: `differs` when something of it is missing, changed or switched off. */
   readonly state: 'installed' | 'differs' | 'absent';
+  /** Stacks of other names with the same `tars.yaml`, from before it was renamed; what they have is removed. */
+  readonly leftovers: readonly string[];
   readonly changes: readonly ScheduleChange[];
   /** Run after the changes. */
   readonly commands: readonly (readonly string[])[];
@@ -39,6 +44,6 @@ export interface Scheduler {
    * @throws ConfigurationError when a rhythm cannot be said, or what is not ours stands in the way
    */
   planInstall(stack: ScheduledStack, ctx: OperationContext): Promise<SchedulePlan>;
-  /** Of exactly what was installed for that stack. Never mutates. */
-  planRemove(stack: string, ctx: OperationContext): Promise<SchedulePlan>;
+  /** Of exactly what was installed for that `tars.yaml`. Never mutates. */
+  planRemove(stack: ScheduledName, ctx: OperationContext): Promise<SchedulePlan>;
 }

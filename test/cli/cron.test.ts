@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createRunLog } from '../../src/storage/journal/run-log.ts';
@@ -45,7 +46,10 @@ test(
     const plan = await schedule('install', '--dry-run');
     assert.match(plan, /^Would create lines in your crontab$/m);
     assert.deepEqual(await crontab(), foreign, 'a dry run changes nothing');
-    await schedule('install');
+    assert.match(
+      await schedule('install'),
+      /^The first backup is taken within the next hour; .*: tars backup$/m,
+    );
     const installed = await crontab();
     assert.deepEqual(installed.subarray(0, foreign.length), foreign);
     const added = installed.subarray(foreign.length).toString();
@@ -70,6 +74,36 @@ test(
     assert.match(await schedule('remove'), /No schedule is installed/);
   },
 );
+
+test('a stack that was renamed takes the lines of its old name along', { skip }, async () => {
+  await cron.write(foreign);
+  await schedule('install');
+  const renamed = await stack.changed({ stack: 'renamed', schedule: { backup: '30 2 * * *' } });
+  // The same file: settings are written anew for each change.
+  const path = config[1] ?? '';
+  const text = await readFile(renamed[1] ?? '', 'utf8');
+  const before = await readFile(path, 'utf8');
+  await writeFile(path, text);
+  try {
+    const status = await cron.tars([...config, 'schedule', 'status']);
+    assert.equal(status.exitCode, 1);
+    assert.match(
+      status.stdout,
+      /differs from .*\nWhat small had installed for the same tars\.yaml is still there$/m,
+    );
+    const { stdout } = await cron.tars([...config, 'doctor']);
+    assert.match(stdout, /What small had installed for the same tars\.yaml is still run/);
+    assert.match(await schedule('install'), /^Removed lines of small in your crontab$/m);
+    const installed = (await crontab()).toString('latin1');
+    assert.match(installed, /^# BEGIN tars renamed /m);
+    assert.doesNotMatch(installed, /^# BEGIN tars small /m);
+    await writeFile(path, before);
+    await schedule('remove');
+    assert.deepEqual(await crontab(), foreign);
+  } finally {
+    await writeFile(path, before);
+  }
+});
 
 test('where there was no crontab there is none afterwards', { skip }, async () => {
   await cron.write(undefined);

@@ -1,11 +1,14 @@
 import { Option, type Command } from 'commander';
 import { createTaskRunner, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../../compose.ts';
 import { ConfigurationError, RepositoryLockedError } from '../../model/errors.ts';
+import { nextTime } from '../../model/rhythm.ts';
 import { runDue } from '../../operations/run-schedule.ts';
 import { statusOf } from '../../operations/status.ts';
+import type { OperationContext } from '../../ports/context.ts';
 import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import type { Settings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatNext, formatTable } from '../render/units.ts';
+import { formatMoment, formatNext, formatTable } from '../render/units.ts';
 import { commandFor, requirePortable, requireSchedule, scheduledStack, scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -78,7 +81,10 @@ async function install(session: Session, flags: ChangeFlags): Promise<number> {
     plan.state === 'installed'
       ? 'The schedule is installed already'
       : `Installed the schedule of ${stack.stack}`;
-  const notes = flags.user === true ? lingerNotes : [];
+  const notes = [
+    ...(flags.user === true ? lingerNotes : []),
+    ...firstNotes(settings, scheduler, session.ctx),
+  ];
   return carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes });
 }
 
@@ -86,10 +92,22 @@ const lingerNotes = [
   'Timers of a user run only while that user is logged in, unless: loginctl enable-linger',
 ];
 
+/** systemd has a timer wait for its time; a line of the crontab takes the first backup as soon as it looks. */
+function firstNotes(settings: Settings, { name }: Scheduler, { clock }: OperationContext): readonly string[] {
+  const now = clock.now();
+  const { last, next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
+  const rhythm = scheduleOf(settings).rhythms.backup;
+  if (last.backup !== undefined || next.backup === undefined || rhythm === undefined) return [];
+  const first =
+    name === 'systemd' ? `at its time, ${formatMoment(nextTime(rhythm, now))}` : 'within the next hour';
+  return [`The first backup is taken ${first}; for one now: tars backup`];
+}
+
 async function remove(session: Session, flags: ChangeFlags): Promise<number> {
   const settings = await session.settings();
   const scheduler = schedulerOf(flags);
-  const plan = await scheduler.planRemove(settings.stack, session.ctx);
+  const name = { stack: settings.stack, command: commandFor(settings) };
+  const plan = await scheduler.planRemove(name, session.ctx);
   const done =
     plan.state === 'absent' ? 'No schedule is installed' : `Removed the schedule of ${settings.stack}`;
   return carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes: [] });
@@ -105,8 +123,8 @@ interface Undertaking {
 
 async function carryOut({ audience, ctx }: Session, undertaking: Undertaking): Promise<number> {
   const { scheduler, plan, dryRun, done, notes } = undertaking;
-  const { state, changes, commands } = plan;
-  const value = { scheduler: scheduler.name, before: state, changes, commands, dryRun };
+  const { state, leftovers, changes, commands } = plan;
+  const value = { scheduler: scheduler.name, before: state, leftovers, changes, commands, dryRun };
   if (dryRun) {
     audience.result(value, renderPlan(plan));
     return exitCodes.success;
@@ -140,11 +158,14 @@ function renderPlan({ changes, commands }: SchedulePlan): string {
   ].join('\n');
 }
 
+const leftoverLines = (leftovers: readonly string[]): string[] =>
+  leftovers.map((old) => `What ${old} had installed for the same tars.yaml is still there`);
+
 async function status({ ctx, audience, settings: load }: Session, flags: SchedulerFlags): Promise<number> {
   const settings = await load();
   const scheduler = schedulerOf(flags);
   requireSchedule(settings);
-  const { state } = await scheduler.planInstall(scheduledStack(settings), ctx);
+  const { state, leftovers } = await scheduler.planInstall(scheduledStack(settings), ctx);
   const now = ctx.clock.now();
   const { next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
   const said = {
@@ -158,8 +179,8 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
     formatNext(time, now),
   ]);
   audience.result(
-    { scheduler: scheduler.name, state, next },
-    [said, formatTable(['RUN', 'RHYTHM', 'NEXT'], rows)].join('\n'),
+    { scheduler: scheduler.name, state, leftovers, next },
+    [said, ...leftoverLines(leftovers), formatTable(['RUN', 'RHYTHM', 'NEXT'], rows)].join('\n'),
   );
   return state === 'installed' ? exitCodes.success : exitCodes.error;
 }

@@ -1,29 +1,38 @@
 import { execa } from 'execa';
 import { ConfigurationError, hasErrno, InterruptedError, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { ScheduleChange, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
-import { crontabBlock, splitCrontab } from './crontab-block.ts';
+import { crontabBlock, leftoversIn, splitCrontab } from './crontab-block.ts';
 
 /** The crontab of the user who runs this; other lines of it stay as they are, byte for byte. */
 export function createCronScheduler(): Scheduler {
   return {
     name: 'cron',
-    planInstall: (stack, ctx) => plan(stack.stack, crontabBlock(stack), ctx),
+    planInstall: (stack, ctx) => plan(stack, crontabBlock(stack), ctx),
     planRemove: (stack, ctx) => plan(stack, '', ctx),
   };
 }
 
-/** The plan after which the crontab has `wanted` as the block of `stack`. */
-async function plan(stack: string, wanted: string, ctx: OperationContext): Promise<SchedulePlan> {
+/** The plan after which the crontab has `wanted` as the only block of that `tars.yaml`. */
+async function plan(name: ScheduledName, wanted: string, ctx: OperationContext): Promise<SchedulePlan> {
   const found = await readCrontab(ctx);
-  const { before, block, after } = splitCrontab(found, stack);
+  const leftovers = leftoversIn(found, name);
+  const { before, block, after } = splitCrontab(leftovers.reduce(withoutBlock, found), name.stack);
   const gap = block === '' && wanted !== '' && before !== '' && !before.endsWith('\n') ? '\n' : '';
   const next = `${before}${gap}${wanted}${after}`;
-  const same = block === wanted;
+  const same = next === found;
   return {
-    state: block === '' ? 'absent' : same ? 'installed' : 'differs',
-    changes: same ? [] : [changeOf(block, wanted)],
+    state: `${block}${leftovers.join('')}` === '' ? 'absent' : same ? 'installed' : 'differs',
+    leftovers,
+    changes: [
+      ...leftovers.map((old): ScheduleChange => ({
+        action: 'remove',
+        what: `lines of ${old} in your crontab`,
+        text: '',
+      })),
+      ...(block === wanted ? [] : [changeOf(block, wanted)]),
+    ],
     commands: same ? [] : [next === '' ? ['crontab', '-r'] : ['crontab', '-']],
     async execute(context) {
       if (same) return;
@@ -35,6 +44,11 @@ async function plan(stack: string, wanted: string, ctx: OperationContext): Promi
       await (next === '' ? crontab(['-r'], '', context) : crontab(['-'], next, context));
     },
   };
+}
+
+function withoutBlock(crontab: string, stack: string): string {
+  const { before, after } = splitCrontab(crontab, stack);
+  return `${before}${after}`;
 }
 
 function changeOf(block: string, wanted: string): ScheduleChange {

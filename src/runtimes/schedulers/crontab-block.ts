@@ -1,6 +1,6 @@
 import { ConfigurationError } from '../../model/errors.ts';
 import { scheduledTasks } from '../../model/schedule.ts';
-import type { ScheduledStack } from '../../ports/scheduler.ts';
+import type { ScheduledName, ScheduledStack } from '../../ports/scheduler.ts';
 
 /** cron's own has neither sbin nor local directories. */
 const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -22,6 +22,15 @@ export function crontabBlock({ stack, rhythms, command, delayMinutesMax }: Sched
   const times = scheduledTasks.flatMap((task) => rhythms[task]?.expression ?? []);
   const lines = [...new Set([...times, `${catchUpMinute} * * * *`])].map((time) => `${time} ${action}`);
   return [beginLine(stack), ...lines, endLine(stack), ''].join('\n');
+}
+
+/** Stacks other than `stack` whose lines run the `tars.yaml` at the end of `command`, as they did under another name. */
+export function leftoversIn(crontab: string, { stack, command }: ScheduledName): readonly string[] {
+  const action = `${command.slice(-2).map(quoteForCron).join(' ')} schedule run `;
+  const names = [...crontab.matchAll(/^# BEGIN tars (\S+) /gm)].map(([, name = '']) => name);
+  return [...new Set(names)].filter(
+    (name) => name !== stack && splitCrontab(crontab, name).block.includes(` ${action}`),
+  );
 }
 
 /** A word for sh, in which cron takes `%` for the end of the line unless it is escaped. */

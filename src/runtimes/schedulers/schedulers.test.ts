@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
+import { testContext } from '../../../test/fixtures/context.ts';
 import { scheduled } from '../../../test/fixtures/schedule.ts';
 import type { ScheduledStack } from '../../ports/scheduler.ts';
 import { crontabBlock, splitCrontab } from './crontab-block.ts';
-import { systemdUnits, unitMarker } from './systemd-units.ts';
+import { createSystemdScheduler } from './systemd.ts';
+import { systemdUnits, unitMarker, unitNames } from './systemd-units.ts';
 
 const oddPath = `/opt/a b/50% $off/"q'uo\\te".yaml`;
 function stack(more: Partial<ScheduledStack> = {}): ScheduledStack {
@@ -93,6 +95,42 @@ test('a service and a timer for each rhythm; what systemd has no form for is ref
   assert.doesNotMatch(systemdUnits(stack(), true).get('tars-home-backup.service') ?? '', /Protect|Private/);
   const either = { ...stack(), ...scheduled({ check: '0 0 13 * fri' }) };
   assert.throws(() => systemdUnits(either, false), /^RangeError: check: .*either/);
+});
+
+test('units that the same tars.yaml had under another name are removed, those of another stay', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'tars-units-'));
+  const before = process.env['XDG_CONFIG_HOME'];
+  process.env['XDG_CONFIG_HOME'] = root;
+  try {
+    const directory = join(root, 'systemd/user');
+    await mkdir(directory, { recursive: true });
+    const command = [process.execPath, '/opt/tars/main.js', '--config', oddPath];
+    const other = [...command.slice(0, 3), '/etc/tars/other.yaml'];
+    const written = [
+      ...systemdUnits(
+        stack({ stack: 'old-name', command: ['/usr/bin/node', '/old.js', ...command.slice(2)] }),
+        true,
+      ),
+      ...systemdUnits(stack({ stack: 'other', command: other }), true),
+    ];
+    for (const [name, text] of written) await writeFile(join(directory, name), text);
+    const scheduler = createSystemdScheduler(true);
+    const ctx = testContext();
+    const install = await scheduler.planInstall(stack({ command }), ctx);
+    assert.equal(install.state, 'differs');
+    assert.deepEqual(install.leftovers, ['old-name']);
+    const remove = await scheduler.planRemove(stack({ command }), ctx);
+    assert.deepEqual(
+      remove.changes.map(({ action, what }) => `${action} ${what}`),
+      unitNames('old-name').map((name) => `remove ${join(directory, name)}`),
+    );
+    const theirs = await scheduler.planRemove({ stack: 'other', command: other }, ctx);
+    assert.deepEqual(theirs.leftovers, []);
+  } finally {
+    if (before === undefined) delete process.env['XDG_CONFIG_HOME'];
+    else process.env['XDG_CONFIG_HOME'] = before;
+    await rm(root, { recursive: true, force: true });
+  }
 });
 
 const hasSystemd = existsSync('/usr/bin/systemd-analyze');

@@ -19,6 +19,15 @@ export const unitName = (stack: string, task: ScheduledTask, type: 'service' | '
 export const unitNames = (stack: string): readonly string[] =>
   scheduledTasks.flatMap((task) => [unitName(stack, task, 'service'), unitName(stack, task, 'timer')]);
 
+/** The stack whose unit a file is by its name; undefined for another one's. */
+export const stackOfUnit = (file: string): string | undefined =>
+  /^tars-(.+)-(?:backup|forget|check)\.(?:service|timer)$/.exec(file)?.[1];
+
+/** Whether the text of a service runs the `tars.yaml` at the end of `command`. */
+export function runsSettings(text: string, command: readonly string[]): boolean {
+  return text.startsWith(unitMarker) && text.includes(` ${wordsForUnit(command.slice(-2))} `);
+}
+
 /**
  * A service and a timer for each rhythm, by file name; systemd.unit(5), systemd.exec(5), systemd.timer(5).
  * @throws RangeError led by the task, for a rhythm that systemd has no form for
@@ -57,10 +66,7 @@ WantedBy=timers.target
 }
 
 function service(stack: ScheduledStack, task: ScheduledTask, user: boolean): string {
-  // Here alone a dollar begins a variable.
-  const words = [...stack.command, ...taskArguments[task]]
-    .map((word) => quoteForUnit(word.replaceAll('$', '$$$$')))
-    .join(' ');
+  const words = wordsForUnit([...stack.command, ...taskArguments[task]]);
   // A task that begins while an earlier one of these still runs waits for it. A backup goes with a check.
   const earlier = scheduledTasks
     .slice(0, scheduledTasks.indexOf(task))
@@ -117,6 +123,10 @@ function hardening({ writablePaths, namedPaths }: ScheduledStack): string {
   ];
   return `${lines.join('\n')}\n`;
 }
+
+/** A command for `ExecStart=`, where alone a dollar begins a variable. */
+const wordsForUnit = (words: readonly string[]): string =>
+  words.map((word) => quoteForUnit(word.replaceAll('$', '$$$$'))).join(' ');
 
 /** A word for systemd: quoted like C, with `%` doubled. */
 function quoteForUnit(word: string): string {

@@ -1,6 +1,6 @@
 import { execa } from 'execa';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -11,9 +11,9 @@ import {
   toTarsError,
 } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { ScheduleChange, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
+import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
-import { systemdUnits, unitMarker, unitNames } from './systemd-units.ts';
+import { runsSettings, stackOfUnit, systemdUnits, unitMarker, unitNames } from './systemd-units.ts';
 
 /** Whether systemd runs this machine, as sd_booted(3) decides it. */
 export const systemdRuns = (): boolean => existsSync('/run/systemd/system');
@@ -27,7 +27,7 @@ export function createSystemdScheduler(user: boolean): Scheduler {
   return {
     name: 'systemd',
     async planInstall(stack, ctx) {
-      const units = new Systemd(directory, systemctl, stack.stack);
+      const units = new Systemd(directory, systemctl, stack);
       return units.plan(
         unitsOf(() => systemdUnits(stack, user)),
         ctx,
@@ -46,22 +46,24 @@ function unitsOf(make: () => ReadonlyMap<string, string>): ReadonlyMap<string, s
   }
 }
 
-/** The units of one stack in one directory. */
+/** The units of one `tars.yaml` in one directory. */
 class Systemd {
   readonly #directory: string;
   readonly #systemctl: readonly string[];
-  readonly #stack: string;
+  readonly #name: ScheduledName;
 
-  constructor(directory: string, systemctl: readonly string[], stack: string) {
+  constructor(directory: string, systemctl: readonly string[], name: ScheduledName) {
     this.#directory = directory;
     this.#systemctl = systemctl;
-    this.#stack = stack;
+    this.#name = name;
   }
 
   /** The plan after which exactly `wanted` is there. */
   async plan(wanted: ReadonlyMap<string, string>, ctx: OperationContext): Promise<SchedulePlan> {
-    const found = await this.#found();
-    const changes = unitNames(this.#stack).flatMap((name): ScheduleChange[] => {
+    const leftovers = await this.#leftovers();
+    const names = [...leftovers, this.#name.stack].flatMap(unitNames);
+    const found = await this.#found(names);
+    const changes = names.flatMap((name): ScheduleChange[] => {
       const what = join(this.#directory, name);
       const text = wanted.get(name);
       if (text === found.get(name)) return [];
@@ -83,6 +85,7 @@ class Systemd {
           ];
     return {
       state: found.size === 0 ? 'absent' : changes.length === 0 && idle ? 'installed' : 'differs',
+      leftovers,
       changes,
       commands: [...disabling, ...reloading, ...enabling],
       execute: async (context) => {
@@ -93,20 +96,43 @@ class Systemd {
     };
   }
 
+  /** Stacks of other names that the same `tars.yaml` had. */
+  async #leftovers(): Promise<readonly string[]> {
+    const { stack, command } = this.#name;
+    const files = await readdir(this.#directory).catch((error: unknown) => {
+      if (hasErrno(error, 'ENOENT')) return [];
+      throw toTarsError(error, `Cannot list ${this.#directory}`);
+    });
+    const others = new Set<string>();
+    for (const file of files) {
+      const other = stackOfUnit(file);
+      if (other === undefined || other === stack || others.has(other)) continue;
+      if (runsSettings((await this.#read(file)) ?? '', command)) others.add(other);
+    }
+    return [...others].sort();
+  }
+
+  async #read(file: string): Promise<string | undefined> {
+    const path = join(this.#directory, file);
+    return readFile(path, 'utf8').catch((error: unknown) => {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw toTarsError(error, `Cannot read ${path}`);
+    });
+  }
+
   /** @throws ConfigurationError for a unit of that name that somebody else wrote */
-  async #found(): Promise<ReadonlyMap<string, string>> {
+  async #found(names: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
-    for (const name of unitNames(this.#stack)) {
-      const path = join(this.#directory, name);
-      const text = await readFile(path, 'utf8').catch((error: unknown) => {
-        if (hasErrno(error, 'ENOENT')) return undefined;
-        throw toTarsError(error, `Cannot read ${path}`);
-      });
+    for (const name of names) {
+      const text = await this.#read(name);
       if (text === undefined) continue;
       if (!text.startsWith(unitMarker)) {
-        throw new ConfigurationError(`${path} was not written by tars schedule install`, {
-          hint: 'Move it away, or give the stack another name.',
-        });
+        throw new ConfigurationError(
+          `${join(this.#directory, name)} was not written by tars schedule install`,
+          {
+            hint: 'Move it away, or give the stack another name.',
+          },
+        );
       }
       found.set(name, text);
     }
