@@ -103,7 +103,7 @@ test('on a terminal the new password is asked twice and never shown', async () =
   const differing = await onTerminal(['add'], [`${typed}\r`, 'another\r']);
   assert.equal(differing.exitCode, 1, differing.stdout);
   assert.match(differing.stdout, /two passwords differ/);
-  const empty = await onTerminal(['add'], ['\r']);
+  const empty = await onTerminal(['add'], ['\r', '\r']);
   assert.equal(empty.exitCode, 1, empty.stdout);
   assert.match(empty.stdout, /new password is empty/);
   assert.doesNotMatch(empty.stdout, /same again/, 'once is enough to say nothing');
