@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { toolVersion } from '../model/version.ts';
+import { addHelp } from './help-command.ts';
 import { failureLine } from './render/json.ts';
 import type { Surroundings } from './session.ts';
 import { addBackup } from './verbs/backup.ts';
@@ -61,6 +62,7 @@ export function createProgram(surroundings: Surroundings): Command {
   ]) {
     add(program, surroundings);
   }
+  addHelp(program);
   return program;
 }
 

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { runLogOf, stackClaimsOf } from '../compose.ts';
 import { toTarsError, type TarsError } from '../model/errors.ts';
+import { describeFinding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import {
   recordedVerbs,
@@ -91,8 +92,7 @@ export class RunRecorder implements Disposable {
       ...audience,
       event: (event) => {
         if (event.type === 'finding' && event.finding.severity === 'error') {
-          const { subject, message } = event.finding;
-          this.#error ??= { code: 'corruption', message: `${subject}: ${message}` };
+          this.#error ??= { code: 'corruption', message: describeFinding(event.finding) };
         }
         audience.event(event);
       },

@@ -110,6 +110,9 @@ const systemErrorHints: Readonly<Partial<Record<ErrorCode, string>>> = {
   'no-space': 'Free space on that file system, or choose a directory on another one.',
 };
 
+const readOnlyHint =
+  'The file system is mounted read-only, which its kernel also does after an error of the disk: look at dmesg and mount, then mount it writable.';
+
 /** True for errors of Node's system calls, which carry an errno name in `code`. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string';
@@ -132,7 +135,7 @@ export function toTarsError(error: unknown, what: string): TarsError {
   if (error instanceof Error && error.name === 'AbortError')
     return new InterruptedError('Interrupted', { cause: error });
   const code = isSystemError(error) ? (systemErrorCodes[error.code ?? ''] ?? 'internal') : 'internal';
-  const hint = systemErrorHints[code];
+  const hint = hasErrno(error, 'EROFS') ? readOnlyHint : systemErrorHints[code];
   return new TarsError(
     code,
     `${what}: ${messageOf(error)}`,

@@ -9,6 +9,13 @@ export interface Finding {
   readonly message: string;
 }
 
+/** One line for a person; the part of the subject that the message names is not said twice. */
+export function describeFinding({ subject, message }: Finding): string {
+  const [component = '', ...rest] = subject.split('/');
+  const part = rest.join('/');
+  return `${part !== '' && message.includes(part) ? component : subject}: ${message}`;
+}
+
 /** True when any finding is an error. */
 export function hasErrors(findings: readonly Finding[]): boolean {
   return findings.some((finding) => finding.severity === 'error');

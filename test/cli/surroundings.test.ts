@@ -84,6 +84,23 @@ test('errors of usage are one JSON line with --json, and [ERROR] with a hint wit
   assert.match(stderr, /^\[ERROR\] Unknown command 'bakcup'.*backup.*\n {8}\S/);
 });
 
+test('help for a verb that there is not names what is near, as without help', async () => {
+  for (const [args, near] of [
+    [['help', 'bakcup'], 'backup'],
+    [['schedule', 'help', 'instal'], 'install'],
+    [['help', 'schedule', 'instal'], 'install'],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await tars([...args]);
+    assert.equal(exitCode, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, new RegExp(`^\\[ERROR\\] Unknown command '${args.at(-1)}'.*${near}`));
+  }
+  const known = await tars(['help', 'schedule', 'install']);
+  assert.equal(known.exitCode, 0);
+  assert.match(known.stdout, /^Usage: tars schedule install /);
+  assert.match((await tars(['help'])).stdout, /^Usage: tars /);
+});
+
 test('every verb explains itself, --json and --config included', async () => {
   const { stdout } = await tars(['--help']);
   const verbs = [...stdout.matchAll(/^ {2}([a-z]+) .*$/gm)].map(([, verb]) => verb ?? '');

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import { InterruptedError, type TarsError } from '../../model/errors.ts';
 import type { OperationEvent } from '../../model/events.ts';
+import { describeFinding } from '../../model/finding.ts';
 import type { Audience } from './audience.ts';
 import { ProgressDisplay } from './progress.ts';
 import { terminalQuestions } from './questions.ts';
@@ -59,8 +60,8 @@ export function humanAudience({
       }
       case 'finding':
         if (event.finding.severity !== 'info' || verbose) {
-          const { severity, subject, message } = event.finding;
-          say(severity === 'warning' ? 'warn' : severity, `${subject}: ${message}`);
+          const { severity } = event.finding;
+          say(severity === 'warning' ? 'warn' : severity, describeFinding(event.finding));
         }
     }
   };

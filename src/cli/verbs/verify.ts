@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
-import { composeStack, openStore } from '../../compose.ts';
-import { ConfigurationError } from '../../model/errors.ts';
+import { composeStack, openStore, type Stack } from '../../compose.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { sortWriters } from '../../operations/cut.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { verifyStack, type VerifyResult } from '../../operations/verify.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -44,8 +46,32 @@ async function run(
   const result = await verifyStack(source, components, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   const differs = hasErrors(result.findings);
-  audience.result(result, renderVerdict(result));
+  const running = differs ? await runningWriters(stack, ctx) : [];
+  const hint = differs ? [writtenSince(running)] : [];
+  audience.result({ ...result, runningWriters: running }, [renderVerdict(result), ...hint].join('\n'));
   return differs ? exitCodes.error : exitCodes.success;
+}
+
+/** Only for a hint: where nobody can say what runs, none is named. */
+async function runningWriters(
+  { runtime }: Pick<Stack, 'runtime'>,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  try {
+    const { pausable, free } = sortWriters(await runtime.discover(ctx));
+    return [...pausable, ...free];
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    ctx.log.debug(toTarsError(error, 'What runs is not known').message);
+    return [];
+  }
+}
+
+function writtenSince(running: readonly string[]): string {
+  const since = 'What was written since the snapshot is a difference too';
+  if (running.length === 0) return `${since}.`;
+  const names = running.join(', ');
+  return `${since}, and ${names} may be writing: to know for certain, stop ${names}, then tars backup and tars verify.`;
 }
 
 function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
