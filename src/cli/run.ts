@@ -5,7 +5,6 @@ import { failureLine } from './render/json.ts';
 
 /** Runs the command line of this process and sets its exit code. */
 export async function runCommandLine(): Promise<void> {
-  forwardWarnings();
   surviveClosedOutput();
   let exitCode: number = exitCodes.success;
   const program = createProgram({
@@ -31,15 +30,6 @@ export async function runCommandLine(): Promise<void> {
 
 /** Known before the arguments are parsed, for what goes wrong there. */
 const wantsJson = (): boolean => process.argv.includes('--json');
-
-/** node:sqlite still announces itself as experimental; the operator cannot act on that. */
-function forwardWarnings(): void {
-  process.removeAllListeners('warning');
-  process.on('warning', (warning) => {
-    if (warning.name === 'ExperimentalWarning' && warning.message.includes('SQLite')) return;
-    process.stderr.write(`[WARN] ${warning.name}: ${warning.message}\n`);
-  });
-}
 
 /** The first signal stops cleanly (writers resume, locks go); the second is the operator's last word. */
 function interruption(): AbortSignal {
