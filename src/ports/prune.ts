@@ -54,4 +54,6 @@ export interface Prunable {
    * @throws CorruptionError when anything in it is not as it should be
    */
   planPrune(limits: PruneLimits, ctx: OperationContext): Promise<PrunePlan>;
+  /** What a prune would do once the snapshots `without` are gone. Nothing can be carried out of it. Throws likewise. */
+  previewPrune(limits: PruneLimits, without: readonly string[], ctx: OperationContext): Promise<PruneReport>;
 }

@@ -78,18 +78,20 @@ export interface UsedBlobs {
 }
 
 /**
- * Walks the trees of all snapshots, each tree once however many snapshots share it.
+ * Walks the trees of all snapshots but those in `without`, each tree once however many snapshots share it.
  * @throws CorruptionError when a snapshot or tree cannot be read, or a blob is in no index: what cannot be seen
  * may be all that keeps a blob
  */
 export async function findUsedBlobs(
   repo: OpenedRepository,
   index: BlobIndex,
+  without: readonly string[],
   ctx: OperationContext,
 ): Promise<UsedBlobs> {
   const task = ctx.progress.start('Look for what snapshots need');
   try {
-    const names = await Array.fromAsync(repo.storage.list('snapshots', ctx.signal), ({ name }) => name);
+    const all = await Array.fromAsync(repo.storage.list('snapshots', ctx.signal), ({ name }) => name);
+    const names = all.filter((name) => !without.includes(name));
     const walk = new UsageWalk(new BlobReader(repo, index), index, task);
     for (const name of names) {
       const { file } = await loadSnapshot(repo, name, ctx.signal);

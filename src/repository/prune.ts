@@ -23,9 +23,26 @@ export async function planPrune(
 ): Promise<PrunePlan> {
   const lock = await acquireLock(repo, { exclusive: true }, ctx);
   try {
-    return await look(repo, limits, lock, { ...ctx, signal: lock.signal });
+    const found = await look(repo, limits, [], { ...ctx, signal: lock.signal });
+    return new RepositoryPrunePlan({ repo, lock, ...found });
   } catch (error) {
     await lock[Symbol.asyncDispose]();
+    throw refusal(error);
+  }
+}
+
+/** What {@link planPrune} would find without some snapshots. */
+export async function previewPrune(
+  repo: OpenedRepository,
+  limits: PruneLimits,
+  without: readonly string[],
+  ctx: OperationContext,
+): Promise<PruneReport> {
+  await using lock = await acquireLock(repo, { exclusive: true }, ctx);
+  try {
+    const { decisions } = await look(repo, limits, without, { ...ctx, signal: lock.signal });
+    return decisions.report;
+  } catch (error) {
     throw refusal(error);
   }
 }
@@ -33,13 +50,13 @@ export async function planPrune(
 async function look(
   repo: OpenedRepository,
   limits: PruneLimits,
-  lock: HeldLock,
+  without: readonly string[],
   ctx: OperationContext,
-): Promise<PrunePlan> {
+): Promise<Omit<PlanParts, 'repo' | 'lock'>> {
   const indexed = await loadIndexedContent(repo, ctx);
   const files = new Map<string, number>();
   for await (const { name, sizeBytes } of repo.storage.list('data', ctx.signal)) files.set(name, sizeBytes);
-  const { used, snapshots } = await findUsedBlobs(repo, indexed.index, ctx);
+  const { used, snapshots } = await findUsedBlobs(repo, indexed.index, without, ctx);
   const content = { packs: indexed.packs, files, used, snapshots };
   if (snapshots === 0 && files.size > 0) {
     ctx.log.warn(
@@ -47,7 +64,7 @@ async function look(
     );
   }
   const decisions = snapshots === 0 ? keepAll(content) : decidePacks(content, limits);
-  return new RepositoryPrunePlan({ repo, lock, indexed, files, used, decisions });
+  return { indexed, files, used, decisions };
 }
 
 function refusal(error: unknown): unknown {

@@ -12,7 +12,7 @@ import type {
   SnapshotWriter,
 } from '../ports/snapshot-store.ts';
 import type { RepositoryKey } from '../ports/keys.ts';
-import type { PruneLimits, PrunePlan } from '../ports/prune.ts';
+import type { PruneLimits, PrunePlan, PruneReport } from '../ports/prune.ts';
 import type { StorageBackend } from '../ports/storage.ts';
 import { BlobReader } from './blob-reader.ts';
 import { checkRepository } from './check.ts';
@@ -23,7 +23,7 @@ import { openRepository, type OpenedRepository } from './open.ts';
 import { findParents, ParentSnapshot } from './parent-snapshot.ts';
 import { removeSnapshots } from './remove-snapshots.ts';
 import { findSnapshot, listSnapshots, loadSnapshot, summarize } from './snapshot-list.ts';
-import { planPrune } from './prune.ts';
+import { planPrune, previewPrune } from './prune.ts';
 import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { RepositorySnapshotWriter, type WriterTuning } from './snapshot-writer.ts';
 
@@ -160,6 +160,10 @@ class RepositorySnapshotStore implements SnapshotStore {
 
   planPrune(limits: PruneLimits, ctx: OperationContext): Promise<PrunePlan> {
     return planPrune(this.#repository, limits, ctx);
+  }
+
+  previewPrune(limits: PruneLimits, without: readonly string[], ctx: OperationContext): Promise<PruneReport> {
+    return previewPrune(this.#repository, limits, without, ctx);
   }
 
   listKeys(ctx: OperationContext): Promise<readonly RepositoryKey[]> {

@@ -13,6 +13,7 @@ import {
   removedBy,
   type ForgetRequest,
 } from '../../src/operations/forget.ts';
+import type { PruneOutcome } from '../../src/operations/prune.ts';
 import { encodeSnapshot } from '../../src/repository/format/snapshot-file.ts';
 import { acquireLock } from '../../src/repository/lock.ts';
 import { openRepository } from '../../src/repository/open.ts';
@@ -245,9 +246,22 @@ test('tars forget previews, asks, removes and prunes', async () => {
   );
   assert.deepEqual(await snapshotIds(directory), [...shelf.ids].sort());
 
-  const done = await forget('--yes', '--prune');
+  const both = await forget('--dry-run', '--prune', '--json');
+  const foreseen = (JSON.parse(both.stdout) as { prune: PruneOutcome }).prune.plan;
+  assert.deepEqual(await snapshotIds(directory), [...shelf.ids].sort());
+  {
+    const repository = await openRepository(createLocalStorage(directory.path), password, ctx);
+    await using _reader = await acquireLock(repository, { exclusive: false }, ctx);
+    const busy = await forget('--dry-run', '--prune');
+    assert.equal(busy.exitCode, 0, busy.stderr);
+    assert.match(busy.stdout, /would remove 2 snapshots/);
+    assert.match(busy.stderr, /What pruning would free is not known: .* is locked by/);
+  }
+  const done = await forget('--yes', '--prune', '--json');
+  const { plan: made } = (JSON.parse(done.stdout) as { prune: PruneOutcome }).prune;
+  assert.ok(made.freedBytes > 0);
+  assert.deepEqual(foreseen, made);
   assert.equal(done.exitCode, 0, done.stderr);
-  assert.match(done.stdout, /Stack lab: removed 2 snapshots, 1 kept\nFreed /);
   assert.deepEqual(await snapshotIds(directory), [shelf.ids[2]]);
   await directory.restic(['check', '--read-data']);
 });

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { archiveShelf, openStore } from '../../compose.ts';
-import { ConfigurationError, TarsError } from '../../model/errors.ts';
+import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import {
@@ -71,8 +71,8 @@ async function run(session: Session, references: readonly string[], flags: Forge
   await using store = await openStore(settings, env, ctx);
   const forgotten = await forget(session, store, { references, flags, settings });
   const isDry = flags.dryRun === true;
-  // What a dry run does not remove a prune would not free, so there is nothing it could show.
-  const pruned = flags.prune === true && !isDry ? await pruneAfter(forgotten, store, ctx) : undefined;
+  const prune = isDry ? previewAfter : pruneAfter;
+  const pruned = flags.prune === true ? await prune(forgotten, store, ctx) : undefined;
   audience.result(
     { ...forgotten.value, ...(pruned === undefined ? {} : { prune: pruned }) },
     [forgotten.human, ...pruneLines(pruned)].join('\n'),
@@ -92,6 +92,23 @@ async function pruneAfter(
     if (removed > 0)
       ctx.log.warn(`${counted(removed, 'snapshot')} forgotten; the space is not free yet, as pruning failed`);
     throw error;
+  }
+}
+
+/** What would go is looked away from; that it cannot be looked at now is no reason not to show the rest. */
+async function previewAfter(
+  { going }: Forgotten,
+  store: Prunable,
+  ctx: OperationContext,
+): Promise<PruneOutcome | undefined> {
+  try {
+    return { plan: await store.previewPrune(parsePruneLimits({}), going, ctx) };
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    ctx.log.warn(
+      `What pruning would free is not known: ${toTarsError(error, 'It cannot be looked at').message}`,
+    );
+    return undefined;
   }
 }
 
@@ -128,7 +145,9 @@ interface Wish {
 interface Forgotten {
   readonly value: object;
   readonly human: string;
-  /** How many snapshots. */
+  /** The snapshots that go by the plan. */
+  readonly going: readonly string[];
+  /** How many of them are gone. */
   readonly removed: number;
 }
 
@@ -159,7 +178,12 @@ async function forget(
   const own = flags.outputDir === undefined ? plan.stacks.find(isOf(settings)) : undefined;
   const outcome = own && (isNamed ? outcomeOfNamed(own, settings) : outcomeOfPlan(own, place));
   if (outcome !== undefined) session.noteRetention(outcome);
-  return { value: { ...plan, dryRun: isDry }, human: renderForget(plan, isDry), removed };
+  return {
+    value: { ...plan, dryRun: isDry },
+    human: renderForget(plan, isDry),
+    going: removedBy(plan).map(({ id }) => id),
+    removed,
+  };
 }
 
 /** Asks before anything goes, and once more before the newest complete snapshot does. */
