@@ -68,7 +68,12 @@ export function ollamaStep(part: Part): RecoveryStep {
   const whole = models.length > absent.length;
   return {
     title: `Ollama (${component.name})`,
-    text: whole ? [placeOf(part).text] : [],
+    text:
+      models.length === 0
+        ? ['There is nothing to put back: it had no models when the snapshot was taken.']
+        : whole
+          ? [placeOf(part).text]
+          : [],
     commands: whole ? placeOf(part).fill(`${component.name}/.`) : [],
     then:
       absent.length === 0

@@ -54,7 +54,9 @@ class ManualClock implements Clock {
 /** Fails chosen calls while a test asks it to. */
 class MoodyStorage extends MemoryStorage {
   failSaves = false;
+  isFull = false;
   override save(file: StorageFile, content: readonly Uint8Array[], signal: AbortSignal): Promise<void> {
+    if (this.isFull) return Promise.reject(new TarsError('no-space', 'Injected', { hint: 'Free space' }));
     if (this.failSaves) return Promise.reject(new TarsError('storage-failed', 'Injected'));
     return super.save(file, content, signal);
   }
@@ -103,6 +105,18 @@ const saveForeign = ({ repo, clock, ctx }: Bench, lock: Foreign): Promise<string
     ctx.signal,
   );
 const deadPid = (): number => spawnSync('true').pid;
+
+test('on a full disk the lock for removing says how to get one; a shared one is as any other file', async () => {
+  const b = await bench();
+  b.storage.isFull = true;
+  const hintOf = async (exclusive: boolean): Promise<string> => {
+    const error: unknown = await acquireLock(b.repo, { exclusive }, b.ctx).catch((thrown: unknown) => thrown);
+    assert.ok(error instanceof TarsError && error.code === 'no-space');
+    return error.hint ?? '';
+  };
+  assert.match(await hintOf(true), /needs a lock .*never with a file of the repository.*as root/);
+  assert.equal(await hintOf(false), 'Free space');
+});
 
 test('a held lock names this process and goes with its release', async () => {
   const b = await bench();

@@ -63,8 +63,18 @@ export async function acquireLock(
   } catch (error) {
     if (name !== undefined) await removeOwn(repo, name, ctx);
     hangup[Symbol.dispose]();
-    throw error;
+    throw options.exclusive ? withoutRoom(error) : error;
   }
+}
+
+/** On a full disk nothing can be removed either, as the lock for that is a file. */
+function withoutRoom(error: unknown): unknown {
+  if (!(error instanceof TarsError) || error.code !== 'no-space') return error;
+  return new TarsError('no-space', error.message, {
+    hint: 'Removing needs a lock there, of one block (4 KiB). Make that room with something else on that file system, never with a file of the repository, or run this as root, for whom ext4 keeps a reserve; then tars forget, and tars prune --max-repack-size 0.',
+    context: error.context,
+    cause: error,
+  });
 }
 
 /**
