@@ -39,6 +39,12 @@ interface Conversation {
   readonly questions: number;
 }
 
+/** Finds a text however it is broken into lines, which depends on the length of paths in it. */
+function broken(text: string): RegExp {
+  const words = text.split(' ').map((word) => word.replaceAll(/[^\w]/g, '\\$&'));
+  return new RegExp(words.join('(?:\\s|\u001b\\[[?0-9;]*[A-Za-z])+'));
+}
+
 /** `tars init ARGS` on a terminal of 80 columns. */
 async function converse(answers: readonly Answer[], args: readonly string[] = []): Promise<Conversation> {
   const words = [process.execPath, cliPath, 'init', ...args];
@@ -61,8 +67,7 @@ async function converse(answers: readonly Answer[], args: readonly string[] = []
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     shown += text;
     for (let next = left[0]; next !== undefined; next = left[0]) {
-      const position = shown.indexOf(next[0], from);
-      if (position === -1) return;
+      if (!broken(next[0]).test(shown.slice(from))) return;
       from = shown.length;
       child.stdin.write(next[1]);
       left.shift();
@@ -80,7 +85,7 @@ const what: Answer = ['What is to be backed up?', '\r'];
 const where: Answer = ['Where are snapshots', '\r'];
 const when: Answer = ['When is a backup', '\r'];
 const keep: Answer = ['Keep the last 3', '\r'];
-const create: Answer = ['Create ', '\r'];
+const create: Answer = ['Create', '\r'];
 
 interface Written {
   readonly repository: { readonly path: string; readonly password_file: string };
