@@ -18,7 +18,7 @@ export function addVerify(program: Command, surroundings: Surroundings): void {
     .option('--component <names>', 'only these components', collectNames)
     .addHelpText(
       'after',
-      '\nWhat changed since the snapshot is reported too.\nExit code 1 when the data of a store differs; what is only a warning, such as a changed file, is code 0.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
+      '\nWhat changed since the snapshot is reported too.\nExit code 1 when the data of a store differs. What is only a warning, such as\na changed file, is code 0.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
     )
     .action((snapshot: string, flags: { component?: readonly string[] }, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, snapshot, flags.component)),
