@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
-import { composeComponent, type StackOverrides, type Surroundings } from './compose/components.ts';
+import type { StackOverrides, Surroundings } from './compose/components.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
@@ -61,7 +61,8 @@ export async function composeStack(
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
   const surroundings: Surroundings = { settings, overrides, knownSecrets };
-  // Loaded only where needed: the client of the Engine is large.
+  // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
+  const { composeComponent } = await import('./compose/components.ts');
   const docker =
     settings.docker === undefined
       ? undefined

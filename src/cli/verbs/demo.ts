@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { runDemo, type DemoReport } from '../../demo/run.ts';
+import type { DemoReport } from '../../demo/run.ts';
 import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
@@ -17,6 +17,8 @@ export function addDemo(program: Command, surroundings: Surroundings): void {
 }
 
 async function run({ ctx, audience }: Session, keep: boolean): Promise<number> {
+  // Loaded only where needed: no other verb uses its clients.
+  const { runDemo } = await import('../../demo/run.ts');
   const report = await runDemo({ keep }, ctx);
   audience.result(report, renderReport(report));
   return report.comparisons.every(({ holds }) => holds) ? exitCodes.success : exitCodes.error;

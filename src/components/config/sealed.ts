@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { armor, Decrypter, Encrypter } from 'age-encryption';
+import type { Decrypter, Encrypter } from 'age-encryption';
 import { extract, pack } from 'tar-stream';
 import {
   ConfigurationError,
@@ -14,8 +14,11 @@ import { configBytesMax, pathInSnapshot, type ConfigFile } from './files.ts';
 /** Sealed bytes may be larger than their content by tar headers, padding, armour and age's own. */
 const sealedBytesMax = 4 * configBytesMax;
 
-function encrypterFor(recipients: readonly string[]): Encrypter {
-  const encrypter = new Encrypter();
+/** Loaded only where something is sealed: its curves are large. */
+const loadAge = () => import('age-encryption');
+
+async function encrypterFor(recipients: readonly string[]): Promise<Encrypter> {
+  const encrypter = new (await loadAge()).Encrypter();
   for (const recipient of recipients) {
     try {
       encrypter.addRecipient(recipient);
@@ -31,7 +34,7 @@ function encrypterFor(recipients: readonly string[]): Encrypter {
 
 /** Tries the recipients out on nothing. @throws ConfigurationError when one of them is no age recipient */
 export async function requireRecipients(recipients: readonly string[]): Promise<void> {
-  if (recipients.length > 0) await encrypterFor(recipients).encrypt('');
+  if (recipients.length > 0) await (await encrypterFor(recipients)).encrypt('');
 }
 
 /**
@@ -55,7 +58,7 @@ export async function seal(files: readonly ConfigFile[], recipients: readonly st
   archive.finalize();
   const chunks: Buffer[] = [];
   for await (const chunk of archive) chunks.push(chunk as Buffer);
-  return encrypterFor(recipients).encrypt(Buffer.concat(chunks));
+  return (await encrypterFor(recipients)).encrypt(Buffer.concat(chunks));
 }
 
 /** What a sealed archive holds, by path without the leading slash. */
@@ -72,6 +75,7 @@ export async function unseal(body: Bytes, identityFile: string, what: string): P
   const begin = Buffer.from(sealed.subarray(0, 64)).toString('latin1');
   let plain: Uint8Array;
   try {
+    const { armor } = await loadAge();
     const armoured = begin.trimStart().startsWith('-----BEGIN AGE');
     plain = await decrypter.decrypt(armoured ? armor.decode(Buffer.from(sealed).toString('latin1')) : sealed);
   } catch (cause) {
@@ -99,7 +103,7 @@ async function decrypterFor(identityFile: string): Promise<Decrypter> {
       },
     );
   }
-  const decrypter = new Decrypter();
+  const decrypter = new (await loadAge()).Decrypter();
   const lines = text.split('\n').map((line) => line.trim());
   const identities = lines.filter((line) => line !== '' && !line.startsWith('#'));
   try {
