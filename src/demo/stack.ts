@@ -194,6 +194,8 @@ function settingsFor(stack: Paths & Servers & { readonly root: string }): object
     repository: { path: stack.repositoryPath, password_file: join(root, 'tars-recovery.key') },
     scratch_dir: root,
     state_dir: join(root, 'state'),
+    // A machine that is slow or busy is shown a cut, too.
+    pause_max_ms: 30_000,
     components: {
       postgres: {
         host: '127.0.0.1',

@@ -130,7 +130,7 @@ async function markWhilePaused(
       time,
       failed,
       writerPauseMs,
-      reason: `the pause lasted longer than ${pauseMaxMs} ms and was ended early`,
+      reason: `the pause lasted longer than ${pauseMaxMs} ms (pause_max_ms in tars.yaml) and was ended early`,
     };
   }
   return { time, failed, writerPauseMs };

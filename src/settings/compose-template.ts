@@ -176,8 +176,10 @@ function leftOutLines(mounts: readonly LeftOutMount[], taken: Set<string>): stri
 }
 
 function servicesSection({ writers }: StackInventory): string[] {
-  const heading =
-    '# Paused for some milliseconds while the moment of a snapshot is fixed, as they write to the stores:';
+  const heading = [
+    '# Paused for some milliseconds while the moment of a snapshot is fixed, as they write to the stores; at most:',
+    '# pause_max_ms: 5000',
+  ];
   if (writers.length === 0) {
     return [
       '# No service was found that writes to the stores. Name it, so that all stores are captured at one moment:',
@@ -187,7 +189,7 @@ function servicesSection({ writers }: StackInventory): string[] {
     ];
   }
   return [
-    heading,
+    ...heading,
     'services:',
     ...writers.flatMap(({ service, why }) => [`  ${scalar(service)}:`, `    writer: true # ${why}`]),
   ];

@@ -82,7 +82,8 @@ ${component('ollama', [
   # config:
   #   files: [tars-home.env, docker-compose.yml]
 
-# Services tars may stop and start for a restore, and pause for the cut.
+# Services tars may stop and start for a restore, and pause for the cut, no longer than
+# pause_max_ms: 5000
 services:
   # postgres:
   #   systemd_unit: postgresql               # or start: [...], stop: [...], status: [...]
