@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
 import type { Diagnosis } from '../../src/operations/doctor.ts';
 import type { StackInventory } from '../../src/ports/inventory.ts';
+import { isCampaign } from '../fixtures/campaign.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger } from '../fixtures/docker/ledger.ts';
@@ -47,9 +48,9 @@ const expected = {
 };
 
 for (const version of ['v1', 'v2'] as const) {
-  const loss = { v1: 'all of it removed', v2: 'all stores wiped' }[version];
+  const loss = { v1: 'all of it removed, restored', v2: 'healthy' }[version];
   test(
-    `a Compose file that nobody adapted, under Compose ${version}: init, backup while it writes, ${loss}, restored`,
+    `a Compose file that nobody adapted, under Compose ${version}: init, backup while it writes, ${loss}`,
     { skip },
     async () => {
       let left: StartedProject;
@@ -66,7 +67,8 @@ for (const version of ['v1', 'v2'] as const) {
         await project.writesOn(5);
         await project.compose('stop', 'api');
         if (version === 'v1') await fromNothing(project, ok);
-        else await fromWiped(project, ok, Date.parse(manifest.time));
+        // A whole project is restored into its wiped stores by the tests of backups, too.
+        else if (isCampaign) await fromWiped(project, ok, Date.parse(manifest.time));
       }
       assert.deepEqual(await remains(docker.engine, left.name), []);
       const volumes = ['volume', 'ls', '--quiet', '--filter', `name=${left.name}`];
