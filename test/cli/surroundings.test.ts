@@ -101,21 +101,6 @@ test('help for a verb that there is not names what is near, as without help', as
   assert.match((await tars(['help'])).stdout, /^Usage: tars /);
 });
 
-test('every verb explains itself, --json and --config included', async () => {
-  const { stdout } = await tars(['--help']);
-  const verbs = [...stdout.matchAll(/^ {2}([a-z]+) .*$/gm)].map(([, verb]) => verb ?? '');
-  assert.ok(verbs.includes('restore') && verbs.length > 8, stdout);
-  for (const verb of verbs.filter((name) => name !== 'help')) {
-    const help = await tars([verb, '--help']);
-    assert.equal(help.exitCode, 0);
-    assert.match(help.stdout, /--json/);
-    assert.deepEqual(
-      help.stdout.split('\n').filter((line) => line.length > 80),
-      [],
-    );
-  }
-});
-
 test('tars.yaml: errors name the line and never quote it', async () => {
   const path = join(root, 'broken.yaml');
   await writeFile(path, 'version: 1\ncomponents:\n  redis: { password: sesame-open-0123\n  x: [\n');

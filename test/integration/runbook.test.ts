@@ -3,7 +3,6 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { commandTree } from '../../src/cli/command-tree.ts';
-import { createProgram } from '../../src/cli/program.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { linkTars, setScene, type DocumentedScene } from '../fixtures/docker/documented-scene.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -15,6 +14,7 @@ import {
   Reader,
   type DocumentedBlock,
 } from '../fixtures/documented.ts';
+import { programToRead } from '../fixtures/program.ts';
 
 const docker = await dockerForTests();
 const skip = docker.skip || (process.getuid?.() === 0 ? false : 'another user’s crontab needs root');
@@ -68,12 +68,7 @@ async function knowArchive({ places: known }: Reader, nas: string): Promise<void
 }
 
 test('verbs and options named in running text exist', async () => {
-  const program = commandTree(
-    createProgram({
-      ...{ env: {}, stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, json: false },
-      ...{ signal: new AbortController().signal, setExitCode: () => undefined },
-    }),
-  );
+  const program = commandTree(programToRead());
   for (const document of [runbook, join(root, 'README.md'), join(root, 'docs/FORMAT.md')]) {
     for (const command of await commandsInText(document)) {
       const [, verb, word] = command.split(' ');
