@@ -52,7 +52,7 @@ export interface Runtime {
   discover(ctx: OperationContext): Promise<readonly Service[]>;
   /** What services keep outside themselves, as far as the runtime knows; nothing that is gone at the next start. */
   mounts(ctx: OperationContext): Promise<readonly ServiceMount[]>;
-  /** Computed before the pause, for the guardian. */
+  /** Computed before the pause, for the guardian: from then on nothing is paused that they would not resume. */
   resumeActions(writers: readonly string[], ctx: OperationContext): Promise<readonly ResumeAction[]>;
   /** Pauses all writers at once; when one fails, those already paused are resumed before it throws. */
   pause(writers: readonly string[], ctx: OperationContext): Promise<void>;

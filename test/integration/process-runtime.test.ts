@@ -184,6 +184,23 @@ test('a writer that runs by its status command, and whose process is not found, 
   });
 });
 
+test('a writer that was restarted since the guardian learned how to resume it is not paused', async () => {
+  await using before = await startWriter(root, 'before');
+  await using since = await startWriter(root, 'since');
+  const { pidFile } = before;
+  const runtime = runtimeOf({ pidFile }, { store: { pidFile } });
+  const [action] = await runtime.resumeActions(['store'], ctx);
+  assert.deepEqual(action, { kind: 'signal', pid: before.pid, signal: 'SIGCONT' });
+  await writeFile(pidFile, `${since.pid}\n`);
+  await assert.rejects(runtime.pause(['store'], ctx), /The writer store was restarted just now/);
+  await since.ticks();
+  await runtime.resumeActions(['store'], ctx);
+  await runtime.pause(['store'], ctx);
+  assert.ok(await since.frozen());
+  await runtime.resume(['store']);
+  await since.ticks();
+});
+
 test('a start command that leaves a daemon holding its output does not keep us waiting', async () => {
   const pidFile = join(root, 'daemon.pid');
   const start = ['sh', '-c', 'sleep 600 & echo $! > "$0"', pidFile];

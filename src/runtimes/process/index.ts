@@ -6,8 +6,8 @@ import {
   pauseWriter,
   resumeAction,
   resumeWriter,
-  type FrozenWriters,
   type ProcessWriterOptions,
+  type WriterProcesses,
 } from './pausing.ts';
 import { canStop, serviceState, startService, stopService, type ProcessServiceOptions } from './service.ts';
 
@@ -21,7 +21,7 @@ export interface ProcessRuntimeOptions {
 
 /** The runtime of stacks whose stores run as plain processes or systemd units. Commands are never run by a shell. */
 export function createProcessRuntime({ services, writers }: ProcessRuntimeOptions): Runtime {
-  const frozen: FrozenWriters = new Map();
+  const processes: WriterProcesses = { announced: new Map(), frozen: new Map() };
   const discoverOne = async (name: string, ctx: OperationContext): Promise<Service> => {
     const service = services[name];
     const writer = writers[name];
@@ -35,7 +35,7 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
     };
   };
   const pause = async (name: string, ctx: OperationContext): Promise<void> => {
-    if (await pauseWriter(name, known(writers, name), frozen, ctx)) return;
+    if (await pauseWriter(name, known(writers, name), processes, ctx)) return;
     // It may have ended just now. What runs all the same would go on writing.
     if ((await discoverOne(name, ctx)).state !== 'running') return;
     throw new TarsError('service-unavailable', `The writer ${name} runs, and its process is not found`, {
@@ -44,7 +44,7 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
   };
   const resume = async (names: readonly string[]): Promise<void> => {
     const outcomes = await Promise.allSettled(
-      names.map(async (name) => resumeWriter(name, known(writers, name), frozen)),
+      names.map(async (name) => resumeWriter(name, known(writers, name), processes)),
     );
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   };
@@ -58,7 +58,9 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
     // Which files a plain process uses, only it knows.
     mounts: () => Promise.resolve([]),
     async resumeActions(names): Promise<readonly ResumeAction[]> {
-      const actions = await Promise.all(names.map(async (name) => resumeAction(name, known(writers, name))));
+      const actions = await Promise.all(
+        names.map(async (name) => resumeAction(name, known(writers, name), processes)),
+      );
       return actions.filter((action) => action !== undefined);
     },
     async pause(names, ctx) {

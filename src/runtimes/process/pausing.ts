@@ -19,8 +19,13 @@ export interface ProcessWriterOptions {
   readonly systemdUnit?: string | undefined;
 }
 
-/** Main processes of the writers paused now, by name. The pid file may have gone when they are to be resumed. */
-export type FrozenWriters = Map<string, number>;
+/** Main processes of writers, by name. */
+export interface WriterProcesses {
+  /** How to resume them was told last; undefined for one that did not run. */
+  readonly announced: Map<string, number | undefined>;
+  /** Paused now. The pid file may have gone when they are to be resumed. */
+  readonly frozen: Map<string, number>;
+}
 
 const commandTimeoutMs = 10_000;
 /** A process in an uninterruptible system call stops only after it. */
@@ -59,17 +64,22 @@ async function writerPid(name: string, writer: ProcessWriterOptions): Promise<nu
 export async function resumeAction(
   name: string,
   writer: ProcessWriterOptions,
+  { announced }: WriterProcesses,
 ): Promise<ResumeAction | undefined> {
   if (hasCommands(writer)) return { kind: 'exec', argv: writer.resume };
   const pid = await writerPid(name, writer);
+  announced.set(name, pid);
   return pid === undefined ? undefined : { kind: 'signal', pid, signal: 'SIGCONT' };
 }
 
-/** Resolves once nothing of the writer runs any more; with false, at once, when no process of it is found. */
+/**
+ * Resolves once nothing of the writer runs any more; with false, at once, when no process of it is found.
+ * @throws TarsError when it is another process than the one announced for being resumed
+ */
 export async function pauseWriter(
   name: string,
   writer: ProcessWriterOptions,
-  frozen: FrozenWriters,
+  { announced, frozen }: WriterProcesses,
   ctx: OperationContext,
 ): Promise<boolean> {
   if (hasCommands(writer)) {
@@ -79,6 +89,11 @@ export async function pauseWriter(
   }
   const pid = await writerPid(name, writer);
   if (pid === undefined) return false;
+  // Nobody would resume this one if we died now.
+  if (announced.has(name) && announced.get(name) !== pid)
+    throw new TarsError('service-unavailable', `The writer ${name} was restarted just now`, {
+      hint: 'Run the backup again.',
+    });
   frozen.set(name, pid);
   try {
     await freezeTree(pid, name, ctx);
@@ -111,7 +126,7 @@ async function freezeTree(rootPid: number, name: string, ctx: OperationContext):
 export async function resumeWriter(
   name: string,
   writer: ProcessWriterOptions,
-  frozen: FrozenWriters,
+  { frozen }: WriterProcesses,
 ): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
