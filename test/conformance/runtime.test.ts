@@ -232,6 +232,24 @@ describe('docker runtime', { skip: docker.skip }, () => {
     }
   });
 
+  test('a container that runs only since the guardian learned what to resume is not paused', async () => {
+    await using harness = await dockerHarness();
+    const { runtime, a, b } = harness;
+    const [late = ''] = await idsOf('b');
+    await docker.engine.docker(['pause', late]);
+    try {
+      await runtime.resumeActions(['a', 'b'], ctx);
+    } finally {
+      await docker.engine.docker(['unpause', late]);
+    }
+    await assert.rejects(runtime.pause(['a', 'b'], ctx), /The writer b was started just now/);
+    await Promise.all([a.ticks(), b.ticks()]);
+    await runtime.resumeActions(['a', 'b'], ctx);
+    await runtime.pause(['a', 'b'], ctx);
+    assert.ok((await a.frozen()) && (await b.frozen()));
+    await runtime.resume(['a', 'b']);
+  });
+
   test('a pause whose answer is lost is taken back', async () => {
     await using harness = await dockerHarness();
     const { runtime, a, b } = harness;

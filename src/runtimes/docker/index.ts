@@ -48,6 +48,8 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
   const { engine, address, project: projectName, services } = options;
   /** Containers this process has paused or may have, so that it never resumes one that somebody else paused. */
   const paused = new Set<string>();
+  /** Containers of the writers that the guardian would resume, by service. */
+  const announced = new Map<string, ReadonlySet<string>>();
   const project = ({ signal }: OperationContext): Promise<Project> =>
     readProject(engine, projectName, signal);
 
@@ -64,6 +66,11 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
 
     async resumeActions(writers, ctx) {
       const containers = running(await project(ctx), writers);
+      for (const writer of writers)
+        announced.set(
+          writer,
+          new Set(containers.flatMap(({ id, service }) => (service === writer ? [id] : []))),
+        );
       return containers.map(({ id }): ResumeAction => ({
         kind: 'unpause',
         engine: address,
@@ -74,6 +81,13 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     async pause(writers, ctx) {
       if (ctx.signal.aborted) throw new InterruptedError();
       const containers = running(await project(ctx), writers);
+      const late = containers.find(({ id, service }) => announced.get(service)?.has(id) === false);
+      if (late !== undefined) {
+        // Nobody would resume this one if we died now.
+        throw new ServiceUnavailableError(`The writer ${late.service} was started just now`, {
+          hint: 'Run the backup again.',
+        });
+      }
       const results = await Promise.allSettled(
         containers.map((container) => pauseContainer(engine, container, paused)),
       );
