@@ -73,7 +73,13 @@ for (const { who, rounds, bulk } of cases) {
       await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);
       if (bulk !== undefined) await loadBulkProject(project, bulk, campaignSeed);
       const history = new History(project);
-      for (let round = 1; round <= rounds; round++) await roundTrip(t, project, tars, history, methods[who]);
+      for (let round = 1; round <= rounds; round++) {
+        if (round > 1) {
+          await project.compose('start', 'backend');
+          await project.waitHealthy();
+        }
+        await roundTrip(t, project, tars, history, methods[who]);
+      }
       reportPeaks(t, tars);
     },
   );
@@ -143,8 +149,6 @@ async function roundTrip(
   await project.exec('ollama', ['ollama', 'verify']);
   assert.match(await project.exec('ollama', ['ollama', 'list']), /^llama3\.2:1b$/m);
   await requireTidy(project, tars);
-  await project.compose('start', 'backend');
-  await project.waitHealthy();
 }
 
 async function requireTidy(project: StartedProject, tars: TarsOn): Promise<void> {

@@ -27,6 +27,8 @@ const settings = {
   ...{ state_dir: '/srv/state', scratch_dir: '/srv/scratch' },
   components: { config: { files: ['/srv/app.env'] } },
   services: { app: { systemd_unit: 'app', writer: true } },
+  // A busy machine is no reason for less than a cut.
+  pause_max_ms: 60_000,
   schedule: { backup: '0 3 * * *', check: '0 5 * * sun' },
 };
 
