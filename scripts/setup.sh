@@ -17,6 +17,10 @@ if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v crontab >/dev/null 2>&1 || missing="$missing cron"
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 fi
+# Where nothing is to be skipped.
+if [ "${CI:-}" = true ]; then
+  for shell in zsh fish; do command -v "$shell" >/dev/null 2>&1 || missing="$missing $shell"; done
+fi
 [ -z "$missing" ] && exec sh scripts/newest-restic.sh
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "[ERROR] Missing:$missing. Install them with your package manager, then run this again." >&2
