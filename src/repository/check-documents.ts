@@ -7,7 +7,7 @@ import { notInterrupted, type Findings } from './check-findings.ts';
 import { decodeConfig } from './format/config-file.ts';
 import { decodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
 import { describeLock, isStale } from './lock-record.ts';
-import { loadLock } from './lock.ts';
+import { loadLock } from './lock-file.ts';
 import { sha256Hex, type OpenedRepository } from './open.ts';
 
 /** A key file's shape (restic `doc/design.rst`, "Keys, Encryption and MAC"); its own secret is not ours to open. */

@@ -8,7 +8,8 @@ import { Findings } from './check-findings.ts';
 import { checkIndexes } from './check-indexes.ts';
 import { checkPackFiles, listPacks, PackReading } from './check-packs.ts';
 import { BlobHealth, TreeCheck } from './check-trees.ts';
-import { acquireLock, type HeldLock } from './lock.ts';
+import { acquireLock } from './lock.ts';
+import type { HeldLock } from './held-lock.ts';
 import type { OpenedRepository } from './open.ts';
 
 /**

@@ -8,7 +8,9 @@ import { testContext } from '../../test/fixtures/context.ts';
 import { InterruptedError, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import type { Clock, OperationContext } from '../ports/context.ts';
 import type { StorageFile } from '../ports/storage.ts';
-import { acquireLock, loadLock, removeLocks } from './lock.ts';
+import { acquireLock } from './lock.ts';
+import { removeLocks } from './lock-holders.ts';
+import { loadLock } from './lock-file.ts';
 import { createRepository, openRepository, type OpenedRepository } from './open.ts';
 
 const minuteMs = 60_000;

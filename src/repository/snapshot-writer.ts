@@ -13,7 +13,8 @@ import { chooseParameters, formatParameters } from './chunker/parameters.ts';
 import { dateToNs, parseGoTime } from './format/go-time.ts';
 import { encodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
 import type { TreeNode } from './format/tree.ts';
-import type { HeldLock } from './lock.ts';
+import type { HeldLock } from './held-lock.ts';
+import { nodeOwner, nodeTimes, ownerOfProcess } from './node-attributes.ts';
 import type { OpenedRepository } from './open.ts';
 import type { FinishedPack } from './pack-builder.ts';
 import type { ParentSnapshot } from './parent-snapshot.ts';
@@ -281,26 +282,6 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       );
     }
   }
-}
-
-function nodeTimes(
-  { mtimeNs }: ArtifactAttributes,
-  identity: FileIdentity | undefined,
-): Pick<TreeNode, 'mtimeNs' | 'atimeNs' | 'ctimeNs' | 'inode'> {
-  return {
-    mtimeNs,
-    atimeNs: mtimeNs,
-    ctimeNs: identity?.ctimeNs ?? mtimeNs,
-    ...(identity === undefined ? {} : { inode: identity.inode }),
-  };
-}
-
-function nodeOwner({ mode, uid, gid }: ArtifactAttributes): Pick<TreeNode, 'mode' | 'uid' | 'gid'> {
-  return { mode, uid, gid };
-}
-
-function ownerOfProcess(): { readonly uid: number; readonly gid: number } {
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- a body is asynchronous by its type
