@@ -8,6 +8,7 @@ import { freePort } from '../../src/demo/servers/common.ts';
 import { startRedis } from '../../src/demo/servers/redis.ts';
 import type { Service } from '../../src/ports/runtime.ts';
 import { createProcessRuntime, type ProcessServiceOptions } from '../../src/runtimes/process/index.ts';
+import { launch } from '../../src/runtimes/process/launch.ts';
 import { testContext } from '../fixtures/context.ts';
 import { eventually, processState, startWriter } from '../fixtures/processes.ts';
 
@@ -241,4 +242,21 @@ test('launched as another user it has that user, home and groups', async (t) => 
   await runtime.stop('store', ctx);
   const unknown = runtimeOf({ command, pidFile, logFile, user: 'no-such-user' });
   await assert.rejects(unknown.start('store', ctx), { code: 'configuration' });
+});
+
+test('where this process has no entry in the password database a service may still name a user', async (t) => {
+  if (process.getuid?.() !== 0 || process.seteuid === undefined) {
+    t.skip('only root may switch users');
+    return;
+  }
+  const options = { service: 'store', command: ['true'], pidFile: join(root, 'p'), logFile: undefined };
+  process.seteuid(54_321);
+  try {
+    await assert.rejects(launch({ ...options, user: 'no-such-user' }, ctx), {
+      code: 'configuration',
+      message: 'Cannot start store as no-such-user: there is no such user',
+    });
+  } finally {
+    process.seteuid(0);
+  }
 });

@@ -8,11 +8,13 @@ import type { OperationContext } from '../../ports/context.ts';
 import { childEnvironment } from '../child-environment.ts';
 import { writePidFile } from './pid-file.ts';
 
+/** A program to start, and as whom. */
 export interface LaunchOptions {
   readonly service: string;
   readonly command: readonly string[];
   readonly pidFile: string;
   readonly logFile: string | undefined;
+  /** Undefined for the user this process runs as. */
   readonly user: string | undefined;
 }
 
@@ -24,6 +26,7 @@ const logTailChars = 2000;
  * Starts a foreground program in a session of its own, so that it outlives us, with its output appended to the log
  * file (0600), and records its pid.
  * @throws TarsError `subprocess` when it cannot be started or ends at once
+ * @throws ConfigurationError when it is to run as a user who does not exist, or whom only root may become
  */
 export async function launch(options: LaunchOptions, ctx: OperationContext): Promise<void> {
   const { service, command, pidFile, logFile, user } = options;
@@ -76,9 +79,18 @@ interface Identity {
   readonly env: Readonly<Record<string, string>>;
 }
 
+function isOwnName(user: string): boolean {
+  try {
+    return userInfo().username === user;
+  } catch {
+    // A container's user may have no entry in the password database, and then has no name either.
+    return false;
+  }
+}
+
 /** setpriv(1) keeps the pid and, unlike a plain setuid, the user's further groups (a GPU's, say). */
 async function switchUser(user: string, service: string): Promise<Identity | undefined> {
-  if (userInfo().username === user) return undefined;
+  if (isOwnName(user)) return undefined;
   if (process.getuid?.() !== 0) {
     throw new ConfigurationError(`Cannot start ${service} as ${user}: only root may switch users`, {
       hint: 'Run tars as root or as that user, or remove user from the service in tars.yaml.',
