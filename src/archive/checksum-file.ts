@@ -1,25 +1,12 @@
 import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, readFile, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { CorruptionError, hasErrno, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
+import { CorruptionError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { fsyncDirectory } from './durable-directory.ts';
 
 /** The checksum beside an archive, in the format of `sha256sum -c`. */
 export const checksumPath = (archive: string): string => `${archive}.sha256`;
-
-const notSupported: ReadonlySet<string> = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
-
-/** Makes names created or renamed in `directory` survive a power cut, where the file system knows how. */
-export async function fsyncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } catch (error) {
-    if (!isSystemError(error) || !notSupported.has(error.code ?? '')) throw error;
-  } finally {
-    await handle.close();
-  }
-}
 
 /**
  * Writes the checksum of `archive` durably, before the archive itself appears under its name. Creating it

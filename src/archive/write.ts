@@ -1,17 +1,18 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, rename, rm, unlink } from 'node:fs/promises';
+import { rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
 import type { ArtifactAttributes, Bytes, ChunkingHint, WriteOptions } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
-import { checksumPath, fsyncDirectory, writeChecksum } from './checksum-file.ts';
+import { checksumPath, writeChecksum } from './checksum-file.ts';
 import { claimName, exists, warnOfPartials } from './claim.ts';
 import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
+import { createDurably, fsyncDirectory } from './durable-directory.ts';
 import type { MemberFile } from './member-file.ts';
 import { parentsOf, requireArtifactPath } from './names.ts';
 import { createScratch, type Scratch } from './scratch.ts';
@@ -66,22 +67,6 @@ async function beginArchive(
     await file.close();
     await unlink(partial);
     throw error;
-  }
-}
-
-/**
- * Creates the directory and all above it so that they survive a power cut, as what is published in it must. Node's own
- * recursion never ends where a directory that is there answers ENOENT to new entries, as those of an automounter do.
- */
-async function createDurably(directory: string): Promise<void> {
-  try {
-    await mkdir(directory, { mode: 0o700 });
-    await fsyncDirectory(dirname(directory));
-  } catch (error) {
-    if (hasErrno(error, 'EEXIST')) return;
-    if (!hasErrno(error, 'ENOENT') || (await exists(dirname(directory)))) throw error;
-    await createDurably(dirname(directory));
-    await createDurably(directory);
   }
 }
 

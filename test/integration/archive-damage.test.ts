@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { fsyncDirectory } from '../../src/archive/checksum-file.ts';
+import { fsyncDirectory } from '../../src/archive/durable-directory.ts';
 import { openArchive, verifyArchive } from '../../src/archive/read.ts';
 import { encodeTarHeader } from '../../src/archive/tar-format.ts';
 import { createArchiveDestination, type ArchiveCompression } from '../../src/archive/write.ts';
