@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { composeModel } from './compose-cli.ts';
+import { composeModel } from './compose-model.ts';
 
 // As `docker-compose config` 1.29.2 and 2.26.1 print the same project.
 const short = `

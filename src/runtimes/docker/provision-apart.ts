@@ -1,6 +1,6 @@
 import { lstat } from 'node:fs/promises';
 import { RestoreRefusedError } from '../../model/errors.ts';
-import type { ComposeModel, ComposeService } from './compose-cli.ts';
+import type { ComposeModel, ComposeService } from './compose-model.ts';
 import { engineError, type Engine } from './engine.ts';
 import { composeLabels, readProject, type Project } from './project.ts';
 

@@ -12,8 +12,8 @@ import {
   missingFiles,
   type ComposeCli,
   type ComposeFiles,
-  type ComposeModel,
 } from './compose-cli.ts';
+import type { ComposeModel } from './compose-model.ts';
 import type { Engine } from './engine.ts';
 import { readProject, type Project } from './project.ts';
 

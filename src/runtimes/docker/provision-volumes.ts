@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { ComposeRecord, RecordedVolume } from '../../model/manifest.ts';
 import type { CreatedResources, ProvisionRequest } from '../../ports/provisioner.ts';
-import type { ComposeModel } from './compose-cli.ts';
+import type { ComposeModel } from './compose-model.ts';
 import { engineError, type Engine } from './engine.ts';
 import { hasVolume } from './provision-created.ts';
 import { rootOf, setRoot } from './provision-record.ts';
