@@ -1,17 +1,12 @@
 import { ConfigurationError, InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
-import {
-  manifestSchemaVersion,
-  type ComponentManifest,
-  type Manifest,
-  type ManifestArtifact,
-} from '../model/manifest.ts';
+import { manifestSchemaVersion, type ComponentManifest, type Manifest } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
-import type { ArtifactSink } from '../ports/artifacts.ts';
-import type { CaptureReport, Component, PreparedCapture } from '../ports/component.ts';
+import type { Component, PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Guardian, Runtime } from '../ports/runtime.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
-import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
+import type { SnapshotDestination } from '../ports/snapshot-store.ts';
+import { captureAll } from './capture-all.ts';
 import { uncapturedMounts } from './uncaptured.ts';
 import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
 
@@ -31,6 +26,7 @@ export interface BackupTarget {
   readonly provisioner?: Provisioner | undefined;
 }
 
+/** What a backup would find of one component; with `error` it would be missing from the snapshot. */
 export interface PlannedComponent {
   readonly name: string;
   readonly kind: string;
@@ -51,6 +47,7 @@ export interface BackupPlan {
   readonly notCaptured: Manifest['notCaptured'];
 }
 
+/** A snapshot that is published. Its manifest says whether it is `partial`. */
 export interface BackupResult {
   readonly manifest: Manifest;
   readonly snapshot: PublishedSnapshot;
@@ -199,104 +196,6 @@ async function settleAll(
       }
     }),
   );
-}
-
-async function captureAll(
-  components: readonly Component[],
-  captures: ReadonlyMap<string, PreparedCapture>,
-  failed: Map<string, TarsError>,
-  writer: SnapshotWriter,
-  ctx: OperationContext,
-): Promise<ComponentManifest[]> {
-  return Promise.all(
-    components.map(async (component) => {
-      const prepared = captures.get(component.name);
-      const failure = failed.get(component.name);
-      if (failure !== undefined || prepared === undefined) {
-        return failedComponent(
-          component,
-          failure ?? new TarsError('internal', `${component.name} was not prepared`),
-        );
-      }
-      try {
-        return await captureOne(component, prepared, writer, ctx);
-      } catch (error) {
-        const captureError = toTarsError(error, `Cannot capture ${component.name}`);
-        failed.set(component.name, captureError);
-        return failedComponent(component, captureError);
-      }
-    }),
-  );
-}
-
-async function captureOne(
-  component: Component,
-  prepared: PreparedCapture,
-  writer: SnapshotWriter,
-  ctx: OperationContext,
-): Promise<ComponentManifest> {
-  const startedMs = ctx.clock.monotonicMs();
-  const artifacts: ManifestArtifact[] = [];
-  const task = ctx.progress.start(component.name);
-  let report: CaptureReport;
-  try {
-    report = await prepared.capture(
-      recordingSink(writer, artifacts, (bytes) => task.advance(bytes)),
-      ctx,
-    );
-    task.finish('ok');
-  } catch (error) {
-    task.finish('failed');
-    throw error;
-  }
-  return {
-    name: component.name,
-    kind: component.kind,
-    outcome: 'captured',
-    ...(report.serverVersion === undefined ? {} : { serverVersion: report.serverVersion }),
-    pointInTime: prepared.pointInTime,
-    method: report.method,
-    writesBlockedMs: report.writesBlockedMs,
-    captureMs: ctx.clock.monotonicMs() - startedMs,
-    facts: report.facts,
-    artifacts: artifacts.sort((a, b) => (a.path < b.path ? -1 : 1)),
-  };
-}
-
-function recordingSink(
-  sink: ArtifactSink,
-  artifacts: ManifestArtifact[],
-  advance: (bytes: number) => void,
-): ArtifactSink {
-  return {
-    encrypted: sink.encrypted,
-    async write(path, body, options) {
-      async function* counted(): AsyncGenerator<Uint8Array> {
-        for await (const chunk of body) {
-          advance(chunk.byteLength);
-          yield chunk;
-        }
-      }
-      const artifact = await sink.write(path, counted(), options);
-      artifacts.push(artifact);
-      return artifact;
-    },
-    async reuse(path, identity) {
-      const artifact = await sink.reuse(path, identity);
-      if (artifact !== undefined) {
-        artifacts.push(artifact);
-        advance(artifact.sizeBytes);
-      }
-      return artifact;
-    },
-    directory: (path, attributes) => sink.directory(path, attributes),
-    symlink: (path, linkTarget, attributes) => sink.symlink(path, linkTarget, attributes),
-  };
-}
-
-function failedComponent({ name, kind }: Component, { code, message, hint }: TarsError): ComponentManifest {
-  const error = { code, message, ...(hint === undefined ? {} : { hint }) };
-  return { name, kind, outcome: 'failed', error, facts: {}, artifacts: [] };
 }
 
 function nothingCaptured(failed: ReadonlyMap<string, TarsError>): TarsError {
