@@ -49,6 +49,7 @@ export function formatSpan(span: CalendarSpan): string {
     .join('');
 }
 
+/** True for a span of no length, which as a rule means that none was given. */
 export function isZeroSpan({ years, months, days, hours }: CalendarSpan): boolean {
   return years + months + days + hours === 0;
 }
@@ -84,6 +85,7 @@ export interface CalendarFields {
   readonly isoWeek: number;
 }
 
+/** What a calendar and a clock on the wall show at `epochMs`, `offsetMinutes` east of UTC. */
 export function calendarFields(epochMs: number, offsetMinutes: number): CalendarFields {
   const wall = new Date(epochMs + offsetMinutes * minuteMs);
   const thursday = new Date(wall.getTime() + (3 - ((wall.getUTCDay() + 6) % 7)) * dayMs);

@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'interrupted'
   | 'internal';
 
+/** What an error carries besides its code and message. */
 export interface TarsErrorOptions {
   /** What the operator should do next; an imperative sentence. */
   readonly hint?: string;

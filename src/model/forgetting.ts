@@ -9,6 +9,7 @@ export interface ForgetDecision {
   readonly reasons: readonly string[];
 }
 
+/** What the rules are applied with. */
 export interface ForgetOptions extends RetentionSurroundings {
   /** Even the newest complete snapshot may go. */
   readonly allowLast: boolean;

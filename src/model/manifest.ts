@@ -122,12 +122,19 @@ const manifestSchema = z.object({
   compose: composeRecordSchema.optional(),
 });
 
+/** A file of the snapshot: its path from the root of the snapshot, length and SHA-256 of its bytes. */
 export type ManifestArtifact = z.infer<typeof artifactSchema>;
+/** What a snapshot holds of one component, or why it holds nothing of it. */
 export type ComponentManifest = z.infer<typeof componentSchema>;
+/** A part of the stack that is knowingly not in the snapshot, and why. */
 export type NotCaptured = z.infer<typeof notCapturedSchema>;
+/** The description that every snapshot carries of itself, at {@link manifestPath}: docs/FORMAT.md. */
 export type Manifest = z.infer<typeof manifestSchema>;
+/** The Compose project as it was at the capture, for building it anew on an empty machine. */
 export type ComposeRecord = z.infer<typeof composeRecordSchema>;
+/** One service of that project. */
 export type RecordedService = z.infer<typeof recordedServiceSchema>;
+/** One volume of that project. */
 export type RecordedVolume = z.infer<typeof recordedVolumeSchema>;
 
 /** The manifest as stored: stable key order, two-space indent, trailing newline. */

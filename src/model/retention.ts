@@ -33,6 +33,7 @@ export interface DatedSnapshot {
   readonly tags: readonly string[];
 }
 
+/** What the rules say of one snapshot. */
 export interface RetentionDecision<S> {
   readonly snapshot: S;
   readonly keep: boolean;
@@ -40,6 +41,7 @@ export interface RetentionDecision<S> {
   readonly reasons: readonly string[];
 }
 
+/** When and where the rules are applied: days and weeks are those of this time zone. */
 export interface RetentionSurroundings {
   readonly now: Date;
   /** The time zone of this machine. */

@@ -2,8 +2,10 @@ import type { Rhythm } from './rhythm.ts';
 
 /** What runs by itself; of several that are due, in this order. */
 export const scheduledTasks = ['backup', 'forget', 'check'] as const;
+/** One of {@link scheduledTasks}. */
 export type ScheduledTask = (typeof scheduledTasks)[number];
 
+/** How often each task runs; one that is left out never does by itself. */
 export type Rhythms = Readonly<Partial<Record<ScheduledTask, Rhythm>>>;
 
 /** When which task of a stack runs by itself. */

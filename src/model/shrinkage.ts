@@ -17,6 +17,7 @@ const smallestCount = 10;
 /** What snapshots hold: by component and unit the largest amount that any of them has. */
 export type Holdings = ReadonlyMap<string, Readonly<Record<string, number>>>;
 
+/** What one snapshot holds, by component; of a failed one there are no bytes. */
 export function holdingsOf({ components }: Pick<Manifest, 'components'>): Holdings {
   return new Map(components.map((component) => [component.name, amountsOf(component)]));
 }

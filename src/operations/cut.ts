@@ -13,6 +13,7 @@ export interface Writers {
   readonly free: readonly string[];
 }
 
+/** What is marked, and who must not write meanwhile. */
 export interface CutOptions {
   readonly prepared: ReadonlyMap<string, PreparedCapture>;
   readonly writers: Writers;
@@ -21,6 +22,7 @@ export interface CutOptions {
   readonly pauseMaxMs: number;
 }
 
+/** The moment a snapshot is of, and how far all components share it. */
 export interface Cut {
   readonly time: Date;
   readonly consistency: 'cut' | 'per-store';

@@ -30,6 +30,7 @@ export interface Scheduled {
   readonly lacks: { readonly message: string; readonly hint: string | undefined } | undefined;
 }
 
+/** The checks of what the operator has to look after: secrets, copies, schedule and retention. */
 export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
   return [
     { name: 'secrets', look: () => Promise.resolve(lookAtSecrets(care)) },

@@ -31,6 +31,7 @@ export interface PlacesUnderExamination {
   readonly components: readonly ExaminedComponent[];
 }
 
+/** The checks of the directories of this machine: rights, the scratch directory and room on the disks. */
 export function placeChecks(places: PlacesUnderExamination): readonly HealthCheck[] {
   return [
     { name: 'rights', look: () => lookAtRights(places) },

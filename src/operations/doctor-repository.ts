@@ -44,6 +44,7 @@ export interface RepositoryUnderExamination {
   readonly stackBytes: (ctx: OperationContext) => Promise<number>;
 }
 
+/** The checks of the repository. All but the first wait for the repository to open. */
 export function repositoryChecks(repository: RepositoryUnderExamination): readonly HealthCheck[] {
   return [
     { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },

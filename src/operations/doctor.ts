@@ -10,6 +10,7 @@ export interface Outcome {
   readonly cure?: string | undefined;
 }
 
+/** What one check found. */
 export interface Diagnosis extends Outcome {
   /** The check's name. */
   readonly check: string;
@@ -25,8 +26,11 @@ export interface HealthCheck {
   readonly look: (ctx: OperationContext) => Promise<readonly Outcome[]>;
 }
 
+/** Nothing to be done. */
 export const ok = (found: string): Outcome => ({ state: 'ok', found });
+/** Something should be done soon; `cure` is what. */
 export const warning = (found: string, cure?: string): Outcome => ({ state: 'warning', found, cure });
+/** Something does not work until `cure` is done. */
 export const error = (found: string, cure?: string): Outcome => ({ state: 'error', found, cure });
 
 /**

@@ -24,6 +24,7 @@ export interface DescribedStack {
   readonly letGo: readonly string[];
 }
 
+/** The rules and whose snapshots they are for. */
 export interface ForgetRequest extends ForgetAllowances {
   readonly rules: RetentionRules;
   /** Undefined for every stack there is. */
@@ -31,6 +32,7 @@ export interface ForgetRequest extends ForgetAllowances {
   readonly described?: DescribedStack | undefined;
 }
 
+/** What the rules make of the snapshots of one stack. */
 export interface StackForgetPlan {
   readonly stack: string;
   /** Newest first. */

@@ -8,6 +8,7 @@ import { planProvision, type PlannedProvision } from './provision-plan.ts';
 import type { RestoreSelection, RestoreTarget } from './restore-target.ts';
 import { dependentsOf, startOrder, startServices, waitReady } from './services.ts';
 
+/** A component and how it will be restored. */
 export interface PlannedRestore {
   readonly component: Component;
   readonly plan: RestorePlan;

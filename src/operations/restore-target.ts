@@ -13,6 +13,7 @@ export interface RestoreTarget {
   readonly provisioner?: Provisioner | undefined;
 }
 
+/** Which components of a snapshot are restored, and how. */
 export interface RestoreSelection extends RestoreOptions {
   /** Names of components to restore; all of the snapshot when undefined. */
   readonly only: readonly string[] | undefined;

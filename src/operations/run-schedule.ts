@@ -7,6 +7,7 @@ import { dueTime } from './due-time.ts';
 /** How a task's process ended; undefined when a signal killed it. */
 export type TaskExit = number | undefined;
 
+/** What the tasks of a schedule are run with. */
 export interface ScheduleRunner {
   /** Read before every turn, so that a change of `tars.yaml` needs no restart. */
   readonly load: () => Promise<Schedule>;
@@ -18,6 +19,7 @@ export interface ScheduleRunner {
   readonly runTask: (task: ScheduledTask, signal: AbortSignal) => Promise<TaskExit>;
 }
 
+/** A runner that shares its schedule with others, of whom one at a time runs what is due. */
 export interface DueRunner extends ScheduleRunner {
   /** Keeps out whoever else runs this schedule; undefined while another does, who runs then what is due. */
   readonly claim: () => Promise<Disposable | undefined>;

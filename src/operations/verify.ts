@@ -5,6 +5,7 @@ import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
 
+/** How the live stores differ from the snapshot: no findings, no difference. */
 export interface VerifyResult {
   readonly snapshot: string;
   /** Components that were compared. */

@@ -1,5 +1,6 @@
 import type { ManifestArtifact } from '../model/manifest.ts';
 
+/** A body in pieces of any size, read once from the front. Whoever stops early closes it. */
 export type Bytes = AsyncIterable<Uint8Array>;
 
 /**
@@ -28,6 +29,7 @@ export interface FileIdentity {
   readonly inode: bigint;
 }
 
+/** What a sink is told of an artifact besides its bytes. */
 export interface WriteOptions {
   readonly attributes: ArtifactAttributes;
   readonly chunking: ChunkingHint;

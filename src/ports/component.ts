@@ -68,6 +68,10 @@ export interface Component {
   verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]>;
 }
 
+/**
+ * One capture of a store, from the open connections on: mark, settle, capture, each once and in this order.
+ * Disposing of it, at any time, lets go of the live store.
+ */
 export interface PreparedCapture extends AsyncDisposable {
   /**
    * `cut` when {@link mark} fixes the store's state at that moment; `own` when it cannot. May turn to `own` until

@@ -21,6 +21,10 @@ export interface ProgressTask {
   finish(outcome: 'ok' | 'failed'): void;
 }
 
+/**
+ * Shows how far work has got. Tasks may run side by side; without `totalBytes` nobody knows how much there will
+ * be.
+ */
 export interface Progress {
   start(task: string, totalBytes?: number): ProgressTask;
 }

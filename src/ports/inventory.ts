@@ -19,6 +19,7 @@ export interface StackInventory {
   readonly notes: readonly string[];
 }
 
+/** A service that is taken for a store, and what is known of the way in. Never a password itself. */
 export interface FoundStore {
   readonly service: string;
   readonly kind: 'postgres' | 'redis' | 'chroma' | 'ollama';
@@ -34,18 +35,21 @@ export interface FoundStore {
   readonly warning: string | undefined;
 }
 
+/** A service that is taken for one that writes to a store, and so is paused for the cut. */
 export interface FoundWriter {
   readonly service: string;
   /** Such as `depends on db`. */
   readonly why: string;
 }
 
+/** A file of the configuration. */
 export interface FoundFile {
   readonly path: string;
   /** Why it cannot be captured as it is; undefined for a good one. */
   readonly problem: string | undefined;
 }
 
+/** A mount that none of the proposed components captures. */
 export interface LeftOutMount {
   readonly service: string;
   readonly type: 'volume' | 'bind' | 'other';

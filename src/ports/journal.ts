@@ -25,6 +25,7 @@ export interface RestoreJournalEntry {
   readonly created?: CreatedResources | undefined;
 }
 
+/** A restore whose entry nobody has closed: one that goes on, or one that was cut off. */
 export interface PendingRestore {
   readonly entry: RestoreJournalEntry;
   /** Whether the process that wrote it still runs. */

@@ -52,6 +52,7 @@ export interface Provisioner {
   ): Promise<readonly Finding[]>;
 }
 
+/** What a restore needs to have there before the stores can be restored. */
 export interface ProvisionRequest {
   /** Undefined for a snapshot that has none. */
   readonly recorded: ComposeRecord | undefined;
@@ -63,6 +64,7 @@ export interface ProvisionRequest {
   readonly whole: boolean;
 }
 
+/** A component to restore, and the service it is to run in. */
 export interface StoreService {
   readonly component: string;
   readonly kind: string;
@@ -71,6 +73,7 @@ export interface StoreService {
   readonly version: string | undefined;
 }
 
+/** What would be created and started; nothing has been touched yet. */
 export interface ProvisionPlan {
   readonly project: string;
   /** Services that have no container yet, as far as that can be known before the files are there. */
@@ -106,6 +109,7 @@ export interface CreatedResources {
   readonly networks: readonly string[];
 }
 
+/** A container that a provisioning made, so that it may take it away again. */
 export interface CreatedContainer {
   readonly id: string;
   readonly service: string;

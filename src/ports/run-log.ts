@@ -1,5 +1,6 @@
 /** The verbs whose runs are recorded. */
 export const recordedVerbs = ['backup', 'forget', 'prune', 'check'] as const;
+/** One of {@link recordedVerbs}. */
 export type RecordedVerb = (typeof recordedVerbs)[number];
 
 /** What a run made of retention in the repository. */

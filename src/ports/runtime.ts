@@ -73,6 +73,7 @@ export interface Guardian {
   arm(actions: readonly ResumeAction[], pauseMaxMs: number, ctx: OperationContext): Promise<ArmedGuardian>;
 }
 
+/** A guardian that stands ready, and acts unless it is disarmed. */
 export interface ArmedGuardian {
   /** Ends the guardian. Resolves to `true` when it had already resumed the writers: the cut is void then. */
   disarm(): Promise<boolean>;
@@ -83,6 +84,7 @@ export interface PatientGuardian extends Guardian {
   arm(actions: readonly ResumeAction[], pauseMaxMs: number, ctx: OperationContext): Promise<ArmedPatiently>;
 }
 
+/** One whose time may be set anew, right before the pause it is for. */
 export interface ArmedPatiently extends ArmedGuardian {
   /** From now on the time runs anew: it carries its actions out once `pauseMaxMs` have passed. */
   restart(pauseMaxMs: number): void;

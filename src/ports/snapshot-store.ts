@@ -33,6 +33,7 @@ export interface SnapshotSource extends ArtifactSource, AsyncDisposable {
   manifest(signal: AbortSignal): Promise<Manifest>;
 }
 
+/** What a check looked at, and what it found wrong: no findings, no damage. */
 export interface CheckReport {
   readonly findings: readonly Finding[];
   readonly snapshots: number;

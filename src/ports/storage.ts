@@ -1,6 +1,7 @@
 /** A kind of repository file; `config` is a single file without a name. */
 export type StorageFileType = 'config' | 'keys' | 'data' | 'index' | 'snapshots' | 'locks';
 
+/** The address of a file of the repository, in the layout of restic (`doc/design.rst`, "Repository Layout"). */
 export interface StorageFile {
   readonly type: StorageFileType;
   /** 64 hex digits; empty for `config`. */

@@ -10,6 +10,7 @@ export interface VolumeEntry {
   readonly identity: FileIdentity;
 }
 
+/** Every entry of a directory at one time. */
 export interface VolumeListing {
   /** The directory itself. */
   readonly root: VolumeEntry;
@@ -71,6 +72,7 @@ export interface OpenVolume extends AsyncDisposable {
   discardPrevious(exchange: VolumeExchange, signal: AbortSignal): Promise<void>;
 }
 
+/** The place of a store's files where this machine has no path to it. An opened one must be disposed of. */
 export interface StoreVolume {
   /** For a person, such as `/data in the volume home_chroma_data`. */
   readonly label: string;
@@ -87,6 +89,7 @@ export interface StoreHold {
   prepare(way: 'freeze' | 'stop', ctx: OperationContext): Promise<PreparedHold>;
 }
 
+/** A hold that begins at once when it is told to. Disposing of it lets the store go on. */
 export interface PreparedHold extends AsyncDisposable {
   /** For how long the store was kept from writing, since {@link begin} was called. */
   readonly heldMs: number;

@@ -11,6 +11,7 @@ import type { SealPool } from './seal-pool.ts';
 /** Bytes that go to a worker at a time, where chunks are smaller. */
 const batchBytes = 2 << 20;
 
+/** How a body is cut and stored. */
 export interface BodyOptions {
   /** For messages. */
   readonly path: string;
@@ -22,6 +23,7 @@ export interface BodyOptions {
   readonly signal: AbortSignal;
 }
 
+/** What became of a body; its blobs may still be on their way into packs. */
 export interface StoredBody {
   readonly sizeBytes: number;
   /** Of all bytes, 64 hex digits. */

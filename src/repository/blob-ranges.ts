@@ -5,6 +5,7 @@ const rangeMaxBytes = 8 << 20;
 /** A gap this small between two wanted blobs is cheaper to read than to skip. */
 const gapMaxBytes = 32 << 10;
 
+/** A blob to be read and where it lies; `id` is its 32 bytes of SHA-256. */
 export interface WantedBlob {
   readonly id: Buffer;
   readonly location: BlobLocation;

@@ -27,6 +27,7 @@ export interface PackWindow {
   readonly blobs: readonly PackedBlob[];
 }
 
+/** A blob that a pack was to hold and does not; `id` in hex. */
 export interface DamagedBlob {
   readonly id: string;
   readonly type: BlobType;

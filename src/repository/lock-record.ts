@@ -19,6 +19,7 @@ const lockSchema = z.object({
   uid: z.number().int().nonnegative().optional(),
   gid: z.number().int().nonnegative().optional(),
 });
+/** A lock that was read, whoever wrote it. `time` is when it was last refreshed. */
 export type LockRecord = z.infer<typeof lockSchema>;
 
 /** @throws CorruptionError when `json` is no lock */

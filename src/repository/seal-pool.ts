@@ -22,6 +22,7 @@ export interface Slot {
   readonly bytes: Uint8Array;
 }
 
+/** What a pool seals with, and whom it asks and hands its packs to. */
 export interface SealPoolOptions {
   readonly key: KeyMaterial;
   /** zstd's; 0 for none. */

@@ -10,6 +10,7 @@ export interface WorkerSettings {
   readonly slots: readonly SharedArrayBuffer[];
 }
 
+/** What the pool says to a sealing thread. */
 export type ToWorker =
   /** Hash the consecutive chunks of these lengths in the slot. */
   | {
@@ -26,6 +27,7 @@ export type ToWorker =
   /** Finish the pack under construction. */
   | { readonly type: 'flush' };
 
+/** What a sealing thread answers. `failed` is its last word. */
 export type FromWorker =
   | { readonly type: 'hashed'; readonly batch: number; readonly ids: Uint8Array }
   | { readonly type: 'sealed'; readonly batch: number }

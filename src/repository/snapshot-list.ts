@@ -98,6 +98,7 @@ async function resolvePrefix(
   return match;
 }
 
+/** A snapshot as lists show it, of restic's too: those may lack what only tars writes. */
 export function summarize({ id, file }: NamedSnapshot): SnapshotSummary {
   const { addedBytes } = file.summary ?? {};
   return {

@@ -34,6 +34,7 @@ export interface WriterTuning {
   readonly workers?: number;
 }
 
+/** What a writer works with. The lock is its own from then on: it disposes of it. */
 export interface WriterParts {
   readonly repository: OpenedRepository;
   readonly index: BlobIndex;

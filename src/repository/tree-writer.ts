@@ -91,6 +91,7 @@ async function saveDirectory(
   return writer.save(encodeTree(nodes));
 }
 
+/** How trees are sealed and stored. */
 export interface TreeWriterOptions {
   readonly key: SealingKey;
   /** zstd's; 0 for none. */

@@ -20,10 +20,12 @@ const configSchema = z.object({
   chunker_polynomial: z.string().regex(/^[0-9a-f]{1,16}$/),
 });
 
+/** A config of format version 2 with a random id and polynomial, for a repository that is being created. */
 export function newConfig(): RepositoryConfig {
   return { version: 2, id: randomBytes(32).toString('hex'), chunkerPolynomial: randomIrreducible() };
 }
 
+/** The JSON of the `config` file, before it is sealed: restic `doc/design.rst`, "Repository Layout". */
 export function encodeConfig(config: RepositoryConfig): Buffer {
   return Buffer.from(
     encodeGoJson({

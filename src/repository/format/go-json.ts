@@ -16,6 +16,7 @@ export type GoJsonValue =
 /** Go escapes these so that JSON can stand inside HTML and JavaScript. */
 const htmlSensitive = /[<>&\u2028\u2029]/g;
 
+/** The JSON text, in the order of the members and without any white space or newline at the end. */
 export function encodeGoJson(value: GoJsonValue): string {
   if (typeof value === 'string') return encodeGoString(value);
   if (typeof value === 'bigint') return value.toString();
