@@ -14,14 +14,9 @@ import { createDatabaseStatement, propertyStatements, settingStatements } from '
 import { PostgresPlanDetails } from './restore-plan.ts';
 import { createRoles, missingRoles, readPasswordHashes } from './roles.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
-import {
-  databaseOids,
-  dropStaged,
-  parseSwapRecord,
-  swapDatabases,
-  swapRecord,
-  type DatabaseSwap,
-} from './swap.ts';
+import { dropStaged, swapDatabases } from './swap.ts';
+import { databaseOids } from './database-exchange.ts';
+import { parseSwapRecord, swapRecord, type DatabaseSwap } from './swap-record.ts';
 import { verifyDatabase } from './verify.ts';
 
 /** What a restore has put on the server so far. */

@@ -1,83 +1,19 @@
-import { z } from 'zod';
-import { CorruptionError, TarsError } from '../../model/errors.ts';
+import { TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Generation } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { identifier, literal, shellWord } from './names.ts';
+import {
+  allowConnections,
+  databaseOids,
+  dropDatabase,
+  exchange,
+  namesByOid,
+  rename,
+} from './database-exchange.ts';
 import type { PostgresOptions } from './options.ts';
 import { dropRoles } from './roles.ts';
-import { openControlSession, sqlState, type Session } from './session.ts';
-
-/**
- * One database to be exchanged. Databases are recognised by their OIDs, which a rename does not change: where
- * a crash or a person left them is then plain to see, and nothing else can be taken for them.
- */
-const databaseSwapSchema = z.object({
-  live: z.string(),
-  staged: z.string(),
-  previous: z.string(),
-  stagedOid: z.number().int(),
-  /** Null when there was no live database. */
-  liveOid: z.number().int().nullable(),
-});
-export type DatabaseSwap = z.infer<typeof databaseSwapSchema>;
-
-const detailsSchema = z.object({
-  databases: z.array(databaseSwapSchema),
-  createdRoles: z.array(z.string()),
-});
-export type SwapDetails = z.infer<typeof detailsSchema>;
-
-/** The record an operation journals before the swap. */
-export function swapRecord(options: PostgresOptions, details: SwapDetails): SwapRecord {
-  return {
-    component: options.name,
-    kind: 'postgres',
-    wayBack: details.databases.flatMap((swap) => wayBack(options, swap)),
-    details,
-  };
-}
-
-/** @throws CorruptionError when the journal holds something else */
-export function parseSwapRecord(record: SwapRecord): SwapDetails {
-  const parsed = detailsSchema.safeParse(record.details);
-  if (parsed.success) return parsed.data;
-  throw new CorruptionError(
-    `The journalled swap of component ${record.component} is not readable: ${z.prettifyError(parsed.error)}`,
-  );
-}
-
-function wayBack(options: PostgresOptions, { live, staged, previous, liveOid }: DatabaseSwap): string[] {
-  const where = liveOid === null || live !== 'postgres' ? 'postgres' : 'template1';
-  const connection = `psql -v ON_ERROR_STOP=1 -h ${shellWord(options.host)} -p ${options.port} -U ${shellWord(options.user)} -d ${where}`;
-  const statements = [
-    `ALTER DATABASE ${identifier(live)} ALLOW_CONNECTIONS false`,
-    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${literal(live)}`,
-    `ALTER DATABASE ${identifier(live)} RENAME TO ${identifier(staged)}`,
-    ...(liveOid === null
-      ? []
-      : [
-          `ALTER DATABASE ${identifier(previous)} RENAME TO ${identifier(live)}`,
-          `ALTER DATABASE ${identifier(live)} ALLOW_CONNECTIONS true`,
-        ]),
-  ];
-  return statements.map((statement) => `${connection} -c ${shellWord(statement)}`);
-}
-
-/** Names of all databases by OID, read anew before every decision. */
-async function namesByOid(control: Session, signal: AbortSignal): Promise<Map<number, string>> {
-  const rows = await control.rows(
-    z.object({ oid: z.number(), name: z.string() }),
-    'SELECT oid::bigint::float8 AS oid, datname AS name FROM pg_database',
-    signal,
-  );
-  return new Map(rows.map(({ oid, name }) => [oid, name]));
-}
-
-/** The OID of each named database that exists. */
-export async function databaseOids(control: Session, signal: AbortSignal): Promise<Map<string, number>> {
-  return new Map([...(await namesByOid(control, signal))].map(([oid, name]) => [name, oid]));
-}
+import { openControlSession, type Session } from './session.ts';
+import { parseSwapRecord, type DatabaseSwap, type SwapDetails } from './swap-record.ts';
 
 /** Where the two databases of a swap are now. */
 interface Whereabouts {
@@ -239,85 +175,5 @@ async function discardPrevious(
   }
 }
 
-/** Drops a database and whatever sessions are in it; none is no error. */
-export async function dropDatabase(control: Session, name: string, signal: AbortSignal): Promise<void> {
-  try {
-    await control.run(allowConnections(name, false), signal);
-  } catch (error) {
-    if (sqlState(error) === '3D000') return;
-    throw error;
-  }
-  await terminateSessions(control, [name], signal);
-  await control.run(`DROP DATABASE IF EXISTS ${identifier(name)}`, signal);
-}
-
-const rename = (from: string, to: string): string =>
-  `ALTER DATABASE ${identifier(from)} RENAME TO ${identifier(to)}`;
-
-const allowConnections = (name: string, allow: boolean): string =>
-  `ALTER DATABASE ${identifier(name)} ALLOW_CONNECTIONS ${allow}`;
-
 const namesInvolved = ({ databases }: SwapDetails): string[] =>
   databases.flatMap(({ live, staged, previous }) => [live, staged, previous]);
-
-async function terminateSessions(
-  control: Session,
-  names: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  await control.run(
-    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-     WHERE datname IN (${names.map(literal).join(', ')}) AND pid <> pg_backend_pid()`,
-    signal,
-  );
-}
-
-const exchangeAttempts = 5;
-
-/**
- * Closes the databases in `moving`, ends their sessions and runs `statements` in one transaction. PostgreSQL
- * itself waits up to five seconds for ending sessions before a rename fails with object_in_use.
- * When it does not work out, the databases accept connections again.
- */
-async function exchange(
-  control: Session,
-  moving: readonly string[],
-  statements: readonly string[],
-  { signal }: OperationContext,
-): Promise<void> {
-  if (statements.length === 0) return;
-  const existing = new Set((await namesByOid(control, signal)).values());
-  const closing = moving.filter((name) => existing.has(name));
-  try {
-    for (const name of closing) await control.run(allowConnections(name, false), signal);
-    for (let attempt = 1; ; attempt++) {
-      if (closing.length > 0) await terminateSessions(control, closing, signal);
-      try {
-        await inTransaction(control, statements, signal);
-        return;
-      } catch (error) {
-        if (sqlState(error) !== '55006' || attempt === exchangeAttempts) throw error;
-      }
-    }
-  } catch (error) {
-    for (const name of closing) {
-      await control.run(allowConnections(name, true), signal).catch(() => undefined);
-    }
-    throw error;
-  }
-}
-
-async function inTransaction(
-  control: Session,
-  statements: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  await control.run('BEGIN', signal);
-  try {
-    for (const statement of statements) await control.run(statement, signal);
-    await control.run('COMMIT', signal);
-  } catch (error) {
-    await control.run('ROLLBACK', signal).catch(() => undefined);
-    throw error;
-  }
-}
