@@ -1,31 +1,11 @@
-import { z } from 'zod';
-import { TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { decodeMetadata, encodeMetadata, type ChromaRecord, type Metadata } from '../record.ts';
+import type { ChromaRecord, Metadata } from '../record.ts';
+import { ChromaAnswers, type CollectionInfo, type DatabasePlace, type PreFlight } from './answers.ts';
+import { listAll } from './list-pages.ts';
 import { metadataText, type FloatSpelling } from './metadata-json.ts';
-import { itemTexts, memberTexts } from './json-members.ts';
-import { parseRecords } from './record-json.ts';
 import { ChromaResponseError, ChromaTransport, type ChromaEndpoint } from './transport.ts';
 
 type Context = Pick<OperationContext, 'signal' | 'clock'>;
-
-/** A database of a tenant. */
-export interface DatabasePlace {
-  readonly tenant: string;
-  readonly database: string;
-}
-
-/** A collection as the server describes it. */
-export interface CollectionInfo extends DatabasePlace {
-  readonly id: string;
-  readonly name: string;
-  /** Canonical JSON (see `encodeMetadata`); `null` when it has none. */
-  readonly metadata: string | null;
-  /** The server's own JSON texts, uninterpreted. */
-  readonly configuration: string | null;
-  readonly schema: string | null;
-  readonly dimension: number | null;
-}
 
 /** What a new collection is made with. A server takes `configuration` or `schema`, never both. */
 export interface NewCollection extends DatabasePlace {
@@ -34,32 +14,10 @@ export interface NewCollection extends DatabasePlace {
   readonly settings: { readonly configuration: string } | { readonly schema: string } | undefined;
 }
 
-export interface PreFlight {
-  readonly maxBatchSize: number;
-  readonly base64Embeddings: boolean;
-}
-
-const listPageSize = 1000;
 const listingTimeoutMs = 290_000;
 const addTimeoutMs = 290_000;
 /** V8 holds no longer string. */
 const maxListingBytes = 500 << 20;
-
-const preFlightSchema = z.object({
-  max_batch_size: z.number().int().positive(),
-  supports_base64_encoding: z.boolean().optional(),
-});
-const named = z.array(z.object({ name: z.string() }));
-const collectionSchema = z.object({
-  id: z.string(),
-  name: z.string(),
-  dimension: z.number().int().nullish(),
-});
-const idsSchema = z.object({ ids: z.array(z.string()) });
-const querySchema = z.object({
-  ids: z.array(z.array(z.string())).min(1),
-  distances: z.array(z.array(z.number().nullable())).min(1),
-});
 
 /**
  * The parts of Chroma's v2 API that capture, restore and verification need.
@@ -67,10 +25,12 @@ const querySchema = z.object({
  */
 export class ChromaClient {
   readonly #transport: ChromaTransport;
+  readonly #answers: ChromaAnswers;
 
   /** @throws ConfigurationError when the URL or a header is malformed */
   constructor(endpoint: ChromaEndpoint) {
     this.#transport = new ChromaTransport(endpoint);
+    this.#answers = new ChromaAnswers(this.#transport.location);
   }
 
   /** The server's address without credentials. */
@@ -85,16 +45,12 @@ export class ChromaClient {
 
   /** What the server says of itself; `1.0.0` on every 1.x. */
   async version(api: 'v1' | 'v2', ctx: Context): Promise<string> {
-    return this.#parsed(z.string(), await this.#transport.request('GET', `/api/${api}/version`, probe, ctx));
+    return this.#answers.version(await this.#transport.request('GET', `/api/${api}/version`, probe, ctx));
   }
 
   async preFlight(ctx: Context): Promise<PreFlight> {
     const text = await this.#transport.request('GET', '/api/v2/pre-flight-checks', { idempotent: true }, ctx);
-    const { max_batch_size: maxBatchSize, supports_base64_encoding: base64 } = this.#parsed(
-      preFlightSchema,
-      text,
-    );
-    return { maxBatchSize, base64Embeddings: base64 === true };
+    return this.#answers.preFlight(text);
   }
 
   async tenantExists(tenant: string, ctx: Context): Promise<boolean> {
@@ -112,7 +68,7 @@ export class ChromaClient {
     const page = async (query: string): Promise<readonly string[]> => {
       const path = `/tenants/${encodeURIComponent(tenant)}/databases?${query}`;
       const text = await this.#unlessMissing(this.#get(path, ctx));
-      return text === undefined ? [] : this.#parsed(named, text).map(({ name }) => name);
+      return text === undefined ? [] : this.#answers.names(text);
     };
     return listAll(page, (name) => name);
   }
@@ -127,7 +83,7 @@ export class ChromaClient {
     const page = async (query: string): Promise<readonly CollectionInfo[]> => {
       const text = await this.#unlessMissing(this.#get(`${collectionsPath(place)}?${query}`, ctx));
       if (text === undefined) return [];
-      return this.#understood(() => itemTexts(text)).map((item) => this.#collection(item, place));
+      return this.#answers.collections(text, place);
     };
     return listAll(page, ({ id }) => id);
   }
@@ -139,7 +95,7 @@ export class ChromaClient {
   ): Promise<CollectionInfo | undefined> {
     const path = `${collectionsPath(place)}/${encodeURIComponent(name)}`;
     const text = await this.#unlessMissing(this.#get(path, ctx));
-    return text === undefined ? undefined : this.#collection(text, place);
+    return text === undefined ? undefined : this.#answers.collection(text, place);
   }
 
   /** @throws ChromaResponseError 409 when the name is taken */
@@ -150,7 +106,7 @@ export class ChromaClient {
       ...Object.entries(wanted.settings ?? {}).map(([key, text]) => `"${key}":${text}`),
     ];
     const body = `{${members.join(',')}}`;
-    return this.#collection(
+    return this.#answers.collection(
       await this.#post(collectionsPath(wanted), body, { idempotent: false }, ctx),
       wanted,
     );
@@ -172,7 +128,7 @@ export class ChromaClient {
   }
 
   async count(place: DatabasePlace, id: string, ctx: Context): Promise<number> {
-    return this.#parsed(z.number().int(), await this.#get(`${collectionsPath(place)}/${id}/count`, ctx));
+    return this.#answers.count(await this.#get(`${collectionsPath(place)}/${id}/count`, ctx));
   }
 
   /**
@@ -183,7 +139,7 @@ export class ChromaClient {
     const options = { idempotent: true, timeoutMs: listingTimeoutMs, maxResponseBytes: maxListingBytes };
     const path = `${collectionsPath(place)}/${id}/get`;
     const text = await this.#unlessMissing(this.#post(path, '{"include":[]}', options, ctx));
-    return text === undefined ? undefined : this.#parsed(idsSchema, text).ids;
+    return text === undefined ? undefined : this.#answers.ids(text);
   }
 
   /**
@@ -211,7 +167,9 @@ export class ChromaClient {
         ctx,
       ),
     );
-    return text === undefined ? undefined : { records: this.#records(text), responseBytes: text.length };
+    return text === undefined
+      ? undefined
+      : { records: this.#answers.records(text), responseBytes: text.length };
   }
 
   /** Adds records; ids that are there already are left as they are, so that it may be repeated. */
@@ -234,8 +192,7 @@ export class ChromaClient {
       include: ['distances'],
     });
     const text = await this.#post(`${collectionsPath(place)}/${id}/query`, body, { idempotent: true }, ctx);
-    const { ids, distances } = this.#parsed(querySchema, text);
-    return (ids[0] ?? []).map((found, i) => ({ id: found, distance: distances[0]?.[i] ?? null }));
+    return this.#answers.nearest(text);
   }
 
   #get(path: string, ctx: Context): Promise<string> {
@@ -259,80 +216,9 @@ export class ChromaClient {
       throw error;
     }
   }
-
-  #parsed<T>(schema: z.ZodType<T>, text: string): T {
-    return this.#understood(() => schema.parse(JSON.parse(text)));
-  }
-
-  #records(text: string): readonly ChromaRecord[] {
-    return this.#understood(() => parseRecords(text));
-  }
-
-  #collection(text: string, { tenant, database }: DatabasePlace): CollectionInfo {
-    return this.#understood(() => {
-      const { id, name, dimension } = collectionSchema.parse(JSON.parse(text));
-      const members = memberTexts(text);
-      const orNull = (key: string): string | null => {
-        const member = members.get(key);
-        return member === undefined || member === 'null' ? null : member;
-      };
-      const metadata = orNull('metadata');
-      return {
-        tenant,
-        database,
-        id,
-        name,
-        metadata: metadata === null ? null : encodeMetadata(decodeMetadata(metadata)),
-        configuration: orNull('configuration_json'),
-        schema: orNull('schema'),
-        dimension: dimension ?? null,
-      };
-    });
-  }
-
-  #understood<T>(parse: () => T): T {
-    try {
-      return parse();
-    } catch (cause) {
-      throw new TarsError(
-        'unsupported-version',
-        `Chroma at ${this.location} answers in a form tars does not know`,
-        {
-          hint: 'Check that the url is that of a Chroma server, and which versions this tars supports.',
-          cause,
-        },
-      );
-    }
-  }
 }
 
 const probe = { idempotent: false, timeoutMs: 10_000, maxResponseBytes: 1 << 20 } as const;
 
 const collectionsPath = ({ tenant, database }: DatabasePlace): string =>
   `/tenants/${encodeURIComponent(tenant)}/databases/${encodeURIComponent(database)}/collections`;
-
-/**
- * All pages of a listing. Offsets shift when something is deleted in between, so a listing of more than one page is
- * repeated until two passes agree.
- */
-async function listAll<T>(
-  page: (query: string) => Promise<readonly T[]>,
-  key: (item: T) => string,
-): Promise<readonly T[]> {
-  let before: string | undefined;
-  for (let pass = 0; pass < 5; pass++) {
-    const items = new Map<string, T>();
-    let pages = 0;
-    for (let offset = 0; ; offset += listPageSize, pages++) {
-      const found = await page(`limit=${listPageSize}&offset=${offset}`);
-      for (const item of found) items.set(key(item), item);
-      if (found.length < listPageSize) break;
-    }
-    const keys = [...items.keys()].sort().join('\n');
-    if (pages === 0 || keys === before) return [...items.values()];
-    before = keys;
-  }
-  throw new TarsError('capture-failed', 'The list of collections changes faster than it can be read', {
-    hint: 'Pause whatever creates and deletes collections, then run this again.',
-  });
-}

@@ -1,7 +1,8 @@
 import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { decodeMetadata } from '../record.ts';
-import type { ChromaClient, CollectionInfo, NewCollection, PreFlight } from './client.ts';
+import type { ChromaClient, NewCollection } from './client.ts';
+import type { CollectionInfo, PreFlight } from './answers.ts';
 import { isCurrentConfiguration, spaceOfCollection } from './collection-settings.ts';
 import type { ExportHeader, OpenExport } from './export-format.ts';
 import type { FloatSpellings } from './float-probe.ts';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { spaceSchema, type CollectionFacts, type Space } from '../facts.ts';
 import type { CollectionDigests } from '../digest.ts';
 import { decodeMetadata } from '../record.ts';
-import type { CollectionInfo } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 
 const spaceHolder = z.object({ space: spaceSchema });
 const inSchemaPath = z.object({

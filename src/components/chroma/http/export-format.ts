@@ -3,7 +3,7 @@ import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import { spaceSchema } from '../facts.ts';
 import { decodeMetadata, encodeMetadata, type ChromaRecord } from '../record.ts';
-import type { CollectionInfo } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import { spaceOfCollection } from './collection-settings.ts';
 import { base64OfVector, vectorOfBase64 } from './record-json.ts';
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { OperationContext } from '../../../ports/context.ts';
-import type { ChromaClient, DatabasePlace } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { DatabasePlace } from './answers.ts';
 import { readAs, spellingFor, type FloatReading } from './float-spelling.ts';
 import { shortestFloat, type FloatSpelling } from './metadata-json.ts';
 

@@ -2,7 +2,8 @@ import type { OperationContext } from '../../../ports/context.ts';
 import { CollectionDigester } from '../digest.ts';
 import type { CollectionFacts } from '../facts.ts';
 import type { ChromaRecord } from '../record.ts';
-import type { ChromaClient, CollectionInfo } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import { factsOfCollection } from './collection-settings.ts';
 import { CollectionGoneError, readRecords } from './record-reader.ts';
 

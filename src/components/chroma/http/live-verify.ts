@@ -9,7 +9,8 @@ import {
   type PlacedCollection,
   type TenantFacts,
 } from '../facts.ts';
-import type { ChromaClient, CollectionInfo } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import { isGenerationName } from './collection-names.ts';
 import { detectServer } from './detect.ts';
 import { readLiveCollection, type LiveCollection } from './live-facts.ts';

@@ -5,7 +5,8 @@ import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts
 import type { OperationContext } from '../../../ports/context.ts';
 import { CollectionDigester } from '../digest.ts';
 import type { ChromaFacts, CollectionFacts, TenantFacts } from '../facts.ts';
-import type { ChromaClient, CollectionInfo } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import { factsOfCollection } from './collection-settings.ts';
 import { detectServer } from './detect.ts';
 import { headerLine, recordLine } from './export-format.ts';

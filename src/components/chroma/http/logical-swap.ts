@@ -3,7 +3,8 @@ import { CorruptionError, RestoreRefusedError, TarsError } from '../../../model/
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { ChromaClient, type CollectionInfo } from './client.ts';
+import { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import type { ChromaEndpoint } from './transport.ts';
 
 /**

@@ -1,7 +1,8 @@
 import { TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ChromaRecord } from '../record.ts';
-import type { ChromaClient, CollectionInfo } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import { ChromaResponseError, ResponseTooLargeError } from './transport.ts';
 
 /** The collection was deleted while it was being read. */

@@ -1,7 +1,8 @@
 import type { OperationContext } from '../../../ports/context.ts';
 import type { Space } from '../facts.ts';
 import type { ChromaRecord } from '../record.ts';
-import type { ChromaClient, CollectionInfo } from './client.ts';
+import type { ChromaClient } from './client.ts';
+import type { CollectionInfo } from './answers.ts';
 import type { LiveCollection } from './live-facts.ts';
 
 const nearestWanted = 10;

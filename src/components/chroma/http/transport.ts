@@ -15,6 +15,7 @@ export interface ChromaEndpoint {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** How one request is made, and how patiently. */
 export interface RequestOptions {
   /** JSON text. */
   readonly body?: string;
