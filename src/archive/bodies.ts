@@ -36,6 +36,7 @@ export async function closeBytes(body: Bytes): Promise<void> {
   await body[Symbol.asyncIterator]().return?.();
 }
 
+/** The body of an entry that has none, such as a directory. */
 // eslint-disable-next-line @typescript-eslint/require-await -- no bytes to wait for
 export async function* noBytes(): Bytes {
   yield* [];

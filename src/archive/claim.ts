@@ -41,6 +41,7 @@ async function isTaken(root: string): Promise<boolean> {
   return false;
 }
 
+/** Whether anything has that name, a dangling link too. @throws TarsError when that cannot be told */
 export async function exists(path: string): Promise<boolean> {
   try {
     await lstat(path);

@@ -3,6 +3,7 @@ import { PassThrough, type Duplex } from 'node:stream';
 import { CorruptionError } from '../model/errors.ts';
 import type { ChunkingHint } from '../ports/artifacts.ts';
 
+/** How an archive is compressed, a member of its own for every entry. */
 export type ArchiveCompression = 'gzip' | 'zstd' | 'none';
 
 export const archiveSuffix: Readonly<Record<ArchiveCompression, string>> = {

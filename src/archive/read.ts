@@ -13,6 +13,7 @@ import { createScratch, type Scratch } from './scratch.ts';
 import { archiveSummary } from './summary.ts';
 import { readToEnd } from './tar-read.ts';
 
+/** What opening an archive needs besides its path. */
 export interface ArchiveReadOptions {
   /** Where {@link openArchive} puts the extracted files. */
   readonly scratchDir: string;

@@ -20,6 +20,7 @@ export interface ScannedEntry {
   readonly sha256: string | undefined;
 }
 
+/** What one pass over an archive tells. */
 export interface ScannedArchive {
   /** The folder everything lies in. */
   readonly root: string;

@@ -19,6 +19,10 @@ export interface Scratch extends AsyncDisposable {
   remove(name: string): Promise<void>;
 }
 
+/**
+ * Creates a directory of its own below `scratchDir` (0700); disposing of it removes it. @throws TarsError when
+ * that cannot be written to
+ */
 export async function createScratch(scratchDir: string): Promise<Scratch> {
   let directory: string;
   try {

@@ -21,6 +21,7 @@ import { encodeTarHeader, endOfArchiveBytes, paddingBytes, type TarHeader } from
 
 export type { ArchiveCompression } from './compression.ts';
 
+/** Where archives go, and how they are made. */
 export interface ArchiveDestinationOptions {
   readonly outputDir: string;
   readonly compression: ArchiveCompression;

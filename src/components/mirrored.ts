@@ -10,6 +10,7 @@ import type { OperationContext } from '../ports/context.ts';
 import type { OpenVolume, StoreVolume, VolumeExchange, VolumeListing } from '../ports/volume.ts';
 import { sendStaged } from './mirrored-upload.ts';
 
+/** A store whose files are brought here to be worked on, and taken back. */
 export interface MirrorOptions {
   /** The store as it is reached: captures, probes, compares. */
   readonly base: Component;

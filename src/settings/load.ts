@@ -6,6 +6,7 @@ import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import { describeIssues } from './issues.ts';
 import { settingsSchema, type ComponentSettings, type SettingsFile } from './schema.ts';
 
+/** The variables of a process's environment. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Settings with the directories filled in. */

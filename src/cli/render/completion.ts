@@ -1,6 +1,7 @@
 import type { CommandNode, OptionNode } from '../command-tree.ts';
 
 export const shells = ['bash', 'zsh', 'fish'] as const;
+/** A shell that a completion script can be had for. */
 export type Shell = (typeof shells)[number];
 
 /** A script that makes `shell` complete the verbs, options and files of the command line. */

@@ -6,6 +6,7 @@ import type { Audience } from './audience.ts';
 import { ProgressDisplay } from './progress.ts';
 import { terminalQuestions } from './questions.ts';
 
+/** The terminal, and what it is capable of. */
 export interface HumanOptions {
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;

@@ -42,6 +42,7 @@ import { physicalGeneration } from './physical/swap.ts';
 const kind = 'chroma';
 const verifyLockTimeoutMs = 5000;
 
+/** A Chroma of the stack, by its files, its API or both. */
 export interface ChromaOptions {
   readonly name: string;
   readonly service: string | undefined;

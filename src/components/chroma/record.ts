@@ -4,6 +4,7 @@ export type MetadataScalar = string | bigint | number | boolean;
 /** Later 1.x servers also keep arrays of one scalar type. */
 export type MetadataValue = MetadataScalar | readonly MetadataScalar[];
 
+/** Metadata of a record or a collection, by key. */
 export type Metadata = ReadonlyMap<string, MetadataValue>;
 
 /** One record of a collection, the same whether read from the files or over HTTP. */

@@ -31,6 +31,7 @@ const factsSchema = z.object({
 
 /** What a configuration capture leaves in the manifest. */
 export type ConfigFacts = z.infer<typeof factsSchema>;
+/** What the manifest says of one configuration file. */
 export type CapturedFile = ConfigFacts['files'][number];
 
 /** @throws CorruptionError when the manifest's facts are not those of a configuration capture */

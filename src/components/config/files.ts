@@ -66,6 +66,7 @@ export interface DecodedText {
   readonly encode: (text: string) => Uint8Array;
 }
 
+/** Never fails: what is not UTF-8 is taken for Latin-1, which has a character for every byte. */
 export function decodeText(bytes: Uint8Array): DecodedText {
   try {
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);

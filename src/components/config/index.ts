@@ -12,6 +12,7 @@ import { verifyConfig } from './verify.ts';
 
 const kind = 'config';
 
+/** Which files are captured, and where true copies of their secrets may go. */
 export interface ConfigOptions {
   readonly name: string;
   /** Absolute paths of single files. Only these are ever captured or restored. */

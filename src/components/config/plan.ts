@@ -6,6 +6,7 @@ import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';
 
+/** What staging has to know of a planned restore. */
 export interface ConfigPlanDetails {
   readonly restoreId: string;
   readonly restoreConfig: boolean;

@@ -23,6 +23,7 @@ const factsSchema = z.object({
 });
 
 export type OllamaFacts = z.infer<typeof factsSchema>;
+/** What the manifest says of one model. */
 export type StoredModel = OllamaFacts['models'][number];
 
 /** @throws CorruptionError when the manifest's facts are not those of an Ollama capture */

@@ -16,6 +16,7 @@ import { verifyOllama } from './verify.ts';
 const kind = 'ollama';
 const answerTimeoutMs = 5000;
 
+/** An Ollama of the stack, by the files of its models. */
 export interface OllamaOptions {
   readonly name: string;
   readonly service: string | undefined;

@@ -31,6 +31,7 @@ const pullableHosts: ReadonlySet<string> = new Set(['registry.ollama.ai', 'hf.co
 /** What a path segment of a manifest may look like; keeps paths taken from a snapshot inside the store. */
 const segmentPattern = /^[^/\0]+$/;
 
+/** A file that models refer to, and may share. */
 export interface ModelBlob {
   /** 64 lower-case hex digits. */
   readonly sha256: string;
@@ -58,11 +59,13 @@ export interface BrokenModel {
   readonly reason: string;
 }
 
+/** What a store holds, with the manifests that are there but describe no model. */
 export interface ModelListing {
   readonly models: readonly Model[];
   readonly broken: readonly BrokenModel[];
 }
 
+/** The name of a blob in `blobs/`, as Ollama gives it. */
 export const blobFileName = (sha256: string): string => `sha256-${sha256}`;
 
 /** The short form people type: defaults of host and namespace are left out. */

@@ -16,6 +16,7 @@ export interface WorkFolders {
   readonly previous: string;
 }
 
+/** What is at the path, links followed; undefined when nothing is. @throws TarsError when that cannot be told */
 export async function statIfThere(path: string): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
   try {
     return await stat(path);

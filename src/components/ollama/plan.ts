@@ -7,6 +7,7 @@ import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName, readModels } from './model-store.ts';
 import { nearestExisting, statIfThere } from './place.ts';
 
+/** What staging has to know of a planned restore. */
 export interface OllamaPlanDetails {
   readonly restoreId: string;
   /** Models whose manifest will be put in place, blobs first. */

@@ -11,6 +11,7 @@ export interface RedisAddress {
   readonly password: string | undefined;
 }
 
+/** A reply of RESP2; an error of the server is a {@link RedisReplyError} instead. */
 export type RedisReply = string | number | null | readonly RedisReply[];
 
 /** An error the server replied with, such as `NOPERM this user has no permissions…`. */

@@ -113,7 +113,9 @@ export const namesOf = (persistence: Persistence): string[] => [
   ...(stagesAppendOnly(persistence) ? [persistence.appendDirName] : []),
 ];
 
+/** The folder of the restored files in the data directory, until they are live. */
 export const stagedName = (restoreId: string): string => `.tars-new-${restoreId}`;
+/** The folder there of what was live before, until it is discarded. */
 export const previousName = (restoreId: string): string => `.tars-prev-${restoreId}`;
 
 function unseenWarning(name: string, persistence: Persistence): string {

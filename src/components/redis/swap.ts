@@ -29,6 +29,7 @@ const noteSchema = z.array(pathSwapSchema);
 /** In the previous directory: what was there when the swap began. */
 const noteName = 'swap.json';
 
+/** The record an operation journals before the swap. */
 export function recordOf(component: string, place: SwapPlace, wayBackByHand: readonly string[]): SwapRecord {
   return { component, kind: 'redis', wayBack: wayBackByHand, details: place };
 }

@@ -14,6 +14,7 @@ import { walkTree } from './walk.ts';
 
 const kind = 'files';
 
+/** Which directories are captured, whole. */
 export interface TreesOptions {
   readonly name: string;
   /** Stopped while its directories are exchanged. */

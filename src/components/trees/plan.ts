@@ -6,6 +6,7 @@ import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { Tree } from './capture.ts';
 import { parseTreesFacts, treeFolder, type CapturedTree } from './facts.ts';
 
+/** What staging has to know of a planned restore. */
 export interface TreesPlanDetails {
   readonly restoreId: string;
   /** The component's folder in the snapshot. */

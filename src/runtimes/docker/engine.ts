@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { ConfigurationError, hasErrno, isSystemError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { EngineAddress } from '../../ports/runtime.ts';
 
+/** A connection to an Engine's API. */
 export type Engine = Docker;
 
 /** What says where the Engine is; the process's environment in real runs. */

@@ -1,5 +1,6 @@
 import { ConfigurationError } from '../../model/errors.ts';
 
+/** Variables by name, as a shell or an environment file sets them. */
 export type Variables = Readonly<Record<string, string | undefined>>;
 
 /** An environment file as Compose reads it: `export`, quotes, comments, values over several lines in quotes. */

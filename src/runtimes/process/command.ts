@@ -8,6 +8,7 @@ import { childEnvironment } from '../child-environment.ts';
 
 const tailBytes = 2000;
 
+/** What became of a command that has ended. */
 export interface CommandResult {
   /** Undefined when the program was ended by a signal. */
   readonly exitCode: number | undefined;

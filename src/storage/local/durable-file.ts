@@ -68,6 +68,7 @@ async function publish(temporary: string, path: string): Promise<void> {
   }
 }
 
+/** What the file holds, and how safely it is put there. */
 export interface WriteDurablyOptions {
   readonly content: readonly Uint8Array[];
   /** Permission bits while writing; the write bits go before the file gets its name. */

@@ -28,6 +28,7 @@ export interface StoredCollection {
   readonly metadataSegment: string | undefined;
 }
 
+/** A row by column. Integers are bigint. */
 export type Row = Readonly<Record<string, unknown>>;
 
 /** Columns of `collection_metadata` and `embedding_metadata` that hold one value. */

@@ -59,12 +59,14 @@ export interface RdbVisitor {
   library(digest: Buffer): void;
 }
 
+/** The first nine bytes of an RDB file: magic and version. */
 export interface RdbHeader {
   /** `VALKEY` files begin with version 80. */
   readonly magic: 'REDIS' | 'VALKEY';
   readonly version: number;
 }
 
+/** What is known of an RDB file once it was walked to its end. */
 export interface RdbEnd extends RdbHeader {
   readonly sizeBytes: number;
   /** `absent` when the server was configured with `rdbchecksum no`. */
