@@ -28,6 +28,7 @@ import type { ServiceSettings } from './settings/schema.ts';
 import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
 import { createRunLog } from './storage/journal/run-log.ts';
+import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
 import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
 
@@ -132,6 +133,19 @@ const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
 /** The record of the stack's runs on this machine. */
 export const runLogOf = ({ state_dir: stateDir, stack }: Settings): RunLog =>
   createRunLog(join(stateDir, 'runs'), stack);
+
+/** When the schedule of a stack was last written or installed here. */
+export const scheduleSetAt = (
+  { settingsPath, state_dir: stateDir, stack }: Settings,
+  now: Date,
+): Promise<Date | undefined> => lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+
+/** Notes that the schedule of a stack was installed here. */
+export const noteSchedule = ({ state_dir: stateDir, stack }: Settings, at: Date): Promise<void> =>
+  markSchedule(scheduleMark(stateDir, stack), at);
+
+const scheduleMark = (stateDir: string, stack: string): string =>
+  join(stateDir, 'runs', `${stack}.scheduled`);
 
 /** What excludes runs of the stack on this machine from one another. */
 export const stackClaimsOf = ({ state_dir: stateDir, stack }: Settings): StackClaims =>

@@ -101,3 +101,12 @@ export function calendarFields(epochMs: number, offsetMinutes: number): Calendar
     isoWeek: 1 + Math.floor((thursday.getTime() - newYearMs) / dayMs / 7),
   };
 }
+
+/** `2026-11-24 02:30`, in local time. */
+export function formatMoment(time: Date): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  return (
+    `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ` +
+    `${two(time.getHours())}:${two(time.getMinutes())}`
+  );
+}

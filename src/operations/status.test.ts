@@ -52,6 +52,44 @@ test('failing: older than the schedule allows, beyond a grace, and not while a b
   assert.equal(judge([]).verdict, 'failing', 'no backup at all');
 });
 
+test('waiting: for the first backup, until a time of the schedule is missed', () => {
+  const since = at(23, 18);
+  const wait = (time: Date, records: RunRecord[] = []): StackStatus =>
+    statusOf(nightly, memoryRunLog(records), time, since);
+  const set = wait(at(23, 19));
+  assert.equal(set.verdict, 'waiting');
+  assert.deepEqual(set.reasons, ['No backup is recorded here yet: the first one is due at 2026-11-24 02:30']);
+  assert.deepEqual(set.firstDue, at(24, 2, 30));
+  const late = wait(at(24, 4, 39));
+  assert.equal(late.verdict, 'waiting', 'two hours and the delay');
+  assert.deepEqual(late.firstDue, at(24, 2, 30));
+  const missed = wait(at(24, 4, 41));
+  assert.equal(missed.verdict, 'failing');
+  assert.deepEqual(missed.reasons, ['No backup is recorded here, though one was due at 2026-11-24 02:30']);
+  assert.equal(missed.firstDue, undefined);
+  const failure = wait(at(23, 19), [failed(at(23, 18, 30))]);
+  assert.equal(failure.verdict, 'failing');
+  assert.match(failure.reasons.join(), /failed: Cannot write pack/);
+  assert.equal(wait(at(23, 19), [record(at(23, 18, 30), 'locked')]).verdict, 'waiting');
+});
+
+test('waiting: the first backup is under way, unless it hangs', () => {
+  const begun = record(at(24, 2, 30), 'running');
+  const status = judge([begun]);
+  assert.equal(status.verdict, 'waiting');
+  assert.deepEqual(status.reasons, ['The first backup is under way']);
+  assert.equal(judge([begun], scheduled({})).verdict, 'waiting', 'by hand');
+  assert.equal(judge([begun], nightly, at(25, 5)).verdict, 'failing');
+  const again = judge([record(at(24, 1), 'killed'), begun]);
+  assert.equal(again.verdict, 'failing', 'the one before says what may come');
+});
+
+test('failing: no backup, and none is scheduled', () => {
+  const status = judge([], scheduled({ check: '0 5 1 * *' }));
+  assert.equal(status.verdict, 'failing');
+  assert.deepEqual(status.reasons, ['No backup is recorded here, and none is scheduled']);
+});
+
 test('failing: a backup that hangs is no excuse for the times that go by', () => {
   const good = record(at(20, 2, 30));
   const hangs = record(at(21, 2, 30), 'running');

@@ -1,4 +1,5 @@
-import { previousTime } from '../model/rhythm.ts';
+import { formatMoment } from '../model/calendar.ts';
+import { nextTime, previousTime } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../model/schedule.ts';
 import type { RecordedVerb, RunLog, RunRecord } from '../ports/run-log.ts';
 import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
@@ -10,8 +11,11 @@ export type RunSummary = Omit<RunRecord, 'id'>;
 /** How it stands with one stack, from what its runs recorded on this machine. */
 export interface StackStatus {
   readonly stack: string;
-  /** `partial` when the last backup was; `failing` when it or the last check failed or it is too old; else `fine`. */
-  readonly verdict: 'fine' | 'partial' | 'failing';
+  /**
+   * `partial` when the last backup was; `failing` when it or the last check failed, it is too old or there is none;
+   * `waiting` while no time of the first one was missed; else `fine`.
+   */
+  readonly verdict: 'fine' | 'waiting' | 'partial' | 'failing';
   /** Why it is not fine: one sentence each. */
   readonly reasons: readonly string[];
   /** What is in the way of forgetting; no backup is worse for it, so the verdict stays. */
@@ -25,13 +29,18 @@ export interface StackStatus {
   readonly failures: readonly RunSummary[];
   /** By the rhythm, before any delay; not after now when it is due. */
   readonly next: Readonly<Partial<Record<ScheduledTask, Date>>>;
+  /** The time of the schedule by which the first backup is taken; while it waits for that. */
+  readonly firstDue?: Date | undefined;
 }
 
 /** A backup may begin or end late by this before it is missed: longer than most take, shorter than a day. */
 const graceMs = 2 * 3_600_000;
 
-/** Judges the runs of a stack by its schedule at `now`. */
-export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackStatus {
+/**
+ * Judges the runs of a stack by its schedule at `now`.
+ * @param since when the schedule was set: before, no time of a first backup was missed
+ */
+export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = new Date(0)): StackStatus {
   const records = runLog.runs();
   const all = records.map(({ id: _id, ...run }) => run);
   const runs = all.filter((run) => isOfThePast(run, now));
@@ -39,17 +48,20 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackSt
   const lastBackup = backups.findLast(wentWell);
   const lastEnded = backups.findLast((run) => run.state !== 'running' && run.end?.outcome !== 'locked');
   const lastCheck = runs.findLast(({ verb, end }) => verb === 'check' && isVerdict(end));
-  const overdue = isOverdue(schedule, backups, lastBackup, now);
+  const first = lastBackup === undefined ? firstBackup(schedule, backups, since, now) : undefined;
   const reasons = [
-    ...(lastBackup === undefined ? ['No backup is recorded here'] : []),
-    ...(overdue ? ['The last backup is older than the schedule allows'] : []),
+    ...(first === undefined ? [] : [first.said]),
+    ...(first === undefined && missedTime(schedule, backups, now) !== undefined
+      ? ['The last backup is older than the schedule allows']
+      : []),
     ...(lastEnded === undefined ? [] : complaintOf(lastEnded)),
     ...(lastCheck === undefined ? [] : complaintOf(lastCheck)),
   ];
   const partial = lastEnded?.end?.outcome === 'partial' && reasons.length === 1;
+  const waiting = first?.state === 'waiting' && reasons.length === 1;
   return {
     stack: schedule.stack,
-    verdict: reasons.length === 0 ? 'fine' : partial ? 'partial' : 'failing',
+    verdict: reasons.length === 0 ? 'fine' : partial ? 'partial' : waiting ? 'waiting' : 'failing',
     reasons,
     warnings: retentionWarnings(runs, now),
     running: all.filter(({ state }) => state === 'running'),
@@ -57,6 +69,7 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date): StackSt
     ageMs: lastBackup === undefined ? undefined : now.getTime() - lastBackup.startedAt.getTime(),
     failures: failuresOf(runs),
     next: nextOfEach({ ...schedule, delayMinutesMax: 0 }, records, now),
+    firstDue: first?.due,
   };
 }
 
@@ -66,19 +79,47 @@ const wentWell = ({ end }: RunSummary): boolean => end?.outcome === 'ok' || end?
 const isVerdict = (end: RunSummary['end']): boolean => end?.outcome === 'ok' || end?.outcome === 'failed';
 
 /**
- * True when a time of the schedule is past by more than the grace and no backup of then or later went well or is under
+ * The last time of the schedule that is past by more than the grace, if no backup of then or later went well or is under
  * way; one that hangs excuses nothing for ever.
  */
-function isOverdue(
+function missedTime(
   { rhythms, delayMinutesMax }: Schedule,
   backups: readonly RunSummary[],
-  last: RunSummary | undefined,
   now: Date,
-): boolean {
-  if (rhythms.backup === undefined || last === undefined) return false;
+): Date | undefined {
+  if (rhythms.backup === undefined) return undefined;
   const latest = new Date(now.getTime() - graceMs - delayMinutesMax * 60_000);
   const missed = previousTime(rhythms.backup, latest);
-  return !backups.some((run) => run.startedAt >= missed && (run.state === 'running' || wentWell(run)));
+  const taken = backups.some((run) => run.startedAt >= missed && (run.state === 'running' || wentWell(run)));
+  return taken ? undefined : missed;
+}
+
+interface FirstBackup {
+  readonly state: 'waiting' | 'missing';
+  readonly said: string;
+  readonly due?: Date;
+}
+
+/** How it stands with the first backup, which is not there yet. */
+function firstBackup(
+  schedule: Schedule,
+  backups: readonly RunSummary[],
+  since: Date,
+  now: Date,
+): FirstBackup {
+  const none = 'No backup is recorded here';
+  const missed = missedTime(schedule, backups, now);
+  if (missed !== undefined && missed >= since) {
+    return { state: 'missing', said: `${none}, though one was due at ${formatMoment(missed)}` };
+  }
+  if (backups.some(({ state }) => state === 'running')) {
+    return { state: 'waiting', said: 'The first backup is under way' };
+  }
+  const rhythm = schedule.rhythms.backup;
+  if (rhythm === undefined) return { state: 'missing', said: `${none}, and none is scheduled` };
+  const passed = previousTime(rhythm, now);
+  const due = passed >= since ? passed : nextTime(rhythm, now);
+  return { state: 'waiting', said: `${none} yet: the first one is due at ${formatMoment(due)}`, due };
 }
 
 function complaintOf({ state, end, verb }: RunSummary): string[] {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createRunLog } from '../../src/storage/journal/run-log.ts';
@@ -72,6 +72,28 @@ test(
     await schedule('remove');
     assert.deepEqual(await crontab(), Buffer.concat([foreign, Buffer.from('# after\n')]));
     assert.match(await schedule('remove'), /No schedule is installed/);
+  },
+);
+
+test(
+  'once it was installed, a stack waits for its first backup, however old tars.yaml is',
+  { skip },
+  async () => {
+    const old = await stack.changed({ stack: 'awaited', schedule: { backup: '0 0 1 1 *' } });
+    const yearAgo = new Date(Date.now() - 366 * 86_400_000);
+    await utimes(old[1] ?? '', yearAgo, yearAgo);
+    assert.match((await cron.tars([...old, 'status'])).stdout, /^awaited: failing$/m);
+    assert.equal((await cron.tars([...old, 'schedule', 'install'])).exitCode, 0);
+    assert.match((await cron.tars([...old, 'status'])).stdout, /^awaited: waiting$/m);
+    const mark = join(stack.root, 'state/runs/awaited.scheduled');
+    await utimes(mark, yearAgo, yearAgo);
+    assert.equal((await cron.tars([...old, 'schedule', 'install'])).exitCode, 0);
+    assert.match(
+      (await cron.tars([...old, 'status'])).stdout,
+      /^awaited: failing$/m,
+      'nothing new was installed',
+    );
+    await cron.tars([...old, 'schedule', 'remove']);
   },
 );
 

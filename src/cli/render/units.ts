@@ -1,4 +1,7 @@
+import { formatMoment } from '../../model/calendar.ts';
+
 export { formatBytes } from '../../model/bytes.ts';
+export { formatMoment };
 
 /** `93500` -> `1 min 34 s`, `1234` -> `1.2 s`, `12` -> `12 ms`. */
 export function formatMs(durationMs: number): string {
@@ -39,15 +42,6 @@ export function breakBetweenWords(line: string, indent: number, columns: number)
   if (at === -1) return line;
   const rest = `${' '.repeat(indent)}${line.slice(at + 1)}`;
   return `${line.slice(0, at)}\n${breakBetweenWords(rest, indent, columns)}`;
-}
-
-/** `2026-11-24 02:30`, in local time. */
-export function formatMoment(time: Date): string {
-  const two = (value: number): string => String(value).padStart(2, '0');
-  return (
-    `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ` +
-    `${two(time.getHours())}:${two(time.getMinutes())}`
-  );
 }
 
 /** A long time in its largest unit: `40 s`, `5 min`, `15 h`, `3 days`. */

@@ -1,6 +1,13 @@
 import { Option, type Command } from 'commander';
-import { createTaskRunner, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../../compose.ts';
-import { ConfigurationError, RepositoryLockedError } from '../../model/errors.ts';
+import {
+  createTaskRunner,
+  noteSchedule,
+  runLogOf,
+  schedulerFor,
+  stackClaimsOf,
+  systemdRuns,
+} from '../../compose.ts';
+import { ConfigurationError, RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import { nextTime } from '../../model/rhythm.ts';
 import { runDue } from '../../operations/run-schedule.ts';
 import { statusOf } from '../../operations/status.ts';
@@ -85,7 +92,19 @@ async function install(session: Session, flags: ChangeFlags): Promise<number> {
     ...(flags.user === true ? lingerNotes : []),
     ...firstNotes(settings, scheduler, session.ctx),
   ];
-  return carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes });
+  const code = await carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes });
+  // Installing it again and again must not put off what was missed.
+  if (flags.dryRun !== true && plan.state !== 'installed') await noteInstalled(settings, session.ctx);
+  return code;
+}
+
+/** For `tars status`, which else takes the times before for missed; that is no reason to fail. */
+async function noteInstalled(settings: Settings, { clock, log }: OperationContext): Promise<void> {
+  try {
+    await noteSchedule(settings, clock.now());
+  } catch (error) {
+    log.warn(toTarsError(error, 'The schedule cannot be noted').message);
+  }
 }
 
 const lingerNotes = [

@@ -1,14 +1,24 @@
 import type { Command } from 'commander';
-import { runLogOf, stackClaimsOf } from '../../compose.ts';
+import { runLogOf, scheduleSetAt, stackClaimsOf } from '../../compose.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { statusOf, type RunSummary, type StackStatus } from '../../operations/status.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatAge, formatBytes, formatMoment, formatMs, formatNext } from '../render/units.ts';
+import {
+  breakBetweenWords,
+  formatAge,
+  formatBytes,
+  formatMoment,
+  formatMs,
+  formatNext,
+} from '../render/units.ts';
 import { scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 /** More failures than this are counted, not listed. */
 const failuresShownMax = 5;
+/** What is shown may be read in a mail or on a console. */
+const columnsMax = 80;
+const labelColumns = 14;
 
 export function addStatus(program: Command, surroundings: Surroundings): void {
   program
@@ -19,8 +29,10 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
       `
 Reads what runs on this machine recorded, not the repository.
 Exit code 1 when the last backup or the last check failed, or the backup is
-older than the schedule allows; 2 when it is partial. What holds old snapshots
-back from being forgotten is said, with its cure, and changes no exit code.
+older than the schedule allows; 2 when it is partial. A stack that has no backup
+yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when
+none is scheduled. What holds old snapshots back from being forgotten is said,
+with its cure, and changes no exit code.
 
 Examples:
   tars status
@@ -29,19 +41,32 @@ Examples:
     .action((_flags: object, command: Command) => runVerb(command, surroundings, (session) => run(session)));
 }
 
-const codes = { fine: exitCodes.success, partial: exitCodes.partial, failing: exitCodes.error } as const;
+const codes = {
+  fine: exitCodes.success,
+  waiting: exitCodes.success,
+  partial: exitCodes.partial,
+  failing: exitCodes.error,
+} as const;
 
 async function run({ ctx, audience, settings: load }: Session): Promise<number> {
   const settings = await load();
   const now = ctx.clock.now();
-  const status = statusOf(scheduleOf(settings), runLogOf(settings), now);
+  const since = await scheduleSetAt(settings, now);
+  const status = statusOf(scheduleOf(settings), runLogOf(settings), now, since);
   const daemon = await stackClaimsOf(settings).holder('daemon');
-  audience.result({ ...status, daemon }, render(status, daemon?.pid, now));
+  const columns = Math.min(audience.columns ?? columnsMax, columnsMax);
+  audience.result({ ...status, daemon }, render(status, { daemonPid: daemon?.pid, now, columns }));
   return codes[status.verdict];
 }
 
-function render(status: StackStatus, daemonPid: number | undefined, now: Date): string {
-  const { stack, verdict, reasons, warnings, running, last, failures, next } = status;
+interface Scene {
+  readonly daemonPid: number | undefined;
+  readonly now: Date;
+  readonly columns: number;
+}
+
+function render(status: StackStatus, { daemonPid, now, columns }: Scene): string {
+  const { stack, verdict, reasons, warnings, running, last, failures, next, firstDue } = status;
   const rows: [string, string][] = [
     ...running.map((run): [string, string] => [
       'Running',
@@ -51,7 +76,11 @@ function render(status: StackStatus, daemonPid: number | undefined, now: Date): 
       `Last ${verb}`,
       last[verb] === undefined ? 'none recorded' : describeLast(last[verb], now),
     ]),
-    ...Object.entries(next).map(([task, time]): [string, string] => [`Next ${task}`, formatNext(time, now)]),
+    ...Object.entries(next).map(([task, time]): [string, string] => [
+      `Next ${task}`,
+      // Some schedulers take the first one as soon as they look, others at its time.
+      formatNext(task === 'backup' ? (firstDue ?? time) : time, now),
+    ]),
     ...(Object.keys(next).length === 0
       ? [['Next', 'nothing is scheduled in tars.yaml'] as [string, string]]
       : []),
@@ -63,10 +92,20 @@ function render(status: StackStatus, daemonPid: number | undefined, now: Date): 
   ];
   return [
     `${stack}: ${verdict}`,
-    ...reasons.map((reason) => `  ${reason}`),
-    ...warnings.flatMap(({ found, cure }) => [`  ${found}`, `    ${cure}`]),
-    ...rows.map(([label, text]) => `  ${label.padEnd(14)}${text}`.trimEnd()),
+    ...reasons.map((reason) => folded(reason, 2, columns)),
+    ...warnings.flatMap(({ found, cure }) => [folded(found, 2, columns), folded(cure, 4, columns)]),
+    ...rows.map(([label, text]) =>
+      breakBetweenWords(`  ${label.padEnd(labelColumns)}${text}`.trimEnd(), labelColumns + 2, columns),
+    ),
   ].join('\n');
+}
+
+/** Each line of `text` indented, and what does not fit below it by two more. */
+function folded(text: string, indent: number, columns: number): string {
+  return text
+    .split('\n')
+    .map((line) => breakBetweenWords(`${' '.repeat(indent)}${line}`, indent + 2, columns))
+    .join('\n');
 }
 
 function describeLast({ startedAt, finishedAt, end, options }: RunSummary, now: Date): string {
