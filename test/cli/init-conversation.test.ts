@@ -233,6 +233,33 @@ test('--yes does the same without a terminal, and never over a tars.yaml that is
   assert.equal(await read('tars.yaml'), mine);
 });
 
+test('beside a tars.yaml that is there nothing is created without being asked either', async () => {
+  const args = ['--repository', 'disk', '--yes'];
+  const made = await tars(['init', ...args], { cwd: directory, env: environment });
+  assert.equal(made.exitCode, 0, made.stderr);
+  await rm(join(directory, 'disk'), { recursive: true });
+  await mkdir(join(directory, 'disk'));
+  const before = await allFiles();
+  const no = await converse([['mounted?', 'n']]);
+  assert.equal(no.exitCode, 1, no.shown);
+  assert.match(no.shown, /Nothing was written: you said no/);
+  assert.deepEqual(await allFiles(), before);
+  const gone = await converse([['mounted?', '\u0003']]);
+  assert.equal(gone.exitCode, 130, gone.shown);
+  assert.deepEqual(await allFiles(), before);
+
+  await rm(join(directory, 'tars-recovery.key'));
+  const yes = await converse([create]);
+  assert.equal(yes.exitCode, 0, yes.shown);
+  assert.equal(yes.questions, 1, yes.shown);
+  assert.match(
+    yes.shown.replaceAll(/[\s│]+/g, ''),
+    /Createtherepository\S+\/diskanditskey\S+tars-recovery\.key\?/,
+  );
+  const third = await converse([]);
+  assert.equal(third.questions, 0, 'a repository that is there leaves nothing to ask');
+});
+
 /** A repository and its key without `tars.yaml`, as on a new machine. */
 async function repositoryAlone(): Promise<{ readonly key: string; readonly files: readonly string[] }> {
   const made = await tars(['init', '--repository', 'snapshots'], { cwd: directory, env: environment });

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError, hasErrno } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
+import type { Settings } from '../../settings/load.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session.ts';
@@ -37,9 +38,31 @@ export async function askForChoices(
   const question = (await holdsRepository(repositoryPath))
     ? `Create ${settingsPath} for ${repository} that is there, with ${key}?`
     : `Create ${settingsPath}, ${repository} and ${key}?`;
-  if (!(await questions.confirm(question, ctx.signal)))
-    throw new ConfigurationError('Nothing was written: you said no', { hint: 'Run tars init again.' });
+  await requireYes(question, ctx.signal, questions);
   return { ...places, repositoryPath, what, care: { nightly, retention } };
+}
+
+/**
+ * Asks before a repository is created where `tars.yaml` says: one that is gone may be on a disk that is not mounted.
+ * @throws InterruptedError on Ctrl-C
+ * @throws ConfigurationError when the answer is no
+ */
+export async function askToCreate(
+  { repository: { path, password_file: keyFile } }: Settings,
+  { ctx, env }: Session,
+  questions: Questions,
+): Promise<void> {
+  if (await holdsRepository(path)) return;
+  const question =
+    keyFile === undefined || (await hasPassword(keyFile, env))
+      ? `The key is there, but no repository at ${path}: is its disk mounted? Create a new one?`
+      : `Create the repository ${path} and its key ${keyFile}?`;
+  await requireYes(question, ctx.signal, questions);
+}
+
+async function requireYes(question: string, signal: AbortSignal, questions: Questions): Promise<void> {
+  if (await questions.confirm(question, signal)) return;
+  throw new ConfigurationError('Nothing was written: you said no', { hint: 'Run tars init again.' });
 }
 
 async function askWhat(

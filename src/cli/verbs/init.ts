@@ -14,7 +14,7 @@ import {
   type Choices,
   type InitFlags,
 } from '../init/choices.ts';
-import { askForChoices } from '../init/conversation.ts';
+import { askForChoices, askToCreate } from '../init/conversation.ts';
 import { createWithKey, refuseOtherWishes, takeRepository, writeSettings } from '../init/create.ts';
 import { exists } from '../init/look-around.ts';
 import { renderCreated, renderFound, renderInventory, renderNext, renderSuggestion } from '../init/report.ts';
@@ -33,7 +33,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
     .option('-y, --yes', 'ask nothing: take what is found, and every proposal')
     .addHelpText(
       'after',
-      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated. A repository that is there, as on a new machine, is taken when the key\nfile opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
+      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated, on a terminal once you said yes. A repository that is there, as on a\nnew machine, is taken when the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
     )
     .action((flags: InitFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),
@@ -85,7 +85,7 @@ async function create(
   if (choices !== undefined) await writeSettings(settingsPath, choices);
   try {
     const settings = await loadSettings(settingsPath, session.env);
-    if (choices === undefined) refuseOtherWishes(settings, flags);
+    if (choices === undefined) await agreeTo(settings, flags, session);
     const uninterrupted = { ...session, ctx };
     // Beside a tars.yaml that is there, a repository that is there leaves nothing to be done, and that is said.
     const tookRepository = choices !== undefined && (await takeRepository(settings, uninterrupted));
@@ -96,6 +96,13 @@ async function create(
     if (choices !== undefined) await rm(settingsPath, { force: true });
     throw error;
   }
+}
+
+/** An existing `tars.yaml` decides, and on a terminal nothing is created that was not asked for. */
+async function agreeTo(settings: Settings, flags: InitFlags, session: Session): Promise<void> {
+  refuseOtherWishes(settings, flags);
+  const { questions } = session.audience;
+  if (flags.yes !== true && questions !== undefined) await askToCreate(settings, session, questions);
 }
 
 /** What this could have been told; only a hint. */
