@@ -120,26 +120,44 @@ test('an interrupted save leaves no temporary file', async (t) => {
   assert.deepEqual(await readdir(join(root, 'index')), []);
 });
 
-test('a full disk is no-space, names the path and leaves nothing', { skip: !isRoot }, async (t) => {
-  const root = await scratch(t);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', root], { stdio: 'pipe' });
-  } catch {
-    t.skip('needs the right to mount a tmpfs');
-    return;
-  }
-  try {
-    const storage = createLocalStorage(root);
-    await storage.create(never);
-    const file = { type: 'data', name: 'ab'.repeat(32) } as const;
-    const saving = storage.save(file, [Buffer.alloc(4 << 20, 1)], never);
-    await assert.rejects(saving, failsWith('no-space', new RegExp(`${root}/data/ab`)));
-    assert.deepEqual(await readdir(join(root, 'data', 'ab')), []);
-    await storage.save(file, [bytes('small')], never);
-  } finally {
-    execFileSync('umount', [root]);
-  }
-});
+test(
+  'a full disk is no-space, says so once of the repository and leaves nothing',
+  { skip: !isRoot },
+  async (t) => {
+    const root = await scratch(t);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m,nr_inodes=400', 'tmpfs', root], { stdio: 'pipe' });
+    } catch {
+      t.skip('needs the right to mount a tmpfs');
+      return;
+    }
+    try {
+      const storage = createLocalStorage(root);
+      await storage.create(never);
+      const file = { type: 'data', name: 'ab'.repeat(32) } as const;
+      const saving = storage.save(file, [Buffer.alloc(4 << 20, 1)], never);
+      const isSaid = (error: unknown): boolean => {
+        assert.ok(error instanceof TarsError && error.code === 'no-space');
+        assert.equal(
+          error.message,
+          `Cannot write to the repository ${root}: no space left on its file system`,
+        );
+        return failsWith('no-space', new RegExp(`^Free space on the file system of ${root}, or`))(error);
+      };
+      await assert.rejects(saving, isSaid);
+      assert.deepEqual(await readdir(join(root, 'data', 'ab')), []);
+      await storage.save(file, [bytes('small')], never);
+      // Room for bytes, but for no further file: that error of the system names the path itself.
+      const names = Array.from({ length: 400 }, (_, index) => index.toString(16).padStart(64, '0'));
+      const filling = (async (): Promise<void> => {
+        for (const name of names) await storage.save({ type: 'keys', name }, [bytes('x')], never);
+      })();
+      await assert.rejects(filling, isSaid);
+    } finally {
+      execFileSync('umount', [root]);
+    }
+  },
+);
 
 test('a directory one may not write is access-denied and names the path', async (t) => {
   const root = await scratch(t);

@@ -5,7 +5,7 @@ import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/s
 import { createStructure } from './create-structure.ts';
 import { syncDirectory, writeDurably } from './durable-file.ts';
 import { directoryOf, isFileName, isTemporaryName, packFolders, pathOf } from './layout.ts';
-import { storageError, throwIfAborted } from './storage-errors.ts';
+import { isFullDisk, storageError, throwIfAborted } from './storage-errors.ts';
 
 /** Permission bits of new directories and files. */
 interface Modes {
@@ -48,7 +48,9 @@ class LocalStorage implements StorageBackend {
         await write();
       });
     } catch (error) {
-      throw storageError(error, `Cannot write ${path}`, path);
+      throw isFullDisk(error)
+        ? storageError(error, `Cannot write to the repository ${this.location}`, this.location)
+        : storageError(error, `Cannot write ${path}`, path);
     }
   }
 

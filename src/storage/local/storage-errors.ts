@@ -7,6 +7,16 @@ const hints: Readonly<Partial<Record<ErrorCode, (path: string) => string>>> = {
   'storage-failed': (path) => `Check the disk that holds ${path}: mount, cabling, kernel log.`,
 };
 
+/** What the system says of a full disk names the file once more, which is nobody's concern. */
+const fullDisks: Readonly<Record<string, string>> = {
+  ENOSPC: 'no space left on its file system',
+  EDQUOT: 'the quota of its file system is used up',
+};
+
+/** Whether a system call failed for want of room. */
+export const isFullDisk = (error: unknown): boolean =>
+  isSystemError(error) && fullDisks[error.code ?? ''] !== undefined;
+
 /**
  * An error of a system call on `path` as a {@link TarsError} whose hint names the path. Anything the model does
  * not know better, such as `EIO`, becomes `storage-failed`.
@@ -16,7 +26,8 @@ export function storageError(error: unknown, what: string, path: string): TarsEr
   if (!isSystemError(error) || error instanceof TarsError || known.code === 'interrupted') return known;
   const code = known.code === 'internal' ? 'storage-failed' : known.code;
   const hint = hints[code]?.(path);
-  return new TarsError(code, known.message, {
+  const full = fullDisks[error.code ?? ''];
+  return new TarsError(code, full === undefined ? known.message : `${what}: ${full}`, {
     ...(hint === undefined ? {} : { hint }),
     context: { path, errno: error.code ?? '' },
     cause: error,
