@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, open, rm, statfs } from 'node:fs/promises';
+import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TarsError, toTarsError } from '../model/errors.ts';
+import { makeDirectories } from '../model/make-directories.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 
 /** Left free on the scratch file system, so that a spool never fills it to the last byte. */
@@ -26,7 +27,7 @@ export interface Scratch extends AsyncDisposable {
 export async function createScratch(scratchDir: string): Promise<Scratch> {
   let directory: string;
   try {
-    await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(scratchDir, 0o700);
     directory = await mkdtemp(join(scratchDir, 'archive-'));
   } catch (cause) {
     throw toTarsError(cause, `Cannot create a scratch directory in ${scratchDir}`);

@@ -1,7 +1,8 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, toTarsError } from '../model/errors.ts';
+import { makeDirectories } from '../model/make-directories.ts';
 
 const recordSchema = z.object({
   /** RFC 3339 UTC. */
@@ -45,7 +46,7 @@ export async function recordKitExport(
   const path = pathIn(stateDir);
   const records = { ...(await readRecords(stateDir)), [repositoryId]: record };
   try {
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(stateDir, 0o700);
     await writeFile(`${path}.new`, `${JSON.stringify(records, null, 2)}\n`, { mode: 0o600 });
     await rename(`${path}.new`, path);
   } catch (error) {

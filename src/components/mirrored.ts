@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
+import { makeDirectories } from '../model/make-directories.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -102,7 +103,7 @@ class Mirror implements AsyncDisposable {
 
   static async open(options: MirrorOptions, restoreId: string, ctx: OperationContext): Promise<Mirror> {
     const { volume, fill, scratchDir } = options;
-    await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(scratchDir, 0o700);
     await using stack = new CleanupStack();
     const place = Mirror.placeOf({ ...options, scratchDir: await realpath(scratchDir) }, restoreId);
     await rm(place, { recursive: true, force: true });

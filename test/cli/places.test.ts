@@ -110,6 +110,29 @@ test('an archive for a directory that cannot be created is an error, and not tri
   assert.match(stderr, /\[ERROR\] Cannot write archives to \/proc\/tars\/archives: ENOENT/);
 });
 
+test('a state or scratch directory, settings and a key that cannot be created are not tried for ever', async () => {
+  const cut = { timeout: 60_000, killSignal: 'SIGKILL', env: { NO_COLOR: '1' }, cwd: stack.root } as const;
+  const run = async (...args: string[]): Promise<{ exitCode?: number; stderr: string }> =>
+    execa(process.execPath, [cliPath, ...args], { ...cut, reject: false });
+  const stateless = await run(...(await stack.changed({ state_dir: '/proc/tars/state' })), 'backup');
+  assert.equal(stateless.exitCode, 0, stateless.stderr);
+  assert.match(stateless.stderr, /\[WARN\] Cannot record the run in \/proc\/tars\/state\S+: ENOENT/);
+  const args = await stack.changed({ scratch_dir: '/proc/tars/scratch' });
+  const unspooled = await run(...args, 'backup', '--output-dir', at('archives'));
+  assert.equal(unspooled.exitCode, 1, unspooled.stderr);
+  assert.match(
+    unspooled.stderr,
+    /\[ERROR\] Cannot create a scratch directory in \/proc\/tars\/scratch: ENOENT/,
+  );
+  const unset = await run('--config', '/proc/tars/tars.yaml', 'init', '--repository', at('unset'));
+  assert.equal(unset.exitCode, 1, unset.stderr);
+  assert.match(unset.stderr, /\[ERROR\] Cannot write \/proc\/tars\/tars\.yaml: ENOENT/);
+  const keyFile = ['--key-file', '/proc/tars/key', '--repository', at('unset')];
+  const keyless = await run('--config', at('unset.yaml'), 'init', ...keyFile);
+  assert.equal(keyless.exitCode, 1, keyless.stderr);
+  assert.match(keyless.stderr, /\[ERROR\] Cannot write the recovery key \/proc\/tars\/key: ENOENT/);
+});
+
 test('the beginning of two snapshot ids is refused, and says to give more of it', async () => {
   const args = ['--config', stack.settingsPath];
   const { exitCode: taken, stderr: said } = await tars([...args, 'backup']);

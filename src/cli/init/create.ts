@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
 import { createStore, openStore } from '../../compose.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
+import { makeDirectories } from '../../model/make-directories.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
@@ -21,7 +22,7 @@ export async function writeSettings(settingsPath: string, { what, ...values }: C
       ? composeTemplate(what, { ...values, settingsPath })
       : settingsTemplate({ ...values, ...what });
   try {
-    await mkdir(dirname(settingsPath), { recursive: true });
+    await makeDirectories(dirname(settingsPath));
     await writeNew(settingsPath, text);
   } catch (error) {
     throw toTarsError(error, `Cannot write ${settingsPath}`);
@@ -108,7 +109,7 @@ async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): P
   if (keyFile === undefined || (await hasPassword(keyFile, env))) return undefined;
   const key = randomBytes(recoveryKeyBytes).toString('base64url');
   try {
-    await mkdir(dirname(keyFile), { recursive: true });
+    await makeDirectories(dirname(keyFile));
     await writeNew(keyFile, `${key}\n`);
   } catch (error) {
     throw toTarsError(error, `Cannot write the recovery key ${keyFile}`);

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
+import { makeDirectories } from '../../model/make-directories.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { requireSpace } from '../files/file-bytes.ts';
 import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';
@@ -94,7 +95,7 @@ export class ReplicaLink implements AsyncDisposable {
   async spool(ctx: OperationContext): Promise<SpooledRdb> {
     const path = join(this.#scratchDir, `redis-${randomBytes(8).toString('hex')}.rdb`);
     try {
-      await mkdir(this.#scratchDir, { recursive: true, mode: 0o700 });
+      await makeDirectories(this.#scratchDir, 0o700);
       const sizeBytes = await this.#receiveInto(path, ctx);
       return { path, sizeBytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
     } catch (error) {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -8,6 +8,7 @@ import {
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
+import { makeDirectories } from '../../model/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
 import { lockFile, processStartOf } from './kernel-lock.ts';
@@ -62,7 +63,7 @@ export function createFileJournal(directory: string): RestoreJournal {
       const path = join(directory, 'claim');
       let claim: Disposable | undefined;
       try {
-        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await makeDirectories(directory, 0o700);
         claim = lockFile(path);
       } catch (cause) {
         const { code, message } = toTarsError(cause, `Cannot record the restore in ${path}`);
@@ -79,7 +80,7 @@ export function createFileJournal(directory: string): RestoreJournal {
       const path = fileOf(entry.restoreId);
       const content = { entry, pid: process.pid, processStart: processStartOf(process.pid) };
       try {
-        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await makeDirectories(directory, 0o700);
         const text = wayBackText(entry);
         // Nobody may read of a way back that does not exist yet, or no longer.
         if (text === '') await rm(wayBackFile(entry.restoreId), { force: true });

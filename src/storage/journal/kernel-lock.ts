@@ -1,7 +1,8 @@
-import { mkdirSync, openSync, closeSync, readFileSync } from 'node:fs';
+import { openSync, closeSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { hasErrno } from '../../model/errors.ts';
+import { makeDirectoriesSync } from '../../model/make-directories.ts';
 
 /**
  * Locks the file `path`, made with mode 0600 where it is missing, for this holder alone; undefined while another one
@@ -10,7 +11,7 @@ import { hasErrno } from '../../model/errors.ts';
  * @throws Error of the system or of SQLite when it cannot be made or locked at all
  */
 export function lockFile(path: string, waitMs = 0): Disposable | undefined {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(dirname(path), 0o700);
   createPrivate(path);
   const database = new DatabaseSync(path);
   try {

@@ -1,11 +1,12 @@
-import { mkdir, stat, utimes, writeFile } from 'node:fs/promises';
+import { stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { toTarsError } from '../../model/errors.ts';
+import { makeDirectories } from '../../model/make-directories.ts';
 
 /** Marks in the file `path` that a schedule was installed at `at`. */
 export async function markSchedule(path: string, at: Date): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makeDirectories(dirname(path), 0o700);
     await writeFile(path, '', { mode: 0o600 });
     await utimes(path, at, at);
   } catch (error) {

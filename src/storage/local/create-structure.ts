@@ -1,6 +1,7 @@
-import { lstat, mkdir, readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasErrno, TarsError } from '../../model/errors.ts';
+import { makeDirectories } from '../../model/make-directories.ts';
 import { syncDirectory } from './durable-file.ts';
 import { directoryTypes, packFolders } from './layout.ts';
 import { storageError, throwIfAborted } from './storage-errors.ts';
@@ -71,33 +72,17 @@ function ignoreUnreadable(error: unknown): void {
 }
 
 /**
- * Creates `path` and what is missing above it, and returns the first of them. Node's own recursion never ends where a
- * directory that is there answers ENOENT to new entries, as those of an automounter do.
- */
-async function makeDirectory(path: string, signal: AbortSignal): Promise<string | undefined> {
-  throwIfAborted(signal);
-  try {
-    await mkdir(path, { mode: 0o700 });
-    return path;
-  } catch (error) {
-    if (hasErrno(error, 'EEXIST')) return undefined;
-    if (!hasErrno(error, 'ENOENT') || (await exists(dirname(path)))) throw error;
-  }
-  const above = await makeDirectory(dirname(path), signal);
-  const own = await makeDirectory(path, signal);
-  return above ?? own;
-}
-
-/**
  * Creates the directories of an empty repository below `root`, mode 0700, durably.
  * @throws TarsError `storage-exists` when `root` is a repository or not empty
  */
 export async function createStructure(root: string, signal: AbortSignal): Promise<void> {
   try {
     await refuseOccupied(root);
-    const firstCreated = await makeDirectory(root, signal);
-    for (const type of directoryTypes) await makeDirectory(join(root, type), signal);
-    for (const folder of packFolders) await makeDirectory(join(root, 'data', folder), signal);
+    const [firstCreated] = await makeDirectories(root, 0o700);
+    for (const name of [...directoryTypes, ...packFolders.map((folder) => join('data', folder))]) {
+      throwIfAborted(signal);
+      await makeDirectories(join(root, name), 0o700);
+    }
     await syncDirectory(join(root, 'data'));
     await syncDirectory(root);
     await syncAbove(root, firstCreated);

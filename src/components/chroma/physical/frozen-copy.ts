@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
+import { makeDirectories } from '../../../model/make-directories.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
   OpenVolume,
@@ -59,7 +60,7 @@ export class FrozenCopy implements PersistCopy {
     const open = stack.use(await volume.open('read', ctx));
     const listing: VolumeListing | undefined = await open.list(ctx.signal);
     requireSqlite(listing, volume.label);
-    await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(scratchDir, 0o700);
     await requireSpace(scratchDir, totalBytes(listing), `a copy of ${volume.label}`);
     const directory = await mkdtemp(join(scratchDir, 'chroma-'));
     stack.defer(() => rm(directory, { recursive: true, force: true }));

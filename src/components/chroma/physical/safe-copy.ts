@@ -3,6 +3,7 @@ import { copyFile, lstat, mkdir, mkdtemp, open, rm, symlink } from 'node:fs/prom
 import { dirname, join } from 'node:path';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
+import { makeDirectories } from '../../../model/make-directories.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
 import { sqliteFileName } from '../direct/tables.ts';
@@ -61,7 +62,7 @@ export class SafeCopy implements PersistCopy {
   static async prepare(source: string, scratchDir: string, ctx: OperationContext): Promise<SafeCopy> {
     await requirePersistDirectory(source);
     const listing = await listDirectory(source);
-    await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(scratchDir, 0o700);
     await requireSpace(scratchDir, totalBytes(listing), `a copy of ${source}`);
     await using stack = new CleanupStack();
     const directory = await mkdtemp(join(scratchDir, 'chroma-'));
