@@ -44,7 +44,12 @@ function renderReport(report: DemoReport): string {
       : `  ${counted(failed, 'comparison')} of ${comparisons.length} failed.`,
     ...(kept === undefined
       ? []
-      : ['', '  It is all kept; for a look around:', `  tars --config ${kept}/tars.yaml show`]),
+      : [
+          '',
+          '  It is all kept, but the private servers are stopped. For a look around:',
+          `  tars --config ${kept}/tars.yaml show`,
+          '  or snapshots, or check; verify and restore need the servers again.',
+        ]),
   ].join('\n');
 }
 
