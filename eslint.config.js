@@ -7,15 +7,16 @@ import tseslint from 'typescript-eslint';
 const rooms = {
   model: [],
   ports: ['model'],
+  disk: ['model'],
   repository: ['model', 'ports'],
-  storage: ['model', 'ports'],
-  archive: ['model', 'ports'],
-  components: ['model', 'ports'],
+  storage: ['model', 'ports', 'disk'],
+  archive: ['model', 'ports', 'disk'],
+  components: ['model', 'ports', 'disk'],
   runtimes: ['model', 'ports'],
   operations: ['model', 'ports'],
   settings: ['model', 'ports'],
   demo: ['model', 'ports', 'operations', 'settings', 'compose'],
-  cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo'],
+  cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo', 'disk'],
 };
 const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'trees'];
 
@@ -41,7 +42,7 @@ const directionRules = Object.entries(rooms).flatMap(([room, allowed]) => {
 // A component may not reach into its siblings, on top of the room rule.
 const siblingRules = componentFolders.map((folder) => {
   const outside = [...Object.keys(rooms), 'compose'].filter(
-    (r) => !['model', 'ports', 'components'].includes(r),
+    (r) => !['components', ...rooms.components].includes(r),
   );
   const siblings = componentFolders.filter((f) => f !== folder);
   return forbid(

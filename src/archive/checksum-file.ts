@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open, readFile, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { CorruptionError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
-import { fsyncDirectory } from './durable-directory.ts';
+import { syncDirectory } from '../disk/sync.ts';
 
 /** The checksum beside an archive, in the format of `sha256sum -c`. */
 export const checksumPath = (archive: string): string => `${archive}.sha256`;
@@ -29,7 +29,7 @@ export async function writeChecksum(archive: string, sha256: string): Promise<vo
     await handle.writeFile(`${sha256}  ${basename(archive)}\n`);
     await handle.sync();
     await handle.close();
-    await fsyncDirectory(dirname(path));
+    await syncDirectory(dirname(path));
   } catch (cause) {
     await handle.close().catch(() => undefined);
     await unlink(path);

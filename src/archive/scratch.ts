@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TarsError, toTarsError } from '../model/errors.ts';
-import { makeDirectories } from '../model/make-directories.ts';
+import { makeDirectories } from '../disk/make-directories.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 
 /** Left free on the scratch file system, so that a spool never fills it to the last byte. */

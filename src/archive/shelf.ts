@@ -7,7 +7,7 @@ import type { SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotRemoval, SnapshotShelf } from '../ports/snapshot-shelf.ts';
 import { checksumPath, readChecksum } from './checksum-file.ts';
-import { fsyncDirectory } from './durable-directory.ts';
+import { syncDirectory } from '../disk/sync.ts';
 import type { ArchiveCompression } from './compression.ts';
 import { readLastManifest } from './last-member.ts';
 import { archiveSummary } from './summary.ts';
@@ -82,9 +82,9 @@ class ArchiveShelf implements SnapshotShelf {
     if ((await lstat(archive).catch(ignoreMissing)) === undefined) return;
     await this.#require(id, ctx);
     await unlink(checksumPath(archive)).catch(ignoreMissing);
-    await fsyncDirectory(this.location);
+    await syncDirectory(this.location);
     await unlink(archive).catch(ignoreMissing);
-    await fsyncDirectory(this.location);
+    await syncDirectory(this.location);
     ctx.log.debug(`Removed ${archive}`);
   }
 

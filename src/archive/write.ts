@@ -12,7 +12,8 @@ import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
 import { checksumPath, writeChecksum } from './checksum-file.ts';
 import { claimName, exists, warnOfPartials } from './claim.ts';
 import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
-import { createDurably, fsyncDirectory } from './durable-directory.ts';
+import { makeDirectories } from '../disk/make-directories.ts';
+import { syncDirectory } from '../disk/sync.ts';
 import type { MemberFile } from './member-file.ts';
 import { parentsOf, requireArtifactPath } from './names.ts';
 import { createScratch, type Scratch } from './scratch.ts';
@@ -69,6 +70,11 @@ async function beginArchive(
     await unlink(partial);
     throw error;
   }
+}
+
+/** Creates the directory and all above it so that they survive a power cut, as what is published in it must. */
+async function createDurably(directory: string): Promise<void> {
+  for (const created of await makeDirectories(directory, 0o700)) await syncDirectory(dirname(created));
 }
 
 interface ArchiveParts {
@@ -139,7 +145,7 @@ class ArchiveWriter implements SnapshotWriter {
       ctx.signal.throwIfAborted();
       await writeChecksum(archive, sha256);
       await this.#appear();
-      await fsyncDirectory(dirname(archive));
+      await syncDirectory(dirname(archive));
     } catch (cause) {
       throw toTarsError(cause, `Cannot publish ${archive}`);
     }

@@ -2,7 +2,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, toTarsError } from '../model/errors.ts';
-import { makeDirectories } from '../model/make-directories.ts';
+import { makeDirectories } from '../disk/make-directories.ts';
 
 const recordSchema = z.object({
   /** RFC 3339 UTC. */

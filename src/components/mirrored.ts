@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import { makeDirectories } from '../model/make-directories.ts';
+import { makeDirectories } from '../disk/make-directories.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { fsyncDirectory } from '../../src/archive/durable-directory.ts';
+import { syncDirectory } from '../../src/disk/sync.ts';
 import { openArchive, verifyArchive } from '../../src/archive/read.ts';
 import { encodeTarHeader } from '../../src/archive/tar-format.ts';
 import { createArchiveDestination, type ArchiveCompression } from '../../src/archive/write.ts';
@@ -321,6 +321,6 @@ test('a file that is not there, and one that is no archive, are told apart', asy
 
 test('file systems that cannot sync a directory may hold archives all the same', async () => {
   // The kernel answers EINVAL there, as it does on some network file systems.
-  await fsyncDirectory('/proc');
-  await assert.rejects(fsyncDirectory(join(root, 'none')), { code: 'ENOENT' });
+  await syncDirectory('/proc');
+  await assert.rejects(syncDirectory(join(root, 'none')), { code: 'ENOENT' });
 });

@@ -3,7 +3,7 @@ import { open, rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
 import { createStore, openStore } from '../../compose.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
-import { makeDirectories } from '../../model/make-directories.ts';
+import { makeDirectories } from '../../disk/make-directories.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';

@@ -1,19 +1,8 @@
 import { constants } from 'node:fs';
-import {
-  access,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  realpath,
-  rename,
-  rm,
-  rmdir,
-  stat,
-} from 'node:fs/promises';
+import { access, lstat, mkdir, readdir, readFile, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 
 /**
@@ -47,16 +36,6 @@ const exists = async (path: string): Promise<boolean> => {
     throw error;
   }
 };
-
-/** Makes renames inside `directory` survive a power cut. */
-export async function fsyncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
 
 /** True for a file system's root, and for a bind mount, which has the device of what is around it. */
 async function isMountPoint(path: string): Promise<boolean> {
@@ -141,11 +120,11 @@ async function move(from: string, to: string): Promise<void> {
   await rename(from, to);
   if (created !== undefined) {
     for (let path = dirname(to); path !== dirname(created); path = dirname(path)) {
-      await fsyncDirectory(dirname(path));
+      await syncDirectory(dirname(path));
     }
   }
-  await fsyncDirectory(dirname(to));
-  if (dirname(from) !== dirname(to)) await fsyncDirectory(dirname(from));
+  await syncDirectory(dirname(to));
+  if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
 }
 
 /** Carries the swaps out in order. Done ones are recognised, so it can be run again after a crash. */

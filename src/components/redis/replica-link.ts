@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
-import { makeDirectories } from '../../model/make-directories.ts';
+import { makeDirectories } from '../../disk/make-directories.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { requireSpace } from '../files/file-bytes.ts';
 import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';

@@ -7,7 +7,7 @@ import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
-import { fsyncDirectory } from '../files/path-swap.ts';
+import { syncDirectory } from '../../disk/sync.ts';
 import { compareContent, readContent } from './content.ts';
 import type { Owner } from './facts.ts';
 import type { RedisOptions } from './options.ts';
@@ -94,10 +94,10 @@ async function writeFiles(
     await linkOrCopy(rdb, join(directory, base), fileOwner, ctx);
     const manifest = Buffer.from(`file ${base} seq 1 type b\n`);
     await writeDurably(join(directory, `${persistence.appendFilename}.manifest`), fileOwner, [manifest]);
-    await fsyncDirectory(directory);
+    await syncDirectory(directory);
   }
-  await fsyncDirectory(stagedDir);
-  await fsyncDirectory(dataDir);
+  await syncDirectory(stagedDir);
+  await syncDirectory(dataDir);
 }
 
 async function linkOrCopy(from: string, to: string, owner: Owner, ctx: OperationContext): Promise<void> {

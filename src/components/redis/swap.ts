@@ -1,13 +1,13 @@
 import { lstat, mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { syncDirectory } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Generation } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import {
   discardPreviousPaths,
-  fsyncDirectory,
   pathSwapSchema,
   swapPaths,
   undoPaths,
@@ -144,8 +144,8 @@ export class FileSwap implements Generation {
       await file.close();
     }
     await rename(`${path}.tmp`, path);
-    await fsyncDirectory(previousDir);
-    await fsyncDirectory(dataDir);
+    await syncDirectory(previousDir);
+    await syncDirectory(dataDir);
     return swaps;
   }
 

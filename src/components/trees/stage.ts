@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { lchown, lutimes, mkdir, open, realpath, rm, stat, symlink, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncDirectory } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno, InterruptedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
@@ -8,7 +9,7 @@ import type { ArtifactAttributes, ArtifactEntry, ArtifactSource, Bytes } from '.
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { fileBytes } from '../files/file-bytes.ts';
-import { directorySwaps, fsyncDirectory, stageBeside, wayBackLines } from '../files/path-swap.ts';
+import { directorySwaps, stageBeside, wayBackLines } from '../files/path-swap.ts';
 import { treeFolder, type CapturedTree } from './facts.ts';
 import type { TreesPlace, TreesPlanDetails } from './plan.ts';
 import { setOwner, swapTree, type TreeSwap } from './swap.ts';
@@ -119,9 +120,9 @@ async function writeTree(
   // From the innermost out, as what is created in a directory changes its time.
   for (const [path, attributes] of [...directories].reverse()) {
     await setAttributes(path, attributes);
-    await fsyncDirectory(path);
+    await syncDirectory(path);
   }
-  await fsyncDirectory(stagedDir);
+  await syncDirectory(stagedDir);
   return { root, hashes: files };
 }
 

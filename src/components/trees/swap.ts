@@ -1,13 +1,13 @@
 import { chmod, chown, mkdir, open, readdir, readFile, rm, rmdir, stat, utimes } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { syncDirectory } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Generation } from '../../ports/component.ts';
 import {
   directorySwaps,
   discardPreviousPaths,
-  fsyncDirectory,
   pathSwapSchema,
   swapPaths,
   undoPaths,
@@ -66,7 +66,7 @@ async function noteGone({ live, stage, swaps }: TreeSwap): Promise<void> {
   } finally {
     await handle.close();
   }
-  await fsyncDirectory(stage.previousDir);
+  await syncDirectory(stage.previousDir);
 }
 
 async function goneNames(previousDir: string): Promise<readonly string[]> {

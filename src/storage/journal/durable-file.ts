@@ -1,4 +1,5 @@
 import { open, rename } from 'node:fs/promises';
+import { syncDirectory } from '../../disk/sync.ts';
 
 /** Replaces `path`, in `directory`, by a file of mode 0600: after a crash the old or the new one is whole. */
 export async function replaceDurably(path: string, text: string, directory: string): Promise<void> {
@@ -11,10 +12,5 @@ export async function replaceDurably(path: string, text: string, directory: stri
     await file.close();
   }
   await rename(temporary, path);
-  const folder = await open(directory, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await syncDirectory(directory);
 }

@@ -8,7 +8,7 @@ import {
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
-import { makeDirectories } from '../../model/make-directories.ts';
+import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
 import { lockFile, processStartOf } from './kernel-lock.ts';

@@ -2,7 +2,7 @@ import { openSync, closeSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { hasErrno } from '../../model/errors.ts';
-import { makeDirectoriesSync } from '../../model/make-directories.ts';
+import { makeDirectoriesSync } from '../../disk/make-directories.ts';
 
 /**
  * Locks the file `path`, made with mode 0600 where it is missing, for this holder alone; undefined while another one

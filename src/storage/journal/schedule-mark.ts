@@ -1,7 +1,7 @@
 import { stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { toTarsError } from '../../model/errors.ts';
-import { makeDirectories } from '../../model/make-directories.ts';
+import { makeDirectories } from '../../disk/make-directories.ts';
 
 /** Marks in the file `path` that a schedule was installed at `at`. */
 export async function markSchedule(path: string, at: Date): Promise<void> {

@@ -1,8 +1,8 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasErrno, TarsError } from '../../model/errors.ts';
-import { makeDirectories } from '../../model/make-directories.ts';
-import { syncDirectory } from './durable-file.ts';
+import { makeDirectories } from '../../disk/make-directories.ts';
+import { syncDirectory } from '../../disk/sync.ts';
 import { directoryTypes, packFolders } from './layout.ts';
 import { storageError, throwIfAborted } from './storage-errors.ts';
 

@@ -1,34 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
 import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncDirectory, syncWhereSupported, unsupportedErrnos } from '../../disk/sync.ts';
 import { hasErrno, isSystemError } from '../../model/errors.ts';
 import { throwIfAborted } from './storage-errors.ts';
 
-const notSupported = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
-const noHardLinks = new Set(['EPERM', 'EMLINK', ...notSupported]);
+const noHardLinks = new Set(['EPERM', 'EMLINK', ...unsupportedErrnos]);
 
 const failedWith = (error: unknown, errnos: ReadonlySet<string>): boolean =>
   isSystemError(error) && errnos.has(error.code ?? '');
-
-/** Network and FUSE file systems may not know fsync; restic goes on without it there, and so do we. */
-async function syncWhereSupported(handle: FileHandle): Promise<void> {
-  try {
-    await handle.sync();
-  } catch (error) {
-    if (!failedWith(error, notSupported)) throw error;
-  }
-}
-
-/** Makes creations, links and removals inside `directory` survive a power cut. */
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await syncWhereSupported(handle);
-  } finally {
-    await handle.close();
-  }
-}
 
 async function writeAll(
   handle: FileHandle,
@@ -49,7 +29,7 @@ async function makeReadOnly(handle: FileHandle, mode: number): Promise<void> {
   try {
     await handle.chmod(mode);
   } catch (error) {
-    if (!hasErrno(error, 'EPERM') && !failedWith(error, notSupported)) throw error;
+    if (!hasErrno(error, 'EPERM') && !failedWith(error, unsupportedErrnos)) throw error;
   }
 }
 

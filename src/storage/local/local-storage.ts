@@ -3,7 +3,8 @@ import { dirname, join, resolve } from 'node:path';
 import { CorruptionError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/storage.ts';
 import { createStructure } from './create-structure.ts';
-import { syncDirectory, writeDurably } from './durable-file.ts';
+import { syncDirectory } from '../../disk/sync.ts';
+import { writeDurably } from './durable-file.ts';
 import { directoryOf, isFileName, isTemporaryName, packFolders, pathOf } from './layout.ts';
 import { isFullDisk, storageError, throwIfAborted } from './storage-errors.ts';
 

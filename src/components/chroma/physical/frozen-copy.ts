@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
-import { makeDirectories } from '../../../model/make-directories.ts';
+import { makeDirectories } from '../../../disk/make-directories.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
   OpenVolume,

@@ -2,13 +2,14 @@ import { createWriteStream } from 'node:fs';
 import { chmod, chown, lchown, mkdir, open, rm, stat, symlink, utimes } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { syncDirectory } from '../../../disk/sync.ts';
 import { CorruptionError, hasErrno, InterruptedError, toTarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
 import type { ArtifactEntry, ArtifactSource } from '../../../ports/artifacts.ts';
 import type { Staged } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { directorySwaps, fsyncDirectory, stageBeside, wayBackLines } from '../../files/path-swap.ts';
+import { directorySwaps, stageBeside, wayBackLines } from '../../files/path-swap.ts';
 import { inspectDirectory } from '../direct/inspect.ts';
 import { compareFacts, type ChromaFacts } from '../facts.ts';
 import type { PhysicalPlace, PhysicalRestoreDetails } from './restore-plan.ts';
@@ -103,7 +104,7 @@ async function writeTree(
   // Children first, so that a read-only directory can still be filled and the staged root is opened up last.
   for (const { path, entry } of folders.reverse()) {
     const owner = previous ?? entry.attributes;
-    await fsyncDirectory(path);
+    await syncDirectory(path);
     await giveTo(() => chown(path, owner.uid, owner.gid));
     await chmod(path, path === stagedDir && previous !== undefined ? previous.mode : entry.attributes.mode);
   }

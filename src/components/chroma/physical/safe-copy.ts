@@ -3,7 +3,7 @@ import { copyFile, lstat, mkdir, mkdtemp, open, rm, symlink } from 'node:fs/prom
 import { dirname, join } from 'node:path';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
-import { makeDirectories } from '../../../model/make-directories.ts';
+import { makeDirectories } from '../../../disk/make-directories.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
 import { sqliteFileName } from '../direct/tables.ts';

@@ -1,7 +1,7 @@
 import { lstatSync, mkdirSync } from 'node:fs';
 import { lstat, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { hasErrno } from './errors.ts';
+import { hasErrno } from '../model/errors.ts';
 
 /**
  * Creates the directory `path` and what is missing above it; returns what was created, the uppermost first. Node's own
