@@ -13,6 +13,7 @@ import { checksumPath, writeChecksum } from './checksum-file.ts';
 import { claimName, exists, warnOfPartials } from './claim.ts';
 import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
+import { requireMounted } from '../disk/mounts.ts';
 import { syncDirectory } from '../disk/sync.ts';
 import type { MemberFile } from './member-file.ts';
 import { parentsOf, requireArtifactPath } from './names.ts';
@@ -49,6 +50,7 @@ async function beginArchive(
 ): Promise<SnapshotWriter> {
   const { outputDir, compression } = options;
   try {
+    await requireMounted(outputDir);
     await createDurably(resolve(outputDir));
     await warnOfPartials(outputDir, ctx);
   } catch (cause) {

@@ -172,3 +172,41 @@ test('a password command that hangs is ended by Ctrl-C at once, with what it ran
   const pid = Number(await readFile(pidFile, 'utf8'));
   assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
 });
+
+test(
+  'nothing is written to the place of a disk that /etc/fstab names and that is not mounted',
+  root,
+  async () => {
+    const disk = at('usb');
+    await mkdir(disk);
+    await writeFile(
+      at('fstab'),
+      `${await readFile('/etc/fstab', 'utf8')}\nUUID=f00 ${disk} ext4 noauto 0 2\n`,
+    );
+    const args = await stack.changed({ repository: { path: join(disk, 'tars'), password_file: 'key' } });
+    const inNamespace = async (...words: string[]) => {
+      const script = `mount --bind '${at('fstab')}' /etc/fstab && exec "$@"`;
+      const argv = ['--mount', 'sh', '-c', script, '-', process.execPath, cliPath, ...args, ...words];
+      return execa('unshare', argv, { reject: false, env: { NO_COLOR: '1' } });
+    };
+    for (const words of [
+      ['init', '--yes'],
+      ['backup', '--output-dir', join(disk, 'archives')],
+    ]) {
+      const { exitCode, stderr } = await inNamespace(...words);
+      assert.equal(exitCode, 1, stderr);
+      assert.match(
+        stderr,
+        /\[ERROR\] The disk of .* is not mounted at .*usb, as \/etc\/fstab has it\n +Mount it: mount /,
+      );
+      assert.deepEqual(await readdir(disk), []);
+    }
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]);
+    try {
+      const { exitCode, stderr } = await inNamespace('init', '--yes');
+      assert.equal(exitCode, 0, stderr);
+    } finally {
+      await execa('umount', [disk]);
+    }
+  },
+);

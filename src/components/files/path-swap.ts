@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, lstat, mkdir, readdir, readFile, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { access, lstat, mkdir, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { mountPoints } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 
@@ -42,13 +43,8 @@ async function isMountPoint(path: string): Promise<boolean> {
   if (!(await exists(path))) return false;
   const [own, parent] = await Promise.all([stat(path), stat(dirname(path))]);
   if (own.dev !== parent.dev) return true;
-  const table = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
-  return table.split('\n').some((line) => unescaped(line.split(' ')[4] ?? '') === path);
+  return (await mountPoints()).includes(path);
 }
-
-/** proc_pid_mountinfo(5) writes blanks and backslashes as octal numbers. */
-const unescaped = (path: string): string =>
-  path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 
 /** Where a path leads, so that a link stays and what it points to is exchanged. */
 async function throughLinks(path: string): Promise<string> {

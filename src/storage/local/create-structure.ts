@@ -2,6 +2,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasErrno, TarsError } from '../../model/errors.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
+import { requireMounted } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { directoryTypes, packFolders } from './layout.ts';
 import { storageError, throwIfAborted } from './storage-errors.ts';
@@ -73,10 +74,12 @@ function ignoreUnreadable(error: unknown): void {
 
 /**
  * Creates the directories of an empty repository below `root`, mode 0700, durably.
- * @throws TarsError `storage-exists` when `root` is a repository or not empty
+ * @throws TarsError `storage-exists` when `root` is a repository or not empty, `storage-failed` when its disk is not
+ * mounted
  */
 export async function createStructure(root: string, signal: AbortSignal): Promise<void> {
   try {
+    await requireMounted(root);
     await refuseOccupied(root);
     const [firstCreated] = await makeDirectories(root, 0o700);
     for (const name of [...directoryTypes, ...packFolders.map((folder) => join('data', folder))]) {

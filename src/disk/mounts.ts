@@ -1,0 +1,66 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { dirname, join, basename, resolve } from 'node:path';
+import { hasErrno, TarsError } from '../model/errors.ts';
+
+/** Where the system says what is mounted, and what is to be. */
+export interface MountTables {
+  readonly mountinfo: string;
+  readonly fstab: string;
+}
+
+const ofTheSystem: MountTables = { mountinfo: '/proc/self/mountinfo', fstab: '/etc/fstab' };
+
+/** What is mounted now, as proc_pid_mountinfo(5) has it; nothing where there is no such table. */
+export const mountPoints = ({ mountinfo } = ofTheSystem): Promise<readonly string[]> => column(mountinfo, 4);
+
+/** The column of a table, counted from 0. Both tables write blanks and backslashes as octal numbers. */
+async function column(table: string, index: number): Promise<readonly string[]> {
+  const text = await readFile(table, 'utf8').catch(() => '');
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => !line.startsWith('#'))
+    .map((line) => line.split(/\s+/)[index] ?? '')
+    .map((path) =>
+      path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
+    )
+    .filter((path) => path.startsWith('/'));
+}
+
+/**
+ * Refuses a directory, there or not, whose disk is not mounted though fstab(5) names it: what is written there fills
+ * another disk, and is hidden once the right one is mounted.
+ * @throws TarsError `storage-failed`
+ */
+export async function requireMounted(directory: string, tables = ofTheSystem): Promise<void> {
+  const path = await throughLinks(resolve(directory));
+  const wanted = nearestAbove(path, await column(tables.fstab, 1));
+  const mounted = nearestAbove(path, await mountPoints(tables));
+  if (wanted === undefined || mounted === undefined || wanted.length <= mounted.length) return;
+  throw new TarsError(
+    'storage-failed',
+    `The disk of ${directory} is not mounted at ${wanted}, as /etc/fstab has it`,
+    {
+      hint: `Mount it: mount ${wanted}`,
+      context: { path: directory },
+    },
+  );
+}
+
+function nearestAbove(path: string, points: readonly string[]): string | undefined {
+  return points
+    .map((point) => resolve(point))
+    .filter((point) => point === '/' || path === point || path.startsWith(`${point}/`))
+    .sort((a, b) => a.length - b.length)
+    .at(-1);
+}
+
+/** Also of what is not there yet. */
+async function throughLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT') || path === dirname(path)) return path;
+    return join(await throughLinks(dirname(path)), basename(path));
+  }
+}
