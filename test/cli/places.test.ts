@@ -189,10 +189,12 @@ test(
       const argv = ['--mount', 'sh', '-c', script, '-', process.execPath, cliPath, ...args, ...words];
       return execa('unshare', argv, { reject: false, env: { NO_COLOR: '1' } });
     };
-    for (const words of [
+    const refused = [
       ['init', '--yes'],
       ['backup', '--output-dir', join(disk, 'archives')],
-    ]) {
+      ['key', 'export', '--output', join(disk, 'kit.txt')],
+    ];
+    for (const words of refused) {
       const { exitCode, stderr } = await inNamespace(...words);
       assert.equal(exitCode, 1, stderr);
       assert.match(

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
 import { composeStack, openStore } from '../../compose.ts';
+import { requireMounted } from '../../disk/mounts.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import {
@@ -61,7 +62,10 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
     });
   }
   const settings = await session.settings();
-  if (output !== undefined) refuseInRepository(settings.repository.path, output);
+  if (output !== undefined) {
+    refuseInRepository(settings.repository.path, output);
+    await requireMounted(output);
+  }
   const key = printable(await repositoryPassword(settings.repository, env, ctx.signal));
   await using store = await openStore(settings, { ...env, TARS_PASSWORD: key }, ctx);
   const kit = await makeKit({ settings, key, store, homes: await homesOf(settings, env, ctx) }, ctx);
