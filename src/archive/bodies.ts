@@ -42,6 +42,7 @@ export async function* noBytes(): Bytes {
   yield* [];
 }
 
+/** A body of one chunk. */
 // eslint-disable-next-line @typescript-eslint/require-await -- the bytes are there
 export async function* oneChunk(chunk: Uint8Array): Bytes {
   yield chunk;

@@ -6,6 +6,7 @@ import type { ChunkingHint } from '../ports/artifacts.ts';
 /** How an archive is compressed, a member of its own for every entry. */
 export type ArchiveCompression = 'gzip' | 'zstd' | 'none';
 
+/** How the names of archives end, by their compression. */
 export const archiveSuffix: Readonly<Record<ArchiveCompression, string>> = {
   gzip: '.tar.gz',
   zstd: '.tar.zst',

@@ -18,6 +18,7 @@ export interface TarHeader {
   readonly sha256?: string;
 }
 
+/** Headers and bodies of a tar are padded to this (pax, POSIX.1-2001). */
 export const blockBytes = 512;
 /** Two zero blocks end an archive. */
 export const endOfArchiveBytes = 2 * blockBytes;

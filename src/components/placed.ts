@@ -2,6 +2,7 @@ import type { SwapRecord } from '../model/restore-plan.ts';
 import type { CapturedPlace, Component, Generation } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 
+/** A component whose service may be elsewhere at each run. */
 export interface PlacedOptions {
   readonly name: string;
   readonly kind: string;

@@ -8,6 +8,7 @@ import { noCare, type CareValues } from '../../settings/template-sections.ts';
 import type { Session } from '../session.ts';
 import { lookAround, type LocalStores } from './look-around.ts';
 
+/** The flags of `tars init`, as given; what is not given is asked or found. */
 export interface InitFlags {
   readonly compose?: string;
   readonly project?: string;

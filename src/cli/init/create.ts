@@ -99,6 +99,7 @@ function refuseKeyInRepository(path: string, keyFile: string): void {
   });
 }
 
+/** Whether the file is in the directory or below, by their names alone: links are not followed. */
 export function liesInside(directory: string, file: string): boolean {
   const way = relative(resolve(directory), resolve(file));
   return way !== '..' && !way.startsWith(`..${sep}`);

@@ -48,6 +48,7 @@ async function findModelStore(): Promise<string | undefined> {
 /** Whether a repository was created in that directory. */
 export const holdsRepository = (path: string): Promise<boolean> => exists(join(path, 'config'));
 
+/** Whether there is anything at the path, as far as this user can see. */
 export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,

@@ -1,5 +1,6 @@
 import type { CommandNode, OptionNode } from '../command-tree.ts';
 
+/** The shells that there are completion scripts for. */
 export const shells = ['bash', 'zsh', 'fish'] as const;
 /** A shell that a completion script can be had for. */
 export type Shell = (typeof shells)[number];

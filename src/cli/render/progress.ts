@@ -13,6 +13,7 @@ interface RunningTask {
   saidMs: number;
 }
 
+/** Where progress is shown, and what it is timed by. */
 export interface ProgressOptions {
   readonly stderr: NodeJS.WriteStream;
   readonly monotonicMs: () => number;

@@ -32,6 +32,7 @@ interface Streams {
   readonly stderr: NodeJS.WriteStream;
 }
 
+/** Questions asked on a terminal; Ctrl-C while one stands is an InterruptedError. */
 export function terminalQuestions(streams: Streams): Questions {
   return {
     async choose(message, options, signal) {

@@ -57,6 +57,7 @@ export interface PlacedCollection {
   readonly collection: CollectionFacts;
 }
 
+/** All collections, each with the tenant and database it is in. */
 export function* placedCollections(facts: Pick<ChromaFacts, 'tenants'>): Generator<PlacedCollection> {
   for (const tenant of facts.tenants) {
     for (const database of tenant.databases) {

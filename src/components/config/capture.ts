@@ -9,6 +9,7 @@ import { decodeText, pathInSnapshot, readConfigFiles, type ConfigFile } from './
 import { redactFiles } from './redact/index.ts';
 import { seal } from './sealed.ts';
 
+/** Which files are captured, and how their secrets are kept. */
 export interface CaptureOptions {
   readonly name: string;
   readonly files: readonly string[];

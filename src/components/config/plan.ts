@@ -24,6 +24,7 @@ export interface ConfigPlace {
   readonly ageIdentityFile: string | undefined;
 }
 
+/** What to do about a configuration file that differs and was left as it is. */
 export const restoreConfigHint = 'use --restore-config to replace it';
 
 /** A live file's bytes; undefined when there is none. */

@@ -10,6 +10,7 @@ import { BlobMismatchError, verifiedBytes } from './verified-bytes.ts';
 /** Blobs held open from the mark on; beyond that they are opened by name when their turn comes. */
 const heldBlobsMax = 512;
 
+/** Which model store is captured, and how much of it. */
 export interface CaptureOptions {
   readonly name: string;
   readonly store: StoreReader;

@@ -82,6 +82,7 @@ async function goneNames(previousDir: string): Promise<readonly string[]> {
 
 const nameOf = ({ live }: PathSwap): string => basename(live);
 
+/** Gives the path its mode, and its owner where this user may. */
 export async function setOwner(path: string, { mode, uid, gid }: z.infer<typeof ownerSchema>): Promise<void> {
   // Giving files away takes root; a new owner takes set-user-ID bits away, so the mode comes after.
   if (process.getuid?.() === 0) await chown(path, uid, gid);

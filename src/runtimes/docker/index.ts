@@ -11,6 +11,7 @@ import { mountsOf } from './mounts.ts';
 import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
 
+/** The project, and the Engine that runs it. */
 export interface DockerRuntimeOptions {
   readonly engine: Engine;
   /** For the guardian, which makes a connection of its own. */
@@ -20,6 +21,7 @@ export interface DockerRuntimeOptions {
   readonly services: ReadonlyMap<string, DockerServiceOptions>;
 }
 
+/** What tars.yaml says of a service. */
 export interface DockerServiceOptions {
   readonly writer: boolean;
   /** In addition to what Compose recorded. */
@@ -127,6 +129,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
   };
 }
 
+/** All containers of a service, whatever their state. */
 export function containersOf(project: Project, service: string): readonly ProjectContainer[] {
   return project.containers.filter((container) => container.service === service);
 }

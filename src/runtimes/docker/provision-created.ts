@@ -4,6 +4,7 @@ import type { CreatedResources, ExistingResources } from '../../ports/provisione
 import { engineError, engineStatus, type Engine } from './engine.ts';
 import { composeLabels, readProject } from './project.ts';
 
+/** What there is of a project now. @throws TarsError when the Engine does not say */
 export async function existing(engine: Engine, project: string): Promise<ExistingResources> {
   const { containers } = await readProject(engine, project);
   try {
@@ -54,6 +55,7 @@ async function networkIds(engine: Engine, project: string): Promise<string[]> {
   return (await engine.listNetworks({ filters })).map(({ Id: id }) => id);
 }
 
+/** Whether the Engine has a volume of that name. */
 export async function hasVolume(engine: Engine, name: string): Promise<boolean> {
   try {
     await engine.getVolume(name).inspect();

@@ -3,6 +3,7 @@ import { serviceLabel, type ProjectContainer } from './project.ts';
 /** Stores tars captures, as services of a Compose project. */
 export type StoreKind = 'postgres' | 'redis' | 'chroma' | 'ollama';
 
+/** Every {@link StoreKind}. */
 export const storeKinds = ['postgres', 'redis', 'chroma', 'ollama'] as const satisfies readonly StoreKind[];
 
 /** What a store's container is like when nothing says otherwise: the official images' defaults. */

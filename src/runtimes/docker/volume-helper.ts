@@ -31,6 +31,7 @@ export interface VolumePlace {
   readonly path: string;
 }
 
+/** A volume as its helper container sees it. */
 export interface HelperPlace extends VolumePlace {
   readonly label: string;
   /** The store's directory in the helper container. */

@@ -128,6 +128,7 @@ flush
 rm -rf "$new" "$prev"
 `;
 
+/** Deletes the previous data of a swap that was finished. */
 export const discardScript = `${common}
 rm -rf "$prev"
 `;

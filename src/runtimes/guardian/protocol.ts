@@ -25,6 +25,7 @@ export const guardianReplySchema = z.discriminatedUnion('type', [
 ]);
 export type GuardianReply = z.infer<typeof guardianReplySchema>;
 
+/** The guardian is not needed any more. */
 export const disarmLine = 'disarm';
 
 /** Its time runs anew. */

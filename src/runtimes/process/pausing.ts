@@ -36,6 +36,7 @@ type Commands = ProcessWriterOptions & { pause: readonly string[]; resume: reado
 const hasCommands = (writer: ProcessWriterOptions): writer is Commands =>
   writer.pause !== undefined && writer.resume !== undefined;
 
+/** Whether anything says how the writer is paused; it may fail all the same. */
 export const canPause = (writer: ProcessWriterOptions): boolean =>
   hasCommands(writer) || writer.pidFile !== undefined || writer.systemdUnit !== undefined;
 
@@ -61,6 +62,10 @@ async function writerPid(name: string, writer: ProcessWriterOptions): Promise<nu
   );
 }
 
+/**
+ * What the guardian does for this writer; undefined for one that does not run. @throws TarsError when its process
+ * cannot be told
+ */
 export async function resumeAction(
   name: string,
   writer: ProcessWriterOptions,

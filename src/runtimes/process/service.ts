@@ -42,6 +42,7 @@ export function canStop(options: ProcessServiceOptions): boolean {
   return startable && stoppable && observed(options);
 }
 
+/** By the status command, the unit or the pid file, whichever is there; `unknown` where none tells. */
 export async function serviceState(
   options: ProcessServiceOptions,
   signal?: AbortSignal,

@@ -71,6 +71,7 @@ export function rowsOf(database: DatabaseSync, sql: string, ...parameters: strin
   return statement.all(...parameters);
 }
 
+/** Whether the database has the table, whatever is in it. */
 export function hasTable(database: DatabaseSync, name: string): boolean {
   return rowsOf(database, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", name).length > 0;
 }

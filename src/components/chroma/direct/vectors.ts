@@ -2,6 +2,7 @@ import type { Space } from '../facts.ts';
 import type { HnswFiles } from './hnsw-files.ts';
 import type { Queue, QueuedOperation } from './queue.ts';
 
+/** Why a vector that should be in an index file is not there. */
 export type VectorProblem = 'label-missing' | 'label-deleted' | 'length-missing';
 
 /** The vectors of one collection: the saved index with the queue's later operations on top. */

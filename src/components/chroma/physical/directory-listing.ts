@@ -81,6 +81,7 @@ export function sameListing(
   return true;
 }
 
+/** The bytes of all regular files. */
 export function totalBytes(entries: ReadonlyMap<string, ListedEntry>): number {
   let sum = 0;
   for (const { stats } of entries.values()) if (stats.isFile()) sum += Number(stats.size);

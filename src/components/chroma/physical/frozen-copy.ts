@@ -244,6 +244,7 @@ function ownEntries({ entries }: VolumeListing): VolumeEntry[] {
   );
 }
 
+/** The bytes of all regular files that are Chroma's own. */
 export function totalBytes(listing: VolumeListing): number {
   return ownEntries(listing)
     .filter(({ type }) => type === 'file')

@@ -15,6 +15,7 @@ export interface NamedText {
   readonly text: string;
 }
 
+/** A text without its secrets, and those. */
 export interface RedactedText {
   readonly text: string;
   /** Every secret that was found, as it stood and, where that differs, as it is meant. */

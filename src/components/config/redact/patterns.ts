@@ -4,6 +4,7 @@
  */
 const start = '(?<![A-Za-z0-9_])';
 
+/** Tokens that are known by their form, wherever they stand. */
 export const tokenPatterns: readonly RegExp[] = [
   /sk-(?:ant-|proj-|or-|svcacct-)?[A-Za-z0-9_-]{12,}/,
   /(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{10,}/,
