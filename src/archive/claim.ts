@@ -1,6 +1,7 @@
-import { lstat, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { isThere } from '../disk/is-there.ts';
+import { TarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { checksumPath } from './checksum-file.ts';
 import { archiveSuffix, type ArchiveCompression } from './compression.ts';
@@ -36,20 +37,9 @@ export async function claimName(
 /** However it is compressed: two archives of one name unpack into one folder. */
 async function isTaken(root: string): Promise<boolean> {
   for (const suffix of Object.values(archiveSuffix)) {
-    if ((await exists(root + suffix)) || (await exists(checksumPath(root + suffix)))) return true;
+    if ((await isThere(root + suffix)) || (await isThere(checksumPath(root + suffix)))) return true;
   }
   return false;
-}
-
-/** Whether anything has that name, a dangling link too. @throws TarsError when that cannot be told */
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
-  }
 }
 
 /** Says which unfinished archives lie in `outputDir`; nobody but the operator knows whether they still grow. */

@@ -10,8 +10,9 @@ import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
 import { checksumPath, writeChecksum } from './checksum-file.ts';
-import { claimName, exists, warnOfPartials } from './claim.ts';
+import { claimName, warnOfPartials } from './claim.ts';
 import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
+import { isThere } from '../disk/is-there.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
 import { requireMounted } from '../disk/mounts.ts';
 import { syncDirectory } from '../disk/sync.ts';
@@ -164,7 +165,7 @@ class ArchiveWriter implements SnapshotWriter {
   async #appear(): Promise<void> {
     const { archive, file } = this.#parts;
     try {
-      if (await exists(archive)) throw new TarsError('storage-exists', `${archive} has appeared meanwhile`);
+      if (await isThere(archive)) throw new TarsError('storage-exists', `${archive} has appeared meanwhile`);
       await rename(file.path, archive);
       this.#state = 'published';
     } catch (cause) {

@@ -1,7 +1,8 @@
 import { lstatSync, mkdirSync } from 'node:fs';
-import { lstat, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { hasErrno } from '../model/errors.ts';
+import { isThere } from './is-there.ts';
 
 /**
  * Creates the directory `path` and what is missing above it; returns what was created, the uppermost first. Node's own
@@ -32,14 +33,4 @@ export function makeDirectoriesSync(path: string, mode = 0o777): void {
   }
   makeDirectoriesSync(dirname(path), mode);
   makeDirectoriesSync(path, mode);
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    throw error;
-  }
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { chmod, chown, lstat, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { isThere } from '../../disk/is-there.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -197,16 +198,6 @@ async function createDirectories(directory: string, file: CapturedFile, created:
     await mkdir(path, { mode: 0o755 });
     created.push(path);
     if (process.getuid?.() === 0) await chown(path, file.uid, file.gid);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
   }
 }
 

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, lstat, mkdir, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { access, mkdir, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { isThere } from '../../disk/is-there.ts';
 import { mountPoints } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
@@ -28,19 +29,9 @@ export interface DirectoryStage {
   readonly mode: 'rename' | 'entries';
 }
 
-const exists = async (path: string): Promise<boolean> => {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw error;
-  }
-};
-
 /** True for a file system's root, and for a bind mount, which has the device of what is around it. */
 async function isMountPoint(path: string): Promise<boolean> {
-  if (!(await exists(path))) return false;
+  if (!(await isThere(path))) return false;
   const [own, parent] = await Promise.all([stat(path), stat(dirname(path))]);
   if (own.dev !== parent.dev) return true;
   return (await mountPoints()).includes(path);
@@ -98,7 +89,7 @@ export async function removeStagedBeside(path: string, restoreId: string): Promi
 export async function directorySwaps(live: string, stage: DirectoryStage): Promise<PathSwap[]> {
   if (stage.mode === 'rename') {
     const at = await throughLinks(live);
-    return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await exists(at) }];
+    return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await isThere(at) }];
   }
   const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found';
   const liveNames = new Set((await readdir(live)).filter(own));
@@ -127,12 +118,12 @@ async function move(from: string, to: string): Promise<void> {
 export async function swapPaths(swaps: readonly PathSwap[]): Promise<void> {
   for (const { live, staged, previous, hadLive } of swaps) {
     if (staged === null) {
-      if (hadLive && !(await exists(previous))) await move(live, previous);
+      if (hadLive && !(await isThere(previous))) await move(live, previous);
       continue;
     }
-    if (!(await exists(staged))) continue;
-    if (hadLive && !(await exists(previous))) await move(live, previous);
-    if (await exists(live)) {
+    if (!(await isThere(staged))) continue;
+    if (hadLive && !(await isThere(previous))) await move(live, previous);
+    if (await isThere(live)) {
       throw new RestoreRefusedError(`${live} has appeared since its replacement was staged`, {
         hint: 'Stop whatever writes there, then run the restore again.',
       });
@@ -150,12 +141,17 @@ export async function undoPaths(
   warn: (message: string) => void = () => undefined,
 ): Promise<void> {
   for (const { live, staged, previous, hadLive } of [...swaps].reverse()) {
-    const previousExists = await exists(previous);
-    if (staged !== null && !(await exists(staged)) && (previousExists || !hadLive) && (await exists(live))) {
+    const previousExists = await isThere(previous);
+    if (
+      staged !== null &&
+      !(await isThere(staged)) &&
+      (previousExists || !hadLive) &&
+      (await isThere(live))
+    ) {
       await move(live, staged);
     }
     if (previousExists) {
-      if (await exists(live)) {
+      if (await isThere(live)) {
         const stray = `${previous}.stray`;
         await move(live, stray);
         warn(`${live} had been created anew in the middle of the restore; that is kept as ${stray}`);

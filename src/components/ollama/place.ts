@@ -1,4 +1,4 @@
-import { chown, lstat, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
+import { chown, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
@@ -120,16 +120,5 @@ export async function writeDurably(
     throw toTarsError(error, `Cannot write ${path}`);
   } finally {
     await handle.close();
-  }
-}
-
-/** True when there is anything at `path`, also a dangling link. */
-export async function isThere(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
   }
 }

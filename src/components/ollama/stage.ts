@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { isThere } from '../../disk/is-there.ts';
 import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -21,7 +22,6 @@ import type { StoredModel } from './facts.ts';
 import { blobFileName, readModels } from './model-store.ts';
 import {
   createDirectories,
-  isThere,
   missingDirectories,
   nearestExisting,
   removeEmptyDirectories,

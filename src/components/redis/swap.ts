@@ -1,6 +1,7 @@
-import { lstat, mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isThere } from '../../disk/is-there.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
@@ -46,16 +47,6 @@ export function wayBack({ dataDir, previousDir, names }: SwapPlace): string[] {
       `[ ! -e ${previous} ] || mv ${previous} ${live}`,
     ];
   });
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw error;
-  }
 }
 
 /**
@@ -131,7 +122,7 @@ export class FileSwap implements Generation {
         live,
         staged: join(stagedDir, name),
         previous: join(previousDir, name),
-        hadLive: await exists(live),
+        hadLive: await isThere(live),
       });
     }
     await mkdir(previousDir, { recursive: true, mode: 0o700 });

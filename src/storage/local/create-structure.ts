@@ -1,6 +1,7 @@
-import { lstat, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasErrno, TarsError } from '../../model/errors.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
@@ -19,22 +20,12 @@ async function entriesOf(path: string): Promise<string[]> {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    throw error;
-  }
-}
-
 /**
  * Refuses a directory that is a repository, was one, or holds somebody's files. An empty structure, such as an
  * interrupted creation leaves, is taken over.
  */
 async function refuseOccupied(root: string): Promise<void> {
-  if (await exists(join(root, 'config'))) {
+  if (await isThere(join(root, 'config'))) {
     throw new TarsError('storage-exists', `There is a repository in ${root} already`, {
       hint: 'Use it as it is, or choose another directory.',
       context: { path: root },

@@ -1,0 +1,13 @@
+import { lstat } from 'node:fs/promises';
+import { hasErrno, toTarsError } from '../model/errors.ts';
+
+/** True when there is anything at `path`, also a dangling link. @throws TarsError when that cannot be told */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw toTarsError(error, `Cannot look at ${path}`);
+  }
+}
