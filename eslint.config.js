@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model.
+ * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model, disk.
  * Adapters never import one another; only compose.ts constructs them.
  */
 const rooms = {
