@@ -12,6 +12,7 @@ import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger } from '../fixtures/docker/ledger.ts';
 import { remains, removeProject, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 import { smallProject } from '../fixtures/docker/small-project.ts';
+import { wholeCut } from '../fixtures/docker/whole-cut.ts';
 
 const docker = await dockerForTests();
 const { skip } = docker;
@@ -94,9 +95,10 @@ async function initialised(project: StartedProject, ok: Run, version: 'v1' | 'v2
 
 async function backedUp(project: StartedProject, ok: Run): Promise<Manifest> {
   await project.writesOn(10);
-  await ok('backup');
-  const manifest = await latest(ok);
-  assert.equal(manifest.consistency, 'cut', manifest.consistencyReason);
+  const manifest = await wholeCut(async () => {
+    await ok('backup');
+    return latest(ok);
+  });
   assert.deepEqual(
     manifest.notCaptured.map(({ mount }) => mount),
     [logsOf(project)],

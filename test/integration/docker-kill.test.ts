@@ -10,6 +10,7 @@ import { startEngineProxy, type EngineProxy, type EngineRequest } from '../fixtu
 import { compareWithLedger } from '../fixtures/docker/ledger.ts';
 import { remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 import { tarsOn, type TarsOn } from '../fixtures/docker/tars-on.ts';
+import { wholeCut } from '../fixtures/docker/whole-cut.ts';
 import { eventually } from '../fixtures/processes.ts';
 
 const docker = await dockerForTests();
@@ -147,8 +148,10 @@ async function whilePaused({ t, project, killing }: Scene): Promise<void> {
   );
   assert.equal(await startedAt(), started, 'it was never restarted');
   assert.equal(await killing.snapshotCount(), 0);
-  await killing.tars.ok(['backup']);
-  assert.equal((await killing.tars.manifest()).consistency, 'cut');
+  await wholeCut(async () => {
+    await killing.tars.ok(['backup']);
+    return killing.tars.manifest();
+  });
 }
 
 async function whileStopped({ project, killing }: Scene): Promise<void> {
