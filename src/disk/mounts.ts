@@ -41,7 +41,7 @@ export async function requireMounted(directory: string, tables = ofTheSystem): P
     'storage-failed',
     `The disk of ${directory} is not mounted at ${wanted}, as /etc/fstab has it`,
     {
-      hint: `Mount it: mount ${wanted}`,
+      hint: `Mount it: mount ${wanted}, or choose another directory.`,
       context: { path: directory },
     },
   );
