@@ -184,28 +184,37 @@ test(
       `${await readFile('/etc/fstab', 'utf8')}\nUUID=f00 ${disk} ext4 noauto 0 2\n`,
     );
     const args = await stack.changed({ repository: { path: join(disk, 'tars'), password_file: 'key' } });
-    const inNamespace = async (...words: string[]) => {
+    const keyThere = await stack.changed({
+      repository: { path: 'elsewhere', password_file: join(disk, 'key') },
+    });
+    const inNamespace = async (words: readonly string[], where: readonly string[] = args) => {
       const script = `mount --bind '${at('fstab')}' /etc/fstab && exec "$@"`;
-      const argv = ['--mount', 'sh', '-c', script, '-', process.execPath, cliPath, ...args, ...words];
+      const argv = ['--mount', 'sh', '-c', script, '-', process.execPath, cliPath, ...where, ...words];
       return execa('unshare', argv, { reject: false, env: { NO_COLOR: '1' } });
     };
     const refused = [
-      ['init', '--yes'],
-      ['backup', '--output-dir', join(disk, 'archives')],
-      ['key', 'export', '--output', join(disk, 'kit.txt')],
-    ];
-    for (const words of refused) {
-      const { exitCode, stderr } = await inNamespace(...words);
+      [['init', '--yes'], args],
+      [['init', '--yes'], keyThere],
+      [
+        ['init', '--yes', '--repository', at('elsewhere'), '--key-file', at('elsewhere.key')],
+        ['--config', join(disk, 'tars.yaml')],
+      ],
+      [['backup', '--output-dir', join(disk, 'archives')], args],
+      [['key', 'export', '--output', join(disk, 'kit.txt')], args],
+    ] as const;
+    for (const [words, where] of refused) {
+      const { exitCode, stderr } = await inNamespace(words, where);
       assert.equal(exitCode, 1, stderr);
       assert.match(
         stderr,
         /\[ERROR\] The disk of .* is not mounted at .*usb, as \/etc\/fstab has it\n +Mount it: mount /,
       );
       assert.deepEqual(await readdir(disk), []);
+      assert.ok(!existsSync(at('elsewhere')), words.join(' '));
     }
     await execa('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]);
     try {
-      const { exitCode, stderr } = await inNamespace('init', '--yes');
+      const { exitCode, stderr } = await inNamespace(['init', '--yes']);
       assert.equal(exitCode, 0, stderr);
     } finally {
       await execa('umount', [disk]);

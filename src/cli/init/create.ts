@@ -4,6 +4,7 @@ import { dirname, relative, resolve, sep } from 'node:path';
 import { createStore, openStore } from '../../compose.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
+import { requireMounted } from '../../disk/mounts.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
@@ -22,6 +23,7 @@ export async function writeSettings(settingsPath: string, { what, ...values }: C
       ? composeTemplate(what, { ...values, settingsPath })
       : settingsTemplate({ ...values, ...what });
   try {
+    await requireMounted(settingsPath);
     await makeDirectories(dirname(settingsPath));
     await writeNew(settingsPath, text);
   } catch (error) {
@@ -110,6 +112,7 @@ async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): P
   if (keyFile === undefined || (await hasPassword(keyFile, env))) return undefined;
   const key = randomBytes(recoveryKeyBytes).toString('base64url');
   try {
+    await requireMounted(keyFile);
     await makeDirectories(dirname(keyFile));
     await writeNew(keyFile, `${key}\n`);
   } catch (error) {
