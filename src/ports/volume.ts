@@ -48,9 +48,11 @@ export interface NewEntry {
  */
 export interface VolumeExchange {
   readonly restoreId: string;
-  /** Paths that are replaced or set aside; undefined: whatever is in the directory. */
-  readonly paths: readonly string[] | undefined;
+  readonly part: ExchangedPart;
 }
+
+/** What an exchange replaces or sets aside: whatever is in the directory, or these paths and nothing else. */
+export type ExchangedPart = { readonly all: true } | { readonly paths: readonly string[] };
 
 /** A store's directory that this process cannot reach by path, such as an Engine's volume. Opened for some work. */
 export interface OpenVolume extends AsyncDisposable {

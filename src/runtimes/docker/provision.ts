@@ -138,7 +138,8 @@ async function create(
   const { engine, address, project } = options;
   const situation = await look(options, request, ctx);
   const { cli, model, files, missing } = situation;
-  if (missing.length === 0) return { containers: [], volumes: [], networks: [] };
+  const [first, ...others] = missing;
+  if (first === undefined) return { containers: [], volumes: [], networks: [] };
   if (cli === undefined || model === undefined) {
     throw new RestoreRefusedError(
       `Files of the project ${project} are missing: ${situation.missingFiles.join(', ')}`,
@@ -150,7 +151,7 @@ async function create(
   try {
     await createExternalVolumes(engine, model, missing, request.recorded);
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
-    await new ComposeProject(cli, address, files).create(missing, ctx);
+    await new ComposeProject(cli, address, files).create([first, ...others], ctx);
     const created = await createdSince(engine, project, before);
     await restoreRoots(options, created, request.recorded);
     await createDirectories(options, created);

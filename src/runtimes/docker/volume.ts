@@ -17,12 +17,13 @@ export function createDockerVolume(engine: Engine, place: VolumePlace): StoreVol
   return {
     label,
     open: (access, ctx) => HelperContainer.start(engine, { ...place, label, root }, access, ctx),
-    wayBack: ({ restoreId, paths }) => {
-      const script = wayBackScript(restoreId, paths === undefined);
+    wayBack: (exchange) => {
+      const { part } = exchange;
+      if ('paths' in part && part.paths.length === 0) return [];
       const command = [
         ...['docker', 'run', '--rm', '--user', '0:0', '--network', 'none', '--entrypoint', 'sh'],
         ...['-v', `${mount.volume ?? mount.source}:${mountPoint}`, '-w', root, container.image],
-        ...['-euc', script, ...(paths === undefined ? [] : ['sh', ...paths])],
+        ...['-euc', wayBackScript(exchange), ...('all' in part ? [] : ['sh', ...part.paths])],
       ];
       return [command.map(shellWord).join(' ')];
     },
