@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'corruption'
   | 'unsupported-version'
   | 'service-unavailable'
+  | 'wrong-server'
   | 'access-denied'
   | 'no-space'
   | 'storage-not-found'
@@ -64,6 +65,13 @@ export class CorruptionError extends TarsError {
 export class ServiceUnavailableError extends TarsError {
   constructor(message: string, options?: TarsErrorOptions) {
     super('service-unavailable', message, options);
+  }
+}
+
+/** Another server answers where a component's own was expected. Nothing was read from it or written to it. */
+export class WrongServerError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('wrong-server', message, options);
   }
 }
 

@@ -39,7 +39,7 @@ async function startBench(): Promise<Bench> {
   const container = {
     ...{ id, name, service: 'store', image, imageId, state: 'stopped' as const, health: undefined },
     ...{ environment: {}, argv: [], mounts: [mount], publishedPorts: new Map(), exposedPorts: [] },
-    ...{ addresses: [], labels: {}, stopGraceMs: undefined },
+    ...{ addresses: [], addresses6: [], hostNetwork: false, labels: {}, stopGraceMs: undefined },
   };
   const shell = `${name}-shell`;
   const run = ['run', '--detach', '--rm', '--name', shell, '--network', 'none', '-v', `${name}:/store`];

@@ -1,0 +1,276 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { stringify } from 'yaml';
+import { startPostgres, type PrivatePostgres } from '../../src/demo/servers/postgres.ts';
+import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
+import { createRepository } from '../../src/repository/open.ts';
+import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { cliPath, type CliRun } from '../fixtures/cli.ts';
+import { testContext } from '../fixtures/context.ts';
+import { dockerForTests } from '../fixtures/docker/engine.ts';
+import { smallProject, type SmallProject } from '../fixtures/docker/small-project.ts';
+import { createUser } from '../fixtures/docker/tars-on.ts';
+import { eventually } from '../fixtures/processes.ts';
+
+const docker = await dockerForTests();
+const skip = docker.skip === false && process.getuid?.() !== 0 ? 'needs root' : docker.skip;
+const ctx = testContext();
+const password = 'correct-horse';
+
+/** Two servers that listen where those of the project would be expected without a look at its containers. */
+interface Strangers {
+  readonly postgres: PrivatePostgres;
+  readonly redis: PrivateRedis;
+}
+
+interface Scene extends AsyncDisposable {
+  readonly small: SmallProject;
+  readonly strangers: Strangers;
+  /** Holds {@link password}. */
+  readonly keyFile: string;
+  /** As a user of the group docker; `components` over those of the project. */
+  run(args: readonly string[], components?: Readonly<Record<string, object>>): Promise<CliRun>;
+  ok(args: readonly string[]): Promise<string>;
+  sql(statement: string, database?: string): Promise<string>;
+  redis(...args: string[]): Promise<string>;
+  /** Databases of the stranger; fails when tars connected to it since the last look. */
+  requireUntouched(): Promise<void>;
+}
+
+async function startScene(): Promise<Scene> {
+  await using cleanup = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), 'tars-own-'));
+  cleanup.defer(() => rm(directory, { recursive: true, force: true }));
+  await chmod(directory, 0o755);
+  const postgres = cleanup.use(await startPostgres(join(directory, 'pg'), password));
+  const redis = cleanup.use(
+    await startRedis(join(directory, 'redis'), ctx, { lines: ['dbfilename stranger.rdb'] }),
+  );
+  const acl = ['--user', 'tars', 'on', `>${password}`, '+ping', '+info', '+psync', '+replconf'];
+  const small = cleanup.use(
+    await smallProject(
+      docker.engine,
+      'own-',
+      {
+        db: {
+          ...{
+            image: 'postgres:15-tars-test',
+            command: ['-p', `${postgres.port}`],
+            volumes: ['db:/var/lib/postgresql/data'],
+          },
+          environment: { POSTGRES_USER: 'tars', POSTGRES_PASSWORD: password },
+        },
+        cache: {
+          ...{ image: 'redis:7-tars-test', volumes: ['cache:/data'] },
+          command: ['redis-server', '--port', `${redis.port}`, '--appendonly', 'yes'],
+        },
+        guarded: {
+          image: 'redis:7-tars-test',
+          command: ['redis-server', ...acl],
+          volumes: ['guarded:/data'],
+        },
+        llm: { image: 'ollama/ollama:tars-test', volumes: ['llm:/root/.ollama'] },
+        app: {
+          image: 'tars-test/backend:1',
+          command: ['sleep', '3600'],
+          init: true,
+          depends_on: ['db', 'cache'],
+        },
+      },
+      { volumes: ['db', 'cache', 'guarded', 'llm'] },
+    ),
+  );
+  const own = await mkdtemp(join(tmpdir(), 'tars-own-user-'));
+  cleanup.defer(() => rm(own, { recursive: true, force: true }));
+  const standard = {
+    postgres: { service: 'db', port: postgres.port },
+    redis: { service: 'cache', port: redis.port },
+    ollama: { service: 'llm', models: 'list' },
+  };
+  const repository = createLocalStorage(join(own, 'repository'));
+  await replaceKeys(await createRepository(repository, password, ctx), password, ctx);
+  await writeFile(join(own, 'key'), password, { mode: 0o600 });
+  const user = cleanup.use(await createUser(own));
+  const run: Scene['run'] = async (args, components = {}) => {
+    const settings = {
+      ...{ version: 1, stack: 'home', state_dir: join(own, 'state'), scratch_dir: join(own, 'scratch') },
+      repository: { path: join(own, 'repository'), password_file: join(own, 'key') },
+      docker: { project: small.name, host: docker.engine.host },
+      components: { ...standard, ...components },
+      services: { app: { writer: true } },
+      pause_max_ms: 60_000,
+    };
+    const path = join(own, 'tars.yaml');
+    await writeFile(path, stringify(settings));
+    await chmod(path, 0o644);
+    const argv = ['--user', user.name, '--', 'env', `HOME=${own}`, process.execPath, cliPath];
+    const done = await execa('runuser', [...argv, ...args, '--config', path], {
+      ...{ reject: false, stdin: 'ignore', cwd: own },
+      env: { TARS_CONFIG: undefined, TARS_PASSWORD: undefined, NO_COLOR: '1' },
+    });
+    return { exitCode: done.exitCode, stdout: done.stdout, stderr: done.stderr };
+  };
+  let seenLines = 0;
+  const owned = cleanup.move();
+  return {
+    small,
+    keyFile: join(own, 'key'),
+    strangers: { postgres, redis },
+    run,
+    async ok(args) {
+      const { exitCode, stdout, stderr } = await run(args);
+      assert.equal(exitCode, 0, `${stderr}\n${stdout}`);
+      return stdout;
+    },
+    sql: (statement, database = 'tars') =>
+      small.project.exec('db', [
+        'psql',
+        '-p',
+        `${postgres.port}`,
+        '-U',
+        'tars',
+        '-d',
+        database,
+        '-Atc',
+        statement,
+      ]),
+    redis: (...args) => small.project.exec('cache', ['redis-cli', '-p', `${redis.port}`, ...args]),
+    async requireUntouched() {
+      const log = await readFile(join(postgres.dataDir, 'server.log'), 'utf8');
+      const lines = log.split('\n');
+      const fresh = lines.slice(seenLines).filter((line) => line.includes('connection authorized'));
+      seenLines = lines.length - 1;
+      assert.deepEqual(fresh, [], 'nobody has logged in to the other server');
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** From now on every login is in its log. */
+async function logConnections({ postgres }: Strangers): Promise<void> {
+  const psql = join(postgres.binDir, 'psql');
+  const target = ['-h', '127.0.0.1', '-p', `${postgres.port}`, '-U', 'tars', '-d', 'postgres'];
+  const env = { PGPASSWORD: password };
+  await execa(psql, [...target, '-c', 'CREATE DATABASE tars'], { env });
+  await execa(psql, [...target, '-c', 'ALTER SYSTEM SET log_connections = on'], { env });
+  await execa(psql, [...target, '-c', 'SELECT pg_reload_conf()'], { env });
+}
+
+test(
+  'a restore under Docker touches nothing but what it restores, on no server but the one in the container',
+  { skip },
+  async (t) => {
+    await using scene = await startScene();
+    const { small } = scene;
+    await logConnections(scene.strangers);
+    await small.compose('up', '-d');
+    await eventually('the project answers', () =>
+      scene.sql('SELECT 1').then(
+        () => true,
+        () => false,
+      ),
+    );
+    await scene.sql("CREATE TABLE mine AS SELECT 'captured' AS word");
+    await scene.redis('set', 'word', 'captured');
+    await small.project.exec('llm', ['ollama', 'pull', 'llama3.2:1b']);
+    await scene.ok(['backup']);
+    await models(t, scene);
+    await anotherServer(t, scene);
+    await notRunning(t, scene);
+  },
+);
+
+const storeFiles = 'cd /root/.ollama/models && find . -type f | sort | xargs sha256sum';
+
+async function models(t: TestContext, scene: Scene): Promise<void> {
+  const { small } = scene;
+  const look = (): Promise<string> => small.project.exec('llm', ['sh', '-c', storeFiles]);
+  await t.test(
+    'with models: list, a restore of the model store leaves the models where they are',
+    async () => {
+      const before = await look();
+      assert.match(before, /blobs\/sha256-/);
+      for (const extra of [[], ['--discard-previous']]) {
+        const restored = await scene.ok(['restore', '--yes', '--component', 'ollama', ...extra]);
+        assert.match(restored, /^Restored and verified: ollama/);
+        assert.equal(await look(), before);
+        assert.equal(
+          await small.project.exec('llm', ['sh', '-c', 'ls -A /root/.ollama/models']),
+          'blobs\nmanifests',
+        );
+      }
+    },
+  );
+}
+
+async function anotherServer(t: TestContext, scene: Scene): Promise<void> {
+  const { postgres, redis } = scene.strangers;
+  await t.test(
+    'an address of tars.yaml that leads to another server: nothing is read or written',
+    async () => {
+      const components = {
+        postgres: { service: 'db', host: '127.0.0.1', port: postgres.port },
+        redis: { service: 'cache', host: '127.0.0.1', port: redis.port },
+      };
+      const backup = await scene.run(['backup'], components);
+      assert.equal(backup.exitCode, 2, backup.stderr);
+      assert.match(backup.stderr, /What answers for db is not the server in the container own-\w+-db-1/);
+      assert.match(
+        backup.stderr,
+        /What answers for cache is not the server in the container own-\w+-cache-1/,
+      );
+      const restore = await scene.run(['restore', '--yes', '--component', 'postgres,redis'], components);
+      assert.equal(restore.exitCode, 1);
+      assert.match(restore.stderr, /What answers for db is not the server/);
+      assert.equal(await scene.sql('SELECT word FROM mine'), 'captured');
+    },
+  );
+
+  await t.test('a user who may ask little is told apart from another server by run_id', async () => {
+    const guarded = { service: 'guarded', kind: 'redis', username: 'tars', password_file: scene.keyFile };
+    const own = await scene.run(['backup', '--dry-run', '--only', 'guarded'], { guarded });
+    assert.equal(own.exitCode, 0, own.stderr);
+    await execa('redis-cli', [
+      '-p',
+      `${redis.port}`,
+      'acl',
+      'setuser',
+      'tars',
+      'on',
+      `>${password}`,
+      '+ping',
+      '+info',
+      '+psync',
+      '+replconf',
+    ]);
+    const other = await scene.run(['backup', '--dry-run', '--only', 'guarded'], {
+      guarded: { ...guarded, host: '127.0.0.1', port: redis.port },
+    });
+    assert.equal(other.exitCode, 1, other.stderr);
+    assert.match(other.stderr, /What answers for guarded is not the server .*: its run_id is \w+, and/);
+  });
+}
+
+async function notRunning(t: TestContext, scene: Scene): Promise<void> {
+  const { small } = scene;
+  await t.test('stores that do not run: their restore waits for their own server', async () => {
+    await scene.sql('DROP TABLE mine');
+    await scene.redis('set', 'word', 'later');
+    await small.compose('stop');
+    const plan = await scene.run(['restore', '--dry-run', '--component', 'postgres']);
+    assert.equal(plan.exitCode, 1);
+    assert.match(plan.stderr, /db of the project own-\w+ is stopped/);
+    await scene.requireUntouched();
+    const files = await scene.ok(['restore', '--dry-run', '--component', 'redis']);
+    assert.doesNotMatch(files, /stranger/);
+    await scene.ok(['restore', '--yes']);
+    await scene.requireUntouched();
+    assert.equal(await scene.sql('SELECT word FROM mine'), 'captured');
+    assert.equal(await scene.redis('get', 'word'), 'captured');
+  });
+}
