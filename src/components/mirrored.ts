@@ -1,9 +1,10 @@
-import { chmod, mkdir, realpath, rm } from 'node:fs/promises';
+import { chmod, mkdir, realpath, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
+import { holdsNothing } from '../disk/holds-nothing.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
@@ -130,6 +131,9 @@ class Mirror implements AsyncDisposable {
       // Ours it must stay, and what is staged beside the live data takes its mode from there.
       await chmod(directory, (listing.root.attributes.mode & 0o777) | 0o700);
       await fill(directory, live, listing, ctx);
+      // What is not brought here must not make a volume look new.
+      if (listing.entries.size > 0 && (await holdsNothing(directory)))
+        await writeFile(join(directory, '.not-mirrored'), '');
     }
     stack.move();
     return new Mirror(options, place, listing, live);

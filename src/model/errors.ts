@@ -120,7 +120,7 @@ const systemErrorHints: Readonly<Partial<Record<ErrorCode, string>>> = {
 };
 
 const readOnlyHint =
-  'The file system is mounted read-only, which its kernel also does after an error of the disk: look at dmesg and mount, then mount it writable.';
+  'The file system is mounted read-only. If tars runs in a container, take :ro from this mount in the Compose file. Otherwise look at mount and dmesg on the machine, because the kernel also does this after an error of the disk. Then mount it writable.';
 
 /** True for errors of Node's system calls, which carry an errno name in `code`. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {

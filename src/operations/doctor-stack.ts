@@ -80,6 +80,7 @@ async function lookAtServices(
     service === undefined || known.has(service) ? [] : [{ name, service }],
   );
   const taken = new Set(needed.map(({ service }) => service));
+  const unhealthy = found.filter((service) => service.unhealthy === true);
   const misnamed = found.filter(({ name, missing }) => missing === true && !taken.has(name));
   return [
     ...needed.map(({ name, service }) =>
@@ -87,6 +88,12 @@ async function lookAtServices(
     ),
     ...misnamed.map(({ name }) =>
       warning(`There is no service ${name}, which tars.yaml names`, 'Correct its name under services.'),
+    ),
+    ...unhealthy.map(({ name }) =>
+      warning(
+        `${name} runs and is unhealthy, as its own health check says`,
+        'Look at its log and at the check itself, which may ask for the wrong thing.',
+      ),
     ),
     ...(known.size === 0 ? [] : [ok(statesOf(found))]),
   ];
@@ -98,7 +105,10 @@ function statesOf(services: readonly Service[]): string {
   const rest = down.map(
     ({ name, state }) => `${name} is ${state === 'unknown' ? 'in an unknown state' : state}`,
   );
-  return [`${there.length - down.length} of ${counted(there.length, 'service')} run`, ...rest].join('; ');
+  const unhealthy = there.filter((service) => service.unhealthy === true).length;
+  const health = unhealthy === 0 ? [] : [`${unhealthy} of them ${unhealthy === 1 ? 'is' : 'are'} unhealthy`];
+  const run = `${there.length - down.length} of ${counted(there.length, 'service')} run`;
+  return [run, ...health, ...rest].join('; ');
 }
 
 async function lookAtCut(

@@ -12,6 +12,8 @@ export interface Service {
   readonly writer: boolean;
   readonly canPause: boolean;
   readonly canStop: boolean;
+  /** It runs, and its own health check says that it is not well. */
+  readonly unhealthy?: boolean;
 }
 
 /**

@@ -32,7 +32,10 @@ async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags)
     for (const finding of findings) audience.event({ type: 'finding', finding });
     const damaged = hasErrors(findings);
     const errors = findings.filter(({ severity }) => severity === 'error').length;
-    audience.result({ ...value, findings }, damaged ? `Damaged: ${errors} errors, listed above` : sound);
+    audience.result(
+      { ...value, findings },
+      damaged ? `Damaged: ${counted(errors, 'error')}, listed above` : sound,
+    );
     return damaged ? exitCodes.error : exitCodes.success;
   };
   if (flags.backupFile !== undefined) {

@@ -167,9 +167,14 @@ function describeServices(
       writer: declared?.writer ?? false,
       canPause: true,
       canStop: true,
+      ...(containers.some(isUnhealthy) ? { unhealthy: true } : {}),
     };
   });
 }
+
+/** What the health check said last stays with a container that was stopped. */
+const isUnhealthy = ({ state, health }: ProjectContainer): boolean =>
+  state === 'running' && health === 'unhealthy';
 
 function combinedState(states: ReadonlySet<ProjectContainer['state']>): Service['state'] {
   const order = ['running', 'unknown', 'paused'] as const;
