@@ -16,6 +16,7 @@ import type {
   VolumeExchange,
   VolumeListing,
 } from '../ports/volume.ts';
+import { leftoverName } from './files/leftovers.ts';
 import { sendStaged } from './mirrored-upload.ts';
 
 /** A store whose files are brought here to be worked on, and taken back. */
@@ -68,6 +69,13 @@ export function createMirroredComponent(options: MirrorOptions): Component {
   return {
     ...{ name, kind, service },
     probe: (ctx) => base.probe(ctx),
+    async leftovers(ctx) {
+      await using open = await volume.open('read', ctx);
+      const names = [...((await open.list(ctx.signal))?.entries.keys() ?? [])];
+      return names
+        .filter((path) => leftoverName.test(path))
+        .map((path) => ({ what: `${path} in ${volume.label}`, remove: volume.removal(path) }));
+    },
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     verify: (from, ctx) => base.verify(from, ctx),

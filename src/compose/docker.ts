@@ -157,10 +157,10 @@ export class DockerStack {
     };
   }
 
-  #programsOf(component: StoreSettings, { id, state }: ProjectContainer): ServerContainer | undefined {
+  #programsOf(component: StoreSettings, { id, name, state }: ProjectContainer): ServerContainer | undefined {
     if (component.kind !== 'postgres' || component.host !== undefined || state !== 'running')
       return undefined;
-    return { runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
+    return { name, runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
   }
 
   /** Where the store's data is: on this machine, or behind the Engine where this process cannot get at it. */

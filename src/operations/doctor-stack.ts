@@ -53,6 +53,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
     { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
     { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'leftovers', follows: true, look: (ctx) => lookForLeftovers(stack, ctx) },
     { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
   ];
 }
@@ -218,6 +219,29 @@ async function refusalOf(
       hint ?? `Put that right before it is needed, or ask for more: tars restore --dry-run.`,
     );
   }
+}
+
+/** Previous data that nobody discarded, and what a killed restore staged. What is under way is none. */
+async function lookForLeftovers(
+  { components, journal }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const pending = (await journal.pending()).map(({ entry }) => entry.restoreId);
+  const found = await Promise.allSettled(
+    components.map(async ({ name, open }) =>
+      ((await (await open(ctx)).leftovers?.(ctx)) ?? []).map((leftover) => ({ name, ...leftover })),
+    ),
+  );
+  return found
+    .flatMap((result) => (result.status === 'fulfilled' ? result.value : []))
+    .filter(({ what }) => !pending.some((id) => what.includes(id)))
+    .map(({ name, what, sizeBytes, remove }) => {
+      const size = sizeBytes === undefined ? '' : ` (${formatBytes(sizeBytes)})`;
+      return warning(
+        `${name}: a restore left ${what}${size}`,
+        `If you do not want to go back to it, remove it: ${remove}`,
+      );
+    });
 }
 
 async function lookForUnfinished(

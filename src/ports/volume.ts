@@ -81,6 +81,8 @@ export interface StoreVolume {
   open(access: 'read' | 'write', ctx: OperationContext): Promise<OpenVolume>;
   /** What to type to have a shell there: the exchange is then undone by hand with these lines. */
   wayBack(exchange: VolumeExchange): readonly string[];
+  /** What to type to remove something in the directory for good. */
+  removal(path: string): string;
   /** Whether the store runs, and may write. */
   running(): Promise<boolean>;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execa } from 'execa';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -182,6 +182,7 @@ test(
     await models(t, scene);
     await anotherServer(t, scene);
     await notRunning(t, scene);
+    await byHand(t, scene);
   },
 );
 
@@ -273,4 +274,70 @@ async function notRunning(t: TestContext, scene: Scene): Promise<void> {
     assert.equal(await scene.sql('SELECT word FROM mine'), 'captured');
     assert.equal(await scene.redis('get', 'word'), 'captured');
   });
+}
+
+/** What a person does on a machine that has the docker command and nothing else. */
+async function byHand(t: TestContext, scene: Scene): Promise<void> {
+  const bin = await mkdtemp(join(tmpdir(), 'tars-own-bin-'));
+  await symlink((await execa('which', ['docker'])).stdout, join(bin, 'docker'));
+  const type = async (lines: readonly string[]): Promise<void> => {
+    const env = { PATH: bin, DOCKER_HOST: docker.engine.host };
+    for (const line of lines) await execa('/bin/sh', ['-euc', line], { env, extendEnv: false });
+  };
+  const printed = (text: string): string[] =>
+    text.split('\n').flatMap((line) => (line.startsWith('    ') ? [line.trim()] : []));
+  const answers = async (): Promise<string> => {
+    await eventually('the database answers', () =>
+      scene.sql('SELECT 1').then(
+        () => true,
+        () => false,
+      ),
+    );
+    return `${await scene.sql('SELECT word FROM mine')} ${await scene.redis('get', 'word')}`;
+  };
+  try {
+    await t.test('the way back works as it is printed, with no client, no password and no tars', async () => {
+      await scene.small.compose('start');
+      await answers();
+      await scene.sql("UPDATE mine SET word = 'later'");
+      await scene.redis('set', 'word', 'later');
+      const restored = await scene.ok(['restore', '--yes']);
+      assert.equal(await answers(), 'captured captured');
+      const lines = printed(restored);
+      assert.match(lines.join('\n'), /^docker stop -t \d+ \S+-app-1\n(.*\n)+docker start \S+-app-1$/);
+      assert.doesNotMatch(restored, new RegExp(password));
+      await type(lines);
+      assert.equal(await answers(), 'later later');
+      assert.equal(await scene.small.project.health('app'), 'running');
+      const file = /also in (\S+):/.exec(restored)?.[1] ?? '';
+      assert.deepEqual(
+        (await readFile(file, 'utf8')).split('\n').filter((line) => /^docker/.test(line)),
+        lines,
+      );
+    });
+
+    await t.test('doctor names what restores left, each with the line that removes it', async () => {
+      const left = async (): Promise<{ found: string; cure: string }[]> => {
+        const { stdout } = await scene.run(['doctor', '--json']);
+        const { diagnoses: checks } = JSON.parse(stdout) as {
+          diagnoses: { check: string; found: string; cure: string }[];
+        };
+        return checks.filter(({ check }) => check === 'leftovers');
+      };
+      const found = await left();
+      assert.match(
+        found.map((each) => each.found).join('\n'),
+        /postgres: a restore left database "tars_tars_new_/,
+      );
+      assert.match(
+        found.map((each) => each.found).join('\n'),
+        /redis: a restore left \.tars-prev-\w+ in \/data/,
+      );
+      await type(found.map(({ cure }) => cure.slice(cure.indexOf('docker '))));
+      assert.deepEqual(await left(), []);
+      assert.equal(await answers(), 'later later');
+    });
+  } finally {
+    await rm(bin, { recursive: true });
+  }
 }

@@ -9,12 +9,14 @@ import type {
   Component,
   ComponentProbe,
   Generation,
+  Leftover,
   PreparedCapture,
   Staged,
 } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ServerProof } from '../../ports/server-proof.ts';
 import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
 import { openTables, rowsOf } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts } from './facts.ts';
@@ -131,6 +133,11 @@ class ChromaComponent implements Component {
     }
     const warnings = ['Without path in tars.yaml the capture goes over HTTP and has a moment of its own'];
     return { serverVersion: version, sizeBytes: 0, summary: counted(collections, 'collection'), warnings };
+  }
+
+  leftovers(): Promise<readonly Leftover[]> {
+    const { path } = this.#options;
+    return leftoversAt(path === undefined ? [] : [path]);
   }
 
   async ready(ctx: OperationContext): Promise<void> {

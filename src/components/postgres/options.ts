@@ -28,6 +28,8 @@ export interface PostgresOptions {
 
 /** The server as the programs beside it see it. */
 export interface ServerContainer {
+  /** As the docker command takes it. */
+  readonly name: string;
   readonly runner: ProgramRunner;
   readonly port: number;
 }
