@@ -127,14 +127,14 @@ async function stackOf(
   { lastManifest }: RepositoryUnderExamination,
   env: Environment,
 ): Promise<StackUnderExamination> {
-  const { runtime, journal } = await composeStack(
+  const { runtime, journal, provisioner } = await composeStack(
     { ...settings, components: {} },
     { includeModels: false },
     env,
   );
   return {
     stack: settings.stack,
-    ...{ components, journal, lastManifest },
+    ...{ components, journal, lastManifest, provisioner },
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -5,6 +5,7 @@ import { counted } from '../model/plural.ts';
 import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal } from '../ports/journal.ts';
+import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
 import { sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
@@ -36,6 +37,8 @@ export interface StackUnderExamination {
   readonly stack: string;
   readonly components: readonly ExaminedComponent[];
   readonly journal: RestoreJournal;
+  /** Undefined for plain processes. */
+  readonly provisioner?: Pick<Provisioner, 'shellVariables'> | undefined;
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
@@ -53,6 +56,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
     { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
     { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'variables', look: (ctx) => lookAtVariables(stack, ctx) },
     { name: 'leftovers', follows: true, look: (ctx) => lookForLeftovers(stack, ctx) },
     { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
   ];
@@ -219,6 +223,20 @@ async function refusalOf(
       hint ?? `Put that right before it is needed, or ask for more: tars restore --dry-run.`,
     );
   }
+}
+
+async function lookAtVariables(
+  { provisioner }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const names = (await provisioner?.shellVariables(ctx)) ?? [];
+  if (names.length === 0) return [];
+  return [
+    warning(
+      `The Compose files use ${names.join(', ')}, which only a shell had: a restore from nothing would not know ${names.length === 1 ? 'it' : 'them'}`,
+      `Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file.`,
+    ),
+  ];
 }
 
 /** Previous data that nobody discarded, and what a killed restore staged. What is under way is none. */
