@@ -1,4 +1,5 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
+import { createAtRiskComponent } from '../components/at-risk.ts';
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
@@ -94,10 +95,11 @@ export class DockerStack {
         if ((needsService || kind === 'postgres') && container.state !== 'running')
           throw this.#notRunning(container);
         const place = await this.#placeOf(component, container, password);
-        return composeComponent(name, component, surroundings, {
+        const composed = composeComponent(name, component, surroundings, {
           ...place,
           password: password ?? place.password,
         });
+        return place.atRisk === undefined ? composed : createAtRiskComponent(composed, place.atRisk);
       },
     });
   }
@@ -137,7 +139,7 @@ export class DockerStack {
     component: StoreSettings,
     container: ProjectContainer,
     password: string | undefined,
-  ): Promise<StorePlace> {
+  ): Promise<StorePlace & { readonly atRisk?: string | undefined }> {
     const port = ('port' in component ? component.port : undefined) ?? storePorts[component.kind];
     const isGiven = givenAddress(component) !== undefined;
     const address = container.state === 'running' ? addressOf(container, port) : 'unknown';
@@ -167,12 +169,18 @@ export class DockerStack {
   async #dataPlace(
     component: StoreSettings,
     container: ProjectContainer,
-  ): Promise<Pick<StorePlace, 'path' | 'distant'>> {
+  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: string }> {
     const { kind } = component;
     if (kind === 'postgres' || givenPath(component) !== undefined) return {};
     const path = await dataDirectory(this.#engine, kind, container);
     const located = await locatePath(container, path);
-    if (located === undefined) throw notMounted(kind, path, container);
+    if (located === undefined) {
+      const problem = notMounted(kind, path, container);
+      // While it runs, Chroma hands its data out over HTTP; nothing else would bring it back.
+      if (kind !== 'chroma') throw problem;
+      if (container.state !== 'running') throw this.#notRunning(container);
+      return { atRisk: `${problem.message}. ${problem.hint ?? ''}` };
+    }
     const { mount, hostPath, accessible } = located;
     if (accessible) return { path: hostPath };
     const volume = createDockerVolume(this.#engine, { container, mount, path });

@@ -320,7 +320,7 @@ test(
       'settings.toml',
     ]);
     assert.match(text, /# password_file: FILE/);
-    assert.match(text, /# NOT CAPTURED until this is put right: it keeps its data in \/data inside/);
+    assert.match(text, /# AT RISK until this is fixed: it keeps its data in \/data inside/);
     assert.ok(!text.includes('hush-hush'));
 
     await rm(join(small.directory, 'tars.yaml'));

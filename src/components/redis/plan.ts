@@ -82,7 +82,7 @@ export async function planRestore(
     kind: 'redis',
     steps: [
       ...stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
-      ...(isNew ? unseen.map((text) => `${dataDir} is empty. ${text}`) : []),
+      ...(isNew ? unseen.map((text) => `${dataDir} holds nothing yet. ${text}`) : []),
     ],
     warnings,
     artifacts: [artifact.path],

@@ -65,7 +65,7 @@ export async function planPhysicalRestore(
     steps: [
       `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${formatBytes(sizeBytes)}) beside ${place.path} and read all of them`,
       isNew
-        ? `Put the staged directory into ${place.path}, which is empty; the server there must not be older than the one captured`
+        ? `Put the staged directory into ${place.path}, which holds nothing yet; the server there must not be older than the one captured`
         : `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
     ],
     warnings,
