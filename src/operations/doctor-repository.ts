@@ -6,7 +6,7 @@ import { counted } from '../model/plural.ts';
 import { parseRhythm, previousTime } from '../model/rhythm.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { SnapshotStore } from '../ports/snapshot-store.ts';
+import type { LockHolder, SnapshotStore } from '../ports/snapshot-store.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { freeBytes } from './space.ts';
 
@@ -72,11 +72,40 @@ async function lookAtLocks(
 ): Promise<readonly Outcome[]> {
   if ((await snapshots(ctx)) === undefined) return [];
   const holders = await (await store(ctx)).holders(ctx);
-  const list = (stale: boolean): string[] => holders.filter((h) => h.stale === stale).map(({ who }) => who);
-  const [left, live] = [list(true), list(false)];
+  const list = (wanted: (holder: LockHolder) => boolean): string =>
+    holders
+      .filter(wanted)
+      .map(({ who }) => who)
+      .join(', ');
+  const unreadable = list(({ state }) => state === 'unreadable');
+  const excluding = list(({ state, exclusive }) => state === 'stale' && exclusive);
+  const left = list(({ state, exclusive }) => state === 'stale' && !exclusive);
+  const gone = list(({ state }) => state === 'gone');
+  const live = list(({ state }) => state === 'live');
   return [
-    ...(left.length === 0 ? [] : [warning(`Locks were left over by ${left.join(', ')}`, 'Run tars unlock.')]),
-    ...(live.length === 0 ? [] : [ok(`In use by ${live.join(', ')}`)]),
+    ...(unreadable === ''
+      ? []
+      : [
+          error(
+            `A lock that cannot be read locks out every backup and restore: ${unreadable}`,
+            'When no other process uses the repository, run tars unlock --all.',
+          ),
+        ]),
+    ...(excluding === ''
+      ? []
+      : [
+          error(
+            `Every backup and restore is locked out by a lock that was left over by ${excluding}`,
+            'Make sure that this process has ended, then run tars unlock.',
+          ),
+        ]),
+    ...(left === ''
+      ? []
+      : [warning(`Locks that keep out forget and prune were left over by ${left}`, 'Run tars unlock.')]),
+    ...(gone === ''
+      ? []
+      : [ok(`A lock was left over by ${gone}; that process has ended, and the next run removes it`)]),
+    ...(live === '' ? [] : [ok(`In use by ${live}`)]),
   ];
 }
 

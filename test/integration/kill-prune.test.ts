@@ -109,7 +109,6 @@ test(`kill -9 of ${kills} prunes loses no snapshot, whatever the moment (seed ${
     if (!isDeepStrictEqual(files, startFiles)) midway++;
     try {
       await using store = await copy.store();
-      await store.unlock({ all: false }, testContext());
       assert.equal(await history.verify(store), 3);
       await copy.restic(['check', ...(round % 5 === 0 ? ['--read-data'] : [])]);
       const limits = parsePruneLimits({ maxUnused: '0' });

@@ -11,7 +11,8 @@ import {
 import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 import { wayBackText } from './way-back.ts';
 
 const entrySchema = z.object({
@@ -102,7 +103,7 @@ export function createFileJournal(directory: string): RestoreJournal {
       for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
         const { entry, pid, processStart } = await readEntry(join(directory, name));
         if (entry.phase === 'done') continue;
-        pending.push({ entry, alive: processStartOf(pid) === processStart && processStart !== '' });
+        pending.push({ entry, alive: processStart !== '' && !hasEnded(pid, processStart) });
       }
       return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
     },
