@@ -56,6 +56,16 @@ export interface LockHolder {
   readonly state: 'live' | 'stale' | 'gone' | 'unreadable';
 }
 
+/** Packs that no new snapshot relies on, by id. */
+export interface PackHealth {
+  /** Indexed and not there. */
+  readonly missing: readonly string[];
+  /** Of another size than their entries in the index make. */
+  readonly misfit: readonly string[];
+  /** Found damaged by a check. */
+  readonly damaged: readonly string[];
+}
+
 /** An opened repository. */
 export interface SnapshotStore
   extends SnapshotDestination, SnapshotShelf, Prunable, KeyRing, AsyncDisposable {
@@ -71,6 +81,9 @@ export interface SnapshotStore
   peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
   /** Who holds a lock at this moment. */
   holders(ctx: OperationContext): Promise<readonly LockHolder[]>;
+  /** Holds what the index promises against what is there. Reads no pack. @throws CorruptionError */
+  examinePacks(ctx: OperationContext): Promise<PackHealth>;
+  /** Damaged packs are recorded in the repository, so that no backup relies on them any more. */
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport>;
   /** Removes locks whose holders are dead or stale (all of them with `all`). Returns how many went. */
   unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number>;

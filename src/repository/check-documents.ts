@@ -3,7 +3,7 @@ import { CorruptionError } from '../model/errors.ts';
 import { shortId } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StorageFileType } from '../ports/storage.ts';
-import { notInterrupted, type Findings } from './check-findings.ts';
+import { isUnreadable, notInterrupted, type Findings } from './check-findings.ts';
 import { decodeConfig } from './format/config-file.ts';
 import { decodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
 import { describeLock, lockState } from './lock-record.ts';
@@ -92,7 +92,7 @@ export async function checkLocks(
       findings.add(
         'error',
         subject,
-        'lock-damaged',
+        isUnreadable(known) ? 'lock-unreadable' : 'lock-damaged',
         `${known.message}; "tars unlock --all" removes it when nothing else uses the repository`,
       );
     }
