@@ -15,7 +15,7 @@ export function lockFile(path: string, waitMs = 0): Disposable | undefined {
   createPrivate(path);
   const database = new DatabaseSync(path);
   try {
-    database.exec(`PRAGMA busy_timeout = ${waitMs}; BEGIN EXCLUSIVE`);
+    database.exec(`PRAGMA busy_timeout = ${waitMs}; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE`);
   } catch (error) {
     database.close();
     if (error instanceof Error && error.message.includes('locked')) return undefined;

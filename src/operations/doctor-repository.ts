@@ -49,6 +49,7 @@ export function repositoryChecks(repository: RepositoryUnderExamination): readon
   return [
     { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },
     { name: 'locks', follows: true, look: (ctx) => lookAtLocks(repository, ctx) },
+    { name: 'packs', follows: true, look: (ctx) => lookAtPacks(repository, ctx) },
     { name: 'last snapshot', follows: true, look: (ctx) => lookAtLast(repository, ctx) },
     { name: 'space', follows: true, look: (ctx) => lookAtSpace(repository, ctx) },
     { name: 'clock', follows: true, look: (ctx) => lookAtClock(repository, ctx) },
@@ -106,6 +107,27 @@ async function lookAtLocks(
       ? []
       : [ok(`A lock was left over by ${gone}; that process has ended, and the next run removes it`)]),
     ...(live === '' ? [] : [ok(`In use by ${live}`)]),
+  ];
+}
+
+/** Reads no pack. */
+async function lookAtPacks(
+  { snapshots, store }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if ((await snapshots(ctx)) === undefined) return [];
+  const { missing, misfit, damaged } = await (await store(ctx)).examinePacks(ctx);
+  const found = [
+    ...(missing.length === 0 ? [] : [`${counted(missing.length, 'pack')} missing`]),
+    ...(misfit.length === 0 ? [] : [`${counted(misfit.length, 'pack')} of the wrong size`]),
+    ...(damaged.length === 0 ? [] : [`${counted(damaged.length, 'pack')} that a check found damaged`]),
+  ];
+  if (found.length === 0) return [ok('Every pack that the index names is there with its size')];
+  return [
+    error(
+      `The repository has ${found.join(', ')}: snapshots that need them cannot be restored whole`,
+      'Run tars check --read-data, which names those snapshots and says how the repository becomes whole again.',
+    ),
   ];
 }
 

@@ -319,7 +319,7 @@ test('a lock says enough to tell its process from every other one', async () => 
   await using _held = await acquireLock(b.repo, { exclusive: true }, b.ctx);
   const lock = await loadLock(b.repo, lockNames(b)[0] ?? '', b.ctx.signal);
   assert.deepEqual(lock.tars, { ...here(), processStart: processStartOf(process.pid) });
-  assert.notEqual(lock.tars?.processStart, '');
+  assert.notEqual(lock.tars.processStart, '');
 });
 
 test('a lock whose process has ended is removed by whoever meets it, and that is reported once', async () => {
