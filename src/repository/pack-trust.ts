@@ -17,18 +17,27 @@ interface ComparedIndex {
   readonly health: PackHealth;
 }
 
+/** What a new snapshot works with. */
+export interface TrustedIndex {
+  /** Everything that is indexed: for reading earlier snapshots. */
+  readonly all: BlobIndex;
+  /** What a new snapshot may rely on. */
+  readonly trusted: BlobIndex;
+}
+
 /**
- * All blobs that are indexed in a pack which is there, has the size that its entries make, and was not found damaged by
- * a check. Of other packs a new snapshot may rely on nothing: what it needs of them is stored again. Warns of those.
+ * The index, and of it the blobs in a pack which is there, has the size that its entries make, and was not found
+ * damaged by a check. Of other packs a new snapshot may rely on nothing: what it needs of them is stored again. Warns of
+ * those.
  * @throws CorruptionError when an index file is damaged
  */
 export async function loadTrustedIndex(
   repository: OpenedRepository,
   ctx: OperationContext,
-): Promise<BlobIndex> {
+): Promise<TrustedIndex> {
   const { blobs, names, health } = await compare(repository, ctx);
   const distrusted = new Set([...health.missing, ...health.misfit, ...health.damaged]);
-  if (distrusted.size === 0) return blobs;
+  if (distrusted.size === 0) return { all: blobs, trusted: blobs };
   ctx.log.warn(
     `${describePackHealth(health)}. This backup stores again what it needs of them; "tars check" shows which snapshots need the rest`,
   );
@@ -37,7 +46,7 @@ export async function loadTrustedIndex(
     const { packs } = await loadFile(repository, name, ctx);
     for (const pack of packs) if (!distrusted.has(pack.id)) trusted.addPack(pack);
   }
-  return trusted;
+  return { all: blobs, trusted };
 }
 
 /** The packs a new snapshot would not rely on. Reads no pack. @throws CorruptionError when an index file is damaged */

@@ -70,14 +70,14 @@ class RepositorySnapshotStore implements SnapshotStore {
     const lock = await acquireLock(this.#repository, { exclusive: false }, ctx);
     try {
       const snapshots = await findParents(this.#repository, label.stack, ctx);
-      const index = await loadTrustedIndex(this.#repository, ctx);
-      const reader = new BlobReader(this.#repository, index);
+      const { all, trusted } = await loadTrustedIndex(this.#repository, ctx);
+      const reader = new BlobReader(this.#repository, all, trusted);
       const parents = await Promise.all(
         snapshots.map((snapshot) => ParentSnapshot.open(reader, snapshot, ctx)),
       );
       const parts = {
         repository: this.#repository,
-        index,
+        index: trusted,
         lock,
         label,
         parents: parents.filter((parent) => parent !== undefined),
