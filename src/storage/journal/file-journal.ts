@@ -71,7 +71,11 @@ export function createFileJournal(directory: string): RestoreJournal {
         const hint = 'Make it writable, or name another directory as state_dir in tars.yaml.';
         throw new TarsError(code, message, { hint, cause });
       }
-      if (claim !== undefined) return claim;
+      if (claim !== undefined) {
+        // What cannot be removed is only untidy.
+        await removeCutOffWrites(directory).catch(() => undefined);
+        return claim;
+      }
       throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
         hint: 'Wait for it to end, then run this again.',
       });
@@ -113,6 +117,12 @@ export function createFileJournal(directory: string): RestoreJournal {
       await rm(fileOf(restoreId), { force: true });
     },
   };
+}
+
+/** Entries are written by whoever holds the claim, so that nobody writes these any more. */
+async function removeCutOffWrites(directory: string): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => /^(restore|way-back)-.*\.tmp$/.test(name));
+  for (const name of names) await rm(join(directory, name), { force: true });
 }
 
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
