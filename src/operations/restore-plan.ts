@@ -122,7 +122,10 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
     }
   }
   const wanted = manifest.components.filter(
-    ({ name }) => (selection.only ?? known).includes(name) && !selection.skip.includes(name),
+    ({ name, kind }) =>
+      (selection.only ?? known).includes(name) &&
+      !selection.skip.includes(name) &&
+      (selection.databases === undefined || kind === 'postgres'),
   );
   const warnings: string[] = [];
   const pairs = wanted.flatMap((captured) => {

@@ -45,11 +45,12 @@ export class PostgresPlanDetails {
 export async function planRestore(
   options: PostgresOptions,
   from: ComponentManifest,
-  { restoreId }: RestoreOptions,
+  { restoreId, databases }: RestoreOptions,
   ctx: OperationContext,
 ): Promise<RestorePlan> {
   const { signal } = ctx;
-  const facts = parseFacts(from.facts, from.name);
+  const captured = parseFacts(from.facts, from.name);
+  const facts = databases === undefined ? captured : chosenDatabases(captured, databases, options.name);
   await using control = await openControlSession(options, signal);
   const server = await readServer(control, signal);
   requireMajor(options, facts.serverMajor, server.major);
@@ -74,6 +75,7 @@ export async function planRestore(
     artifacts: needed,
     requires: { stopped: [], running: options.service === undefined ? [] : [options.service] },
     space: space.directories,
+    ...(databases === undefined ? {} : { part: { ...from, facts } }),
     details: new PostgresPlanDetails({
       restoreId,
       facts,
@@ -83,6 +85,18 @@ export async function planRestore(
       artifacts,
     }),
   };
+}
+
+/** @throws RestoreRefusedError for a database that was not captured */
+function chosenDatabases(facts: PostgresFacts, names: readonly string[], component: string): PostgresFacts {
+  const known = facts.databases.map(({ name }) => name);
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new RestoreRefusedError(`The snapshot of ${component} has no database "${unknown}"`, {
+      hint: `It has: ${known.join(', ')}. With several servers, name the one with --component.`,
+    });
+  }
+  return { ...facts, databases: facts.databases.filter(({ name }) => names.includes(name)) };
 }
 
 function requireMajor(options: PostgresOptions, capturedMajor: number, targetMajor: number): void {

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 
@@ -204,4 +204,14 @@ export async function openControlSession(
     }
   }
   throw firstError;
+}
+
+/** Whether the session's user may do everything. */
+export async function isSuperuser(session: Session, signal: AbortSignal): Promise<boolean> {
+  const { superuser } = await session.row(
+    z.object({ superuser: z.boolean() }),
+    'SELECT rolsuper AS superuser FROM pg_roles WHERE rolname = current_user',
+    signal,
+  );
+  return superuser;
 }

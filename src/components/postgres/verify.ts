@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import { compareContent, compareProperties } from './compare.ts';
@@ -5,11 +6,12 @@ import { readContent, readSequences } from './content.ts';
 import type { DatabaseFacts, PostgresFacts } from './facts.ts';
 import type { PostgresOptions } from './options.ts';
 import { readProperties } from './properties.ts';
+import type { Rejection } from './rejections.ts';
 import { missingRoles } from './roles.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
 /** Compares the database called `name`, live or staged, with what was captured of `expected`. */
-export async function verifyDatabase(
+async function verifyDatabase(
   options: PostgresOptions,
   control: Session,
   expected: DatabaseFacts,
@@ -25,6 +27,88 @@ export async function verifyDatabase(
     ...compareContent(expected, found, options.name, name !== expected.name),
     ...compareProperties(expected.name, expected.properties, properties, options.name),
   ];
+}
+
+/** A database restored under another name, and what the server did not take of it. */
+export interface StagedDatabase {
+  readonly database: DatabaseFacts;
+  readonly name: string;
+  readonly rejections: readonly Rejection[];
+}
+
+/** Names what the server did not take, and compares the rest. What follows from a rejection may be accepted with it. */
+export async function verifyStaged(
+  options: PostgresOptions,
+  control: Session,
+  { database, name, rejections }: StagedDatabase,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const findings = await verifyDatabase(options, control, database, name, signal);
+  if (rejections.length === 0) return findings;
+  const excused = await rejectedTables(options, name, rejections, signal);
+  return [
+    ...rejections.map((rejection) => rejectedFinding(options.name, database.name, rejection)),
+    ...findings.map((finding) =>
+      finding.severity === 'error' && followsFrom(rejections, excused, finding)
+        ? { ...finding, acceptable: true as const }
+        : finding,
+    ),
+  ];
+}
+
+function rejectedFinding(subject: string, database: string, rejection: Rejection): Finding {
+  const { what, error, statement } = rejection;
+  const message = `Database "${database}": the server did not take ${what}: ${error}`;
+  return {
+    severity: 'error',
+    subject,
+    code: 'object-rejected',
+    message: statement === undefined ? message : `${message}; the statement was: ${statement}`,
+    acceptable: true,
+  };
+}
+
+/** The tables whose data was rejected; facts count a partition's rows as those of the table it is a part of. */
+async function rejectedTables(
+  options: PostgresOptions,
+  database: string,
+  rejections: readonly Rejection[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  await using session = await openSession(options, database, signal);
+  const partitions = await session.rows(
+    z.object({ partition: z.string(), root: z.string() }),
+    `SELECT n.nspname || '.' || c.relname AS partition, rn.nspname || '.' || r.relname AS root
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       JOIN pg_class r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace rn ON rn.oid = r.relnamespace
+     WHERE c.relispartition`,
+    signal,
+  );
+  const roots = new Map(partitions.map(({ partition, root }) => [partition, root]));
+  return new Set(
+    rejections.flatMap(({ tableData }) =>
+      tableData === undefined ? [] : [roots.get(tableData) ?? tableData],
+    ),
+  );
+}
+
+/** Rows and values that differ are only excused by a rejection of that very data. */
+function followsFrom(
+  rejections: readonly Rejection[],
+  tables: ReadonlySet<string>,
+  { code, message }: Finding,
+): boolean {
+  switch (code) {
+    case 'row-count-differs':
+    case 'content-differs':
+      return [...tables].some((table) => message.includes(`table ${table} has `));
+    case 'large-objects-differ':
+      return rejections.some(({ what }) => /BLOB|LARGE OBJECT/.test(what));
+    case 'sequence-behind':
+      return rejections.some(({ what }) => what.startsWith('SEQUENCE SET'));
+    default:
+      return true;
+  }
 }
 
 /** Compares everything live with the capture. */
