@@ -27,6 +27,7 @@ const componentSchema = z.object({
   name: z.string(),
   kind: z.string(),
   outcome: z.enum(['captured', 'failed']),
+  /** Of a failed component why; of a captured one why a part of it is missing. */
   error: componentErrorSchema.optional(),
   serverVersion: z.string().optional(),
   /** `cut` when the component's state is that of the snapshot's cut, `own` when it fixed a moment of its own. */
@@ -113,7 +114,7 @@ const manifestSchema = z.object({
   consistency: z.enum(['cut', 'per-store']),
   consistencyReason: z.string().optional(),
   writerPauseMs: z.number().nonnegative().optional(),
-  /** `partial` when at least one component failed. */
+  /** `partial` when at least one component or a part of one failed. */
   outcome: z.enum(['complete', 'partial']),
   components: z.array(componentSchema),
   /** Parts of the stack nothing captures, and components left out on request. */

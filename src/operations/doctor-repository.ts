@@ -114,7 +114,7 @@ function dueSince(rhythm: string | undefined, now: Date): Date {
 }
 
 function failuresOf(manifest: Manifest | undefined): string {
-  const failed = manifest?.components.filter(({ outcome }) => outcome === 'failed') ?? [];
+  const failed = manifest?.components.filter(({ error: cause }) => cause !== undefined) ?? [];
   if (failed.length === 0) return 'its manifest says no more';
   return failed.map(({ name, error: cause }) => `${name}: ${cause?.message ?? 'failed'}`).join('; ');
 }

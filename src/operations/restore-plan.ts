@@ -139,6 +139,8 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
       warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
       return [];
     }
+    if (captured.error !== undefined)
+      warnings.push(`${captured.name} is not complete in this snapshot: ${captured.error.message}`);
     const component = target.components.find(({ name }) => name === captured.name);
     if (component === undefined) {
       throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {

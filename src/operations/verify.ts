@@ -31,6 +31,10 @@ export async function verifyStack(
     const captured = manifest.components.find(({ name }) => name === component.name);
     if (captured !== undefined && captured.outcome === 'captured') {
       pairs.push({ component, captured });
+      if (captured.error !== undefined) {
+        const message = `It is not complete in this snapshot: ${captured.error.message}`;
+        findings.push({ severity: 'warning', subject: component.name, code: 'captured-in-part', message });
+      }
       continue;
     }
     const message =

@@ -1,3 +1,4 @@
+import type { TarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { ComponentManifest } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
@@ -20,6 +21,8 @@ export interface CaptureReport {
   readonly method: string;
   readonly writesBlockedMs: number;
   readonly facts: Readonly<Record<string, unknown>>;
+  /** Why a part of it is missing; everything else of it was captured, and can be restored. */
+  readonly error?: TarsError;
 }
 
 /** Files that a component captures. */

@@ -181,8 +181,10 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
 
 /** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
 const failures = ({ components }: Manifest): readonly string[] =>
-  components.flatMap(({ name, error }) =>
-    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
+  components.flatMap(({ name, outcome, error }) =>
+    error === undefined
+      ? []
+      : [`${name} was not captured${outcome === 'captured' ? ' completely' : ''}: ${error.message}`],
   );
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {

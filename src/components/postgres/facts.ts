@@ -43,6 +43,14 @@ const schemaSchema = z.union([
   }),
 ]);
 
+const unreadSchema = z.object({
+  /** Such as `table public.t`, `sequences`. */
+  what: z.string(),
+  /** Of a table, as in {@link tableSchema}. */
+  table: z.object({ schema: z.string(), name: z.string() }).optional(),
+  reason: z.string(),
+});
+
 const contentSchema = z.object({
   /** Older snapshots do not have it. */
   schema: schemaSchema.optional(),
@@ -55,6 +63,8 @@ const contentSchema = z.object({
   /** Those of tables and indexes, beside the database's own. */
   tablespaces: z.array(z.object({ name: z.string() })),
   invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
+  /** What could not be read, and so is not compared. It is in the dump all the same. */
+  unread: z.array(unreadSchema).optional(),
 });
 
 /** What a role may do with the database itself. */
@@ -132,6 +142,7 @@ export type SequenceFacts = z.infer<typeof sequenceSchema>;
 export type LargeObjectFacts = z.infer<typeof largeObjectsSchema>;
 export type SchemaFacts = z.infer<typeof schemaSchema>;
 export type SchemaKind = z.infer<typeof schemaKindSchema>;
+export type Unread = z.infer<typeof unreadSchema>;
 export type ContentFacts = z.infer<typeof contentSchema>;
 export type DatabaseProperties = z.infer<typeof propertiesSchema>;
 export type DatabaseFacts = z.infer<typeof databaseSchema>;

@@ -8,6 +8,7 @@ import type { PostgresOptions } from './options.ts';
 import { readProperties } from './properties.ts';
 import type { Rejection } from './rejections.ts';
 import { missingRoles } from './roles.ts';
+import { ownSearchPath } from './search-path.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
 /** Compares the database called `name`, live or staged, with what was captured of `expected`. */
@@ -21,7 +22,9 @@ async function verifyDatabase(
   await using session = await openSession(options, name, signal);
   await session.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', signal);
   const sequences = await readSequences(session, signal);
-  const found = await readContent(session, sequences, signal, expected.content.schema);
+  const searchPath = (): Promise<string> => ownSearchPath(session, expected.properties, signal);
+  const { schema } = expected.content;
+  const found = await readContent(session, { sequences, searchPath, unread: [], schema }, signal);
   const properties = await readProperties(control, name, signal);
   return [
     ...compareContent(expected, found, options.name, name !== expected.name),
