@@ -254,3 +254,25 @@ test('definitions that a restore puts in other words are no findings', async () 
   assert.deepEqual(await restore('reworded', taken, 'r1'), []);
   assert.deepEqual(await verify('reworded', taken), []);
 });
+
+test("the server's own notes among a column's options are no difference; options that a dump carries are", async () => {
+  await bench.sql('postgres', 'CREATE DATABASE noted');
+  await bench.sql('noted', 'CREATE TABLE t (x int); ALTER TABLE t ALTER x SET (n_distinct = 5)');
+  const note = (value: string): Promise<unknown> =>
+    bench.sql(
+      'noted',
+      `UPDATE pg_attribute SET attoptions = attoptions || '{${value}}' WHERE attrelid = 't'::regclass AND attname = 'x'`,
+    );
+  await note('pg_attver=1');
+  const taken = await takeSnapshot(bench.component({ databases: ['noted'] }), join(bench.root, 'noted'));
+  await note('pg_attver=2');
+  assert.deepEqual(await verify('noted', taken), []);
+  await bench.sql(
+    'noted',
+    `UPDATE pg_attribute SET attoptions = '{n_distinct=7}' WHERE attoptions IS NOT NULL`,
+  );
+  assert.deepEqual(
+    (await verify('noted', taken)).map(({ code }) => code),
+    ['table-differs'],
+  );
+});

@@ -19,7 +19,7 @@ import type { DatabaseFacts, PostgresFacts } from './facts.ts';
 import { globalsPath } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer } from './properties.ts';
-import { readMemberships, readRoles } from './roles.ts';
+import { readCommonSettings, readMemberships, readParameterGrants, readRoles } from './roles.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
 /** pg_partition_root() and names with a collation came with 12. */
@@ -186,6 +186,8 @@ class PostgresCapture implements PreparedCapture {
       globalsArtifact: globalsPath(options.name),
       roles: await readRoles(control, ctx.signal),
       memberships: await readMemberships(control, ctx.signal),
+      parameterGrants: await readParameterGrants(control, server.major, ctx.signal),
+      commonSettings: await readCommonSettings(control, ctx.signal),
       databases: [],
     };
     for (const row of this.#rows) {

@@ -3,7 +3,8 @@ import { TarsError } from '../../model/errors.ts';
 import { databaseFilter } from './content.ts';
 import { isAside } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
-import type { Session } from './session.ts';
+import { ownRelations } from './schema-definitions.ts';
+import { openSession, sqlState, type Session } from './session.ts';
 
 const databaseRowSchema = z.object({ name: z.string(), sizeBytes: z.coerce.number() });
 
@@ -62,7 +63,29 @@ export async function leftOut(
       ? 'it is a template'
       : 'it accepts no connections (ALTER DATABASE … ALLOW_CONNECTIONS true)';
   };
-  return rows
-    .filter(({ name }) => !isAside(name))
-    .map((row) => `Database "${row.name}" is not captured: ${reason(row)}`);
+  return [
+    ...rows
+      .filter(({ name }) => !isAside(name))
+      .map((row) => `Database "${row.name}" is not captured: ${reason(row)}`),
+    ...(await ownTemplate(options, signal)),
+  ];
+}
+
+/** What new databases are made from is a part of the server's set-up, unless somebody has put something into it. */
+async function ownTemplate(options: PostgresOptions, signal: AbortSignal): Promise<string[]> {
+  try {
+    await using session = await openSession(options, 'template1', signal);
+    const { own } = await session.row(
+      z.object({ own: z.array(z.string()) }),
+      `SELECT array(SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
+         UNION ALL SELECT n.nspname || '.' || c.relname ${ownRelations} AND c.relkind <> 'i' ORDER BY 1 LIMIT 5) AS own`,
+      signal,
+    );
+    if (own.length === 0) return [];
+    return [`Database "template1" is not captured: it is a template, and has ${own.join(', ')}`];
+  } catch (error) {
+    // It is there to be copied, and need not let anybody in.
+    if (sqlState(error) === undefined) throw error;
+    return [];
+  }
 }

@@ -124,7 +124,26 @@ export const roleSchema = z.object({
 });
 
 /** `member` is a member of `role`. */
-export const membershipSchema = z.object({ role: z.string(), member: z.string(), admin: z.boolean() });
+export const membershipSchema = z.object({
+  role: z.string(),
+  member: z.string(),
+  admin: z.boolean(),
+  /** Of PostgreSQL 16 and newer: whether the member has the rights without SET ROLE, and may SET ROLE. */
+  inherit: z.boolean().optional(),
+  set: z.boolean().optional(),
+});
+
+/** `GRANT SET ON PARAMETER`, of PostgreSQL 15 and newer. */
+export const parameterGrantSchema = z.object({
+  parameter: z.string(),
+  /** Null is PUBLIC. */
+  grantee: z.string().nullable(),
+  privilege: z.string(),
+  grantable: z.boolean(),
+});
+
+/** `ALTER ROLE ALL SET`. */
+export const commonSettingSchema = z.object({ name: z.string(), value: z.string() });
 
 const factsSchema = z.object({
   serverMajor: z.number().int(),
@@ -134,6 +153,9 @@ const factsSchema = z.object({
   globalsArtifact: z.string(),
   roles: z.array(roleSchema),
   memberships: z.array(membershipSchema),
+  /** Older snapshots do not have these. */
+  parameterGrants: z.array(parameterGrantSchema).optional(),
+  commonSettings: z.array(commonSettingSchema).optional(),
   databases: z.array(databaseSchema),
 });
 
@@ -148,6 +170,8 @@ export type DatabaseProperties = z.infer<typeof propertiesSchema>;
 export type DatabaseFacts = z.infer<typeof databaseSchema>;
 export type RoleFacts = z.infer<typeof roleSchema>;
 export type MembershipFacts = z.infer<typeof membershipSchema>;
+export type ParameterGrant = z.infer<typeof parameterGrantSchema>;
+export type CommonSetting = z.infer<typeof commonSettingSchema>;
 export type PostgresFacts = z.infer<typeof factsSchema>;
 
 /** Reads a capture's facts back. @throws CorruptionError when they are not what a capture writes */

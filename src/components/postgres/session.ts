@@ -134,7 +134,8 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 // SQLSTATE classes: PostgreSQL manual, appendix A.
-const unavailableStates = new Set(['57P01', '57P02', '57P03', '57P05', '53300', '08006', '08001', '08004']);
+// Not class 08: as the server's answer it is about another server, one of its foreign tables or subscriptions.
+const unavailableStates = new Set(['57P01', '57P02', '57P03', '57P05', '53300']);
 const unavailablePattern =
   /^(ECONN|EHOST|ENET|ENOTFOUND|EAI_|ETIMEDOUT|EPIPE)|timeout expired|Connection terminated|not queryable|Client was closed/;
 
@@ -155,9 +156,16 @@ export function describeServerError(error: unknown, options: PostgresOptions, da
   }
   const errno = (error as { code?: unknown } | null)?.code;
   const systemCode = state === undefined && typeof errno === 'string' ? errno : '';
-  if (unavailableStates.has(state ?? '') || unavailablePattern.test(systemCode || detail)) {
+  const noAnswer = state === undefined && unavailablePattern.test(systemCode || detail);
+  if (unavailableStates.has(state ?? '') || noAnswer) {
     return new ServiceUnavailableError(`${where} does not answer: ${detail || systemCode}`, {
       hint: 'Start the server, or correct host and port in tars.yaml.',
+      cause: error,
+    });
+  }
+  if (state === '08P01' && detail.includes('startup parameter')) {
+    return new TarsError('configuration', `${where} is a connection pooler (PgBouncer): ${detail}`, {
+      hint: 'A snapshot needs sessions of its own: let host and port in tars.yaml name the PostgreSQL server itself.',
       cause: error,
     });
   }

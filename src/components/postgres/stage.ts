@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { CorruptionError, RestoreRefusedError, TarsError } from '../../model/errors.ts';
+import { z } from 'zod';
+import { CorruptionError, messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ManifestArtifact } from '../../model/manifest.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -7,7 +8,7 @@ import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { DatabaseFacts } from './facts.ts';
-import { asideNames, identifier } from './names.ts';
+import { asideNames, identifier, qualified } from './names.ts';
 import type { PostgresOptions } from './options.ts';
 import { createDatabaseStatement, propertyStatements, settingStatements } from './properties.ts';
 import type { Rejection } from './rejections.ts';
@@ -62,8 +63,10 @@ export async function stageRestore(
       rejected.set(database.name, await stageDatabase(inputs, database));
     }
   } catch (error) {
+    if (created.databases.length > 0)
+      ctx.log.info(`${options.name}: what was staged is removed, because: ${messageOf(error)}`);
     await removeStaged(options, created).catch((cleanupError: unknown) => {
-      ctx.log.warn(`Cannot remove what was staged: ${String(cleanupError)}`);
+      ctx.log.warn(`Cannot remove what was staged: ${messageOf(cleanupError)}`);
     });
     throw error;
   }
@@ -109,7 +112,9 @@ async function createMissingRoles({ details, source, created, control, ctx }: St
   const globals = checked(source.open(facts.globalsArtifact, ctx.signal), facts.globalsArtifact, details);
   const hashes = await readPasswordHashes(globals);
   created.createdRoles.push(...missing.map(({ name }) => name));
-  await createRoles(control, missing, facts.memberships, hashes, ctx.signal);
+  const { memberships, parameterGrants = [] } = facts;
+  const { serverMajor } = details;
+  await createRoles(control, missing, { memberships, parameterGrants, hashes, serverMajor }, ctx.signal);
 }
 
 async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Promise<readonly Rejection[]> {
@@ -206,15 +211,31 @@ async function applySettings(
   }
 }
 
-/** Dumps carry no planner statistics; without them the first queries on large tables can be very slow. */
+/**
+ * Dumps carry no planner statistics; without them the first queries on large tables can be very slow. Table by table:
+ * one whose index or foreign partition cannot be reached keeps no other from having them.
+ */
 async function analyse(options: PostgresOptions, staged: string, ctx: OperationContext): Promise<void> {
   await using session = await openSession(options, staged, ctx.signal);
-  try {
-    await session.run('ANALYZE', ctx.signal);
-  } catch (error) {
-    if (sqlState(error) === undefined) throw error;
-    ctx.log.warn(`ANALYZE failed: ${(error as Error).message}`);
+  const tables = await session.rows(
+    z.object({ schema: z.string(), name: z.string() }),
+    `SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`,
+    ctx.signal,
+  );
+  const failures: string[] = [];
+  for (const { schema, name } of tables) {
+    try {
+      await session.run(`ANALYZE ${qualified(schema, name)}`, ctx.signal);
+    } catch (error) {
+      if (sqlState(error) === undefined) throw error;
+      failures.push(`${schema}.${name}: ${messageOf(error)}`);
+    }
   }
+  const [first] = failures;
+  if (first === undefined) return;
+  const others = failures.length === 1 ? '' : `, and ${failures.length - 1} more`;
+  ctx.log.warn(`${options.name}: no statistics of ${first}${others}`);
 }
 
 /**

@@ -1,13 +1,14 @@
 import { z } from 'zod';
 import { TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
+import { compareGlobals } from './compare-globals.ts';
 import { compareContent, compareProperties } from './compare.ts';
 import { readContent, readSequences } from './content.ts';
 import type { DatabaseFacts, PostgresFacts } from './facts.ts';
 import type { PostgresOptions } from './options.ts';
 import { readProperties } from './properties.ts';
 import type { Rejection } from './rejections.ts';
-import { missingRoles } from './roles.ts';
+import { readGlobals } from './roles.ts';
 import { ownSearchPath } from './search-path.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
 
@@ -122,14 +123,7 @@ export async function verifyLive(
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   await using control = await openControlSession(options, signal);
-  for (const { name } of await missingRoles(control, facts, signal)) {
-    findings.push({
-      severity: 'error',
-      subject: options.name,
-      code: 'role-missing',
-      message: `Role "${name}" is missing`,
-    });
-  }
+  findings.push(...compareGlobals(facts, await readGlobals(control, signal), options.name));
   for (const database of facts.databases) {
     try {
       findings.push(...(await verifyDatabase(options, control, database, database.name, signal)));
