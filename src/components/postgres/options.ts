@@ -1,4 +1,5 @@
 import type { ProgramRunner } from '../../ports/programs.ts';
+import type { TlsSettings } from './tls.ts';
 
 /** One PostgreSQL server as `tars.yaml` configures it. */
 export interface PostgresOptions {
@@ -13,6 +14,8 @@ export interface PostgresOptions {
   /** Undefined: every database that is no template and accepts connections. */
   readonly databases: readonly string[] | undefined;
   readonly scratchDir: string;
+  /** Where it says nothing, libpq's variables and files do. */
+  readonly tls?: TlsSettings;
   /** Directory of pg_dump, pg_dumpall and pg_restore; found by {@link findClient} when absent. */
   readonly clientBinDir?: string;
   /** A local server's process, whose own directory holds a fitting client. */

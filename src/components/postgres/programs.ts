@@ -5,6 +5,7 @@ import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
 import { startupSettings, type PostgresOptions } from './options.ts';
+import { tlsEnvironment } from './tls.ts';
 
 const stderrTailBytes = 4096;
 
@@ -37,6 +38,8 @@ export function conninfo(options: PostgresOptions, database: string): string {
 // The password travels in the environment: argv is readable by every user of the machine.
 function environment({ options, settings }: Program): Record<string, string> {
   return {
+    // Beside the server, files of this machine are not there, and nothing goes over a network.
+    ...(options.inside === undefined ? tlsEnvironment(options.tls) : {}),
     ...(options.password === undefined ? {} : { PGPASSWORD: options.password }),
     PGAPPNAME: 'tars',
     PGCONNECT_TIMEOUT: '10',
