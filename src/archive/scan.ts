@@ -251,7 +251,9 @@ function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedE
 /** True for what lies in the folder of a component that failed, or a part of it, and is no artifact. */
 export function isLeftover(path: string, manifest: Manifest): boolean {
   return manifest.components.some(
-    ({ name, error, artifacts }) =>
-      error !== undefined && path.startsWith(`${name}/`) && !artifacts.some((each) => each.path === path),
+    ({ name, outcome, incomplete, artifacts }) =>
+      (outcome === 'failed' || incomplete !== undefined) &&
+      path.startsWith(`${name}/`) &&
+      !artifacts.some((each) => each.path === path),
   );
 }

@@ -65,7 +65,7 @@ async function captureOne(
     pointInTime: prepared.pointInTime,
     method: report.method,
     writesBlockedMs: report.writesBlockedMs,
-    ...(report.error === undefined ? {} : { error: recorded(report.error) }),
+    ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     captureMs: ctx.clock.monotonicMs() - startedMs,
     facts: report.facts,
     artifacts: artifacts.sort((a, b) => (a.path < b.path ? -1 : 1)),
@@ -103,11 +103,7 @@ function recordingSink(
   };
 }
 
-function failedComponent({ name, kind }: Component, error: TarsError): ComponentManifest {
-  return { name, kind, outcome: 'failed', error: recorded(error), facts: {}, artifacts: [] };
+function failedComponent({ name, kind }: Component, { code, message, hint }: TarsError): ComponentManifest {
+  const error = { code, message, ...(hint === undefined ? {} : { hint }) };
+  return { name, kind, outcome: 'failed', error, facts: {}, artifacts: [] };
 }
-
-const recorded = ({ code, message, hint }: TarsError): NonNullable<ComponentManifest['error']> => ({
-  ...{ code, message },
-  ...(hint === undefined ? {} : { hint }),
-});

@@ -1,5 +1,10 @@
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
-import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/manifest.ts';
+import {
+  describeIncomplete,
+  type ComponentManifest,
+  type Manifest,
+  type ManifestArtifact,
+} from '../model/manifest.ts';
 import type { RestorePlan } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -139,8 +144,8 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
       warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
       return [];
     }
-    if (captured.error !== undefined)
-      warnings.push(`${captured.name} is not complete in this snapshot: ${captured.error.message}`);
+    const lacking = describeIncomplete(captured);
+    if (lacking !== undefined) warnings.push(`${captured.name} is not complete in this snapshot: ${lacking}`);
     const component = target.components.find(({ name }) => name === captured.name);
     if (component === undefined) {
       throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {

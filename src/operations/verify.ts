@@ -1,6 +1,6 @@
 import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import { describeIncomplete, type ComponentManifest } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
@@ -31,8 +31,9 @@ export async function verifyStack(
     const captured = manifest.components.find(({ name }) => name === component.name);
     if (captured !== undefined && captured.outcome === 'captured') {
       pairs.push({ component, captured });
-      if (captured.error !== undefined) {
-        const message = `It is not complete in this snapshot: ${captured.error.message}`;
+      const lacking = describeIncomplete(captured);
+      if (lacking !== undefined) {
+        const message = `It is not complete in this snapshot: ${lacking}`;
         findings.push({ severity: 'warning', subject: component.name, code: 'captured-in-part', message });
       }
       continue;

@@ -234,13 +234,12 @@ class PostgresCapture implements PreparedCapture {
     }
   }
 
-  #incomplete(): Pick<CaptureReport, 'error'> {
-    const failures = [...this.#failed];
-    const [first] = failures;
-    if (first === undefined) return {};
-    const list = failures.map(([name, { message }]) => `database "${name}": ${message}`).join('; ');
-    const { code, hint } = first[1];
-    return { error: new TarsError(code, list, hint === undefined ? {} : { hint }) };
+  #incomplete(): Pick<CaptureReport, 'incomplete'> {
+    const named = [...this.#failed].map(([name, { message }]) => ({
+      path: `database "${name}"`,
+      reason: message,
+    }));
+    return named.length === 0 ? {} : { incomplete: { count: named.length, named } };
   }
 
   async close(): Promise<void> {
