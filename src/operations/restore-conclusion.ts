@@ -39,7 +39,7 @@ export async function concludeSwapped(
   });
 }
 
-/** What was accepted is not an error again, and what was no error of the staged data is none now. */
+/** What was accepted is not an error again, and what was of no account in the staged data is none now. */
 function asStaged(
   findings: readonly Finding[],
   { missing, noted }: Pick<StagedStack, 'missing' | 'noted'>,
@@ -48,7 +48,8 @@ function asStaged(
     one.subject === other.subject && one.code === other.code && one.message === other.message;
   return findings
     .filter((finding) => !missing.some(same(finding)))
-    .map((finding) => noted.find(same(finding)) ?? finding);
+    .map((finding) => noted.find(same(finding)) ?? finding)
+    .filter((finding) => finding.severity !== 'info' || !noted.includes(finding));
 }
 
 /** After a disaster what used the stores is often down, and only what ran before is started again. */

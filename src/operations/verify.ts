@@ -42,7 +42,7 @@ export async function verifyStack(
       captured === undefined ? 'The snapshot does not have it' : 'It was not captured in this snapshot';
     findings.push({ severity: 'warning', subject: component.name, code: 'not-in-snapshot', message });
   }
-  findings.push(...(await compareLive(pairs, ctx)));
+  findings.push(...(await compareLive(pairs, ctx, source)));
   return {
     snapshot: source.summary.id,
     compared: pairs.map(({ component }) => component.name),
@@ -54,12 +54,13 @@ export async function verifyStack(
 export async function compareLive(
   pairs: readonly Comparison[],
   ctx: OperationContext,
+  source?: SnapshotSource,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { component, captured } of pairs) {
     const task = ctx.progress.start(`comparing ${component.name}`);
     try {
-      findings.push(...(await component.verify(captured, ctx)));
+      findings.push(...(await component.verify(captured, ctx, source)));
       task.finish('ok');
     } catch (error) {
       task.finish('failed');

@@ -66,8 +66,15 @@ export interface Component {
   removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
   /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
   generation(record: SwapRecord): Generation;
-  /** Compares what is live here with the capture's facts. */
-  verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]>;
+  /**
+   * Compares what is live here with the capture's facts.
+   * @param source the snapshot's artifacts, for what facts alone do not decide
+   */
+  verify(
+    from: ComponentManifest,
+    ctx: OperationContext,
+    source?: ArtifactSource,
+  ): Promise<readonly Finding[]>;
 }
 
 /**

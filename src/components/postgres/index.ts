@@ -34,7 +34,11 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
-    verify: (from, ctx) => verifyLive(options, parseFacts(from.facts, from.name), ctx.signal),
+    verify: (from, ctx, source) => {
+      const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
+      const dumps = source === undefined ? undefined : { source, artifacts };
+      return verifyLive(options, parseFacts(from.facts, from.name), dumps, ctx);
+    },
   };
 }
 

@@ -1,12 +1,11 @@
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { CorruptionError, messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
+import { messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { ManifestArtifact } from '../../model/manifest.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { checked } from './checked-artifact.ts';
 import type { DatabaseFacts } from './facts.ts';
 import { asideNames, identifier, qualified } from './names.ts';
 import type { PostgresOptions } from './options.ts';
@@ -109,7 +108,11 @@ async function createMissingRoles({ details, source, created, control, ctx }: St
   const { facts } = details;
   const missing = await missingRoles(control, facts, ctx.signal);
   if (missing.length === 0) return;
-  const globals = checked(source.open(facts.globalsArtifact, ctx.signal), facts.globalsArtifact, details);
+  const globals = checked(
+    source.open(facts.globalsArtifact, ctx.signal),
+    facts.globalsArtifact,
+    details.artifacts,
+  );
   const hashes = await readPasswordHashes(globals);
   created.createdRoles.push(...missing.map(({ name }) => name));
   const { memberships, parameterGrants = [] } = facts;
@@ -129,7 +132,10 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
   let rejections: readonly Rejection[];
   try {
     const open = (): Bytes =>
-      advancing(checked(source.open(database.artifact, ctx.signal), database.artifact, details), progress);
+      advancing(
+        checked(source.open(database.artifact, ctx.signal), database.artifact, details.artifacts),
+        progress,
+      );
     rejections = await restoreDump(inputs, database, staged, open);
     outcome = 'ok';
   } catch (error) {
@@ -236,23 +242,6 @@ async function analyse(options: PostgresOptions, staged: string, ctx: OperationC
   if (first === undefined) return;
   const others = failures.length === 1 ? '' : `, and ${failures.length - 1} more`;
   ctx.log.warn(`${options.name}: no statistics of ${first}${others}`);
-}
-
-/**
- * Passes the artifact through and fails at its end unless it was the one the manifest describes. A flipped byte
- * in a row's data is invisible to pg_restore.
- */
-async function* checked(bytes: Bytes, path: string, details: PostgresPlanDetails): Bytes {
-  const expected: ManifestArtifact | undefined = details.artifacts.get(path);
-  const hash = createHash('sha256');
-  for await (const chunk of bytes) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  if (expected === undefined || hash.digest('hex') === expected.sha256) return;
-  throw new CorruptionError(`Artifact ${path} is not what the manifest says: its SHA-256 differs`, {
-    hint: 'Run tars check --read-data, and restore from another snapshot.',
-  });
 }
 
 async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void }): Bytes {
