@@ -198,3 +198,23 @@ test('what cannot be read to be compared is dumped all the same, and verificatio
   );
   assert.match(findings[0]?.message ?? '', /table public\.t/);
 });
+
+test('configuration that an extension keeps in tables is compared, as far as it is dumped', async () => {
+  await create(
+    'configured',
+    'CREATE EXTENSION hstore; CREATE TABLE config (id int, v text)',
+    `INSERT INTO config VALUES (1, 'built in'), (100, 'mine')`,
+    'ALTER EXTENSION hstore ADD TABLE config',
+    `UPDATE pg_extension SET extconfig = ARRAY['config'::regclass::oid], extcondition = ARRAY['WHERE id >= 100']
+     WHERE extname = 'hstore'`,
+  );
+  const component = bench.component({ databases: ['configured'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'configured'));
+  await bench.sql('configured', `UPDATE config SET v = 'newer version' WHERE id = 1`);
+  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  await bench.sql('configured', 'DELETE FROM config');
+  assert.deepEqual(
+    (await component.verify(taken.manifest, ctx)).map(({ severity, code }) => `${severity} ${code}`),
+    ['error row-count-differs'],
+  );
+});

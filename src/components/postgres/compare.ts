@@ -115,9 +115,9 @@ function compareTables(
     if (other === undefined) return [finding('error', 'table-missing', `table ${label(table)} is missing`)];
     return compareTable(table, other, finding);
   });
-  const added = [...foundByKey.values()].map((table) =>
-    finding('warning', 'table-added', `table ${label(table)} was not captured`),
-  );
+  const added = [...foundByKey.values()]
+    .filter(({ kind }) => kind !== 'extension-table')
+    .map((table) => finding('warning', 'table-added', `table ${label(table)} was not captured`));
   return [...findings, ...added];
 }
 

@@ -20,18 +20,28 @@ const storedSchema = relationSchema.extend({
   rootName: z.string(),
   /** The columns of the alias `tars`, for a ROW(). */
   columns: z.string(),
+  /** Of a table that belongs to an extension: which of its rows are dumped, as a WHERE clause or nothing. */
+  condition: z.string().nullable(),
 });
 type StoredRelation = z.infer<typeof storedSchema>;
 
-/** Relations with rows of their own. Columns are in the order of their names: pg_dump puts inherited ones first. */
+/**
+ * Relations whose rows a dump holds: those of nobody else, and what extensions declare as configuration
+ * (pg_extension_config_dump). Columns are in the order of their names: pg_dump puts inherited ones first.
+ */
 async function readRelations(session: Session, signal: AbortSignal): Promise<StoredRelation[]> {
   return session.rows(
     storedSchema,
     `SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        coalesce(rn.nspname, n.nspname) AS "rootSchema", coalesce(r.relname, c.relname) AS "rootName",
        coalesce((SELECT string_agg('tars.' || quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C")
-         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '') AS columns
-     FROM (SELECT c.* ${ownRelations} AND (c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated))) c
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '') AS columns,
+       c.condition
+     FROM (SELECT c.*, NULL AS condition ${ownRelations}
+             AND (c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated))
+           UNION ALL SELECT c.*, config.condition
+           FROM pg_extension e, unnest(e.extconfig, e.extcondition) config(oid, condition), pg_class c
+           WHERE c.oid = config.oid AND c.relkind = 'r') c
        JOIN pg_namespace n ON n.oid = c.relnamespace
        LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid)
        LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
@@ -212,12 +222,12 @@ async function readRows(
   relation: StoredRelation,
   signal: AbortSignal,
 ): Promise<RowSummary> {
-  const { schema, name, columns } = relation;
+  const { schema, name, columns, condition } = relation;
   return session.row(
     rowSummarySchema,
     `SELECT count(*)::text AS rows,
        coalesce(sum(hashtextextended(ROW(${columns})::text COLLATE "C", 0)::numeric), 0)::text AS hash
-     FROM ONLY ${qualified(schema, name)} AS tars`,
+     FROM ONLY ${qualified(schema, name)} AS tars ${condition ?? ''}`,
     signal,
   );
 }
@@ -267,7 +277,7 @@ async function readTables(
       const sofar = tables.get(key) ?? { rows: 0, hash: '0' };
       tables.set(key, {
         ...table,
-        kind: relation.kind === 'm' ? 'materialised-view' : 'table',
+        kind: kindOf(relation),
         rows: sofar.rows + rows,
         hash: String(BigInt(sofar.hash) + BigInt(hash)),
       });
@@ -279,6 +289,11 @@ async function readTables(
   }
   for (const { table } of unread) if (table !== undefined) tables.delete(qualified(table.schema, table.name));
   return [...tables.values()];
+}
+
+function kindOf({ kind, condition }: StoredRelation): TableFacts['kind'] {
+  if (condition !== null) return 'extension-table';
+  return kind === 'm' ? 'materialised-view' : 'table';
 }
 
 /** True when the server answered a statement with an error of its own, and the session goes on. */

@@ -4,7 +4,8 @@ import { CorruptionError } from '../../model/errors.ts';
 const tableSchema = z.object({
   schema: z.string(),
   name: z.string(),
-  kind: z.enum(['table', 'materialised-view']),
+  /** `extension-table`: of an extension, whose configuration it holds; older snapshots do not have those. */
+  kind: z.enum(['table', 'materialised-view', 'extension-table']),
   rows: z.number().int().nonnegative(),
   /** Order-free hash of all rows as text; decimal. */
   hash: z.string(),
