@@ -37,6 +37,6 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
       undo: async (ctx) => (await locate(false, ctx)).generation(record).undo(ctx),
       discardPrevious: async (ctx) => (await locate(false, ctx)).generation(record).discardPrevious(ctx),
     }),
-    verify: async (from, ctx) => (await locate(true, ctx)).verify(from, ctx),
+    verify: async (from, ctx, source) => (await locate(true, ctx)).verify(from, ctx, source),
   };
 }

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatBytes } from '../model/bytes.ts';
-import type { Manifest } from '../model/manifest.ts';
+import { describeIncomplete, type Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import { parseRhythm, previousTime } from '../model/rhythm.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
@@ -165,9 +165,12 @@ function dueSince(rhythm: string | undefined, now: Date): Date {
 }
 
 function failuresOf(manifest: Manifest | undefined): string {
-  const failed = manifest?.components.filter(({ outcome }) => outcome === 'failed') ?? [];
-  if (failed.length === 0) return 'its manifest says no more';
-  return failed.map(({ name, error: cause }) => `${name}: ${cause?.message ?? 'failed'}`).join('; ');
+  const lacking = (manifest?.components ?? []).flatMap((component) => {
+    const { name, outcome, error: cause } = component;
+    const missing = outcome === 'failed' ? (cause?.message ?? 'failed') : describeIncomplete(component);
+    return missing === undefined ? [] : [`${name}: ${missing}`];
+  });
+  return lacking.length === 0 ? 'its manifest says no more' : lacking.join('; ');
 }
 
 async function lookAtSpace(

@@ -1,5 +1,5 @@
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import type { ComponentManifest, Incomplete } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
@@ -20,6 +20,8 @@ export interface CaptureReport {
   readonly method: string;
   readonly writesBlockedMs: number;
   readonly facts: Readonly<Record<string, unknown>>;
+  /** What could not be captured beside what was; absent when nothing is missing. */
+  readonly incomplete?: Incomplete;
 }
 
 /** Files that a component captures. */
@@ -64,8 +66,15 @@ export interface Component {
   removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
   /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
   generation(record: SwapRecord): Generation;
-  /** Compares what is live here with the capture's facts. */
-  verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]>;
+  /**
+   * Compares what is live here with the capture's facts.
+   * @param source the snapshot's artifacts, for what facts alone do not decide
+   */
+  verify(
+    from: ComponentManifest,
+    ctx: OperationContext,
+    source?: ArtifactSource,
+  ): Promise<readonly Finding[]>;
 }
 
 /**
