@@ -208,6 +208,7 @@ class PostgresCapture implements PreparedCapture {
     try {
       const facts = await captureDatabase(this.#inputs, database, sink, ctx);
       if (!database.held) await this.#requireUnchanged(session, ctx);
+      await warnOfUndumped(session, ctx);
       for (const { what, reason } of facts.content.unread ?? []) {
         ctx.log.warn(
           `Database "${row.name}" is dumped, and nothing is recorded to verify ${what} with: ${reason}`,
@@ -268,6 +269,22 @@ async function settleDatabase(
   database.held = await holdRelations(session, budget, signal);
   const part = { what: 'the sequences', instead: [], unread };
   database.sequences = await readPart(session, part, () => readSequences(session, signal), signal);
+}
+
+/** What an extension keeps in its own tables, and does not declare as configuration, is in no dump. */
+async function warnOfUndumped(session: Session, { signal, log }: OperationContext): Promise<void> {
+  const query = `SELECT e.extname AS extension, string_agg(c.oid::regclass::text, ', ' ORDER BY c.relname) AS tables
+    FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+      AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+    JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
+    WHERE c.oid <> ALL (coalesce(e.extconfig, '{}')) GROUP BY 1 ORDER BY 1`;
+  const row = z.object({ extension: z.string(), tables: z.string() });
+  const part = { what: 'the tables of extensions', instead: [], unread: [] };
+  for (const found of await readPart(session, part, () => session.rows(row, query, signal), signal)) {
+    log.warn(
+      `Database "${session.database}": extension ${found.extension} keeps rows in ${found.tables} that pg_dump leaves out`,
+    );
+  }
 }
 
 /** How many connections a capture may keep until its end: half of those that are free. */
