@@ -1,8 +1,8 @@
 import { execa } from 'execa';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { configDirectory } from '../../disk/home.ts';
 import {
   ConfigurationError,
   hasErrno,
@@ -20,9 +20,7 @@ export const systemdRuns = (): boolean => existsSync('/run/systemd/system');
 
 /** Timers of the system, or of the user who runs this. */
 export function createSystemdScheduler(user: boolean): Scheduler {
-  const directory = user
-    ? join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'systemd/user')
-    : '/etc/systemd/system';
+  const directory = user ? join(configDirectory(process.env), 'systemd/user') : '/etc/systemd/system';
   const systemctl = user ? ['systemctl', '--user'] : ['systemctl'];
   return {
     name: 'systemd',
