@@ -5,6 +5,7 @@ import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import type { StackOverrides, Surroundings } from './compose/components.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
+import { TarsError } from './model/errors.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
@@ -25,7 +26,12 @@ import { createCronScheduler } from './runtimes/schedulers/cron.ts';
 import { createSystemdScheduler } from './runtimes/schedulers/systemd.ts';
 import type { Environment, Settings } from './settings/load.ts';
 import type { ServiceSettings } from './settings/schema.ts';
-import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
+import {
+  componentPassword,
+  furtherSecrets,
+  readPasswordFile,
+  repositoryPasswords,
+} from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
 import { createRunLog } from './storage/journal/run-log.ts';
 import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
@@ -186,9 +192,35 @@ export async function openStore(
   env: Environment,
   ctx: OperationContext,
 ): Promise<SnapshotStore> {
-  const password = await repositoryPassword(settings.repository, env, ctx.signal);
-  return openSnapshotStore(createLocalStorage(settings.repository.path), password, ctx);
+  return (await openStoreAndPassword(settings, env, ctx)).store;
 }
+
+/** {@link openStore}, with the password that opened it. */
+export async function openStoreAndPassword(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<{ readonly store: SnapshotStore; readonly password: string }> {
+  const { password, before, origin } = await repositoryPasswords(settings.repository, env, ctx.signal);
+  const open = (text: string): Promise<SnapshotStore> =>
+    openSnapshotStore(createLocalStorage(settings.repository.path), text, ctx);
+  try {
+    const read = password ?? (await readPasswordFile(origin));
+    return { store: await open(read), password: read };
+  } catch (error) {
+    if (before === undefined || (password !== undefined && !isWrongPassword(error))) throw error;
+    const store = await open(before).catch((second: unknown) => {
+      throw isWrongPassword(second) ? error : second;
+    });
+    ctx.log.warn(
+      `The repository opens with ${origin} as tars read it up to 1.0.12, with what is around the password; restic does not open with it. Run tars key passwd, and keep the new password as it says`,
+    );
+    return { store, password: before };
+  }
+}
+
+const isWrongPassword = (error: unknown): boolean =>
+  error instanceof TarsError && error.code === 'wrong-password';
 
 /** Where `backup --output-dir` writes. */
 export function archiveDestination(

@@ -1,7 +1,7 @@
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
-import { ConfigurationError, hasErrno } from '../../model/errors.ts';
+import { ConfigurationError, hasErrno, isDenied, messageOf } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
@@ -159,7 +159,10 @@ function problemWithParent(path: string): string | undefined {
     return undefined;
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return problemWithParent(dirname(path));
-    return `This user may not write to ${path}`;
+    if (isDenied(error)) return `This user may not write to ${path}`;
+    return hasErrno(error, 'EROFS')
+      ? `The file system of ${path} is mounted read-only`
+      : `${path} cannot be written to: ${messageOf(error)}`;
   }
 }
 

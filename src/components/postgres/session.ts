@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { z } from 'zod';
+import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 
@@ -156,7 +157,8 @@ export function describeServerError(error: unknown, options: PostgresOptions, da
   const errno = (error as { code?: unknown } | null)?.code;
   const systemCode = state === undefined && typeof errno === 'string' ? errno : '';
   if (unavailableStates.has(state ?? '') || unavailablePattern.test(systemCode || detail)) {
-    return new ServiceUnavailableError(`${where} does not answer: ${detail || systemCode}`, {
+    const reason = state === undefined ? connectionFailure(error) : detail;
+    return new ServiceUnavailableError(`${where} does not answer: ${reason}`, {
       hint: 'Start the server, or correct host and port in tars.yaml.',
       cause: error,
     });

@@ -7,6 +7,7 @@ import {
   ConfigurationError,
   hasErrno,
   InterruptedError,
+  isDenied,
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
@@ -161,13 +162,12 @@ class Systemd {
       await writeFile(`${what}.tmp`, text, { mode: 0o644 });
       await rename(`${what}.tmp`, what);
     } catch (error) {
-      const { code, message } = toTarsError(error, `Cannot ${action} ${what}`);
-      const hint = 'Run this as root, or with --user for timers of your own.';
-      throw new TarsError(
-        code,
-        message,
-        code === 'access-denied' ? { hint, cause: error } : { cause: error },
-      );
+      const failed = toTarsError(error, `Cannot ${action} ${what}`);
+      if (!isDenied(error)) throw failed;
+      throw new TarsError(failed.code, failed.message, {
+        hint: 'Run this as root, or with --user for timers of your own.',
+        cause: error,
+      });
     }
   }
 }
