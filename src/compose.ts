@@ -69,7 +69,8 @@ export async function composeStack(
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
   const surroundings: Surroundings = { settings, overrides, knownSecrets };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
-  const { composeComponent } = await import('./compose/components.ts');
+  const { composeComponent, servicesOfStores } = await import('./compose/components.ts');
+  const stores = servicesOfStores(overrides.captured ?? settings.components);
   const docker =
     settings.docker === undefined
       ? undefined
@@ -87,7 +88,7 @@ export async function composeStack(
     hostname: hostname(),
     username: userName(),
     components,
-    runtime: docker?.runtime ?? composeRuntime(settings.services),
+    runtime: docker?.runtime ?? composeRuntime(settings, stores),
     guardian: createGuardian(),
     journal: journalOf(settings),
     pauseMaxMs: settings.pause_max_ms,
@@ -95,7 +96,7 @@ export async function composeStack(
   };
 }
 
-function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Runtime {
+function composeRuntime({ services }: Pick<Settings, 'services'>, stores: ReadonlySet<string>): Runtime {
   const entries = Object.entries(services);
   return createProcessRuntime({
     services: Object.fromEntries(
@@ -116,15 +117,26 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
         },
       ]),
     ),
+    seemWriters: Object.fromEntries(entries.flatMap((entry) => seeming(entry, stores))),
     writers: Object.fromEntries(
       entries
-        .filter(([, service]) => service.writer)
+        .filter(([, service]) => service.writer === true)
         .map(([name, { pause, resume, pid_file: pidFile, systemd_unit: systemdUnit }]) => [
           name,
           { pause, resume, pidFile, systemdUnit },
         ]),
     ),
   });
+}
+
+/** A service that depends on a store, and of which nothing says whether it writes to it. */
+function seeming(
+  [name, { writer, depends_on: dependsOn }]: [string, ServiceSettings],
+  stores: ReadonlySet<string>,
+): [string, string][] {
+  const needed = dependsOn.filter((dependency) => stores.has(dependency));
+  const silent = writer === undefined && !stores.has(name) && needed.length > 0;
+  return silent ? [[name, `depends on ${needed.join(', ')}`]] : [];
 }
 
 /** Whether a restore of this stack was cut off. */

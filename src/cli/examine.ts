@@ -129,7 +129,7 @@ async function stackOf(
 ): Promise<StackUnderExamination> {
   const { runtime, journal } = await composeStack(
     { ...settings, components: {} },
-    { includeModels: false },
+    { includeModels: false, captured: settings.components },
     env,
   );
   return {

@@ -164,8 +164,8 @@ function renderPlan(plan: BackupPlan): string {
   ].join('\n');
 }
 
-function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[] {
-  if (pausable.length + idle.length + free.length === 0)
+function renderWriters({ pausable, idle, free, undeclared }: BackupPlan['writers']): string[] {
+  if (pausable.length + idle.length + free.length + undeclared.length === 0)
     return [
       'Paused for the cut: nothing, as no service is marked as a writer; each store has its own moment',
     ];
@@ -177,6 +177,10 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
     ...list(
       free,
       'Cannot be paused (give them a pid_file or pause and resume), so each store has its own moment',
+    ),
+    ...list(
+      undeclared.map(({ name, why }) => `${name} (${why})`),
+      'Seem to write and are not paused, so each store has its own moment; say writer: true or writer: false under services in tars.yaml',
     ),
   ];
 }
