@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
+import type { BackupPlan } from '../../src/operations/backup.ts';
 import { campaignSeed, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -46,6 +47,10 @@ test('a running project', { skip }, async (t) => {
   await t.test('one cut, nobody restarted, and every write acknowledged before it comes back', () =>
     oneCut(project, tars),
   );
+  await t.test(
+    'a service that writes and that tars.yaml does not declare is named, and no cut is claimed',
+    () => undeclaredWriter(project),
+  );
   if (!isCampaign) return;
   await t.test(`writer pauses over ${backups} backups of a 100 MB stack`, () =>
     writerPauses(t, project, tars, small),
@@ -88,6 +93,33 @@ async function oneCut(project: StartedProject, tars: TarsOn): Promise<void> {
   await project.compose('start', 'backend');
   await project.waitHealthy();
   await project.writesOn(10);
+}
+
+async function undeclaredWriter(project: StartedProject): Promise<void> {
+  const name = project.layout.backend.service;
+  const planOf = async (services: object): Promise<BackupPlan['writers']> => {
+    await using tars = await tarsOn(project, { compose: 'v2', settings: { services } });
+    const { stdout } = await tars.ok(['backup', '--dry-run', '--json']);
+    return (JSON.parse(stdout) as BackupPlan).writers;
+  };
+  const silent = await planOf({});
+  assert.deepEqual(
+    silent.undeclared.map((writer) => writer.name),
+    [name],
+  );
+  assert.match(silent.undeclared[0]?.why ?? '', /^(depends on|is told the address of) /);
+  assert.deepEqual((await planOf({ [name]: { stop_timeout_ms: 5000 } })).undeclared, silent.undeclared);
+  assert.deepEqual((await planOf({ [name]: { writer: false } })).undeclared, []);
+
+  await using tars = await tarsOn(project, { compose: 'v2', settings: { services: {} } });
+  const manifest = await backUp(tars);
+  assert.equal(manifest.consistency, 'per-store');
+  assert.match(manifest.consistencyReason ?? '', new RegExp(`^${name} \\(.*tars.yaml does not say`));
+  const { stdout } = await tars.run(['doctor']);
+  assert.match(
+    stdout.replaceAll(/\s+/g, ' '),
+    new RegExp(`${name} \\(.* may write while the stores are fixed`),
+  );
 }
 
 /** Takes everything out of the stores, and says so if something stayed. */

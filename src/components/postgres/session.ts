@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
+import { passwordFromFile } from './password-file.ts';
 
 const connectTimeoutMs = 10_000;
 
@@ -61,7 +62,7 @@ export async function openSession(
     host: options.host,
     port: options.port,
     user: options.user,
-    password: options.password,
+    password: options.password ?? process.env['PGPASSWORD'] ?? (() => passwordFromFile(options, database)),
     database,
     connectionTimeoutMillis: connectTimeoutMs,
     application_name: 'tars',
