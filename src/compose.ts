@@ -139,6 +139,19 @@ function seeming(
   return silent ? [[name, `depends on ${needed.join(', ')}`]] : [];
 }
 
+/** Files of the stack's configuration, captured or used, with a secret that every user of the machine can read. */
+export async function exposedConfiguration(
+  { components, docker }: Settings,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const { exposedConfigFiles } = await import('./components/config/exposed.ts');
+  const captured = Object.values(components).flatMap((component) =>
+    component.kind === 'config' ? component.files : [],
+  );
+  const used = docker === undefined ? [] : [...docker.compose_files, ...docker.env_files];
+  return exposedConfigFiles([...captured, ...used], [], signal);
+}
+
 /** Whether a restore of this stack was cut off. */
 export async function hasPendingRestores(settings: Settings): Promise<boolean> {
   const pending = await journalOf(settings).pending();

@@ -25,6 +25,7 @@ export function createSystemdScheduler(user: boolean): Scheduler {
   const systemctl = user ? ['systemctl', '--user'] : ['systemctl'];
   return {
     name: 'systemd',
+    runs: () => Promise.resolve(systemdRuns()),
     async planInstall(stack, ctx) {
       const units = new Systemd(directory, systemctl, stack);
       return units.plan(
