@@ -82,7 +82,7 @@ async function traces(): Promise<readonly string[]> {
 
 test('a sound stack: no error, each store with its version, and nothing is changed', async () => {
   assert.equal((await run(['backup'])).exitCode, 0);
-  const [envFile = ''] = settings.components.config.files;
+  const envFile = demo.configFile;
   await chmod(envFile, 0o644);
   const unchanged = await traces();
   const found = await examine({
