@@ -183,7 +183,7 @@ function holdAll(
   timeoutMs: number,
   ctx: OperationContext,
 ): Promise<ReadonlyMap<string, TarsError>> {
-  const holding = new Map([...prepared].filter(([, { holdWrites }]) => holdWrites !== undefined));
+  const holding = new Map([...prepared].filter(([, capture]) => 'holdWrites' in capture));
   if (holding.size === 0) return Promise.resolve(new Map());
   return allAtOnce(holding, async (capture, signal) => capture.holdWrites?.(signal), timeoutMs, ctx);
 }
