@@ -5,6 +5,7 @@ import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import type { StackOverrides, Surroundings } from './compose/components.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
+import { TarsError } from './model/errors.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
@@ -25,7 +26,12 @@ import { createCronScheduler } from './runtimes/schedulers/cron.ts';
 import { createSystemdScheduler } from './runtimes/schedulers/systemd.ts';
 import type { Environment, Settings } from './settings/load.ts';
 import type { ServiceSettings } from './settings/schema.ts';
-import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
+import {
+  componentPassword,
+  furtherSecrets,
+  readPasswordFile,
+  repositoryPasswords,
+} from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
 import { createRunLog } from './storage/journal/run-log.ts';
 import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
@@ -63,7 +69,8 @@ export async function composeStack(
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
   const surroundings: Surroundings = { settings, overrides, knownSecrets };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
-  const { composeComponent } = await import('./compose/components.ts');
+  const { composeComponent, servicesOfStores } = await import('./compose/components.ts');
+  const stores = servicesOfStores(overrides.captured ?? settings.components);
   const docker =
     settings.docker === undefined
       ? undefined
@@ -81,7 +88,7 @@ export async function composeStack(
     hostname: hostname(),
     username: userName(),
     components,
-    runtime: docker?.runtime ?? composeRuntime(settings.services),
+    runtime: docker?.runtime ?? composeRuntime(settings, stores),
     guardian: createGuardian(),
     journal: journalOf(settings),
     pauseMaxMs: settings.pause_max_ms,
@@ -89,7 +96,7 @@ export async function composeStack(
   };
 }
 
-function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Runtime {
+function composeRuntime({ services }: Pick<Settings, 'services'>, stores: ReadonlySet<string>): Runtime {
   const entries = Object.entries(services);
   return createProcessRuntime({
     services: Object.fromEntries(
@@ -110,15 +117,39 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
         },
       ]),
     ),
+    seemWriters: Object.fromEntries(entries.flatMap((entry) => seeming(entry, stores))),
     writers: Object.fromEntries(
       entries
-        .filter(([, service]) => service.writer)
+        .filter(([, service]) => service.writer === true)
         .map(([name, { pause, resume, pid_file: pidFile, systemd_unit: systemdUnit }]) => [
           name,
           { pause, resume, pidFile, systemdUnit },
         ]),
     ),
   });
+}
+
+/** A service that depends on a store, and of which nothing says whether it writes to it. */
+function seeming(
+  [name, { writer, depends_on: dependsOn }]: [string, ServiceSettings],
+  stores: ReadonlySet<string>,
+): [string, string][] {
+  const needed = dependsOn.filter((dependency) => stores.has(dependency));
+  const silent = writer === undefined && !stores.has(name) && needed.length > 0;
+  return silent ? [[name, `depends on ${needed.join(', ')}`]] : [];
+}
+
+/** Files of the stack's configuration, captured or used, with a secret that every user of the machine can read. */
+export async function exposedConfiguration(
+  { components, docker }: Settings,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const { exposedConfigFiles } = await import('./components/config/exposed.ts');
+  const captured = Object.values(components).flatMap((component) =>
+    component.kind === 'config' ? component.files : [],
+  );
+  const used = docker === undefined ? [] : [...docker.compose_files, ...docker.env_files];
+  return exposedConfigFiles([...captured, ...used], [], signal);
 }
 
 /** Whether a restore of this stack was cut off. */
@@ -186,9 +217,35 @@ export async function openStore(
   env: Environment,
   ctx: OperationContext,
 ): Promise<SnapshotStore> {
-  const password = await repositoryPassword(settings.repository, env, ctx.signal);
-  return openSnapshotStore(createLocalStorage(settings.repository.path), password, ctx);
+  return (await openStoreAndPassword(settings, env, ctx)).store;
 }
+
+/** {@link openStore}, with the password that opened it. */
+export async function openStoreAndPassword(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<{ readonly store: SnapshotStore; readonly password: string }> {
+  const { password, before, origin } = await repositoryPasswords(settings.repository, env, ctx.signal);
+  const open = (text: string): Promise<SnapshotStore> =>
+    openSnapshotStore(createLocalStorage(settings.repository.path), text, ctx);
+  try {
+    const read = password ?? (await readPasswordFile(origin));
+    return { store: await open(read), password: read };
+  } catch (error) {
+    if (before === undefined || (password !== undefined && !isWrongPassword(error))) throw error;
+    const store = await open(before).catch((second: unknown) => {
+      throw isWrongPassword(second) ? error : second;
+    });
+    ctx.log.warn(
+      `The repository opens with ${origin} as tars read it up to 1.0.12, with what is around the password; restic does not open with it. Run tars key passwd, and keep the new password as it says`,
+    );
+    return { store, password: before };
+  }
+}
+
+const isWrongPassword = (error: unknown): boolean =>
+  error instanceof TarsError && error.code === 'wrong-password';
 
 /** Where `backup --output-dir` writes. */
 export function archiveDestination(

@@ -1,14 +1,14 @@
 import { access } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { composeStack, openStore, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import { composeStack, exposedConfiguration, openStore, runLogOf } from '../compose.ts';
 import { abandonedScratch, earlierScratch } from '../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import { scheduledTasks } from '../model/schedule.ts';
 import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
-import { careChecks, type CareUnderExamination, type Scheduled } from '../operations/doctor-care.ts';
+import { careChecks, type CareUnderExamination } from '../operations/doctor-care.ts';
 import { retentionWarnings } from '../operations/retention-state.ts';
 import { placeChecks, type ScratchLeftovers } from '../operations/doctor-places.ts';
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
@@ -23,7 +23,7 @@ import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
 import { lastKitExport } from './kit-record.ts';
 import { dataPathsOf, pathNeeds } from './path-needs.ts';
-import { requirePortable, scheduledStack } from './scheduling.ts';
+import { scheduledBy } from './scheduled-by.ts';
 
 /** What hangs for longer is not going to work at night either. */
 const limitMs = 30_000;
@@ -64,7 +64,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
     { name: 'configuration', look: () => Promise.resolve([lookAtConfiguration(settings)]) },
-    ...careChecks(await careOf(settings, env)),
+    ...careChecks(careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
       needs: pathNeeds(settings, hasRepository),
@@ -140,7 +140,7 @@ async function stackOf(
 ): Promise<StackUnderExamination> {
   const { runtime, journal } = await composeStack(
     { ...settings, components: {} },
-    { includeModels: false },
+    { includeModels: false, captured: settings.components },
     env,
   );
   return {
@@ -151,7 +151,7 @@ async function stackOf(
   };
 }
 
-async function careOf(settings: Settings, env: Environment): Promise<CareUnderExamination> {
+function careOf(settings: Settings, env: Environment): CareUnderExamination {
   const { retention, schedule } = settings;
   const { after_backup: _, archives: _archives, keep_tags: tags = [], ...keeps } = retention ?? {};
   const rhythms = scheduledTasks.flatMap((task) => {
@@ -159,7 +159,9 @@ async function careOf(settings: Settings, env: Environment): Promise<CareUnderEx
     return rhythm === undefined ? [] : [[task, rhythm] as const];
   });
   return {
-    exposed: await exposedFiles(settings),
+    exposed: async ({ signal }) => [
+      ...new Set([...(await exposedFiles(settings, env)), ...(await exposedConfiguration(settings, signal))]),
+    ],
     secrets: settings.secrets,
     recipients: settings.age_recipients.length,
     configurations: Object.entries(settings.components).flatMap(([name, component]) =>
@@ -170,35 +172,6 @@ async function careOf(settings: Settings, env: Environment): Promise<CareUnderEx
     retentionWarnings: (now) => retentionWarnings(runLogOf(settings).runs(), now),
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
   };
-}
-
-/** By whichever of systemd, cron and a daemon has it. */
-async function scheduledBy(settings: Settings, env: Environment, ctx: OperationContext): Promise<Scheduled> {
-  const lacks = await requirePortable(settings, env).then(
-    () => undefined,
-    (cause: unknown) => toTarsError(cause, 'A scheduled run may lack something'),
-  );
-  const systemd = systemdRuns()
-    ? [schedulerFor('systemd', { user: false }), schedulerFor('systemd', { user: true })]
-    : [];
-  const found = await Promise.all(
-    [...systemd, schedulerFor('cron', { user: false })].map(async (scheduler) => {
-      try {
-        const { state, leftovers } = await scheduler.planInstall(scheduledStack(settings), ctx);
-        return { state, by: scheduler.name, leftovers };
-      } catch {
-        // It is not here, or cannot say this schedule: then it has none of it.
-        return { state: 'absent' as const, by: undefined, leftovers: [] };
-      }
-    }),
-  );
-  const leftovers = [...new Set(found.flatMap((each) => each.leftovers))];
-  const daemon = await stackClaimsOf(settings).holder('daemon');
-  if (daemon !== undefined)
-    return { state: 'installed', by: `tars ${daemon.verb}`, leftovers, lacks: undefined };
-  const best =
-    found.find(({ state }) => state === 'installed') ?? found.find(({ state }) => state === 'differs');
-  return { state: best?.state ?? 'absent', by: best?.by, leftovers, lacks };
 }
 
 const exists = (path: string): Promise<boolean> =>

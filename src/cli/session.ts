@@ -90,7 +90,7 @@ async function loadRecorded(
 ): Promise<Settings> {
   const settings = await loadSettings(configPath, env);
   await recorder.open(settings, ctx);
-  for (const file of await exposedFiles(settings)) {
+  for (const file of await exposedFiles(settings, env)) {
     ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
   }
   await removeLeftovers([...new Set([settings.scratch_dir, tmpdir()])], ctx);

@@ -21,6 +21,8 @@ export interface StackOverrides {
   readonly includeModels: boolean;
   /** The project the configured one is a copy of and must not touch. */
   readonly apartFrom?: string;
+  /** The components of the stack, where those of the settings are only a part of them. */
+  readonly captured?: Settings['components'];
 }
 
 /** What all components are built with. */
@@ -44,6 +46,14 @@ export interface StorePlace {
   /** Where programs beside a server run. */
   readonly programs?: ServerContainer | undefined;
 }
+
+/** Services that components capture as stores; configuration and directories are none. */
+export const servicesOfStores = (components: Settings['components']): ReadonlySet<string> =>
+  new Set(
+    Object.values(components).flatMap(({ kind, service }) =>
+      kind === 'config' || kind === 'files' || service === undefined ? [] : [service],
+    ),
+  );
 
 /** Builds the adapter that one component's settings ask for; what they say goes before `place`. Opens nothing. */
 export function composeComponent(

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { formatBytes } from '../model/bytes.ts';
-import { hasErrno } from '../model/errors.ts';
+import { hasErrno, isDenied, messageOf, systemErrorHint } from '../model/errors.ts';
 import { counted } from '../model/plural.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
@@ -69,10 +69,10 @@ async function problemWith({ path, right, purpose }: PathNeed): Promise<Outcome 
     if (hasErrno(cause, 'ENOENT') || hasErrno(cause, 'ENOTDIR'))
       return error(`${place} is not there, and ${purpose} needs it`, 'Correct the path, or create it.');
     if (hasErrno(cause, 'EROFS'))
-      return error(`${place} is mounted read-only, and ${purpose} writes to it`, 'Mount it writable.');
+      return error(`${place} is mounted read-only, and ${purpose} writes to it`, systemErrorHint(cause));
     return error(
-      `${place} cannot be ${verb}, which ${purpose} needs`,
-      'Run tars as a user who may, or correct its owner and mode.',
+      `${place} cannot be ${verb}, which ${purpose} needs${isDenied(cause) ? '' : `: ${messageOf(cause)}`}`,
+      systemErrorHint(cause) ?? 'Run tars as a user who may, or correct its owner and mode.',
     );
   }
 }

@@ -6,7 +6,7 @@ import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal } from '../ports/journal.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
-import { sortWriters } from './cut.ts';
+import { describeUndeclared, sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { requireSpace } from './space.ts';
 import { uncapturedMounts } from './uncaptured.ts';
@@ -109,7 +109,14 @@ async function lookAtCut(
   // What they cannot be found out for, their own check says.
   const found = await services(ctx).catch(() => undefined);
   if (found === undefined) return [];
-  const { pausable, idle, free } = sortWriters(found);
+  const { pausable, idle, free, undeclared } = sortWriters(found);
+  if (undeclared.length > 0)
+    return [
+      warning(
+        `${describeUndeclared(undeclared)} may write while the stores are fixed, so each has a moment of its own`,
+        'Say under services in tars.yaml whether it does: writer: true, or writer: false.',
+      ),
+    ];
   if (free.length > 0)
     return [
       warning(

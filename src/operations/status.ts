@@ -3,6 +3,7 @@ import { nextTime, previousTime } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../model/schedule.ts';
 import type { RecordedVerb, RunLog, RunRecord } from '../ports/run-log.ts';
 import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
+import type { NotStarted } from './scheduled.ts';
 import { retentionWarnings, type RetentionWarning } from './retention-state.ts';
 
 /** A run as status shows it. */
@@ -13,10 +14,10 @@ export interface StackStatus {
   readonly stack: string;
   /**
    * `partial` when the last backup was; `failing` when it or the last check failed or was
-   * locked out, it is too old or there is none;
+   * locked out, it is too old or there is none; `warning` when nothing starts the next one;
    * `waiting` while no time of the first one was missed; else `fine`.
    */
-  readonly verdict: 'fine' | 'waiting' | 'partial' | 'failing';
+  readonly verdict: 'fine' | 'waiting' | 'warning' | 'partial' | 'failing';
   /** Why it is not fine: one sentence each. */
   readonly reasons: readonly string[];
   /** What is in the way of forgetting; no backup is worse for it, so the verdict stays. */
@@ -71,6 +72,16 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = 
     failures: failuresOf(runs),
     next: nextOfEach({ ...schedule, delayMinutesMax: 0 }, records, now),
     firstDue: first?.due,
+  };
+}
+
+/** The status of a stack whose scheduled runs nothing starts: the next time will be missed. */
+export function withNothingStarted(status: StackStatus, { found, cure }: NotStarted): StackStatus {
+  const { verdict, reasons } = status;
+  return {
+    ...status,
+    verdict: verdict === 'fine' || verdict === 'waiting' ? 'warning' : verdict,
+    reasons: [...reasons, `${found}. ${cure}`],
   };
 }
 

@@ -87,6 +87,11 @@ export interface PreparedCapture extends AsyncDisposable {
    * {@link settle} has ended.
    */
   readonly pointInTime: 'cut' | 'own';
+  /**
+   * Called before writers are paused, for a store that one of them may have in its own process: such a writer, once
+   * paused, would keep the lock it holds at that moment. Nothing writes to the store from here until {@link settle}.
+   */
+  holdWrites?(signal: AbortSignal): Promise<void>;
   /** Called inside the writer pause, all components at once: milliseconds, fixes the point in time. */
   mark(signal: AbortSignal): Promise<void>;
   /** Called right after the writers resumed, all components at once: leaves the live store (releases locks). */

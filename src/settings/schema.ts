@@ -117,8 +117,10 @@ const service = z.strictObject({
   start_timeout_ms: z.int().positive().default(120_000),
   writer: z
     .boolean()
-    .default(false)
-    .describe('Writes to the stores; is paused for some milliseconds for the cut.'),
+    .optional()
+    .describe(
+      'Whether it writes to the stores: then it is paused for some milliseconds for the cut. Default: false; what depends on a store without a word here is reported.',
+    ),
   pause: argv
     .optional()
     .describe('Default: SIGSTOP to the main process of systemd_unit, or else the one in pid_file.'),

@@ -10,7 +10,7 @@ import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session.ts';
-import { fromHere, type Choices, type InitFlags } from './choices.ts';
+import { directoryFromHere, fromHere, type Choices, type InitFlags } from './choices.ts';
 import { exists, holdsRepository } from './look-around.ts';
 
 /** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
@@ -75,14 +75,14 @@ export async function createWithKey({ repository }: Settings, session: Session):
 export function refuseOtherWishes(
   { settingsPath, stack, repository, docker }: Settings,
   flags: InitFlags,
+  env: Environment,
 ): void {
-  const absolute = (path: string | undefined): string | undefined =>
-    path === undefined ? path : fromHere(path);
+  const { repository: directory, keyFile } = flags;
   const wishes = [
-    ['--repository', absolute(flags.repository), repository.path],
+    ['--repository', directory && directoryFromHere(directory, env), repository.path],
     ['--stack', flags.stack, stack],
     ['--project', flags.project, docker?.project],
-    ['--key-file', absolute(flags.keyFile), repository.password_file],
+    ['--key-file', keyFile && fromHere(keyFile, env), repository.password_file],
   ] as const;
   for (const [flag, wish, present] of wishes) {
     if (wish === undefined || wish === present) continue;

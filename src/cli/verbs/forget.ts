@@ -19,6 +19,7 @@ import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
 import { formatTable } from '../render/units.ts';
@@ -64,7 +65,8 @@ async function run(session: Session, references: readonly string[], flags: Forge
   refuseContradictions(references, flags);
   const settings = await session.settings();
   if (flags.outputDir !== undefined) {
-    const forgotten = await forget(session, archiveShelf(flags.outputDir), { references, flags, settings });
+    const shelf = archiveShelf(directoryFromHere(flags.outputDir, env));
+    const forgotten = await forget(session, shelf, { references, flags, settings });
     audience.result(forgotten.value, forgotten.human);
     return exitCodes.success;
   }

@@ -100,7 +100,7 @@ async function create(
 
 /** An existing `tars.yaml` decides, and on a terminal nothing is created that was not asked for. */
 async function agreeTo(settings: Settings, flags: InitFlags, session: Session): Promise<void> {
-  refuseOtherWishes(settings, flags);
+  refuseOtherWishes(settings, flags, session.env);
   const { questions } = session.audience;
   if (flags.yes !== true && questions !== undefined) await askToCreate(settings, session, questions);
 }

@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
-import { composeStack, openStore } from '../../compose.ts';
+import { composeStack, openStoreAndPassword } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
@@ -22,7 +22,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
-import { repositoryPassword } from '../../settings/secrets.ts';
+import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { recordKitExport } from '../kit-record.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
@@ -66,8 +66,9 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
     refuseInRepository(settings.repository.path, output);
     await requireMounted(output);
   }
-  const key = printable(await repositoryPassword(settings.repository, env, ctx.signal));
-  await using store = await openStore(settings, { ...env, TARS_PASSWORD: key }, ctx);
+  const opened = await openStoreAndPassword(settings, env, ctx);
+  await using store = opened.store;
+  const key = printable(opened.password);
   const kit = await makeKit({ settings, key, store, homes: await homesOf(settings, env, ctx) }, ctx);
   const page = format === 'html' ? renderKitHtml(kit) : renderKitText(kit);
   if (output !== undefined) await writeNew(output, page);
@@ -89,9 +90,14 @@ const renderWritten = (output: string): string =>
 
 /** What a page cannot show cannot be typed from it either. */
 function printable(key: string): string {
-  if (!/\p{Cc}/u.test(key)) return key;
-  throw new ConfigurationError('The password of the repository has characters that cannot be printed', {
-    hint: 'Add one that can be with: tars key add',
+  const problem = /\p{Cc}/u.test(key)
+    ? 'has characters that cannot be printed'
+    : trimAsRestic(key) === key
+      ? undefined
+      : 'begins or ends with a blank, which nobody sees on paper';
+  if (problem === undefined) return key;
+  throw new ConfigurationError(`The password of the repository ${problem}`, {
+    hint: 'Add one that can be printed with: tars key add',
   });
 }
 

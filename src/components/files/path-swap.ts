@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
 import { mountPoints } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
-import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
 
 /**
  * One path whose content is exchanged by renames on one file system: live moves to `previous`, then `staged`
@@ -68,7 +68,9 @@ export async function stageBeside(
     await mkdir(stagedDir, { mode: 0o700 });
   } catch (cause) {
     throw new RestoreRefusedError(`Cannot stage beside ${live}: ${toTarsError(cause, 'no access').message}`, {
-      hint: `Make ${parent} writable for the user who runs tars.`,
+      hint: isDenied(cause)
+        ? `Make ${parent} writable for the user who runs tars.`
+        : (systemErrorHint(cause) ?? 'See what is in the way there.'),
       cause,
     });
   }

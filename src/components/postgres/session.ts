@@ -1,7 +1,9 @@
 import pg from 'pg';
 import { z } from 'zod';
+import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
+import { passwordFromFile } from './password-file.ts';
 import { tlsAttempts, type TlsAttempts } from './tls.ts';
 
 const connectTimeoutMs = 10_000;
@@ -123,7 +125,7 @@ function newClient(options: PostgresOptions, database: string, ssl: TlsAttempts[
     host: options.host,
     port: options.port,
     user: options.user,
-    password: options.password,
+    password: options.password ?? process.env['PGPASSWORD'] ?? (() => passwordFromFile(options, database)),
     database,
     ssl,
     connectionTimeoutMillis: connectTimeoutMs,
@@ -201,7 +203,8 @@ export function describeServerError(error: unknown, options: PostgresOptions, da
   }
   const noAnswer = state === undefined && unavailablePattern.test(systemCode || detail);
   if (unavailableStates.has(state ?? '') || noAnswer) {
-    return new ServiceUnavailableError(`${where} does not answer: ${detail || systemCode}`, {
+    const reason = state === undefined ? connectionFailure(error) : detail;
+    return new ServiceUnavailableError(`${where} does not answer: ${reason}`, {
       hint: 'Start the server, or correct host and port in tars.yaml.',
       cause: error,
     });

@@ -154,6 +154,22 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
   return rejections;
 }
 
+/** The error of the server speaks of the session's database, and of the locale of no database at all. */
+function describeCreateError(error: unknown, { name, properties }: DatabaseFacts): RestoreRefusedError {
+  const detail =
+    error instanceof TarsError && error.cause !== undefined ? messageOf(error.cause) : messageOf(error);
+  const locales = [...new Set([properties.collate, properties.ctype, properties.locale])]
+    .filter((locale) => locale !== null)
+    .join(', ');
+  const hint = /locale|collat/i.test(detail)
+    ? `Its locale is ${locales}: install it where the server runs (Debian: name it in /etc/locale.gen, run locale-gen; in a container: take the image it ran in), restart the server, then run this again.`
+    : 'Correct what the server says, then run this again.';
+  return new RestoreRefusedError(`Cannot create a database like "${name}": ${detail}`, {
+    hint,
+    cause: error,
+  });
+}
+
 async function createStaged(
   { details, created, control, ctx }: StageInputs,
   database: DatabaseFacts,
@@ -173,7 +189,9 @@ async function createStaged(
     tablespaces: details.tablespaces,
   });
   // Not interrupted halfway, so that we always know whether there is something to remove.
-  await control.run(statement, new AbortController().signal);
+  await control.run(statement, new AbortController().signal).catch((error: unknown) => {
+    throw describeCreateError(error, database);
+  });
   const oids = await databaseOids(control, new AbortController().signal);
   const stagedOid = oids.get(staged);
   if (stagedOid === undefined) throw new TarsError('internal', `Database "${staged}" vanished`);

@@ -93,6 +93,8 @@ export class FrozenCopy implements PersistCopy {
     return this.#blockedMs;
   }
 
+  readonly locksFile = false;
+
   get method(): string {
     return this.#way === 'freeze' ? 'physical-frozen' : 'physical-stopped';
   }

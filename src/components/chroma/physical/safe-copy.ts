@@ -44,6 +44,7 @@ interface CopiedEntry {
  */
 export class SafeCopy implements PersistCopy {
   readonly method = 'physical';
+  readonly locksFile = true;
   readonly source: string;
   /** Holds the copy; mode 0700. Removed with the object. */
   readonly directory: string;
