@@ -138,14 +138,14 @@ async function stackOf(
   { lastManifest }: RepositoryUnderExamination,
   env: Environment,
 ): Promise<StackUnderExamination> {
-  const { runtime, journal } = await composeStack(
+  const { runtime, journal, provisioner } = await composeStack(
     { ...settings, components: {} },
     { includeModels: false, captured: settings.components },
     env,
   );
   return {
     stack: settings.stack,
-    ...{ components, journal, lastManifest },
+    ...{ components, journal, lastManifest, provisioner },
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -38,7 +38,7 @@ export function createDistantChroma(
         if (!(error instanceof TarsError)) throw error;
       });
     },
-    replaced: ({ details }) => (details['method'] === 'logical' ? 'elsewhere' : 'everything'),
+    replaced: ({ details }) => (details['method'] === 'logical' ? 'elsewhere' : { all: true }),
     async removeElsewhere(restoreId, ctx) {
       try {
         await base.removeStaged(restoreId, ctx);
@@ -64,7 +64,7 @@ export function createDistantRedis(options: Omit<RedisOptions, 'dataDir'>, volum
         await chmod(join(directory, path), (attributes.mode & 0o777) | 0o600);
       }
     },
-    replaced: ({ details }) => names.parse(details).names,
+    replaced: ({ details }) => ({ paths: names.parse(details).names }),
   });
 }
 
@@ -100,8 +100,9 @@ export function createDistantOllama(
         } else await pipeline(file.body, createWriteStream(target), { signal });
       }
     },
-    replaced: ({ details }, directory) =>
-      swaps.parse(details).swaps.map(({ live }) => live.slice(directory.length + 1)),
+    replaced: ({ details }, directory) => ({
+      paths: swaps.parse(details).swaps.map(({ live }) => live.slice(directory.length + 1)),
+    }),
   });
 }
 

@@ -1,15 +1,23 @@
-import { chmod, mkdir, realpath, rm } from 'node:fs/promises';
+import { chmod, mkdir, realpath, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
-import type { Finding } from '../model/finding.ts';
+import { hasErrors, type Finding } from '../model/finding.ts';
+import { holdsNothing } from '../disk/holds-nothing.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
 import { openScratch, type ScratchDirectory } from '../disk/run-scratch.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { OpenVolume, StoreVolume, VolumeExchange, VolumeListing } from '../ports/volume.ts';
+import type {
+  ExchangedPart,
+  OpenVolume,
+  StoreVolume,
+  VolumeExchange,
+  VolumeListing,
+} from '../ports/volume.ts';
+import { leftoverName } from './files/leftovers.ts';
 import { sendStaged } from './mirrored-upload.ts';
 
 /** A store whose files are brought here to be worked on, and taken back. */
@@ -27,23 +35,30 @@ export interface MirrorOptions {
     listing: VolumeListing,
     ctx: OperationContext,
   ) => Promise<void>;
-  /**
-   * What the swap of `record` replaces, relative to `directory`: some paths, or everything; `elsewhere` when it is no
-   * exchange of files.
-   */
-  readonly replaced: (
-    record: SwapRecord,
-    directory: string,
-  ) => readonly string[] | 'everything' | 'elsewhere';
+  /** What the swap of `record` replaces, relative to `directory`; `elsewhere` when it exchanges no files. */
+  readonly replaced: (record: SwapRecord, directory: string) => ExchangedPart | 'elsewhere';
   /** Also what a cut-off staging left elsewhere than in the directory. */
   readonly removeElsewhere?: (restoreId: string, ctx: OperationContext) => Promise<void>;
 }
 
+const partSchema = z.union([
+  z.strictObject({ all: z.literal(true) }),
+  z.strictObject({ paths: z.array(z.string()) }),
+]);
+
 const detailsSchema = z.object({
   method: z.literal('volume'),
   restoreId: z.string(),
+  part: partSchema.optional(),
+  /** Written up to 1.0.12, whose swaps took a list without paths, like no list, for everything. */
   paths: z.array(z.string()).optional(),
 });
+
+const partOf = ({ part, paths }: z.infer<typeof detailsSchema>): ExchangedPart =>
+  part ?? (paths === undefined || paths.length === 0 ? { all: true } : { paths });
+
+/** Whether there is nothing to send, to exchange or to put back. */
+const isNothing = (part: ExchangedPart): boolean => 'paths' in part && part.paths.length === 0;
 
 /**
  * A store whose directory no path leads to. It is restored into a private directory first, as if that were its own,
@@ -55,6 +70,13 @@ export function createMirroredComponent(options: MirrorOptions): Component {
   return {
     ...{ name, kind, service },
     probe: (ctx) => base.probe(ctx),
+    async leftovers(ctx) {
+      await using open = await volume.open('read', ctx);
+      const names = [...((await open.list(ctx.signal))?.entries.keys() ?? [])];
+      return names
+        .filter((path) => leftoverName.test(path))
+        .map((path) => ({ what: `${path} in ${volume.label}`, remove: volume.removal(path) }));
+    },
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     verify: (from, ctx, source) => base.verify(from, ctx, source),
@@ -69,8 +91,8 @@ export function createMirroredComponent(options: MirrorOptions): Component {
       const replaced = options.replaced(staged.record, mirror.directory);
       if (replaced === 'elsewhere') return staged;
       const findings = await staged.verify(ctx);
-      const exchange = { restoreId, paths: replaced === 'everything' ? undefined : replaced };
-      if (!findings.some(({ severity }) => severity === 'error'))
+      const exchange = { restoreId, part: replaced };
+      if (!isNothing(replaced) && !hasErrors(findings))
         await sendStaged(volume, mirror, stagedFolder(restoreId), ctx);
       return new UploadedStaging(options, exchange, findings);
     },
@@ -116,6 +138,9 @@ class Mirror implements AsyncDisposable {
       // Ours it must stay, and what is staged beside the live data takes its mode from there.
       await chmod(directory, (listing.root.attributes.mode & 0o777) | 0o700);
       await fill(directory, live, listing, ctx);
+      // What is not brought here must not make a volume look new.
+      if (listing.entries.size > 0 && (await holdsNothing(directory)))
+        await writeFile(join(directory, '.not-mirrored'), '');
     }
     stack.move();
     return new Mirror(options, scratch, listing, live);
@@ -163,12 +188,12 @@ class UploadedStaging implements Staged {
     this.#volume = volume;
     this.#exchange = exchange;
     this.#findings = findings;
-    const { restoreId, paths } = exchange;
+    const { restoreId, part } = exchange;
     this.record = {
       component: base.name,
       kind: base.kind,
       wayBack: volume.wayBack(exchange),
-      details: { method: 'volume', restoreId, ...(paths === undefined ? {} : { paths: [...paths] }) },
+      details: { method: 'volume', restoreId, part },
     };
   }
 
@@ -178,6 +203,7 @@ class UploadedStaging implements Staged {
   }
 
   async swap(ctx: OperationContext): Promise<void> {
+    if (isNothing(this.#exchange.part)) return;
     if (await this.#volume.running()) {
       throw new RestoreRefusedError(`${this.record.component} still runs on ${this.#volume.label}`, {
         hint: 'Stop it; it would overwrite the restored data. Then run the restore again.',
@@ -188,6 +214,7 @@ class UploadedStaging implements Staged {
   }
 
   async discard(ctx: OperationContext): Promise<void> {
+    if (isNothing(this.#exchange.part)) return;
     await using open = await this.#volume.open('write', ctx);
     await open.remove(stagedFolder(this.#exchange.restoreId), ctx.signal);
   }
@@ -200,9 +227,10 @@ function exchanged(volume: StoreVolume, record: SwapRecord): Generation {
       cause: parsed.error,
     });
   }
-  const exchange = { restoreId: parsed.data.restoreId, paths: parsed.data.paths };
+  const exchange = { restoreId: parsed.data.restoreId, part: partOf(parsed.data) };
   return {
     async undo(ctx) {
+      if (isNothing(exchange.part)) return;
       await using open = await volume.open('write', ctx);
       for (const path of await open.undo(exchange, ctx.signal))
         ctx.log.warn(
@@ -210,6 +238,7 @@ function exchanged(volume: StoreVolume, record: SwapRecord): Generation {
         );
     },
     async discardPrevious(ctx) {
+      if (isNothing(exchange.part)) return;
       await using open = await volume.open('write', ctx);
       await open.discardPrevious(exchange, ctx.signal);
     },

@@ -28,6 +28,7 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     service,
     places,
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
+    leftovers: async (ctx) => (await (await locate(false, ctx)).leftovers?.(ctx)) ?? [],
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
     prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),
     planRestore: async (from, options, ctx) => (await locate(false, ctx)).planRestore(from, options, ctx),

@@ -10,8 +10,9 @@ import { createPostgresComponent } from '../components/postgres/index.ts';
 import type { ServerContainer } from '../components/postgres/options.ts';
 import { createTreesComponent } from '../components/trees/index.ts';
 import { createRedisComponent } from '../components/redis/index.ts';
-import { ConfigurationError } from '../model/errors.ts';
+import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
+import type { ServerProof } from '../ports/server-proof.ts';
 import type { Settings } from '../settings/load.ts';
 import type { ComponentSettings } from '../settings/schema.ts';
 
@@ -33,10 +34,18 @@ export interface Surroundings {
   readonly knownSecrets: readonly string[];
 }
 
+/** Where a server listens. */
+export interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
 /** Where a store is, for what its settings leave open. */
 export interface StorePlace {
-  readonly host?: string | undefined;
-  readonly port?: number | undefined;
+  /** Where it listens; `unknown` while its service does not run. Absent: the default address of this machine. */
+  readonly address?: ServerAddress | 'unknown' | undefined;
+  /** Tells its server from others; absent where nothing can. */
+  readonly proof?: ServerProof | undefined;
   readonly user?: string | undefined;
   readonly password?: string | undefined;
   /** Its data directory as a path of this machine. */
@@ -69,9 +78,8 @@ export function composeComponent(
       const { databases, client_bin_dir: clientBinDir, sslmode, sslrootcert, sslcert, sslkey } = component;
       return createPostgresComponent({
         ...common,
-        host: component.host ?? place.host ?? '127.0.0.1',
-        port:
-          component.host === undefined ? (place.port ?? component.port ?? 5432) : (component.port ?? 5432),
+        ...knownAddress(name, addressFor(component, place, 5432)),
+        ...proofOf(place),
         user: component.user ?? place.user ?? 'postgres',
         password: place.password,
         databases,
@@ -84,9 +92,8 @@ export function composeComponent(
     case 'redis': {
       const options = {
         ...common,
-        host: component.host ?? place.host ?? '127.0.0.1',
-        port:
-          component.host === undefined ? (place.port ?? component.port ?? 6379) : (component.port ?? 6379),
+        ...(addressFor(component, place, 6379) ?? { host: undefined, port: 6379 }),
+        ...proofOf(place),
         username: component.username,
         password: place.password,
         scratchDir,
@@ -98,9 +105,11 @@ export function composeComponent(
     }
     case 'chroma': {
       const { url, headers, tenants } = component;
-      const found = place.host === undefined ? undefined : `http://${place.host}:${place.port}`;
+      const { address } = place;
+      const found = typeof address === 'object' ? `http://${address.host}:${address.port}` : undefined;
       const options = {
-        ...{ ...common, url: url ?? found, headers, scratchDir },
+        ...{ ...common, url: address === 'unknown' ? undefined : (url ?? found), headers, scratchDir },
+        ...proofOf(place),
         ...(tenants === undefined ? {} : { tenants }),
       };
       const path = component.path ?? place.path;
@@ -110,7 +119,8 @@ export function composeComponent(
     }
     case 'ollama': {
       const models = overrides.includeModels ? 'all' : component.models;
-      const options = { ...common, url: component.url, models } as const;
+      const url = place.address === 'unknown' ? undefined : component.url;
+      const options = { ...common, url, models } as const;
       const path = component.path ?? place.path;
       if (path !== undefined) return createOllamaComponent({ ...options, path });
       if (place.distant !== undefined)
@@ -139,3 +149,22 @@ export function composeComponent(
       });
   }
 }
+
+/** Undefined while it is unknown: no default address stands in for it, where another server may listen. */
+function addressFor(
+  { host, port }: { readonly host?: string | undefined; readonly port?: number | undefined },
+  { address }: StorePlace,
+  defaultPort: number,
+): ServerAddress | undefined {
+  if (address === 'unknown') return undefined;
+  if (host !== undefined) return { host, port: port ?? defaultPort };
+  return address ?? { host: '127.0.0.1', port: port ?? defaultPort };
+}
+
+function knownAddress(name: string, address: ServerAddress | undefined): ServerAddress {
+  if (address !== undefined) return address;
+  throw new ServiceUnavailableError(`The address of ${name} is not known while its service does not run`);
+}
+
+const proofOf = ({ proof }: StorePlace): { readonly proof?: ServerProof } =>
+  proof === undefined ? {} : { proof };

@@ -1,7 +1,9 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
+import { createAtRiskComponent } from '../components/at-risk.ts';
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
+import type { ProgramCall } from '../ports/programs.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/data-directory.ts';
@@ -12,6 +14,7 @@ import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/d
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision.ts';
 import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
+import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
@@ -102,12 +105,15 @@ export class DockerStack {
       places: () => this.#placesOf(component, service),
       locate: async (needsService) => {
         const container = await storeContainer(this.#engine, this.#project, service);
-        if (needsService && container.state !== 'running') throw this.#notRunning(container);
-        const place = await this.#placeOf(component, container);
-        return composeComponent(name, component, surroundings, {
+        // PostgreSQL does everything over its connection, and has an address only while it runs.
+        if ((needsService || kind === 'postgres') && container.state !== 'running')
+          throw this.#notRunning(container);
+        const place = await this.#placeOf(component, container, password);
+        const composed = composeComponent(name, component, surroundings, {
           ...place,
           password: password ?? place.password,
         });
+        return place.atRisk === undefined ? composed : createAtRiskComponent(composed, place.atRisk);
       },
     });
   }
@@ -143,33 +149,52 @@ export class DockerStack {
     return [{ store: await dataDirectory(this.#engine, component.kind, container), service }];
   }
 
-  async #placeOf(component: StoreSettings, container: ProjectContainer): Promise<StorePlace> {
-    const port = 'port' in component ? component.port : undefined;
-    const address = addressOf(container, port ?? storePorts[component.kind]);
+  async #placeOf(
+    component: StoreSettings,
+    container: ProjectContainer,
+    password: string | undefined,
+  ): Promise<StorePlace & { readonly atRisk?: string | undefined }> {
+    const port = ('port' in component ? component.port : undefined) ?? storePorts[component.kind];
+    const isGiven = givenAddress(component) !== undefined;
+    const address = container.state === 'running' ? addressOf(container, port) : 'unknown';
+    if (address === undefined && !isGiven && component.kind !== 'ollama') throw noAddress(container);
     return {
-      ...{ host: address?.host, port: address?.port },
+      address,
+      proof: createServerProof(this.#engine, {
+        ...{ container, port, addressIsGiven: isGiven },
+        ...(component.kind === 'postgres'
+          ? { dataDirectory: await dataDirectory(this.#engine, component.kind, container) }
+          : {}),
+        ...(component.kind === 'redis' ? { askRunId: runIdCall(component, container, password) } : {}),
+      }),
       ...(await this.#dataPlace(component, container)),
       ...credentials[component.kind](container),
       programs: this.#programsOf(component, container),
     };
   }
 
-  #programsOf(component: StoreSettings, { id, state }: ProjectContainer): ServerContainer | undefined {
+  #programsOf(component: StoreSettings, { id, name, state }: ProjectContainer): ServerContainer | undefined {
     if (component.kind !== 'postgres' || component.host !== undefined || state !== 'running')
       return undefined;
-    return { runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
+    return { name, runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
   }
 
   /** Where the store's data is: on this machine, or behind the Engine where this process cannot get at it. */
   async #dataPlace(
     component: StoreSettings,
     container: ProjectContainer,
-  ): Promise<Pick<StorePlace, 'path' | 'distant'>> {
+  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: string }> {
     const { kind } = component;
     if (kind === 'postgres' || givenPath(component) !== undefined) return {};
     const path = await dataDirectory(this.#engine, kind, container);
     const located = await locatePath(container, path);
-    if (located === undefined) throw notMounted(kind, path, container);
+    if (located === undefined) {
+      const problem = notMounted(kind, path, container);
+      // While it runs, Chroma hands its data out over HTTP; nothing else would bring it back.
+      if (kind !== 'chroma') throw problem;
+      if (container.state !== 'running') throw this.#notRunning(container);
+      return { atRisk: `${problem.message}. ${problem.hint ?? ''}` };
+    }
     const { mount, hostPath, accessible } = located;
     if (accessible) return { path: hostPath };
     const volume = createDockerVolume(this.#engine, { container, mount, path });
@@ -192,6 +217,35 @@ export class DockerStack {
 function givenPath(component: StoreSettings): string | undefined {
   if ('data_dir' in component) return component.data_dir;
   return 'path' in component ? component.path : undefined;
+}
+
+/** Its server's address, where tars.yaml says it. */
+function givenAddress(component: StoreSettings): string | undefined {
+  if ('host' in component) return component.host;
+  return 'url' in component ? component.url : undefined;
+}
+
+const noAddress = ({ name, service }: ProjectContainer): ConfigurationError =>
+  new ConfigurationError(`The container ${name} of ${service} runs in a network that has no address for it`, {
+    hint: 'It may share the network of another container. Set host and port (of Chroma: url) of the component in tars.yaml.',
+  });
+
+/** Prints `INFO server`. The password is not on the command line. */
+function runIdCall(
+  component: Extract<StoreSettings, { kind: 'redis' }>,
+  container: ProjectContainer,
+  configured: string | undefined,
+): ProgramCall {
+  // With a host of its own in tars.yaml, the port there is that host's.
+  const own = component.host === undefined ? component.port : undefined;
+  const port = own ?? argumentOf(container, '--port') ?? storePorts.redis;
+  const { username } = component;
+  const password = configured ?? credentials.redis(container).password;
+  return {
+    path: 'redis-cli',
+    args: ['-p', String(port), ...(username === undefined ? [] : ['--user', username]), 'INFO', 'server'],
+    environment: password === undefined ? {} : { REDISCLI_AUTH: password },
+  };
 }
 
 type Credentials = Pick<StorePlace, 'user' | 'password'>;

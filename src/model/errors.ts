@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'corruption'
   | 'unsupported-version'
   | 'service-unavailable'
+  | 'wrong-server'
   | 'access-denied'
   | 'no-space'
   | 'storage-not-found'
@@ -67,6 +68,13 @@ export class ServiceUnavailableError extends TarsError {
   }
 }
 
+/** Another server answers where a component's own was expected. Nothing was read from it or written to it. */
+export class WrongServerError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('wrong-server', message, options);
+  }
+}
+
 /** A restore was refused before anything was touched. */
 export class RestoreRefusedError extends TarsError {
   constructor(message: string, options?: TarsErrorOptions) {
@@ -117,7 +125,7 @@ const systemErrorHints: Readonly<Record<string, string>> = {
   EACCES: 'Run tars as a user who may read and write it, or correct its owner and mode.',
   EPERM: 'Run tars as a user who may read and write it, or correct its owner and mode.',
   EROFS:
-    'The file system is mounted read-only. The kernel does that after an error of the disk too: look at dmesg, then mount it writable (mount -o remount,rw, with the mount point that findmnt -T shows for the path).',
+    'The file system is mounted read-only. If tars runs in a container, remove :ro from this mount in the Compose file. Otherwise look at dmesg on the machine, because the kernel also does this after an error of the disk. Then mount it writable (mount -o remount,rw, with the mount point that findmnt -T shows for the path).',
   ENOSPC: 'Free space on that file system, or choose a directory on another one.',
   EDQUOT: 'Free space, raise the quota, or choose a directory on another file system.',
   EMFILE: 'This process has too many files open: raise its limit (ulimit -n, or LimitNOFILE= of the unit).',

@@ -87,6 +87,8 @@ const composeRecordSchema = z.object({
   composeFiles: z.array(z.string()),
   /** Given with `--env-file`, absolute. */
   envFiles: z.array(z.string()),
+  /** Names of variables of the Compose files that only a shell had, as no file defines them. */
+  shellVariables: z.array(z.string()).optional(),
   services: z.array(recordedServiceSchema),
   volumes: z.array(recordedVolumeSchema),
 });

@@ -132,7 +132,9 @@ async function recordSurroundings(
 ): Promise<Pick<Manifest, 'compose'>> {
   if (provisioner === undefined) return {};
   try {
-    return { compose: await provisioner.record(ctx) };
+    const compose = await provisioner.record(ctx);
+    if (compose.shellVariables !== undefined) ctx.log.warn(shellVariablesWarning(compose.shellVariables));
+    return { compose };
   } catch (error) {
     stopWhenAborted(ctx);
     // A snapshot of nothing but files beside services that nobody finds would pass for one of the stack.
@@ -142,6 +144,10 @@ async function recordSurroundings(
     return {};
   }
 }
+
+/** Their values are in no file that is captured. */
+export const shellVariablesWarning = (names: readonly string[]): string =>
+  `The Compose files use ${names.join(', ')}, which only a shell had: no file defines ${names.length === 1 ? 'it' : 'them'}, so that a restore from nothing cannot create the containers as they are. Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file`;
 
 /** Every opened capture, closed on all paths; one that fails to close does not keep the others open. */
 class PreparedCaptures implements AsyncDisposable {

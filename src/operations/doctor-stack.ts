@@ -5,6 +5,7 @@ import { counted } from '../model/plural.ts';
 import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal } from '../ports/journal.ts';
+import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
 import { describeUndeclared, sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
@@ -36,6 +37,8 @@ export interface StackUnderExamination {
   readonly stack: string;
   readonly components: readonly ExaminedComponent[];
   readonly journal: RestoreJournal;
+  /** Undefined for plain processes. */
+  readonly provisioner?: Pick<Provisioner, 'shellVariables'> | undefined;
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
@@ -53,6 +56,8 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
     { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
     { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'variables', look: (ctx) => lookAtVariables(stack, ctx) },
+    { name: 'leftovers', follows: true, look: (ctx) => lookForLeftovers(stack, ctx) },
     { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
   ];
 }
@@ -80,6 +85,7 @@ async function lookAtServices(
     service === undefined || known.has(service) ? [] : [{ name, service }],
   );
   const taken = new Set(needed.map(({ service }) => service));
+  const unhealthy = found.filter((service) => service.unhealthy === true);
   const misnamed = found.filter(({ name, missing }) => missing === true && !taken.has(name));
   return [
     ...needed.map(({ name, service }) =>
@@ -87,6 +93,12 @@ async function lookAtServices(
     ),
     ...misnamed.map(({ name }) =>
       warning(`There is no service ${name}, which tars.yaml names`, 'Correct its name under services.'),
+    ),
+    ...unhealthy.map(({ name }) =>
+      warning(
+        `${name} runs and is unhealthy, as its own health check says`,
+        'Look at its log and at the check itself, which may ask for the wrong thing.',
+      ),
     ),
     ...(known.size === 0 ? [] : [ok(statesOf(found))]),
   ];
@@ -98,7 +110,10 @@ function statesOf(services: readonly Service[]): string {
   const rest = down.map(
     ({ name, state }) => `${name} is ${state === 'unknown' ? 'in an unknown state' : state}`,
   );
-  return [`${there.length - down.length} of ${counted(there.length, 'service')} run`, ...rest].join('; ');
+  const unhealthy = there.filter((service) => service.unhealthy === true).length;
+  const health = unhealthy === 0 ? [] : [`${unhealthy} of them ${unhealthy === 1 ? 'is' : 'are'} unhealthy`];
+  const run = `${there.length - down.length} of ${counted(there.length, 'service')} run`;
+  return [run, ...health, ...rest].join('; ');
 }
 
 async function lookAtCut(
@@ -215,6 +230,43 @@ async function refusalOf(
       hint ?? `Put that right before it is needed, or ask for more: tars restore --dry-run.`,
     );
   }
+}
+
+async function lookAtVariables(
+  { provisioner }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const names = (await provisioner?.shellVariables(ctx)) ?? [];
+  if (names.length === 0) return [];
+  return [
+    warning(
+      `The Compose files use ${names.join(', ')}, which only a shell had: a restore from nothing would not know ${names.length === 1 ? 'it' : 'them'}`,
+      `Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file.`,
+    ),
+  ];
+}
+
+/** Previous data that nobody discarded, and what a killed restore staged. What is under way is none. */
+async function lookForLeftovers(
+  { components, journal }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const pending = (await journal.pending()).map(({ entry }) => entry.restoreId);
+  const found = await Promise.allSettled(
+    components.map(async ({ name, open }) =>
+      ((await (await open(ctx)).leftovers?.(ctx)) ?? []).map((leftover) => ({ name, ...leftover })),
+    ),
+  );
+  return found
+    .flatMap((result) => (result.status === 'fulfilled' ? result.value : []))
+    .filter(({ what }) => !pending.some((id) => what.includes(id)))
+    .map(({ name, what, sizeBytes, remove }) => {
+      const size = sizeBytes === undefined ? '' : ` (${formatBytes(sizeBytes)})`;
+      return warning(
+        `${name}: a restore left ${what}${size}`,
+        `If you do not want to go back to it, remove it: ${remove}`,
+      );
+    });
 }
 
 async function lookForUnfinished(

@@ -2,7 +2,8 @@ import { InterruptedError, messageOf } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { startJudged } from './provision.ts';
-import type { StackRestorePlan } from './restore-plan.ts';
+import type { StopAndStart } from '../ports/runtime.ts';
+import { planServices, type StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
 import type { StagedComponent, StagedStack } from './restore-stage.ts';
 import { dependentsOf, startOrder } from './services.ts';
@@ -26,7 +27,8 @@ export async function concludeSwapped(
     interruption = error;
   }
   findings.push(...(await startJudged(entry().stopped, run)));
-  await note({ phase: 'done' }).catch((error: unknown) => {
+  const byHand = await stopAndStart(run);
+  await note({ phase: 'done', ...(byHand === undefined ? {} : { byHand }) }).catch((error: unknown) => {
     // The next run finds all in place, and says so once more.
     const message = `The end of the restore is not recorded: ${messageOf(error)}`;
     findings.push({ severity: 'warning', subject: 'journal', code: 'journal-not-written', message });
@@ -50,6 +52,18 @@ function asStaged(
     .filter((finding) => !missing.some(same(finding)))
     .map((finding) => noted.find(same(finding)) ?? finding)
     .filter((finding) => finding.severity !== 'info' || !noted.includes(finding));
+}
+
+/** For going back: what must not run then, of all that runs now. Undefined where nobody can say. */
+async function stopAndStart({ plan, target, ctx }: Run): Promise<StopAndStart | undefined> {
+  const fresh = { ...ctx, signal: new AbortController().signal };
+  try {
+    const { stop } = await planServices(plan.planned, target, fresh);
+    return await target.runtime.byHand?.(stop, fresh);
+  } catch (error) {
+    ctx.log.debug(`What must be stopped on the way back is not known: ${messageOf(error)}`);
+    return undefined;
+  }
 }
 
 /** After a disaster what used the stores is often down, and only what ran before is started again. */

@@ -2,6 +2,7 @@ import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
+import type { StopAndStart } from '../ports/runtime.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { provision } from './provision.ts';
 import { refuseUnfinished } from './recover.ts';
@@ -40,6 +41,8 @@ export interface RestoreResult {
   readonly notStarted: readonly string[];
   /** Shell lines with which a person goes back; empty when the previous data was discarded. */
   readonly wayBack: readonly ComponentWayBack[];
+  /** Shell lines before and after them, where the runtime has some. */
+  readonly byHand?: StopAndStart;
   /** Where they stand as well; undefined when there are none. */
   readonly wayBackFile: string | undefined;
   readonly durationMs: number;
@@ -81,7 +84,7 @@ export async function executeRestore(
   const findings = [...(await concludeSwapped(whole, execution, known))];
   if (execution.discardPrevious && missing.length === 0 && !hasErrors(findings))
     findings.push(...(await discardPrevious(staged, run)));
-  const { records } = run.entry();
+  const { records, byHand } = run.entry();
   return {
     restoreId: plan.restoreId,
     snapshot: plan.snapshot,
@@ -91,6 +94,7 @@ export async function executeRestore(
     findings,
     notStarted,
     wayBack: records.map(({ component, wayBack }) => ({ component, lines: wayBack })),
+    ...(records.length === 0 || byHand === undefined ? {} : { byHand }),
     wayBackFile: records.length === 0 ? undefined : journal.wayBackFile(plan.restoreId),
     durationMs: ctx.clock.monotonicMs() - startedMs,
   };

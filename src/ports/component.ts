@@ -24,6 +24,15 @@ export interface CaptureReport {
   readonly incomplete?: Incomplete;
 }
 
+/** Data that a restore left, which takes space and is no part of the stack. */
+export interface Leftover {
+  /** For a person: a path, or `database "main_tars_prev_1a2b3c4d"`. It ends with the id of the restore. */
+  readonly what: string;
+  readonly sizeBytes?: number;
+  /** The shell line that removes it for good. */
+  readonly remove: string;
+}
+
 /** Files that a component captures. */
 export type CapturedPlace =
   /** Everything at and below a path, as `service` sees it or as this machine does. */
@@ -45,6 +54,8 @@ export interface Component {
   probe(ctx: OperationContext): Promise<ComponentProbe>;
   /** What of its service's mounts it captures. Absent where services have none that the runtime knows of. */
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
+  /** What restores left: previous data that nobody has discarded, staged data of one that was killed. Changes nothing. */
+  leftovers?(ctx: OperationContext): Promise<readonly Leftover[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.
    * @throws ServiceUnavailableError when it does not (yet)

@@ -1,4 +1,5 @@
 import type { SwapRecord } from '../model/restore-plan.ts';
+import type { StopAndStart } from './runtime.ts';
 import type { CreatedResources, ExistingResources } from './provisioner.ts';
 
 /** What one restore did so far; enough to put things right after a crash, and to go back later. */
@@ -19,6 +20,8 @@ export interface RestoreJournalEntry {
   /** Services that must be down while data is exchanged, whoever stopped them. */
   readonly offline: readonly string[];
   readonly records: readonly SwapRecord[];
+  /** What a person types before and after the way back of the records. */
+  readonly byHand?: StopAndStart | undefined;
   /** What there was before anything was created; until {@link created} says what was. */
   readonly creating?: ExistingResources | undefined;
   /** Containers and volumes that were not there before. */

@@ -13,6 +13,11 @@ export interface Provisioner {
    */
   record(ctx: OperationContext): Promise<ComposeRecord>;
   /**
+   * Names of variables that the services' files use and that only a shell had: with the captured files alone, the
+   * services cannot be created as they are. Never values.
+   */
+  shellVariables(ctx: OperationContext): Promise<readonly string[]>;
+  /**
    * What is missing, what creating it takes, and what differs from the capture. Changes nothing.
    * @throws RestoreRefusedError when it cannot be created: images that are not here (all are named), no Compose,
    * something that another project has

@@ -17,6 +17,8 @@ export interface Service {
   readonly seemsWriter?: string | undefined;
   readonly canPause: boolean;
   readonly canStop: boolean;
+  /** It runs, and its own health check says that it is not well. */
+  readonly unhealthy?: boolean;
 }
 
 /**
@@ -52,6 +54,12 @@ export interface ServiceMount {
   measure(ctx: OperationContext): Promise<number | undefined>;
 }
 
+/** What a person types around something that services must not run for. */
+export interface StopAndStart {
+  readonly stop: readonly string[];
+  readonly start: readonly string[];
+}
+
 /** Where services run. Never decides anything: operations say what to pause, stop and start. */
 export interface Runtime {
   discover(ctx: OperationContext): Promise<readonly Service[]>;
@@ -65,6 +73,11 @@ export interface Runtime {
   resume(writers: readonly string[]): Promise<void>;
   /** Stops and waits until it has stopped. @throws TarsError `timeout` */
   stop(service: string, ctx: OperationContext): Promise<void>;
+  /**
+   * Shell lines with which a person stops `services`, in that order, and starts them again. Absent where the runtime
+   * has none to give.
+   */
+  byHand?(services: readonly string[], ctx: OperationContext): Promise<StopAndStart>;
   /** Starts; returns when the start command did, which may be before the service is ready. */
   start(service: string, ctx: OperationContext): Promise<void>;
 }

@@ -48,9 +48,11 @@ export interface NewEntry {
  */
 export interface VolumeExchange {
   readonly restoreId: string;
-  /** Paths that are replaced or set aside; undefined: whatever is in the directory. */
-  readonly paths: readonly string[] | undefined;
+  readonly part: ExchangedPart;
 }
+
+/** What an exchange replaces or sets aside: whatever is in the directory, or these paths and nothing else. */
+export type ExchangedPart = { readonly all: true } | { readonly paths: readonly string[] };
 
 /** A store's directory that this process cannot reach by path, such as an Engine's volume. Opened for some work. */
 export interface OpenVolume extends AsyncDisposable {
@@ -79,6 +81,8 @@ export interface StoreVolume {
   open(access: 'read' | 'write', ctx: OperationContext): Promise<OpenVolume>;
   /** What to type to have a shell there: the exchange is then undone by hand with these lines. */
   wayBack(exchange: VolumeExchange): readonly string[];
+  /** What to type to remove something in the directory for good. */
+  removal(path: string): string;
   /** Whether the store runs, and may write. */
   running(): Promise<boolean>;
 }

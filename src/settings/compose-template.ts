@@ -1,4 +1,4 @@
-import { dirname, relative } from 'node:path';
+import { basename, dirname, relative } from 'node:path';
 import { stringify } from 'yaml';
 import type { FoundStore, LeftOutMount, StackInventory } from '../ports/inventory.ts';
 import { schemaLine } from './json-schema.ts';
@@ -45,9 +45,12 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
 
 class Paths {
   readonly #base: string;
+  /** The file itself, such as `tars.yaml`. */
+  readonly own: string;
 
   constructor(settingsPath: string) {
     this.#base = dirname(settingsPath);
+    this.own = scalar(basename(settingsPath));
   }
 
   /** Relative where that is shorter and stays in the directory. */
@@ -118,11 +121,15 @@ function componentName(wanted: string, taken: Set<string>): string {
 
 const kinds: ReadonlySet<string> = new Set(['postgres', 'redis', 'chroma', 'ollama']);
 
+/** Chroma is captured over HTTP wherever its data is. */
+const riskOf = (kind: FoundStore['kind']): string =>
+  kind === 'chroma' ? 'AT RISK until this is fixed' : 'NOT CAPTURED until this is fixed';
+
 function storeLines(store: FoundStore, name: string): string[] {
   const { kind, service, how, password, passwordFile, port, warning } = store;
   const needsCheck = how.endsWith('alone') ? '; if it is none, label it com.tars.service: none' : '';
   return [
-    ...(warning === undefined ? [] : [`  # NOT CAPTURED until this is put right: it ${warning}.`]),
+    ...(warning === undefined ? [] : [`  # ${riskOf(kind)}: it ${warning}.`]),
     `  ${name}: # found ${how}${needsCheck}`,
     ...(name === kind && kinds.has(name) ? [] : [`    kind: ${kind}`]),
     `    service: ${scalar(service)}`,
@@ -136,20 +143,23 @@ function storeLines(store: FoundStore, name: string): string[] {
 }
 
 function configLines({ files }: StackInventory, paths: Paths): string[] {
+  const own = `      - ${paths.own}`;
   const good = files.filter(({ problem }) => problem === undefined);
   const bad = files.filter(({ problem }) => problem !== undefined);
   const comments = bad.map(({ path, problem }) => `- ${paths.of(path)} # it ${problem ?? ''}`);
   if (good.length === 0) {
     return [
-      '  # config:',
-      '  #   files: # no Compose file was found that could be read',
-      ...comments.map((line) => `  #     ${line}`),
+      '  config: # no Compose file was found that could be read',
+      '    files:',
+      own,
+      ...comments.map((line) => `      # ${line}`),
     ];
   }
   return [
-    '  config: # the Compose file and the files it mentions, with their secrets, encrypted with everything else',
+    '  config: # the Compose file and the files it mentions, and this file, with their secrets, encrypted with everything else',
     '    files:',
     ...good.map(({ path }) => `      - ${paths.of(path)}`),
+    own,
     ...comments.map((line) => `      # ${line}`),
   ];
 }

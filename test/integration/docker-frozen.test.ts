@@ -73,7 +73,14 @@ async function startBench(): Promise<Bench> {
       state: 'running' as const,
     },
     ...{ health: undefined, environment: {}, argv: [], mounts: [mount], publishedPorts: new Map() },
-    ...{ exposedPorts: [], addresses: [], labels: {}, stopGraceMs: undefined },
+    ...{
+      exposedPorts: [],
+      addresses: [],
+      addresses6: [],
+      hostNetwork: false,
+      labels: {},
+      stopGraceMs: undefined,
+    },
   };
   const engine: Engine = await connectEngine({ host: tool.host });
   const owned = cleanup.move();

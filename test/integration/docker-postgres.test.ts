@@ -69,7 +69,7 @@ async function startBench(): Promise<Bench> {
     ...{ name: 'postgres', service: 'db', host, port: 5544, user: 'keeper', password, scratchDir: root },
     databases: [database],
     clientBinDir: join(root, 'nothing-here'),
-    container: { runner, port: 5544 },
+    container: { name: 'db', runner, port: 5544 },
   };
   const owned = cleanup.move();
   return { root, options, calls, connect, [Symbol.asyncDispose]: () => owned.disposeAsync() };
@@ -137,13 +137,13 @@ test('programs of this machine are preferred, and none anywhere is an error', { 
   const { clientBinDir: _, ...options } = bench.options;
   const onHost = createPostgresComponent({
     ...{ ...options, databases: ['postgres'] },
-    container: { runner: runner('/usr/bin'), port: 5432 },
+    container: { name: 'db', runner: runner('/usr/bin'), port: 5432 },
   });
   await takeSnapshot(onHost, join(bench.root, 'host'));
   assert.deepEqual(calls, []);
   const tooOld = createPostgresComponent({
     ...{ ...bench.options, databases: ['postgres'] },
-    container: { runner: runner('/usr/bin'), port: 5432 },
+    container: { name: 'db', runner: runner('/usr/bin'), port: 5432 },
   });
   await assert.rejects(tooOld.prepare(ctx), { code: 'unsupported-version' });
   assert.equal(calls.length, 1);

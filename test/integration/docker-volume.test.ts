@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import type { Bytes } from '../../src/ports/artifacts.ts';
 import type { NewEntry, OpenVolume, StoreVolume, VolumeExchange } from '../../src/ports/volume.ts';
 import { connectEngine } from '../../src/runtimes/docker/engine.ts';
+import { argumentsOf } from '../../src/runtimes/docker/volume-helper.ts';
 import { swapScript, undoScript } from '../../src/runtimes/docker/volume-scripts.ts';
 import { createDockerVolume } from '../../src/runtimes/docker/volume.ts';
 import { testContext } from '../fixtures/context.ts';
@@ -38,7 +39,7 @@ async function startBench(): Promise<Bench> {
   const container = {
     ...{ id, name, service: 'store', image, imageId, state: 'stopped' as const, health: undefined },
     ...{ environment: {}, argv: [], mounts: [mount], publishedPorts: new Map(), exposedPorts: [] },
-    ...{ addresses: [], labels: {}, stopGraceMs: undefined },
+    ...{ addresses: [], addresses6: [], hostNetwork: false, labels: {}, stopGraceMs: undefined },
   };
   const shell = `${name}-shell`;
   const run = ['run', '--detach', '--rm', '--name', shell, '--network', 'none', '-v', `${name}:/store`];
@@ -162,8 +163,9 @@ test('a volume is listed, read and written through a helper that ends with its u
   await eventually('The helper is gone', async () => (await helpers()) === '');
 });
 
-const exchangeAll = { restoreId: 'r1', paths: undefined };
-const exchangeSome = { restoreId: 'r1', paths: ['one', 'deep/two', 'gone'] };
+const exchangeAll = { restoreId: 'r1', part: { all: true as const } };
+const exchangeSome = { restoreId: 'r1', part: { paths: ['one', 'deep/two', 'gone'] } };
+const exchangeNone = { restoreId: 'r1', part: { paths: [] } };
 const visible = `find . -path './.tars-*' -prune -o -type f -printf '%P=' -exec cat '{}' ';' -printf '\\n' | sort`;
 
 async function stage(open: OpenVolume): Promise<void> {
@@ -237,6 +239,22 @@ test(
       }
     });
 
+    await t.test('of no paths, nothing is exchanged, put back or discarded', async () => {
+      await sh(live);
+      await using open = await volume.open('write', ctx);
+      await sh(stagedByHand);
+      await open.swap(exchangeNone, signal);
+      assert.equal(await sh(visible), old);
+      assert.deepEqual(await open.undo(exchangeNone, signal), []);
+      assert.equal(await sh(visible), old);
+      await open.discardPrevious(exchangeNone, signal);
+      assert.equal(await sh(visible), old);
+      assert.deepEqual(volume.wayBack(exchangeNone), []);
+      for (const args of [[''], ['', 'all'], ['r1', ''], ['r1', 'all', 'one'], ['r1', 'one']])
+        await assert.rejects(sh(swapScript, ...args));
+      assert.equal(await sh(visible), old, 'what is not clear is refused');
+    });
+
     await t.test('and what a stranger put there meanwhile is kept', async () => {
       await sh(live);
       await using open = await volume.open('write', ctx);
@@ -260,9 +278,9 @@ const stagedByHand = `mkdir -p .tars-new-r1/deep; printf new | tee .tars-new-r1/
 async function cutOff(
   { sh }: Bench,
   script: string,
-  { restoreId, paths }: VolumeExchange,
+  exchange: VolumeExchange,
   renames: number,
 ): Promise<void> {
   const limited = `n=0; mv() { n=$((n + 1)); [ $n -le ${renames} ] || exit 9; command mv "$@"; }`;
-  await sh(`${limited}\n${script}`, restoreId, ...(paths ?? [])).catch(() => undefined);
+  await sh(`${limited}\n${script}`, ...argumentsOf(exchange)).catch(() => undefined);
 }

@@ -1,5 +1,6 @@
 import type { FoundProject } from '../../compose.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
+import { counted } from '../../model/plural.ts';
 import type { Settings } from '../../settings/load.ts';
 import { isIll, type Diagnosis } from '../../operations/doctor.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
@@ -86,7 +87,7 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
       ? 'No store was recognised in it.'
       : formatTable(['SERVICE', 'STORE', 'RECOGNISED'], rows),
     `Paused for the cut: ${names.length === 0 ? 'nothing, as no service is known to write to the stores' : names.join(', ')}`,
-    `Configuration: ${files.length - problems.length} files`,
+    `Configuration: ${counted(files.length - problems.length, 'file')}`,
     ...problems.map((problem) => `Not captured: ${problem}`),
     ...stores.flatMap(({ service, warning }) =>
       warning === undefined ? [] : [`Warning: ${service} ${warning}`],

@@ -276,9 +276,12 @@ function renderResult(result: RestoreResult): string {
   ].join('\n');
 }
 
-function renderWayBack({ wayBack, wayBackFile }: RestoreResult): string[] {
-  const moved = wayBack.filter(({ lines }) => lines.length > 0);
-  if (wayBackFile === undefined || moved.length === 0) return [];
+function renderWayBack({ wayBack, wayBackFile, byHand }: RestoreResult): string[] {
+  const before = { component: 'stop what writes', lines: byHand?.stop ?? [] };
+  const after = { component: 'start it again', lines: byHand?.start ?? [] };
+  if (wayBack.every(({ lines }) => lines.length === 0)) return [];
+  const moved = [before, ...wayBack, after].filter(({ lines }) => lines.length > 0);
+  if (wayBackFile === undefined) return [];
   return [
     'The previous data was moved aside. The way back (databases are renamed back by their',
     `running server, files with theirs stopped), also in ${wayBackFile}:`,

@@ -9,11 +9,14 @@ import type {
   Component,
   ComponentProbe,
   Generation,
+  Leftover,
   PreparedCapture,
   Staged,
 } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { ServerProof } from '../../ports/server-proof.ts';
 import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
 import { openTables, rowsOf } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts } from './facts.ts';
@@ -50,6 +53,8 @@ export interface ChromaOptions {
   readonly url: string | undefined;
   /** Sent with every request, such as `Authorization`. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Asked before the server is. */
+  readonly proof?: ServerProof;
   /** The persist directory, when it can be reached from here: captures are physical then. */
   readonly path: string | undefined;
   /** The persist directory is mounted elsewhere, such as in a container, and must not be renamed itself. */
@@ -128,6 +133,11 @@ class ChromaComponent implements Component {
     }
     const warnings = ['Without path in tars.yaml the capture goes over HTTP and has a moment of its own'];
     return { serverVersion: version, sizeBytes: 0, summary: counted(collections, 'collection'), warnings };
+  }
+
+  leftovers(): Promise<readonly Leftover[]> {
+    const { path } = this.#options;
+    return leftoversAt(path === undefined ? [] : [path]);
   }
 
   async ready(ctx: OperationContext): Promise<void> {
@@ -226,9 +236,9 @@ class ChromaComponent implements Component {
   }
 
   #endpoint(): ChromaEndpoint {
-    const { url, headers } = this.#options;
+    const { url, headers, proof } = this.#options;
     if (url === undefined) throw this.#unreachable();
-    return { url, headers };
+    return { url, headers, ...(proof === undefined ? {} : { proof }) };
   }
 
   #place(): PhysicalPlace {

@@ -4,6 +4,7 @@ import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { prepareConfigCapture } from './capture.ts';
 import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
 import { requireRecipients } from './sealed.ts';
@@ -41,6 +42,7 @@ export function createConfigComponent(given: ConfigOptions): Component {
     service: undefined,
     probe: () => probe(options),
     places: () => Promise.resolve(files.map((tree) => ({ tree }))),
+    leftovers: () => leftoversAt(files),
     // There is no server: files are always ready.
     ready: () => Promise.resolve(),
     async prepare() {

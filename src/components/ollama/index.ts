@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { access, constants } from 'node:fs/promises';
 import { z } from 'zod';
 import { connectionFailure } from '../../model/connection-failure.ts';
@@ -7,6 +8,7 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { StoreVolume } from '../../ports/volume.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { prepareOllamaCapture } from './capture.ts';
 import { blobFileName, requireModelStore, type Model } from './model-store.ts';
 import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';
@@ -69,6 +71,7 @@ export function createOllamaComponent(options: OllamaOptions): Component {
     planRestore: (from, restoreOptions, ctx) => planOllamaRestore(place, from, restoreOptions, ctx),
     stage: (plan, source, ctx) =>
       stageOllamaRestore(place, plan as RestorePlan<OllamaPlanDetails>, source, ctx),
+    leftovers: () => leftoversAt([root, join(root, 'blobs'), join(root, 'manifests')]),
     removeStaged: (restoreId) => removeStaged(root, restoreId),
     generation: ollamaGeneration,
     async verify(from, ctx) {

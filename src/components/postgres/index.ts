@@ -1,18 +1,19 @@
 import { z } from 'zod';
 import { messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
-import type { Component, ComponentProbe } from '../../ports/component.ts';
+import type { Component, ComponentProbe, Leftover } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareCapture } from './capture.ts';
 import { findClient } from './client.ts';
 import { leftOut, listDatabases } from './databases.ts';
 import { parseFacts } from './facts.ts';
-import { asidePattern } from './names.ts';
+import { asidePattern, identifier } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer } from './properties.ts';
 import { planRestore } from './restore-plan.ts';
 import { openControlSession, openSession, sqlState } from './session.ts';
 import { stageRestore } from './stage.ts';
+import { statementLine } from './swap-record.ts';
 import { postgresGeneration, removeStaged } from './swap.ts';
 import { verifyLive } from './verify.ts';
 
@@ -28,6 +29,7 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     kind: 'postgres',
     service: options.service,
     probe: (ctx) => probe(options, ctx),
+    leftovers: (ctx) => leftovers(options, ctx),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
     planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
@@ -73,6 +75,19 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
       warnings.push(`Database "${name}" cannot be captured: ${messageOf(error)}`);
     }
   }
+  return {
+    serverVersion: server.version,
+    sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    summary: `${counted(databases.length, 'database')}, ${counted(tables, 'table')}`,
+    warnings,
+  };
+}
+
+async function leftovers(
+  options: PostgresOptions,
+  { signal }: OperationContext,
+): Promise<readonly Leftover[]> {
+  await using control = await openControlSession(options, signal);
   const aside = await control.rows(
     z.object({ name: z.string(), sizeBytes: z.coerce.number() }),
     `SELECT datname AS name, pg_database_size(oid)::text AS "sizeBytes" FROM pg_database
@@ -80,17 +95,10 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
     signal,
     [asidePattern],
   );
-  return {
-    serverVersion: server.version,
-    sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-    summary: `${counted(databases.length, 'database')}, ${counted(tables, 'table')}`,
-    warnings: [
-      ...warnings,
-      ...aside.map(
-        ({ name, sizeBytes }) => `Database "${name}" was left by a restore and takes ${sizeBytes} bytes`,
-      ),
-    ],
-  };
+  return aside.map(({ name, sizeBytes }) => ({
+    ...{ what: `database "${name}"`, sizeBytes },
+    remove: statementLine(options, control.database, `DROP DATABASE ${identifier(name)}`),
+  }));
 }
 
 const tableCountQuery = `SELECT count(*)::text AS tables FROM pg_class c

@@ -1,5 +1,6 @@
 import type { ProgramRunner } from '../../ports/programs.ts';
 import type { TlsSettings } from './tls.ts';
+import type { ServerProof } from '../../ports/server-proof.ts';
 
 /** One PostgreSQL server as `tars.yaml` configures it. */
 export interface PostgresOptions {
@@ -16,6 +17,8 @@ export interface PostgresOptions {
   readonly scratchDir: string;
   /** Where it says nothing, libpq's variables and files do. */
   readonly tls?: TlsSettings;
+  /** Asked on every connection. */
+  readonly proof?: ServerProof;
   /** Directory of pg_dump, pg_dumpall and pg_restore; found by {@link findClient} when absent. */
   readonly clientBinDir?: string;
   /** A local server's process, whose own directory holds a fitting client. */
@@ -28,6 +31,8 @@ export interface PostgresOptions {
 
 /** The server as the programs beside it see it. */
 export interface ServerContainer {
+  /** As the docker command takes it. */
+  readonly name: string;
   readonly runner: ProgramRunner;
   readonly port: number;
 }

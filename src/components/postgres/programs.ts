@@ -5,6 +5,7 @@ import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
 import { startupSettings, type PostgresOptions } from './options.ts';
+import { openControlSession } from './session.ts';
 import { tlsEnvironment } from './tls.ts';
 
 const stderrTailBytes = 4096;
@@ -116,13 +117,21 @@ const callOf = (program: Program): ProgramCall => ({
 });
 
 /** What the program writes, see {@link ProgramRunner.output}; in the server's container where its options say so. */
-export function programOutput(program: Program, signal: AbortSignal): Bytes {
-  return (program.options.inside?.runner ?? here).output(callOf(program), signal);
+export async function* programOutput(program: Program, signal: AbortSignal): Bytes {
+  await requireServer(program.options, signal);
+  yield* (program.options.inside?.runner ?? here).output(callOf(program), signal);
 }
 
 /** Feeds the program, see {@link ProgramRunner.feed}; in the server's container where its options say so. */
-export function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
-  return (program.options.inside?.runner ?? here).feed(callOf(program), input, signal);
+export async function feedProgram(program: Program, input: Bytes, signal: AbortSignal): Promise<void> {
+  await requireServer(program.options, signal);
+  await (program.options.inside?.runner ?? here).feed(callOf(program), input, signal);
+}
+
+/** A program makes a connection of its own: right before it, what answers there is looked at once more. */
+async function requireServer(options: PostgresOptions, signal: AbortSignal): Promise<void> {
+  if (options.proof === undefined || options.inside !== undefined) return;
+  await using _ = await openControlSession(options, signal);
 }
 
 /** Programs of this machine. */

@@ -2,6 +2,7 @@ import pg from 'pg';
 import { z } from 'zod';
 import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import type { ServerClaim } from '../../ports/server-proof.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 import { passwordFromFile } from './password-file.ts';
 import { tlsAttempts, type TlsAttempts } from './tls.ts';
@@ -70,6 +71,7 @@ export async function openSession(
       return (Array.isArray(result) ? (result.at(-1) as pg.QueryResult) : result).rows as unknown[];
     });
   try {
+    await options.proof?.require(await claimOf(query, signal), signal);
     await query(pinStatement, signal);
   } catch (error) {
     await client.end().catch(() => undefined);
@@ -137,6 +139,31 @@ function newClient(options: PostgresOptions, database: string, ssl: TlsAttempts[
   client.on('error', () => undefined);
   return client;
 }
+const claimSchema = z.tuple([
+  z.object({
+    address: z.string().nullable(),
+    dataDirectory: z.string().nullable(),
+    mayReadControl: z.boolean(),
+  }),
+]);
+
+/** What the server says of itself, as far as this user may ask. */
+async function claimOf(
+  query: (sql: string, signal: AbortSignal) => Promise<unknown[]>,
+  signal: AbortSignal,
+): Promise<ServerClaim> {
+  const [{ address, dataDirectory, mayReadControl }] = claimSchema.parse(await query(claimQuery, signal));
+  const [control] = mayReadControl ? await query(controlQuery, signal) : [];
+  return {
+    ...{ address: address ?? undefined, dataDirectory: dataDirectory ?? undefined },
+    systemIdentifier: control === undefined ? undefined : z.object({ id: z.string() }).parse(control).id,
+  };
+}
+
+const claimQuery = `SELECT host(inet_server_addr()) AS address,
+  CASE WHEN pg_has_role('pg_read_all_settings', 'MEMBER') THEN current_setting('data_directory') END AS "dataDirectory",
+  has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS "mayReadControl"`;
+const controlQuery = 'SELECT system_identifier::text AS id FROM pg_control_system()';
 
 async function abortable<T>(
   client: pg.Client,

@@ -47,7 +47,6 @@ export function parseSwapRecord(record: SwapRecord): SwapDetails {
 
 function wayBack(options: PostgresOptions, { live, staged, previous, liveOid }: DatabaseSwap): string[] {
   const where = liveOid === null || live !== 'postgres' ? 'postgres' : 'template1';
-  const connection = `psql -v ON_ERROR_STOP=1 -h ${shellWord(options.host)} -p ${options.port} -U ${shellWord(options.user)} -d ${where}`;
   const statements = [
     `ALTER DATABASE ${identifier(live)} ALLOW_CONNECTIONS false`,
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${literal(live)}`,
@@ -59,5 +58,26 @@ function wayBack(options: PostgresOptions, { live, staged, previous, liveOid }: 
           `ALTER DATABASE ${identifier(live)} ALLOW_CONNECTIONS true`,
         ]),
   ];
-  return statements.map((statement) => `${connection} -c ${shellWord(statement)}`);
+  return statements.map((statement) => statementLine(options, where, statement));
 }
+
+/**
+ * A shell line that carries out one statement. For a server in a container it needs nothing but the docker command:
+ * the client and the password are those of the container.
+ */
+export function statementLine(options: PostgresOptions, database: string, statement: string): string {
+  const { container, host, port, user } = options;
+  const common = ['psql', '-v', 'ON_ERROR_STOP=1'];
+  if (container === undefined) {
+    const words = [...common, '-h', host, '-p', String(port), '-U', user, '-d', database, '-c', statement];
+    return words.map(shellWord).join(' ');
+  }
+  const words = [...common, '-p', String(container.port), '-U', user, '-d', database, '-c'];
+  const script = `${insideSetup}; exec ${words.map(shellWord).join(' ')} "$1"`;
+  return ['docker', 'exec', container.name, 'sh', '-c', script, 'sh', statement].map(shellWord).join(' ');
+}
+
+/** The password where local connections need one, and programs of Debian's packages. */
+const insideSetup =
+  'export PGPASSWORD="${POSTGRES_PASSWORD:-$(cat "${POSTGRES_PASSWORD_FILE:-/dev/null}")}"; ' +
+  'for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done';

@@ -3,13 +3,17 @@ import { once } from 'node:events';
 import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
+import type { ServerClaim, ServerProof } from '../../ports/server-proof.ts';
 
 /** Where a server listens and who we are there. */
 export interface RedisAddress {
-  readonly host: string;
+  /** Undefined while its service does not run: then no address is its own. */
+  readonly host: string | undefined;
   readonly port: number;
   readonly username: string | undefined;
   readonly password: string | undefined;
+  /** Asked on every connection. */
+  readonly proof?: ServerProof;
 }
 
 /** A reply of RESP2; an error of the server is a {@link RedisReplyError} instead. */
@@ -59,8 +63,10 @@ export class RedisConnection implements AsyncDisposable {
    * @throws TarsError `access-denied` when the password is missing or wrong
    */
   static async open(address: RedisAddress, signal: AbortSignal): Promise<RedisConnection> {
-    const where = `Redis at ${address.host}:${address.port}`;
-    const socket = connect({ host: address.host, port: address.port, noDelay: true });
+    const { host } = address;
+    if (host === undefined) throw new ServiceUnavailableError('Redis does not run', { hint: 'Start it.' });
+    const where = `Redis at ${host}:${address.port}`;
+    const socket = connect({ host, port: address.port, noDelay: true });
     const timeout = AbortSignal.timeout(connectTimeoutMs);
     // Errors reach whoever reads next; without a listener they would end the process.
     socket.on('error', () => undefined);
@@ -68,6 +74,7 @@ export class RedisConnection implements AsyncDisposable {
       await once(socket, 'connect', { signal: AbortSignal.any([signal, timeout]) });
       const connection = new RedisConnection(socket, where);
       await connection.#authenticate(address, signal);
+      await address.proof?.require(await connection.#claim(signal), signal);
       return connection;
     } catch (cause) {
       socket.destroy();
@@ -152,6 +159,24 @@ export class RedisConnection implements AsyncDisposable {
       // A server that loads or cannot save answers too; that is for `ready` to judge.
       if (!(error instanceof RedisReplyError)) throw error;
     }
+  }
+
+  /** What the server says of itself, as far as it knows the question and this user may ask. */
+  async #claim(signal: AbortSignal): Promise<ServerClaim> {
+    const told = async (args: readonly string[], pattern: RegExp): Promise<string | undefined> => {
+      try {
+        const reply = await this.command(args, signal);
+        return typeof reply === 'string' ? pattern.exec(reply)?.[1] : undefined;
+      } catch (error) {
+        if (error instanceof RedisReplyError) return undefined;
+        throw error;
+      }
+    };
+    return {
+      // Since 6.2.
+      address: await told(['CLIENT', 'INFO'], /\bladdr=\[?([0-9a-f.:]+?)\]?:\d+(?:\s|$)/i),
+      runId: await told(['INFO', 'server'], /^run_id:(\w+)/m),
+    };
   }
 
   #denied(error: RedisReplyError, hadPassword: boolean): TarsError {

@@ -2,6 +2,7 @@ import { ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { prepareCapture } from './capture.ts';
 import { RedisConnection, RedisReplyError } from './connection.ts';
 import type { RedisOptions } from './options.ts';
@@ -25,6 +26,7 @@ export function createRedisComponent(options: RedisOptions): Component {
     kind: 'redis',
     service,
     probe: (ctx) => probe(options, ctx),
+    leftovers: () => leftoversAt(options.dataDir === undefined ? [] : [options.dataDir]),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
     planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),

@@ -2,6 +2,7 @@ import { execa } from 'execa';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { holdsNothing } from '../../disk/holds-nothing.ts';
 import { formatBytes } from '../../model/bytes.ts';
 import { RestoreRefusedError, ServiceUnavailableError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
@@ -71,13 +72,18 @@ export async function planRestore(
   refuseUnstoppable(options, target);
   refuseReplica(name, target);
   const persistence = await withAppendOnlyDirectory(target.persistence ?? facts.persistence, dataDir);
-  const warnings = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
-  warnings.push(...(await placeWarnings(name, dataDir, target)));
-  warnings.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
+  const unseen = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
+  unseen.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
+  // Of a server that has not run yet, nothing else can be known: that is no reason to warn.
+  const isNew = !target.running && (await holdsNothing(dataDir));
+  const warnings = [...(isNew ? [] : unseen), ...(await placeWarnings(name, dataDir, target))];
   return {
     component: from.name,
     kind: 'redis',
-    steps: stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
+    steps: [
+      ...stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
+      ...(isNew ? unseen.map((text) => `${dataDir} holds nothing yet. ${text}`) : []),
+    ],
     warnings,
     artifacts: [artifact.path],
     requires: { stopped: options.service === undefined ? [] : [options.service], running: [] },

@@ -161,7 +161,7 @@ async function requireStopped(address: RedisAddress, dataDir: string, ctx: Opera
   }
   throw new TarsError(
     'restore-failed',
-    `Redis still runs on ${dataDir} (it answers at ${address.host}:${address.port})`,
+    `Redis still runs on ${dataDir} (it answers at ${address.host ?? ''}:${address.port})`,
     { hint: 'Stop it; it would overwrite the restored data when it shuts down.' },
   );
 }

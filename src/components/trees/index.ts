@@ -4,6 +4,7 @@ import { ConfigurationError, ServiceUnavailableError } from '../../model/errors.
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
 import { prepareTreesCapture, requireDirectory, type Tree } from './capture.ts';
 import { planTreesRestore, type TreesPlace, type TreesPlanDetails } from './plan.ts';
@@ -38,6 +39,7 @@ export function createTreesComponent(options: TreesOptions): Component {
         });
       }
     },
+    leftovers: () => leftoversAt(trees.map(({ live }) => live)),
     async prepare() {
       for (const { live } of trees) {
         if (!isAbsolute(live)) throw new ConfigurationError(`${name}: ${live} is not an absolute path`);

@@ -77,8 +77,11 @@ export class ComposeProject {
     return parse(await this.#run([...profiles, 'config'], ctx));
   }
 
-  /** Creates containers, volumes and networks; starts, pulls, builds and replaces nothing. */
-  async create(services: readonly string[], ctx: OperationContext): Promise<void> {
+  /**
+   * Creates containers, volumes and networks; starts, pulls, builds and replaces nothing. The type requires a name,
+   * because Compose takes none for every service.
+   */
+  async create(services: readonly [string, ...string[]], ctx: OperationContext): Promise<void> {
     // Version 1 pulls only what is not here, which was looked at before.
     const pull = this.#cli.major === 1 ? [] : ['--pull', 'never'];
     await this.#run(['up', '--no-start', '--no-recreate', '--no-build', ...pull, ...services], ctx);

@@ -1,14 +1,22 @@
-import { access } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import type { Variables } from './variables.ts';
 
 const defaultNames = ['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'] as const;
 
-/** The Compose file of a directory; undefined when it has none. */
+/** `docker-compose.home.yml`: what people call a file that they name with -f. Overrides are none. */
+const otherNames = /^(docker-)?compose[.-](?!override\.)[\w.-]+\.ya?ml$/;
+
+/**
+ * The Compose file of a directory: the one of a default name, or else the only one of a name like it; undefined when
+ * there is none, or none that could be told from others.
+ */
 export async function findComposeFile(directory: string): Promise<string | undefined> {
   for (const name of defaultNames)
     if (await isThere(resolve(directory, name))) return resolve(directory, name);
-  return undefined;
+  const names = await readdir(directory).catch(() => []);
+  const [only, another] = names.filter((name) => otherNames.test(name));
+  return only === undefined || another !== undefined ? undefined : resolve(directory, only);
 }
 
 /** Compose adds it to the file with the default name by itself. */

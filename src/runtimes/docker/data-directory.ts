@@ -47,7 +47,7 @@ export function notMounted(kind: StoreKind, directory: string, container: Projec
     'configuration',
     `${service} keeps its data in ${directory} inside its container, which no volume or directory is mounted at: it is lost when the container is removed`,
     {
-      hint: `Copy it out first (docker cp ${name}:${directory} .), then mount a volume with it at ${directory} in the Compose file.${unused}`,
+      hint: `Stop it and copy its data out first (docker stop ${name} && docker cp ${name}:${directory} .), then mount a volume with it at ${directory} in the Compose file.${unused}`,
     },
   );
 }

@@ -115,6 +115,18 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
       }
     },
 
+    async byHand(names, ctx) {
+      const found = await project(ctx);
+      const containers = names.flatMap((name) => containersOf(found, name));
+      return {
+        stop: containers.map((container) => {
+          const timeoutMs = stopTimeoutOf(container, services.get(container.service)?.stopTimeoutMs);
+          return `docker stop -t ${Math.ceil(timeoutMs / 1000)} ${container.name}`;
+        }),
+        start: containers.map(({ name }) => `docker start ${name}`).reverse(),
+      };
+    },
+
     async start(service, ctx) {
       const containers = containersOf(await project(ctx), service);
       if (containers.length === 0) throw missing(service, projectName);
@@ -180,9 +192,14 @@ function describeServices(
       seemsWriter: declared?.writer === undefined ? whyOf.get(name) : undefined,
       canPause: true,
       canStop: true,
+      ...(containers.some(isUnhealthy) ? { unhealthy: true } : {}),
     };
   });
 }
+
+/** What the health check said last stays with a container that was stopped. */
+const isUnhealthy = ({ state, health }: ProjectContainer): boolean =>
+  state === 'running' && health === 'unhealthy';
 
 function combinedState(states: ReadonlySet<ProjectContainer['state']>): Service['state'] {
   const order = ['running', 'unknown', 'paused'] as const;

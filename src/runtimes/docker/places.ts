@@ -74,13 +74,14 @@ async function otherProjects(engine: Engine, name: string): Promise<string> {
 
 /**
  * How to reach a port of the container: published on this machine, or in the container's own network; undefined
- * while it does not run.
+ * while it does not run, and where it shares the network of another container.
  */
 export function addressOf(
-  { state, publishedPorts, addresses }: ProjectContainer,
+  { state, publishedPorts, addresses, hostNetwork }: ProjectContainer,
   port: number,
 ): { readonly host: string; readonly port: number } | undefined {
   if (state !== 'running') return undefined;
+  if (hostNetwork) return { host: '127.0.0.1', port };
   const published = publishedPorts.get(port);
   if (published !== undefined) return published;
   const [host] = addresses;

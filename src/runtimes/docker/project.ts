@@ -37,8 +37,11 @@ export interface ProjectContainer {
   readonly publishedPorts: ReadonlyMap<number, { readonly host: string; readonly port: number }>;
   /** Ports the image or the Compose file exposes. */
   readonly exposedPorts: readonly number[];
-  /** Its addresses in the networks it is in; empty while it does not run. */
+  /** Its addresses in the networks it is in; empty while it does not run, and where it has the machine's network. */
   readonly addresses: readonly string[];
+  readonly addresses6: readonly string[];
+  /** Whether it has the network of the Engine's machine. */
+  readonly hostNetwork: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** What `stop_grace_period` of the Compose file says, when it says something. */
   readonly stopGraceMs: number | undefined;
@@ -112,6 +115,20 @@ export async function listProjects(engine: Engine): Promise<readonly string[]> {
   }
 }
 
+/** One container as it is now; undefined when it is gone. */
+export async function readContainer(
+  engine: Engine,
+  id: string,
+  signal?: AbortSignal,
+): Promise<ProjectContainer | undefined> {
+  try {
+    const info = await inspectIfThere(engine, id, answerLimit(signal));
+    return info === undefined ? undefined : describeContainer(info);
+  } catch (error) {
+    throw engineError(error, `Cannot look at the container ${id.slice(0, 12)}`);
+  }
+}
+
 async function inspectIfThere(
   engine: Engine,
   id: string,
@@ -151,6 +168,10 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
     addresses: Object.values(info.NetworkSettings.Networks)
       .map(({ IPAddress: address }) => address)
       .filter((address) => address !== ''),
+    addresses6: Object.values(info.NetworkSettings.Networks)
+      .map(({ GlobalIPv6Address: address }) => address)
+      .filter((address) => address !== ''),
+    hostNetwork: info.HostConfig.NetworkMode === 'host',
     labels,
     stopGraceMs: graceOf(info.Config),
   };

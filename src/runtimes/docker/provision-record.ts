@@ -1,28 +1,54 @@
-import { resolve } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import tar from 'tar-stream';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { openArchive } from './container-archive.ts';
 import { engineError, type Engine } from './engine.ts';
+import { composeVariables } from './env-files.ts';
 import { inspectImage, orElse } from './provision-images.ts';
 import { noSuchProject } from './places.ts';
+import { shellVariables } from './shell-variables.ts';
 import { composeLabels, readProject, type ProjectContainer } from './project.ts';
 
 const environmentFileLabel = 'com.docker.compose.project.environment_file';
 const configHashLabel = 'com.docker.compose.config-hash';
 const versionLabel = 'com.docker.compose.version';
 
+/** Which project is recorded. */
+export interface RecordedProject {
+  readonly engine: Engine;
+  readonly project: string;
+  /** Services of components. */
+  readonly stores: ReadonlySet<string>;
+  /** What tars.yaml says, before what the containers say. */
+  readonly composeFiles: readonly string[];
+  readonly envFiles: readonly string[];
+}
+
+/** See {@link shellVariables}. A Compose file that cannot be read says nothing; its own check does. */
+export async function readShellVariables(
+  engine: Engine,
+  given: Pick<RecordedProject, 'project' | 'composeFiles' | 'envFiles'>,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const { containers, composeFiles, workingDir } = await readProject(engine, given.project, signal);
+  const files = given.composeFiles.length > 0 ? given.composeFiles : composeFiles;
+  const envFiles = given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers);
+  const texts = await Promise.all(files.map((path) => readFile(path, 'utf8').catch(() => '')));
+  return shellVariables({
+    texts,
+    defined: await composeVariables(workingDir ?? dirname(files[0] ?? '/'), envFiles, {}),
+    environments: new Map(containers.map(({ service, environment }) => [service, environment])),
+  });
+}
+
 /**
- * The project as it is now: what its services run, and the volumes of `stores`.
- * @param stores services of components
+ * The project as it is now: what its services run, and the volumes of the stores.
  * @throws ConfigurationError when nothing of it is there
  */
-export async function recordProject(
-  engine: Engine,
-  projectName: string,
-  stores: ReadonlySet<string>,
-  ctx: OperationContext,
-): Promise<ComposeRecord> {
+export async function recordProject(given: RecordedProject, ctx: OperationContext): Promise<ComposeRecord> {
+  const { engine, project: projectName, stores } = given;
   const { containers, composeFiles, workingDir } = await readProject(engine, projectName);
   ctx.signal.throwIfAborted();
   if (containers.length === 0) throw await noSuchProject(engine, projectName);
@@ -30,6 +56,7 @@ export async function recordProject(
   const volumes: RecordedVolume[] = [];
   for (const container of containers.filter(({ service }) => stores.has(service)))
     volumes.push(...(await recordVolumes(engine, container)));
+  const shell = await readShellVariables(engine, given);
   const composeVersion = containers.map(({ labels }) => labels[versionLabel]).find(Boolean);
   return {
     project: projectName,
@@ -37,6 +64,7 @@ export async function recordProject(
     ...(workingDir === undefined ? {} : { workingDir }),
     composeFiles: [...composeFiles],
     envFiles: envFilesOf(containers),
+    ...(shell.length === 0 ? {} : { shellVariables: [...shell] }),
     services,
     volumes,
   };

@@ -7,7 +7,8 @@ import type {
   ProvisionPlan,
   ProvisionRequest,
 } from '../../ports/provisioner.ts';
-import { ComposeProject } from './compose-cli.ts';
+import { ComposeProject, type ComposeFiles } from './compose-cli.ts';
+import { composeVariables } from './env-files.ts';
 import { containersOf } from './index.ts';
 import { requireApart } from './provision-apart.ts';
 import {
@@ -20,7 +21,7 @@ import {
 } from './provision-created.ts';
 import { awaitContainerHealth } from './provision-health.ts';
 import { compareImages, requireImages, type ServiceImage } from './provision-images.ts';
-import { recordProject } from './provision-record.ts';
+import { readShellVariables, recordProject } from './provision-record.ts';
 import { look, type DockerProvisionerOptions, type Situation } from './provision-situation.ts';
 import {
   createDirectories,
@@ -32,9 +33,10 @@ import { readProject } from './project.ts';
 
 /** Containers and volumes of a Compose project, created by the operator's own Compose. */
 export function createDockerProvisioner(options: DockerProvisionerOptions): Provisioner {
-  const { engine, project, stores } = options;
+  const { engine, project } = options;
   return {
-    record: (ctx) => recordProject(engine, project, stores, ctx),
+    record: (ctx) => recordProject(options, ctx),
+    shellVariables: ({ signal }) => readShellVariables(engine, options, signal),
     plan: (request, ctx) => plan(options, request, ctx),
     existing: () => existing(engine, project),
     create: (request, before, ctx) => create(options, request, before, ctx),
@@ -59,12 +61,12 @@ async function plan(
   const situation = await look(options, request, ctx);
   const { missing, cli, files } = situation;
   const images = imagesOf(situation, request);
-  const [volumes, warnings] = [
-    await missingVolumes(options, situation, request),
-    await imageWarnings(options, images, request),
-  ];
+  const volumes = await missingVolumes(options, situation, request);
+  const warnings = [...(await imageWarnings(options, images, request))];
   await requireNothingShared(options, situation, request);
   const needed = missing.length > 0;
+  const unset = needed ? await unsetVariables(request.recorded?.shellVariables ?? [], files) : [];
+  if (unset.length > 0) warnings.push(unsetWarning(unset));
   const steps = needed
     ? [
         `Create the containers of ${missing.join(', ')}${volumes.length === 0 ? '' : ` and the volumes ${volumes.join(', ')}`} from ${files.files.join(', ')} with ${cli?.command.join(' ') ?? ''}; nothing is started, pulled or built`,
@@ -76,6 +78,18 @@ async function plan(
     files: needed ? situation.missingFiles : [],
   };
 }
+
+/** Those of `names` that Compose will not find, neither in files nor in the environment of this process. */
+async function unsetVariables(
+  names: readonly string[],
+  { directory, envFiles }: ComposeFiles,
+): Promise<readonly string[]> {
+  const variables = await composeVariables(directory, envFiles, process.env);
+  return names.filter((name) => variables[name] === undefined);
+}
+
+const unsetWarning = (names: readonly string[]): string =>
+  `The Compose files use ${names.join(', ')}, which a shell had at the capture and no captured file defines. Set ${names.length === 1 ? 'it' : 'them'} in this shell or in .env first, or the containers are not created as they were`;
 
 /** A container that was created and never started is as good as a missing one: whoever created it wants it to run. */
 async function servicesToStart(
@@ -138,7 +152,8 @@ async function create(
   const { engine, address, project } = options;
   const situation = await look(options, request, ctx);
   const { cli, model, files, missing } = situation;
-  if (missing.length === 0) return { containers: [], volumes: [], networks: [] };
+  const [first, ...others] = missing;
+  if (first === undefined) return { containers: [], volumes: [], networks: [] };
   if (cli === undefined || model === undefined) {
     throw new RestoreRefusedError(
       `Files of the project ${project} are missing: ${situation.missingFiles.join(', ')}`,
@@ -150,7 +165,7 @@ async function create(
   try {
     await createExternalVolumes(engine, model, missing, request.recorded);
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
-    await new ComposeProject(cli, address, files).create(missing, ctx);
+    await new ComposeProject(cli, address, files).create([first, ...others], ctx);
     const created = await createdSince(engine, project, before);
     await restoreRoots(options, created, request.recorded);
     await createDirectories(options, created);

@@ -45,6 +45,31 @@ export function interpolate(text: string, variables: Variables): string {
   return result;
 }
 
+/** The variables that {@link interpolate} would look up, nested ones too, and whether a default stands in for each. */
+export function variablesIn(
+  text: string,
+): readonly { readonly name: string; readonly hasDefault: boolean }[] {
+  const found: { name: string; hasDefault: boolean }[] = [];
+  for (let at = 0; at < text.length;) {
+    const plain = /^\$([A-Za-z_]\w*)/.exec(text.slice(at));
+    if (text.startsWith('$$', at)) at += 2;
+    else if (plain !== null) {
+      found.push({ name: plain[1] ?? '', hasDefault: false });
+      at += plain[0].length;
+    } else if (text.startsWith('${', at)) {
+      const end = closingBrace(text, at + 2);
+      const [, name = '', operator, operand = ''] = expressionPattern.exec(text.slice(at + 2, end)) ?? [];
+      // After `?` stands a message.
+      const nested = operator === '?' ? [] : variablesIn(operand);
+      if (name !== '') found.push({ name, hasDefault: operator === '-' || operator === '+' }, ...nested);
+      at = end + 1;
+    } else at += 1;
+  }
+  return found;
+}
+
+const expressionPattern = /^([A-Za-z_]\w*)(?::?([-+?])([\s\S]*))?$/;
+
 function closingBrace(text: string, from: number): number {
   let depth = 1;
   for (let at = from; at < text.length; at++) {

@@ -195,9 +195,10 @@ export class HelperContainer implements OpenVolume {
   }
 }
 
-const argumentsOf = ({ restoreId, paths }: VolumeExchange): readonly string[] => [
+/** As the scripts take them. */
+export const argumentsOf = ({ restoreId, part }: VolumeExchange): readonly string[] => [
   restoreId,
-  ...(paths ?? []),
+  ...('all' in part ? ['all'] : ['paths', ...part.paths]),
 ];
 
 function mountOf({ type, volume, source }: ContainerMount, access: 'read' | 'write') {

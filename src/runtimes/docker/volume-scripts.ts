@@ -1,3 +1,5 @@
+import type { VolumeExchange } from '../../ports/volume.ts';
+
 /**
  * Scripts for a helper container in whose working directory a store's directory lies. POSIX shell with `find`, `stat`,
  * `mv` and `rm`, which images of GNU and BusyBox both have.
@@ -27,11 +29,17 @@ export const hashScript = `command -v sha256sum >/dev/null 2>&1 || exit 0
 echo hashes
 find "./$1" -type f -exec sha256sum '{}' '+'`;
 
-/** Arguments: the restore, then the paths it exchanges; none stands for everything that no restore made. */
+/**
+ * Arguments: the restore; `all` for everything that no restore made, or `paths` and then those paths, of which there
+ * may be none. Anything else ends the script before it touches a file.
+ */
 const common = `set -eu
+if [ -z "$1" ]; then echo 'No restore is named' >&2; exit 2; fi
 new=.tars-new-$1
 prev=.tars-prev-$1
-shift
+part=$2
+shift 2
+case $part:$# in all:0|paths:*) ;; *) echo "What is exchanged is not clear: $part" >&2; exit 2;; esac
 there() { [ -e "$1" ] || [ -L "$1" ]; }
 flush() { sync -f . 2>/dev/null || sync; }
 owner=$(stat -c %u:%g .)
@@ -42,7 +50,6 @@ parent() {
   mkdir "\${1%/*}"
   chown "$owner" "\${1%/*}"
 }
-chosen=$#
 `;
 
 /**
@@ -53,7 +60,7 @@ export const swapScript = `${common}
 if ! there "$new" && ! there "$prev/.moved"; then echo "$new is not there" >&2; exit 1; fi
 mkdir -p "$prev"
 if ! there "$prev/.moved"; then
-  if [ "$chosen" -eq 0 ]; then
+  if [ "$part" = all ]; then
     for name in * .[!.]* ..?*; do
       there "$name" || continue
       case $name in .tars-*|lost+found) continue;; esac
@@ -77,7 +84,7 @@ move() {
   parent "$1"
   mv "$new/$1" "$1"
 }
-if [ "$chosen" -eq 0 ]; then
+if [ "$part" = all ]; then
   for path in "$new"/* "$new"/.[!.]* "$new"/..?*; do
     there "$path" || continue
     move "\${path#"$new"/}"
@@ -92,7 +99,7 @@ rm -rf "$new"
 /** With the mark, what is live is what was swapped in, and goes. Then everything aside moves back. */
 export const undoScript = `${common}
 if there "$prev/.moved"; then
-  if [ "$chosen" -eq 0 ]; then
+  if [ "$part" = all ]; then
     for name in * .[!.]* ..?*; do
       there "$name" || continue
       case $name in .tars-*|lost+found) continue;; esac
@@ -116,7 +123,7 @@ back() {
   parent "$1"
   mv "$prev/$1" "$1"
 }
-if [ "$chosen" -eq 0 ]; then
+if [ "$part" = all ]; then
   for path in "$prev"/* "$prev"/.[!.]* "$prev"/..?*; do
     there "$path" || continue
     back "\${path#"$prev"/}"
@@ -134,9 +141,9 @@ rm -rf "$prev"
 `;
 
 /** What {@link undoScript} does after a swap that was finished, in words short enough to be printed. */
-export function wayBackScript(restoreId: string, everything: boolean): string {
+export function wayBackScript({ restoreId, part }: VolumeExchange): string {
   const previous = `.tars-prev-${restoreId}`;
-  return everything
+  return 'all' in part
     ? `for name in * .[!.]*; do case "$name" in .tars-*|lost+found) ;; *) rm -rf "$name";; esac; done; rm ${previous}/.moved; for name in ${previous}/* ${previous}/.[!.]*; do if [ -e "$name" ]; then mv "$name" .; fi; done; rmdir ${previous}`
     : `for name; do rm -rf "$name"; if [ -e "${previous}/$name" ]; then mv "${previous}/$name" "$name"; fi; done`;
 }

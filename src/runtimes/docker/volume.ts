@@ -14,18 +14,23 @@ export function createDockerVolume(engine: Engine, place: VolumePlace): StoreVol
   const where = mount.volume === undefined ? `the directory ${mount.source}` : `the volume ${mount.volume}`;
   const label = `${path} in ${where}`;
   const root = posix.join(mountPoint, posix.relative(mount.destination, path));
+  const line = (script: string, args: readonly string[]): string =>
+    [
+      ...['docker', 'run', '--rm', '--user', '0:0', '--network', 'none', '--entrypoint', 'sh'],
+      ...['-v', `${mount.volume ?? mount.source}:${mountPoint}`, '-w', root, container.image],
+      ...['-euc', script, ...(args.length === 0 ? [] : ['sh', ...args])],
+    ]
+      .map(shellWord)
+      .join(' ');
   return {
     label,
     open: (access, ctx) => HelperContainer.start(engine, { ...place, label, root }, access, ctx),
-    wayBack: ({ restoreId, paths }) => {
-      const script = wayBackScript(restoreId, paths === undefined);
-      const command = [
-        ...['docker', 'run', '--rm', '--user', '0:0', '--network', 'none', '--entrypoint', 'sh'],
-        ...['-v', `${mount.volume ?? mount.source}:${mountPoint}`, '-w', root, container.image],
-        ...['-euc', script, ...(paths === undefined ? [] : ['sh', ...paths])],
-      ];
-      return [command.map(shellWord).join(' ')];
+    wayBack: (exchange) => {
+      const { part } = exchange;
+      if ('paths' in part && part.paths.length === 0) return [];
+      return [line(wayBackScript(exchange), 'all' in part ? [] : part.paths)];
     },
+    removal: (path) => line('rm -rf "$1"', [path]),
     async running() {
       try {
         return (await engine.getContainer(container.id).inspect()).State.Running;

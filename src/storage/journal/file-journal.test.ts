@@ -38,6 +38,10 @@ test('the way back is a private file, by component, from the moment all is swapp
       assert.match(text, /Stop these first.*: redis\./);
       assert.equal((await stat(path)).mode & 0o777, 0o600);
     }
+    const byHand = { stop: ['docker stop app'], start: ['docker start app'] };
+    await journal.write({ ...entry, phase: 'done', byHand });
+    const around = await readFile(path, 'utf8');
+    assert.match(around, /\ndocker stop app\n\n# postgres\n[\s\S]*\nmv a b\n\n# .*\ndocker start app\n$/);
     await journal.write({ ...entry, phase: 'done', records: [] });
     await assert.rejects(access(path), 'the previous data is about to be deleted');
     await journal.write({ ...entry, phase: 'swapped' });

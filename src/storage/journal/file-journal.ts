@@ -32,6 +32,7 @@ const entrySchema = z.object({
       details: z.record(z.string(), z.unknown()),
     }),
   ),
+  byHand: z.object({ stop: z.array(z.string()), start: z.array(z.string()) }).optional(),
   creating: z
     .object({
       containers: z.array(z.string()),

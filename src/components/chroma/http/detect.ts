@@ -14,12 +14,14 @@ export interface DetectedServer {
  * Finds out whether the server can be captured and restored over HTTP: Chroma 0.5.16 and later speak the v2 API.
  * @throws ServiceUnavailableError when nothing answers, or something that is no Chroma
  * @throws TarsError `unsupported-version` for a server that speaks only v1 (0.4.x to 0.5.15)
+ * @throws WrongServerError when the address is another server's
  * @throws TarsError `access-denied` when it wants other headers
  */
 export async function detectServer(
   endpoint: ChromaEndpoint,
   ctx: Pick<OperationContext, 'signal' | 'clock'>,
 ): Promise<DetectedServer> {
+  await endpoint.proof?.require({}, ctx.signal);
   const client = new ChromaClient(endpoint);
   try {
     await client.heartbeat('v2', ctx);

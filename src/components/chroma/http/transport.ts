@@ -6,6 +6,7 @@ import {
   TarsError,
 } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
+import type { ServerProof } from '../../../ports/server-proof.ts';
 
 /** Where a Chroma server listens and what its proxy or itself wants to see in every request. */
 export interface ChromaEndpoint {
@@ -13,6 +14,8 @@ export interface ChromaEndpoint {
   readonly url: string;
   /** Sent with every request, such as `Authorization` or `X-Chroma-Token`; never logged or put into errors. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Asked before the server is. */
+  readonly proof?: ServerProof;
 }
 
 /** How one request is made, and how patiently. */

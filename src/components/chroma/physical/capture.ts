@@ -93,8 +93,8 @@ export async function inspectedCopy(
     `No whole copy of ${copy.source} in ${attemptsMax} attempts: ${reason}`,
     {
       hint:
-        'When the reason stays the same, the live directory itself is damaged: compare with an earlier snapshot, or ' +
-        'leave path out so that what the server can still read is captured over HTTP.',
+        'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
+        'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
     },
   );
 }

@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { holdsNothing } from '../../../disk/holds-nothing.ts';
 import { formatBytes } from '../../../model/bytes.ts';
 import { messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
@@ -42,7 +43,8 @@ export async function planPhysicalRestore(
   { restoreId }: Pick<RestoreOptions, 'restoreId'>,
 ): Promise<RestorePlan<PhysicalRestoreDetails>> {
   const warnings: string[] = [];
-  const live = await liveMigrations(place.path, warnings);
+  const isNew = await holdsNothing(place.path);
+  const live = isNew ? undefined : await liveMigrations(place.path, warnings);
   if (live !== undefined) refuseDowngrade(facts.migrations ?? [], live, place.path);
   const prefix = `${persistPrefix(from.name)}/`;
   const artifacts = from.artifacts.filter(({ path }) => path.startsWith(prefix));
@@ -62,7 +64,9 @@ export async function planPhysicalRestore(
     kind: place.kind,
     steps: [
       `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${formatBytes(sizeBytes)}) beside ${place.path} and read all of them`,
-      `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
+      isNew
+        ? `Put the staged directory into ${place.path}, which holds nothing yet; the server there must not be older than the one captured`
+        : `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
     ],
     warnings,
     artifacts: artifacts.map(({ path }) => path),
