@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
@@ -9,7 +8,8 @@ import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
 import type { StackInventory } from './ports/inventory.ts';
-import type { RestoreJournal } from './ports/journal.ts';
+import { isRestoreOf } from './operations/recover.ts';
+import type { RestoreJournal, RestoreOrigin } from './ports/journal.ts';
 import type { Provisioner } from './ports/provisioner.ts';
 import type { RunLog, StackClaims } from './ports/run-log.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
@@ -27,7 +27,8 @@ import type { Environment, Settings } from './settings/load.ts';
 import type { ServiceSettings } from './settings/schema.ts';
 import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
-import { createRunLog } from './storage/journal/run-log.ts';
+import { createRepositoryMark, type RepositoryMark } from './storage/journal/repository-mark.ts';
+import { createRunLog, type RunOwner } from './storage/journal/run-log.ts';
 import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
 import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
@@ -43,6 +44,8 @@ export interface Stack {
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly journal: RestoreJournal;
+  /** Whose restores are recorded. */
+  readonly origin: RestoreOrigin;
   readonly pauseMaxMs: number;
   /** What services run in; undefined for plain processes. */
   readonly provisioner: Provisioner | undefined;
@@ -78,12 +81,13 @@ export async function composeStack(
   });
   return {
     name: settings.stack,
-    hostname: hostname(),
+    hostname: settings.host,
     username: userName(),
     components,
     runtime: docker?.runtime ?? composeRuntime(settings.services),
     guardian: createGuardian(),
     journal: journalOf(settings),
+    origin: originOf(settings),
     pauseMaxMs: settings.pause_max_ms,
     provisioner: docker?.provisioner,
   };
@@ -124,32 +128,52 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
 /** Whether a restore of this stack was cut off. */
 export async function hasPendingRestores(settings: Settings): Promise<boolean> {
   const pending = await journalOf(settings).pending();
-  return pending.some(({ entry, alive }) => entry.stack === settings.stack && !alive);
+  const own = { stack: settings.stack, origin: originOf(settings) };
+  return pending.some(({ entry, alive }) => isRestoreOf(entry, own) && !alive);
 }
+
+const originOf = (settings: Settings): RestoreOrigin => ({
+  host: settings.host,
+  repository: repositoryMarkOf(settings).read().id,
+  settings: settings.settingsPath,
+});
 
 const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
 
-/** The record of the stack's runs on this machine. */
-export const runLogOf = ({ state_dir: stateDir, stack }: Settings): RunLog =>
-  createRunLog(join(stateDir, 'runs'), stack);
+const runsIn = (stateDir: string): string => join(stateDir, 'runs');
 
-/** When the schedule of a stack was last written or installed here. */
-export const scheduleSetAt = (
-  { settingsPath, state_dir: stateDir, stack }: Settings,
-  now: Date,
-): Promise<Date | undefined> => lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+const repositoryMarkOf = ({ state_dir: stateDir, repository }: Settings): RepositoryMark =>
+  createRepositoryMark(runsIn(stateDir), repository.path);
+
+const runOwnerOf = (settings: Settings): RunOwner => {
+  const { stack, host } = settings;
+  return { stack, host, repository: repositoryMarkOf(settings) };
+};
+
+/** The record of the runs of the stack on this host, into its repository. */
+export const runLogOf = (settings: Settings): RunLog =>
+  createRunLog(runsIn(settings.state_dir), runOwnerOf(settings));
+
+/** When the schedule of a stack was last written or installed here, or its repository was made. */
+export async function scheduleSetAt(settings: Settings, now: Date): Promise<Date | undefined> {
+  const { settingsPath, state_dir: stateDir, stack } = settings;
+  const set = await lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+  const { since } = repositoryMarkOf(settings).read();
+  if (since === undefined || since > now) return set;
+  return set === undefined || set < since ? since : set;
+}
 
 /** Notes that the schedule of a stack was installed here. */
 export const noteSchedule = ({ state_dir: stateDir, stack }: Settings, at: Date): Promise<void> =>
   markSchedule(scheduleMark(stateDir, stack), at);
 
 const scheduleMark = (stateDir: string, stack: string): string =>
-  join(stateDir, 'runs', `${stack}.scheduled`);
+  join(runsIn(stateDir), `${stack}.scheduled`);
 
-/** What excludes runs of the stack on this machine from one another. */
-export const stackClaimsOf = ({ state_dir: stateDir, stack }: Settings): StackClaims =>
-  createStackClaims(join(stateDir, 'runs'), stack);
+/** What excludes runs of the stack on this machine, into its repository, from one another. */
+export const stackClaimsOf = (settings: Settings): StackClaims =>
+  createStackClaims(runsIn(settings.state_dir), runOwnerOf(settings));
 
 /** What runs the schedule on this machine. */
 export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user: boolean }): Scheduler {

@@ -4,10 +4,11 @@ import type { ComponentManifest, Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { RestoreJournal } from '../ports/journal.ts';
+import type { RestoreJournal, RestoreOrigin } from '../ports/journal.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
 import { sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
+import { describeBeside, isRestoreOf } from './recover.ts';
 import { requireSpace } from './space.ts';
 import { uncapturedMounts } from './uncaptured.ts';
 
@@ -34,6 +35,8 @@ export function examined(
 /** What the checks of a stack look at. */
 export interface StackUnderExamination {
   readonly stack: string;
+  /** What its restores belong to. */
+  readonly origin?: RestoreOrigin | undefined;
   readonly components: readonly ExaminedComponent[];
   readonly journal: RestoreJournal;
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
@@ -211,18 +214,22 @@ async function refusalOf(
 }
 
 async function lookForUnfinished(
-  { stack, journal }: StackUnderExamination,
+  { stack, origin, journal }: StackUnderExamination,
   _ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const pending = (await journal.pending()).filter(
-    ({ entry }) => entry.stack === stack || entry.stack.startsWith(`${stack}@`),
-  );
-  return pending.map(({ entry: { restoreId, startedAt }, alive }) =>
-    alive
-      ? warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')
-      : error(
-          `Restore ${restoreId} of ${startedAt} was cut off`,
-          'Run any other verb, such as tars snapshots: it puts that right first.',
-        ),
-  );
+  const own = { stack, origin };
+  return (await journal.pending()).flatMap(({ entry, alive }): readonly Outcome[] => {
+    const { restoreId, startedAt } = entry;
+    const beside = describeBeside(entry, own);
+    if (beside === undefined && !isRestoreOf(entry, own)) return [];
+    if (alive)
+      return [warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')];
+    if (beside !== undefined) return [warning(beside.found, beside.cure)];
+    return [
+      error(
+        `Restore ${restoreId} of ${startedAt} was cut off`,
+        'Run any other verb, such as tars snapshots: it puts that right first.',
+      ),
+    ];
+  });
 }

@@ -1,8 +1,9 @@
 import { access, readFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { homedir, hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument, visit, type Document } from 'yaml';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import type { SnapshotOwner } from '../model/snapshot.ts';
 import { describeIssues } from './issues.ts';
 import { settingsSchema, type ComponentSettings, type SettingsFile } from './schema.ts';
 
@@ -14,9 +15,13 @@ export type Settings = SettingsFile & {
   readonly settingsPath: string;
   /** The file itself holds a secret, instead of naming a file or a variable that does. */
   readonly holdsSecrets: boolean;
+  readonly host: string;
   readonly scratch_dir: string;
   readonly state_dir: string;
 };
+
+/** Whose snapshots are those of this `tars.yaml`. */
+export const ownerOf = ({ stack, host }: Settings): SnapshotOwner => ({ stack, hostname: host });
 
 /** Where `tars.yaml` is looked for, in order. */
 export function settingsCandidates(explicit: string | undefined, env: Environment): string[] {
@@ -229,6 +234,7 @@ function resolvePaths(
   return {
     ...resolved,
     settingsPath: path,
+    host: resolved.host ?? hostname(),
     scratch_dir: resolved.scratch_dir ?? tmpdir(),
     state_dir: resolved.state_dir ?? join(stateHome, 'tars'),
   };

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { createRunLog } from '../../src/storage/journal/run-log.ts';
+import { runLogOf } from '../../src/compose.ts';
+import { loadSettings } from '../../src/settings/load.ts';
 import { startPrivateCron, whyNoPrivateCron, type PrivateCron } from '../fixtures/private-cron.ts';
 import { eventually } from '../fixtures/processes.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
@@ -136,7 +137,7 @@ test('where there was no crontab there is none afterwards', { skip }, async () =
 
 test('cron runs the backup at its time', { skip }, async () => {
   await schedule('install');
-  const log = createRunLog(join(stack.root, 'state', 'runs'), 'small');
+  const log = runLogOf(await loadSettings(stack.settingsPath, {}));
   assert.deepEqual(log.runs(), []);
   cron.startDaemon('2026-11-24 02:29:58');
   await eventually('the backup ended', () => Promise.resolve(log.runs()[0]?.state === 'finished'), 60_000);

@@ -14,6 +14,7 @@ export interface InitFlags {
   readonly project?: string;
   readonly repository?: string;
   readonly stack?: string;
+  readonly host?: string;
   readonly keyFile?: string;
   readonly yes?: boolean;
 }
@@ -21,6 +22,8 @@ export interface InitFlags {
 /** What a `tars.yaml` is written from. */
 export interface Choices {
   readonly stack: string;
+  /** Written down only where it was given: a machine's own name need not be. */
+  readonly host: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
   /** A Compose project, or the stores of this machine. */
@@ -81,9 +84,10 @@ export function placesOf(
   flags: InitFlags,
   settingsPath: string,
   what: Choices['what'],
-): Pick<Choices, 'stack' | 'repositoryPath' | 'passwordFile'> {
+): Pick<Choices, 'stack' | 'host' | 'repositoryPath' | 'passwordFile'> {
   return {
     stack: flags.stack ?? stackName('project' in what ? what.project : hostname()),
+    host: flags.host,
     repositoryPath: fromHere(flags.repository ?? 'tars-repository'),
     passwordFile: fromHere(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key')),
   };

@@ -73,7 +73,7 @@ export async function createWithKey({ repository }: Settings, session: Session):
 
 /** An existing tars.yaml decides. @throws ConfigurationError for flags that say otherwise, and would be ignored */
 export function refuseOtherWishes(
-  { settingsPath, stack, repository, docker }: Settings,
+  { settingsPath, stack, host, repository, docker }: Settings,
   flags: InitFlags,
 ): void {
   const absolute = (path: string | undefined): string | undefined =>
@@ -81,6 +81,7 @@ export function refuseOtherWishes(
   const wishes = [
     ['--repository', absolute(flags.repository), repository.path],
     ['--stack', flags.stack, stack],
+    ['--host', flags.host, host],
     ['--project', flags.project, docker?.project],
     ['--key-file', absolute(flags.keyFile), repository.password_file],
   ] as const;

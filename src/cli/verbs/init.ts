@@ -29,6 +29,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
     .option('--project <name>', 'take the Compose project of that name')
     .option('--repository <dir>', 'where snapshots go (default: ./tars-repository)')
     .option('--stack <name>', 'name of the stack (default: the project, or the host name)')
+    .option('--host <name>', 'whose snapshots this machine continues (default: its own host name)')
     .option('--key-file <file>', 'where the recovery key goes (default: tars-recovery.key beside tars.yaml)')
     .option('-y, --yes', 'ask nothing: take what is found, and every proposal')
     .addHelpText(

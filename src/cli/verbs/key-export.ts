@@ -1,6 +1,5 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
 import { composeStack, openStore } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
@@ -13,14 +12,14 @@ import {
   shellWord,
   type RecoveryKit,
 } from '../../model/recovery-kit.ts';
-import type { SnapshotSummary } from '../../model/snapshot.ts';
+import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';
 import { recoverySteps } from '../../operations/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import { ownerOf, type Environment, type Settings } from '../../settings/load.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -132,15 +131,15 @@ async function makeKit(
   { settings, key, store, homes }: KitSources,
   ctx: OperationContext,
 ): Promise<RecoveryKit> {
-  const { stack, repository, age_recipients: recipients } = settings;
+  const { stack, host, repository, age_recipients: recipients } = settings;
   const newest = await newestSnapshot(settings, store, ctx);
   const facts = {
-    ...{ stack, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
+    ...{ stack, hostname: host, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
     ...{ manifest: newest?.manifest, homes },
     starts: startCommands(settings),
   };
   return {
-    ...{ stack, hostname: hostname(), toolVersion, exportedAt: ctx.clock.now(), key },
+    ...{ stack, hostname: host, toolVersion, exportedAt: ctx.clock.now(), key },
     repository: { location: repository.path, id: store.id },
     snapshot: newest === undefined ? undefined : snapshotOf(newest),
     remarks:
@@ -166,14 +165,14 @@ const snapshotOf = ({ summary, manifest }: Newest): RecoveryKit['snapshot'] => (
 
 /** The newest complete snapshot; a partial one when there is no other. */
 async function newestSnapshot(
-  { stack }: Settings,
+  settings: Settings,
   store: SnapshotStore,
   ctx: OperationContext,
 ): Promise<Newest | undefined> {
-  const own = (await store.list(ctx)).filter((summary) => summary.stack === stack);
+  const own = (await store.list(ctx)).filter((summary) => isOwnedBy(summary, ownerOf(settings)));
   const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
   if (chosen === undefined) return undefined;
-  await using source = await store.open(chosen.id, stack, ctx);
+  await using source = await store.open(chosen.id, undefined, ctx);
   return { summary: chosen, manifest: await source.manifest(ctx.signal) };
 }
 
