@@ -3,6 +3,7 @@ import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import type { StackOverrides, Surroundings } from './compose/components.ts';
+import { placesOfTars } from './compose/reserved-places.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
@@ -33,6 +34,8 @@ import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
 import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
 
+export { lastKitExport, recordKitExport } from './compose/kit-record.ts';
+export { dataPathsOf } from './compose/reserved-places.ts';
 export { systemClock } from './runtimes/system-clock.ts';
 
 /** The configured stack with every adapter in place. */
@@ -64,7 +67,8 @@ export async function composeStack(
   }
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
-  const surroundings: Surroundings = { settings, overrides, knownSecrets };
+  const reserved = await placesOfTars(settings, env, overrides);
+  const surroundings: Surroundings = { settings, overrides, knownSecrets, reserved };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
   const { composeComponent } = await import('./compose/components.ts');
   const docker =
@@ -123,6 +127,11 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
         ]),
     ),
   });
+}
+
+/** See {@link import('./compose/components.ts').placeConflicts}. */
+export async function placeConflicts(settings: Settings, env: Environment): Promise<readonly string[]> {
+  return (await import('./compose/components.ts')).placeConflicts(settings, env);
 }
 
 /** Whether a restore of this stack was cut off. */

@@ -1,7 +1,16 @@
 import { access } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { composeStack, openStore, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import {
+  composeStack,
+  dataPathsOf,
+  lastKitExport,
+  openStore,
+  runLogOf,
+  schedulerFor,
+  stackClaimsOf,
+  systemdRuns,
+} from '../compose.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
@@ -30,8 +39,7 @@ import {
 import type { OperationContext } from '../ports/context.ts';
 import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, ownerOf, type Environment, type Settings } from '../settings/load.ts';
-import { lastKitExport } from './kit-record.ts';
-import { dataPathsOf, pathNeeds } from './path-needs.ts';
+import { pathNeeds } from './path-needs.ts';
 import { requirePortable, scheduledStack } from './scheduling.ts';
 
 /** What hangs for longer is not going to work at night either. */
@@ -61,7 +69,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
     examined({ name, kind: component.kind, service: component.service }, async () => {
       const stack = await composeStack(
         { ...settings, components: { [name]: component } },
-        { includeModels: false },
+        { includeModels: false, beside: settings.components },
         env,
       );
       const [composed] = stack.components;

@@ -10,7 +10,7 @@ import { sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { describeBeside, isRestoreOf } from './recover.ts';
 import { requireSpace } from './space.ts';
-import { uncapturedMounts } from './uncaptured.ts';
+import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 
 /** A component that is composed by itself, so that what is wrong with one says nothing of the others. */
 export interface ExaminedComponent {
@@ -54,6 +54,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     })),
     { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
+    { name: 'left out', follows: true, look: (ctx) => lookForLeftOut(stack, ctx) },
     { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
     { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
     { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
@@ -141,12 +142,28 @@ async function lookAtCut(
   ];
 }
 
+async function lookForLeftOut(
+  { components }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const places = await leftOutPlaces(await openedOf(components, ctx), ctx);
+  return places.map(({ subject, reason }) => ok(`${subject} is never captured: ${reason}`));
+}
+
+/** Those that can be composed; of the others their own check says what is wrong. */
+async function openedOf(
+  components: readonly ExaminedComponent[],
+  ctx: OperationContext,
+): Promise<readonly Component[]> {
+  const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
+  return opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+}
+
 async function lookForUncaptured(
   { components, runtime }: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
-  const good = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const good = await openedOf(components, ctx);
   // Its warning would be said twice.
   const quiet = { ...ctx, log: { ...ctx.log, warn: () => undefined } };
   const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);

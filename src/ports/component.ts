@@ -1,5 +1,5 @@
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import type { ComponentManifest, NotCaptured } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
@@ -43,6 +43,8 @@ export interface Component {
   probe(ctx: OperationContext): Promise<ComponentProbe>;
   /** What of its service's mounts it captures. Absent where services have none that the runtime knows of. */
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
+  /** What lies in its places and is captured by nothing, as tars needs it itself. Absent where nothing can. */
+  leftOut?(ctx: OperationContext): Promise<readonly NotCaptured[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.
    * @throws ServiceUnavailableError when it does not (yet)

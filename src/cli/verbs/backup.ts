@@ -70,7 +70,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     });
   }
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: flags.includeModels === true }, env);
+  const stack = await composeStack(settings, { includeModels: flags.includeModels === true, outputDir: flags.outputDir }, env);
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
     const destination = archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings);

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { rm } from 'node:fs/promises';
-import { findProjects, type FoundProject } from '../../compose.ts';
-import { toTarsError } from '../../model/errors.ts';
+import { findProjects, placeConflicts, type FoundProject } from '../../compose.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Diagnosis } from '../../operations/doctor.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
@@ -86,6 +86,7 @@ async function create(
   if (choices !== undefined) await writeSettings(settingsPath, choices);
   try {
     const settings = await loadSettings(settingsPath, session.env);
+    await refuseConflicts(settings, session);
     if (choices === undefined) await agreeTo(settings, flags, session);
     const uninterrupted = { ...session, ctx };
     // Beside a tars.yaml that is there, a repository that is there leaves nothing to be done, and that is said.
@@ -97,6 +98,15 @@ async function create(
     if (choices !== undefined) await rm(settingsPath, { force: true });
     throw error;
   }
+}
+
+/** @throws ConfigurationError when what is to be captured is, or lies in, what tars needs itself */
+async function refuseConflicts(settings: Settings, { env }: Session): Promise<void> {
+  const conflicts = await placeConflicts(settings, env);
+  if (conflicts.length === 0) return;
+  throw new ConfigurationError(`${settings.settingsPath}: ${conflicts.join('; ')}`, {
+    hint: 'Choose another place for the repository, or name each place once under components:.',
+  });
 }
 
 /** An existing `tars.yaml` decides, and on a terminal nothing is created that was not asked for. */

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
-import { composeStack, openStore } from '../../compose.ts';
+import { composeStack, openStore, recordKitExport } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
@@ -23,7 +23,6 @@ import { ownerOf, type Environment, type Settings } from '../../settings/load.ts
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { recordKitExport } from '../kit-record.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 interface ExportFlags {
@@ -72,7 +71,10 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   if (output !== undefined) await writeNew(output, page);
   const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
   const exportedAt = kit.exportedAt.toISOString();
-  await recordKitExport(settings.state_dir, store.id, { exportedAt, keyId });
+  await recordKitExport(settings.state_dir, store.id, {
+    ...{ exportedAt, keyId },
+    ...(output === undefined ? {} : { output: resolve(output) }),
+  });
   const value = {
     ...{ stack: kit.stack, repository: kit.repository, exportedAt, keyId, check: keyCheck(key), format },
     ...(output === undefined ? { page } : { output: resolve(output) }),

@@ -122,7 +122,7 @@ async function restoreFrom(
 }
 
 /** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
-async function targetOf(session: Session, { project, composeFile }: RestoreFlags) {
+async function targetOf(session: Session, { project, composeFile, backupFile }: RestoreFlags) {
   const settings = await session.settings();
   if (project === undefined) {
     if (composeFile !== undefined) {
@@ -130,7 +130,7 @@ async function targetOf(session: Session, { project, composeFile }: RestoreFlags
         hint: 'Add --project NAME, or name the files in docker.compose_files of tars.yaml.',
       });
     }
-    const stack = await composeStack(settings, { includeModels: false }, session.env);
+    const stack = await composeStack(settings, { includeModels: false, backupFile }, session.env);
     return { stack, target: { ...stack, stack: stack.name } };
   }
   const files = (composeFile ?? []).map((file) => resolve(file));
