@@ -82,7 +82,8 @@ test(
   async () => {
     const old = await stack.changed({ stack: 'awaited', schedule: { backup: '0 0 1 1 *' } });
     const yearAgo = new Date(Date.now() - 366 * 86_400_000);
-    await utimes(old[1] ?? '', yearAgo, yearAgo);
+    for (const path of [old[1] ?? '', join(stack.root, 'repository/config')])
+      await utimes(path, yearAgo, yearAgo);
     assert.match((await cron.tars([...old, 'status'])).stdout, /^awaited: failing$/m);
     assert.equal((await cron.tars([...old, 'schedule', 'install'])).exitCode, 0);
     assert.match((await cron.tars([...old, 'status'])).stdout, /^awaited: waiting$/m);

@@ -56,7 +56,7 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('-y, --yes', 'do not ask')
     .addHelpText(
       'after',
-      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot of each host stays, partial ones are\nnot counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot of a host stays, partial ones are\nnot counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, references, flags)),
@@ -216,7 +216,9 @@ async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: Fo
   };
   await ask(`Remove ${counted(removedBy(plan).length, 'snapshot')}?`);
   for (const last of lastOnesRemovedBy(plan)) {
-    await ask(`${shortId(last.id)} is the newest complete one of ${last.stack ?? ''} on ${last.hostname}. Remove that too?`);
+    await ask(
+      `${shortId(last.id)} is the newest complete one of ${last.stack ?? ''} on ${last.hostname}. Remove that too?`,
+    );
   }
 }
 
