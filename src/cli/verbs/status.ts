@@ -27,7 +27,7 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
     .addHelpText(
       'after',
       `
-Reads what runs on this machine recorded, not the repository.
+Reads what runs on this machine recorded for this repository, not what is in it.
 Exit code 1 when the last backup or the last check failed, or the backup is
 older than the schedule allows; 2 when it is partial. A stack that has no backup
 yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when

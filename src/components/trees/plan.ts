@@ -61,7 +61,10 @@ export async function planTreesRestore(
     steps.push(
       `Restore ${files.length} ${files.length === 1 ? 'file' : 'files'} into ${live}; what is there now is kept aside`,
     );
-    space.push({ path: await nearestExisting(place.keepDirectory || kept.length > 0 ? live : dirname(live)), sizeBytes });
+    space.push({
+      path: await nearestExisting(place.keepDirectory || kept.length > 0 ? live : dirname(live)),
+      sizeBytes,
+    });
   }
   const missing = wanted.find((path) => !artifacts.has(path));
   if (missing !== undefined) {
@@ -103,7 +106,7 @@ export async function keptEntries(
   throw new RestoreRefusedError(
     `Cannot restore ${name}: the exchange of ${join(live, parent)} would move ${join(live, deep)}, which must stay where it is`,
     {
-      hint: `Move it out of ${live} first, or name the directories beside it one by one under paths: of ${name} in tars.yaml.`,
+      hint: `Move it out of ${live} and correct its path in tars.yaml, or name the directories beside it one by one under paths: of ${name} in tars.yaml.`,
     },
   );
 }
