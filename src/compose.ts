@@ -1,16 +1,17 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import type { StackOverrides, Surroundings } from './compose/components.ts';
+import { placesOfTars } from './compose/reserved-places.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
 import { TarsError } from './model/errors.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
 import type { StackInventory } from './ports/inventory.ts';
-import type { RestoreJournal } from './ports/journal.ts';
+import { isRestoreOf } from './operations/recover.ts';
+import type { RestoreJournal, RestoreOrigin } from './ports/journal.ts';
 import type { Provisioner } from './ports/provisioner.ts';
 import type { RunLog, StackClaims } from './ports/run-log.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
@@ -33,11 +34,14 @@ import {
   repositoryPasswords,
 } from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
-import { createRunLog } from './storage/journal/run-log.ts';
+import { createRepositoryMark, type RepositoryMark } from './storage/journal/repository-mark.ts';
+import { createRunLog, type RunOwner } from './storage/journal/run-log.ts';
 import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
 import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
 
+export { lastKitExport, recordKitExport } from './compose/kit-record.ts';
+export { dataPathsOf } from './compose/reserved-places.ts';
 export { systemClock } from './runtimes/system-clock.ts';
 
 /** The configured stack with every adapter in place. */
@@ -49,6 +53,8 @@ export interface Stack {
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly journal: RestoreJournal;
+  /** Whose restores are recorded. */
+  readonly origin: RestoreOrigin;
   readonly pauseMaxMs: number;
   /** What services run in; undefined for plain processes. */
   readonly provisioner: Provisioner | undefined;
@@ -67,10 +73,11 @@ export async function composeStack(
   }
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
-  const surroundings: Surroundings = { settings, overrides, knownSecrets };
+  const reserved = await placesOfTars(settings, env, overrides);
+  const surroundings: Surroundings = { settings, overrides, knownSecrets, reserved };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
   const { composeComponent, servicesOfStores } = await import('./compose/components.ts');
-  const stores = servicesOfStores(overrides.captured ?? settings.components);
+  const stores = servicesOfStores(overrides.beside ?? settings.components);
   const docker =
     settings.docker === undefined
       ? undefined
@@ -85,12 +92,13 @@ export async function composeStack(
   });
   return {
     name: settings.stack,
-    hostname: hostname(),
+    hostname: settings.host,
     username: userName(),
     components,
     runtime: docker?.runtime ?? composeRuntime(settings, stores),
     guardian: createGuardian(),
     journal: journalOf(settings),
+    origin: originOf(settings),
     pauseMaxMs: settings.pause_max_ms,
     provisioner: docker?.provisioner,
   };
@@ -152,35 +160,60 @@ export async function exposedConfiguration(
   return exposedConfigFiles([...captured, ...used], [], signal);
 }
 
+/** See {@link import('./compose/components.ts').placeConflicts}. */
+export async function placeConflicts(settings: Settings, env: Environment): Promise<readonly string[]> {
+  return (await import('./compose/components.ts')).placeConflicts(settings, env);
+}
+
 /** Whether a restore of this stack was cut off. */
 export async function hasPendingRestores(settings: Settings): Promise<boolean> {
   const pending = await journalOf(settings).pending();
-  return pending.some(({ entry, alive }) => entry.stack === settings.stack && !alive);
+  const own = { stack: settings.stack, origin: originOf(settings) };
+  return pending.some(({ entry, alive }) => isRestoreOf(entry, own) && !alive);
 }
+
+const originOf = (settings: Settings): RestoreOrigin => ({
+  host: settings.host,
+  repository: repositoryMarkOf(settings).read().id,
+  settings: settings.settingsPath,
+});
 
 const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
 
-/** The record of the stack's runs on this machine. */
-export const runLogOf = ({ state_dir: stateDir, stack }: Settings): RunLog =>
-  createRunLog(join(stateDir, 'runs'), stack);
+const runsIn = (stateDir: string): string => join(stateDir, 'runs');
 
-/** When the schedule of a stack was last written or installed here. */
-export const scheduleSetAt = (
-  { settingsPath, state_dir: stateDir, stack }: Settings,
-  now: Date,
-): Promise<Date | undefined> => lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+const repositoryMarkOf = ({ state_dir: stateDir, repository }: Settings): RepositoryMark =>
+  createRepositoryMark(runsIn(stateDir), repository.path);
+
+const runOwnerOf = (settings: Settings): RunOwner => {
+  const { stack, host } = settings;
+  return { stack, host, repository: repositoryMarkOf(settings) };
+};
+
+/** The record of the runs of the stack on this host, into its repository. */
+export const runLogOf = (settings: Settings): RunLog =>
+  createRunLog(runsIn(settings.state_dir), runOwnerOf(settings));
+
+/** When the schedule of a stack was last written or installed here, or its repository was made. */
+export async function scheduleSetAt(settings: Settings, now: Date): Promise<Date | undefined> {
+  const { settingsPath, state_dir: stateDir, stack } = settings;
+  const set = await lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+  const { since } = repositoryMarkOf(settings).read();
+  if (since === undefined || since > now) return set;
+  return set === undefined || set < since ? since : set;
+}
 
 /** Notes that the schedule of a stack was installed here. */
 export const noteSchedule = ({ state_dir: stateDir, stack }: Settings, at: Date): Promise<void> =>
   markSchedule(scheduleMark(stateDir, stack), at);
 
 const scheduleMark = (stateDir: string, stack: string): string =>
-  join(stateDir, 'runs', `${stack}.scheduled`);
+  join(runsIn(stateDir), `${stack}.scheduled`);
 
-/** What excludes runs of the stack on this machine from one another. */
-export const stackClaimsOf = ({ state_dir: stateDir, stack }: Settings): StackClaims =>
-  createStackClaims(join(stateDir, 'runs'), stack);
+/** What excludes runs of the stack on this machine, into its repository, from one another. */
+export const stackClaimsOf = (settings: Settings): StackClaims =>
+  createStackClaims(runsIn(settings.state_dir), runOwnerOf(settings));
 
 /** What runs the schedule on this machine. */
 export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user: boolean }): Scheduler {

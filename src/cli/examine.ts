@@ -1,13 +1,30 @@
 import { access } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { composeStack, exposedConfiguration, openStore, runLogOf } from '../compose.ts';
+import {
+  composeStack,
+  dataPathsOf,
+  exposedConfiguration,
+  lastKitExport,
+  openStore,
+  runLogOf,
+} from '../compose.ts';
 import { abandonedScratch, earlierScratch } from '../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
+import { isOwnedBy } from '../model/snapshot.ts';
 import { scheduledTasks } from '../model/schedule.ts';
-import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
+import {
+  error,
+  examine,
+  ok,
+  once,
+  warning,
+  type Diagnosis,
+  type HealthCheck,
+  type Outcome,
+} from '../operations/doctor.ts';
 import { careChecks, type CareUnderExamination } from '../operations/doctor-care.ts';
 import { retentionWarnings } from '../operations/retention-state.ts';
 import { placeChecks, type ScratchLeftovers } from '../operations/doctor-places.ts';
@@ -20,9 +37,8 @@ import {
 } from '../operations/doctor-stack.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { exposedFiles } from '../settings/exposure.ts';
-import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
-import { lastKitExport } from './kit-record.ts';
-import { dataPathsOf, pathNeeds } from './path-needs.ts';
+import { loadSettings, ownerOf, type Environment, type Settings } from '../settings/load.ts';
+import { pathNeeds } from './path-needs.ts';
 import { scheduledBy } from './scheduled-by.ts';
 
 /** What hangs for longer is not going to work at night either. */
@@ -52,7 +68,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
     examined({ name, kind: component.kind, service: component.service }, async () => {
       const stack = await composeStack(
         { ...settings, components: { [name]: component } },
-        { includeModels: false },
+        { includeModels: false, beside: settings.components },
         env,
       );
       const [composed] = stack.components;
@@ -63,8 +79,8 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
-    { name: 'configuration', look: () => Promise.resolve([lookAtConfiguration(settings)]) },
-    ...careChecks(careOf(settings, env)),
+    { name: 'configuration', look: () => Promise.resolve(lookAtConfiguration(settings)) },
+    ...careChecks(await careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
       needs: pathNeeds(settings, hasRepository),
@@ -86,14 +102,29 @@ async function leftoversIn(places: readonly string[], now: Date): Promise<Scratc
   return { abandoned: abandoned.flat(), earlier: earlier.flat() };
 }
 
-function lookAtConfiguration({ settingsPath, components }: Settings) {
+function lookAtConfiguration({ settingsPath, components, host }: Settings): readonly Outcome[] {
   const count = Object.keys(components).length;
-  if (count > 0) return ok(`${settingsPath} is right: ${counted(count, 'component')}`);
-  return error(
-    `${settingsPath} names no component, so there is nothing to back up`,
-    'Fill in its components section: the comments in it show how.',
-  );
+  const unnamed = host === hostname() && containerName.test(host);
+  return [
+    count > 0
+      ? ok(`${settingsPath} is right: ${counted(count, 'component')}`)
+      : error(
+          `${settingsPath} names no component, so there is nothing to back up`,
+          'Fill in its components section: the comments in it show how.',
+        ),
+    ...(unnamed
+      ? [
+          warning(
+            `This host is called ${host}, as Docker names a container: the next container is another host, without snapshots`,
+            'Write a name that stays into tars.yaml, such as host: backup-box.',
+          ),
+        ]
+      : []),
+  ];
 }
+
+/** What Docker calls a container's host unless it is told otherwise. */
+const containerName = /^[0-9a-f]{12}$/;
 
 function repositoryOf(
   settings: Settings,
@@ -104,7 +135,7 @@ function repositoryOf(
   const snapshots = once(async (ctx) => {
     try {
       const all = await (await store(ctx)).list(ctx);
-      return all.filter(({ stack }) => stack === settings.stack);
+      return all.filter((snapshot) => isOwnedBy(snapshot, ownerOf(settings)));
     } catch {
       // The check of the repository itself says what is wrong.
       return undefined;
@@ -113,7 +144,7 @@ function repositoryOf(
   const lastManifest = once(async (ctx): Promise<Manifest | undefined> => {
     const last = (await snapshots(ctx))?.at(-1);
     if (last === undefined) return undefined;
-    await using source = await (await store(ctx)).peek(last.id, settings.stack, ctx);
+    await using source = await (await store(ctx)).peek(last.id, undefined, ctx);
     return await source.manifest(ctx.signal);
   });
   const stackBytes = async (ctx: OperationContext): Promise<number> => {
@@ -124,7 +155,7 @@ function repositoryOf(
     );
   };
   return {
-    stack: settings.stack,
+    owner: ownerOf(settings),
     path: settings.repository.path,
     backupRhythm: settings.schedule?.backup,
     lastKit: (repositoryId) => lastKitExport(settings.state_dir, repositoryId),
@@ -138,14 +169,14 @@ async function stackOf(
   { lastManifest }: RepositoryUnderExamination,
   env: Environment,
 ): Promise<StackUnderExamination> {
-  const { runtime, journal, provisioner } = await composeStack(
+  const { runtime, journal, origin, provisioner } = await composeStack(
     { ...settings, components: {} },
-    { includeModels: false, captured: settings.components },
+    { includeModels: false, beside: settings.components },
     env,
   );
   return {
     stack: settings.stack,
-    ...{ components, journal, lastManifest, provisioner },
+    ...{ components, journal, origin, lastManifest, provisioner },
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -27,6 +27,7 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     kind,
     service,
     places,
+    leftOut: async (ctx) => (await (await locate(false, ctx)).leftOut?.(ctx)) ?? [],
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
     leftovers: async (ctx) => (await (await locate(false, ctx)).leftovers?.(ctx)) ?? [],
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),

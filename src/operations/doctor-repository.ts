@@ -4,9 +4,10 @@ import { formatBytes } from '../model/bytes.ts';
 import { describeIncomplete, type Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import { parseRhythm, previousTime } from '../model/rhythm.ts';
-import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
+import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { LockHolder, SnapshotStore } from '../ports/snapshot-store.ts';
+import { byHost, describeHosts } from './choose-snapshot.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { freeBytes } from './space.ts';
 
@@ -27,13 +28,14 @@ const plentyCount = 1000;
 
 /** What the checks of a repository look at. */
 export interface RepositoryUnderExamination {
-  readonly stack: string;
+  /** Whose snapshots are looked at. */
+  readonly owner: SnapshotOwner;
   /** The directory of a local repository. */
   readonly path: string;
   /** When backups are to run, as five fields of a crontab. */
   readonly backupRhythm: string | undefined;
   readonly store: (ctx: OperationContext) => Promise<SnapshotStore>;
-  /** The stack's own, oldest first; undefined when the repository does not open. */
+  /** Those of the stack on this host, oldest first; undefined when the repository does not open. */
   readonly snapshots: (ctx: OperationContext) => Promise<readonly SnapshotSummary[] | undefined>;
   readonly lastManifest: (ctx: OperationContext) => Promise<Manifest | undefined>;
   /** When a recovery kit of that repository was exported last, and with which of its keys. */
@@ -58,13 +60,26 @@ export function repositoryChecks(repository: RepositoryUnderExamination): readon
 }
 
 async function lookAtRepository(
-  { store, stack }: RepositoryUnderExamination,
+  { store, owner }: RepositoryUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const opened = await store(ctx);
-  const own = (await opened.list(ctx)).filter((snapshot) => snapshot.stack === stack);
-  const what = `format version ${opened.formatVersion}, ${counted(own.length, 'snapshot')} of this stack`;
-  return [ok(`${opened.location} opens: ${what}`)];
+  const all = await opened.list(ctx);
+  const own = all.filter((snapshot) => isOwnedBy(snapshot, owner));
+  const what = `format version ${opened.formatVersion}, ${counted(own.length, 'snapshot')} of this stack on ${owner.hostname}`;
+  const others = all.filter(({ stack, hostname }) => stack === owner.stack && hostname !== owner.hostname);
+  const opens = ok(`${opened.location} opens: ${what}`);
+  if (others.length === 0) return [opens];
+  const beside = `There are snapshots of this stack that other hosts took: ${describeHosts(byHost(others))}`;
+  return [
+    opens,
+    own.length > 0
+      ? ok(beside)
+      : warning(
+          beside,
+          'If this machine was renamed or takes the place of one of them, write its name as host: into tars.yaml.',
+        ),
+  ];
 }
 
 async function lookAtLocks(

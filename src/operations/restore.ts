@@ -117,6 +117,7 @@ function startRun(
   let entry: RestoreJournalEntry = {
     restoreId: plan.restoreId,
     stack: target.stack,
+    origin: target.origin,
     snapshot: plan.snapshot,
     startedAt: ctx.clock.now().toISOString(),
     components: plan.planned.map(({ component }) => component.name),

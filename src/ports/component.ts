@@ -1,5 +1,5 @@
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest, Incomplete } from '../model/manifest.ts';
+import type { ComponentManifest, Incomplete, NotCaptured } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
@@ -56,6 +56,8 @@ export interface Component {
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
   /** What restores left: previous data that nobody has discarded, staged data of one that was killed. Changes nothing. */
   leftovers?(ctx: OperationContext): Promise<readonly Leftover[]>;
+  /** What lies in its places and is captured by nothing, as tars needs it itself. Absent where nothing can. */
+  leftOut?(ctx: OperationContext): Promise<readonly NotCaptured[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.
    * @throws ServiceUnavailableError when it does not (yet)

@@ -1,6 +1,6 @@
 import type { Finding } from '../model/finding.ts';
 import type { Manifest } from '../model/manifest.ts';
-import type { PublishedSnapshot, SnapshotSummary } from '../model/snapshot.ts';
+import type { PublishedSnapshot, SnapshotOwner, SnapshotSummary } from '../model/snapshot.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
 import type { KeyRing } from './keys.ts';
@@ -8,9 +8,7 @@ import type { Prunable } from './prune.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
 
 /** What a snapshot is published as. */
-export interface SnapshotLabel {
-  readonly stack: string;
-  readonly hostname: string;
+export interface SnapshotLabel extends SnapshotOwner {
   readonly username: string;
 }
 
@@ -73,12 +71,12 @@ export interface SnapshotStore
   /** Of restic's repository format. */
   readonly formatVersion: number;
   /**
-   * @param reference an id, a unique prefix of one, or `latest` (of `stack` when given)
+   * @param reference an id, a unique prefix of one, or `latest` (of `owner` when given)
    * @throws TarsError `snapshot-not-found`
    */
-  open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  open(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource>;
   /** {@link open} without a lock, for a moment's look: what it reads may be pruned meanwhile. */
-  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  peek(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource>;
   /** Who holds a lock at this moment. */
   holders(ctx: OperationContext): Promise<readonly LockHolder[]>;
   /** Holds what the index promises against what is there. Reads no pack. @throws CorruptionError */

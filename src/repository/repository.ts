@@ -1,6 +1,6 @@
 import { TarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
-import type { SnapshotSummary } from '../model/snapshot.ts';
+import type { SnapshotOwner, SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotRemoval } from '../ports/snapshot-shelf.ts';
 import type {
@@ -69,7 +69,7 @@ class RepositorySnapshotStore implements SnapshotStore {
     }
     const lock = await acquireLock(this.#repository, { exclusive: false }, ctx);
     try {
-      const snapshots = await findParents(this.#repository, label.stack, ctx);
+      const snapshots = await findParents(this.#repository, label, ctx);
       const { all, trusted } = await loadTrustedIndex(this.#repository, ctx);
       const reader = new BlobReader(this.#repository, all, trusted);
       const parents = await Promise.all(
@@ -97,27 +97,31 @@ class RepositorySnapshotStore implements SnapshotStore {
   }
 
   /** Holds a shared lock until the source is disposed, so that nobody prunes what is being restored. */
-  async open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
+  async open(
+    reference: string,
+    owner: SnapshotOwner | undefined,
+    ctx: OperationContext,
+  ): Promise<SnapshotSource> {
     const lock = await this.#lockForReading(ctx);
     try {
-      return await this.#read(reference, stack, async () => lock?.[Symbol.asyncDispose](), ctx);
+      return await this.#read(reference, owner, async () => lock?.[Symbol.asyncDispose](), ctx);
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
-    return this.#read(reference, stack, () => Promise.resolve(), ctx);
+  peek(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource> {
+    return this.#read(reference, owner, () => Promise.resolve(), ctx);
   }
 
   async #read(
     reference: string,
-    stack: string | undefined,
+    owner: SnapshotOwner | undefined,
     close: () => Promise<void>,
     ctx: OperationContext,
   ): Promise<SnapshotSource> {
-    const snapshot = await findSnapshot(this.#repository, reference, stack, ctx);
+    const snapshot = await findSnapshot(this.#repository, reference, owner, ctx);
     const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
     return new RepositorySnapshotSource(reader, snapshot, close);
   }

@@ -1,8 +1,9 @@
 import { access, readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { homeDirectory, stateDirectory } from '../disk/home.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import type { SnapshotOwner } from '../model/snapshot.ts';
 import { describeIssues } from './issues.ts';
 import { absolutePath, localDirectory } from './local-path.ts';
 import type { ComponentSettings, SettingsFile } from './schema.ts';
@@ -16,9 +17,13 @@ export type Settings = SettingsFile & {
   readonly settingsPath: string;
   /** The file itself holds a secret, instead of naming a file or a variable that does. */
   readonly holdsSecrets: boolean;
+  readonly host: string;
   readonly scratch_dir: string;
   readonly state_dir: string;
 };
+
+/** Whose snapshots are those of this `tars.yaml`. */
+export const ownerOf = ({ stack, host }: Settings): SnapshotOwner => ({ stack, hostname: host });
 
 /** Where `tars.yaml` is looked for, in order. */
 export function settingsCandidates(explicit: string | undefined, env: Environment): string[] {
@@ -196,6 +201,7 @@ function resolvePaths(
     ...resolved,
     repository: { ...resolved.repository, path: localDirectory(base, settings.repository.path, env) },
     settingsPath: path,
+    host: resolved.host ?? hostname(),
     scratch_dir: resolved.scratch_dir ?? tmpdir(),
     state_dir: resolved.state_dir ?? defaultStateDirectory(path, env),
   };

@@ -211,6 +211,13 @@ const schedule = z.strictObject({
 export const settingsSchema = z.strictObject({
   version: z.literal(1),
   stack: z.string().regex(/^[a-z0-9][a-z0-9_.-]*$/),
+  host: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'A name of letters, digits, dots, hyphens and underscores')
+    .optional()
+    .describe(
+      'Snapshots belong to a stack on a host. Default: the host name of this machine. After a rename, or to continue as another machine on this one: the name that `tars snapshots` shows.',
+    ),
   repository: z.strictObject({
     path: z.string(),
     password_file: z.string().optional(),

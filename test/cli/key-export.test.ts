@@ -79,7 +79,7 @@ test('the page is new, for its owner alone, holds what is needed, and its export
   const value = JSON.parse(stdout) as { exportedAt: string; keyId: string; check: string };
   assert.equal(value.check, check);
   assert.deepEqual(await record(), {
-    [repositoryId]: { exportedAt: value.exportedAt, keyId: value.keyId },
+    [repositoryId]: { exportedAt: value.exportedAt, keyId: value.keyId, output },
   });
 
   const again = await run(['key', 'export', '--output', output]);

@@ -47,7 +47,7 @@ async function examined(
   const list = async (ctx: OperationContext) =>
     (await store.list(ctx)).filter(({ stack }) => stack === label.stack);
   const checks = repositoryChecks({
-    stack: label.stack,
+    owner: label,
     path: more.path ?? directory.path,
     backupRhythm: more.backupRhythm,
     store: () => Promise.resolve(store),
@@ -55,7 +55,7 @@ async function examined(
     async lastManifest(ctx) {
       const last = (await list(ctx)).at(-1);
       if (last === undefined) return undefined;
-      await using source = await store.peek(last.id, label.stack, ctx);
+      await using source = await store.peek(last.id, undefined, ctx);
       return await source.manifest(ctx.signal);
     },
     lastKit: (id) => Promise.resolve(id === store.id ? more.kit : undefined),

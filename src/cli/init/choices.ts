@@ -15,6 +15,7 @@ export interface InitFlags {
   readonly project?: string;
   readonly repository?: string;
   readonly stack?: string;
+  readonly host?: string;
   readonly keyFile?: string;
   readonly yes?: boolean;
 }
@@ -22,6 +23,8 @@ export interface InitFlags {
 /** What a `tars.yaml` is written from. */
 export interface Choices {
   readonly stack: string;
+  /** Written down only where it was given: a machine's own name need not be. */
+  readonly host: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
   /** A Compose project, or the stores of this machine. */
@@ -87,9 +90,10 @@ export function placesOf(
   settingsPath: string,
   what: Choices['what'],
   env: Environment,
-): Pick<Choices, 'stack' | 'repositoryPath' | 'passwordFile'> {
+): Pick<Choices, 'stack' | 'host' | 'repositoryPath' | 'passwordFile'> {
   return {
     stack: flags.stack ?? stackName('project' in what ? what.project : hostname()),
+    host: flags.host,
     repositoryPath: directoryFromHere(flags.repository ?? 'tars-repository', env),
     passwordFile: fromHere(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key'), env),
   };

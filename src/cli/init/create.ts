@@ -73,7 +73,7 @@ export async function createWithKey({ repository }: Settings, session: Session):
 
 /** An existing tars.yaml decides. @throws ConfigurationError for flags that say otherwise, and would be ignored */
 export function refuseOtherWishes(
-  { settingsPath, stack, repository, docker }: Settings,
+  { settingsPath, stack, host, repository, docker }: Settings,
   flags: InitFlags,
   env: Environment,
 ): void {
@@ -81,6 +81,7 @@ export function refuseOtherWishes(
   const wishes = [
     ['--repository', directory && directoryFromHere(directory, env), repository.path],
     ['--stack', flags.stack, stack],
+    ['--host', flags.host, host],
     ['--project', flags.project, docker?.project],
     ['--key-file', keyFile && fromHere(keyFile, env), repository.password_file],
   ] as const;

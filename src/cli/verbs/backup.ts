@@ -71,7 +71,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     });
   }
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: flags.includeModels === true }, env);
+  const stack = await composeStack(settings, { includeModels: flags.includeModels === true, outputDir: flags.outputDir }, env);
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
     const directory = directoryFromHere(flags.outputDir, env);

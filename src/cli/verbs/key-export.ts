@@ -1,8 +1,7 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
-import { composeStack, openStoreAndPassword } from '../../compose.ts';
+import { composeStack, openStoreAndPassword, recordKitExport } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
@@ -13,18 +12,17 @@ import {
   shellWord,
   type RecoveryKit,
 } from '../../model/recovery-kit.ts';
-import type { SnapshotSummary } from '../../model/snapshot.ts';
+import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';
 import { recoverySteps } from '../../operations/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import { ownerOf, type Environment, type Settings } from '../../settings/load.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { recordKitExport } from '../kit-record.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 interface ExportFlags {
@@ -74,7 +72,10 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   if (output !== undefined) await writeNew(output, page);
   const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
   const exportedAt = kit.exportedAt.toISOString();
-  await recordKitExport(settings.state_dir, store.id, { exportedAt, keyId });
+  await recordKitExport(settings.state_dir, store.id, {
+    ...{ exportedAt, keyId },
+    ...(output === undefined ? {} : { output: resolve(output) }),
+  });
   const value = {
     ...{ stack: kit.stack, repository: kit.repository, exportedAt, keyId, check: keyCheck(key), format },
     ...(output === undefined ? { page } : { output: resolve(output) }),
@@ -138,15 +139,21 @@ async function makeKit(
   { settings, key, store, homes }: KitSources,
   ctx: OperationContext,
 ): Promise<RecoveryKit> {
-  const { stack, repository, age_recipients: recipients } = settings;
+  const { stack, host, repository, age_recipients: recipients } = settings;
   const newest = await newestSnapshot(settings, store, ctx);
   const facts = {
-    ...{ stack, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
+    ...{
+      stack,
+      hostname: host,
+      repository: repository.path,
+      repositoryId: store.id,
+      keyCheck: keyCheck(key),
+    },
     ...{ manifest: newest?.manifest, homes },
     starts: startCommands(settings),
   };
   return {
-    ...{ stack, hostname: hostname(), toolVersion, exportedAt: ctx.clock.now(), key },
+    ...{ stack, hostname: host, toolVersion, exportedAt: ctx.clock.now(), key },
     repository: { location: repository.path, id: store.id },
     snapshot: newest === undefined ? undefined : snapshotOf(newest),
     remarks:
@@ -172,14 +179,14 @@ const snapshotOf = ({ summary, manifest }: Newest): RecoveryKit['snapshot'] => (
 
 /** The newest complete snapshot; a partial one when there is no other. */
 async function newestSnapshot(
-  { stack }: Settings,
+  settings: Settings,
   store: SnapshotStore,
   ctx: OperationContext,
 ): Promise<Newest | undefined> {
-  const own = (await store.list(ctx)).filter((summary) => summary.stack === stack);
+  const own = (await store.list(ctx)).filter((summary) => isOwnedBy(summary, ownerOf(settings)));
   const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
   if (chosen === undefined) return undefined;
-  await using source = await store.open(chosen.id, stack, ctx);
+  await using source = await store.open(chosen.id, undefined, ctx);
   return { summary: chosen, manifest: await source.manifest(ctx.signal) };
 }
 

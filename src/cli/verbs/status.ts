@@ -29,7 +29,7 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
     .addHelpText(
       'after',
       `
-Reads what runs on this machine recorded, not the repository.
+Reads what runs on this machine recorded for this repository, not what is in it.
 Exit code 1 when the last backup or the last check failed, or the backup is
 older than the schedule allows; 2 when it is partial. Where nothing starts what
 is scheduled (no timer, no cron daemon, no tars daemon), the state is warning,

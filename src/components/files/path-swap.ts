@@ -87,13 +87,21 @@ export async function removeStagedBeside(path: string, restoreId: string): Promi
 /**
  * The swaps that replace the whole directory `live` with what now lies staged. For a mount point that is a swap
  * per entry; entries of other restores (`.tars-…`) and `lost+found` stay where they are.
+ * @param keep further names that stay
  */
-export async function directorySwaps(live: string, stage: DirectoryStage): Promise<PathSwap[]> {
+export async function directorySwaps(
+  live: string,
+  stage: DirectoryStage,
+  keep: readonly string[] = [],
+): Promise<PathSwap[]> {
   if (stage.mode === 'rename') {
     const at = await throughLinks(live);
     return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await isThere(at) }];
   }
-  const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found';
+  // What another component's restore puts beside a name that stays is that component's too.
+  const isKept = (name: string): boolean =>
+    keep.some((kept) => name === kept || name.startsWith(`${kept}.tars-`));
+  const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found' && !isKept(name);
   const liveNames = new Set((await readdir(live)).filter(own));
   const stagedNames = new Set(await readdir(stage.stagedDir));
   return [...new Set([...liveNames, ...stagedNames])].sort().map((name) => ({

@@ -18,6 +18,9 @@ import { wayBackText } from './way-back.ts';
 const entrySchema = z.object({
   restoreId: z.string(),
   stack: z.string(),
+  origin: z
+    .object({ host: z.string(), repository: z.string().optional(), settings: z.string() })
+    .optional(),
   snapshot: z.string(),
   startedAt: z.string(),
   components: z.array(z.string()).default([]),
