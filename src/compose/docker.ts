@@ -58,7 +58,7 @@ export class DockerStack {
     { host, project, compose_files: composeFiles, env_files: envFiles }: DockerSettings,
     { services, components }: Pick<Settings, 'services' | 'components'>,
     env: Environment,
-    { apartFrom, captured }: StackOverrides,
+    { apartFrom, beside }: StackOverrides,
   ): Promise<DockerStack> {
     const address = await findEngine(host, env);
     const engine = await connectEngine(address);
@@ -72,7 +72,7 @@ export class DockerStack {
         address,
         project,
         services: new Map(declared),
-        stores: servicesOfStores(captured ?? components),
+        stores: servicesOfStores(beside ?? components),
       },
     });
     const stores = new Set(Object.values(components).flatMap(({ service }) => service ?? []));
