@@ -8,14 +8,14 @@ const rooms = {
   model: [],
   ports: ['model'],
   disk: ['model'],
-  repository: ['model', 'ports'],
+  repository: ['model', 'ports', 'disk'],
   storage: ['model', 'ports', 'disk'],
   archive: ['model', 'ports', 'disk'],
   components: ['model', 'ports', 'disk'],
-  runtimes: ['model', 'ports'],
+  runtimes: ['model', 'ports', 'disk'],
   operations: ['model', 'ports'],
-  settings: ['model', 'ports'],
-  demo: ['model', 'ports', 'operations', 'settings', 'compose'],
+  settings: ['model', 'ports', 'disk'],
+  demo: ['model', 'ports', 'operations', 'settings', 'compose', 'disk'],
   cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo', 'disk'],
 };
 const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'trees'];

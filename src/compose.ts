@@ -1,15 +1,17 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openArchive, verifyArchive } from './archive/read.ts';
 import { createArchiveShelf } from './archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from './archive/write.ts';
 import type { StackOverrides, Surroundings } from './compose/components.ts';
+import { placesOfTars } from './compose/reserved-places.ts';
 import type { FoundProject, ProjectWish } from './compose/inventory.ts';
+import { TarsError } from './model/errors.ts';
 import type { Finding } from './model/finding.ts';
 import type { Component } from './ports/component.ts';
 import type { OperationContext } from './ports/context.ts';
 import type { StackInventory } from './ports/inventory.ts';
-import type { RestoreJournal } from './ports/journal.ts';
+import { isRestoreOf } from './operations/recover.ts';
+import type { RestoreJournal, RestoreOrigin } from './ports/journal.ts';
 import type { Provisioner } from './ports/provisioner.ts';
 import type { RunLog, StackClaims } from './ports/run-log.ts';
 import type { Guardian, Runtime } from './ports/runtime.ts';
@@ -25,13 +27,21 @@ import { createCronScheduler } from './runtimes/schedulers/cron.ts';
 import { createSystemdScheduler } from './runtimes/schedulers/systemd.ts';
 import type { Environment, Settings } from './settings/load.ts';
 import type { ServiceSettings } from './settings/schema.ts';
-import { componentPassword, furtherSecrets, repositoryPassword } from './settings/secrets.ts';
+import {
+  componentPassword,
+  furtherSecrets,
+  readPasswordFile,
+  repositoryPasswords,
+} from './settings/secrets.ts';
 import { createFileJournal } from './storage/journal/file-journal.ts';
-import { createRunLog } from './storage/journal/run-log.ts';
+import { createRepositoryMark, type RepositoryMark } from './storage/journal/repository-mark.ts';
+import { createRunLog, type RunOwner } from './storage/journal/run-log.ts';
 import { lastChange, markSchedule } from './storage/journal/schedule-mark.ts';
 import { createStackClaims } from './storage/journal/stack-claims.ts';
 import { createLocalStorage } from './storage/local/local-storage.ts';
 
+export { lastKitExport, recordKitExport } from './compose/kit-record.ts';
+export { dataPathsOf } from './compose/reserved-places.ts';
 export { systemClock } from './runtimes/system-clock.ts';
 
 /** The configured stack with every adapter in place. */
@@ -43,6 +53,8 @@ export interface Stack {
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly journal: RestoreJournal;
+  /** Whose restores are recorded. */
+  readonly origin: RestoreOrigin;
   readonly pauseMaxMs: number;
   /** What services run in; undefined for plain processes. */
   readonly provisioner: Provisioner | undefined;
@@ -61,9 +73,11 @@ export async function composeStack(
   }
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
-  const surroundings: Surroundings = { settings, overrides, knownSecrets };
+  const reserved = await placesOfTars(settings, env, overrides);
+  const surroundings: Surroundings = { settings, overrides, knownSecrets, reserved };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
-  const { composeComponent } = await import('./compose/components.ts');
+  const { composeComponent, servicesOfStores } = await import('./compose/components.ts');
+  const stores = servicesOfStores(overrides.beside ?? settings.components);
   const docker =
     settings.docker === undefined
       ? undefined
@@ -78,18 +92,19 @@ export async function composeStack(
   });
   return {
     name: settings.stack,
-    hostname: hostname(),
+    hostname: settings.host,
     username: userName(),
     components,
-    runtime: docker?.runtime ?? composeRuntime(settings.services),
+    runtime: docker?.runtime ?? composeRuntime(settings, stores),
     guardian: createGuardian(),
     journal: journalOf(settings),
+    origin: originOf(settings),
     pauseMaxMs: settings.pause_max_ms,
     provisioner: docker?.provisioner,
   };
 }
 
-function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Runtime {
+function composeRuntime({ services }: Pick<Settings, 'services'>, stores: ReadonlySet<string>): Runtime {
   const entries = Object.entries(services);
   return createProcessRuntime({
     services: Object.fromEntries(
@@ -110,9 +125,10 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
         },
       ]),
     ),
+    seemWriters: Object.fromEntries(entries.flatMap((entry) => seeming(entry, stores))),
     writers: Object.fromEntries(
       entries
-        .filter(([, service]) => service.writer)
+        .filter(([, service]) => service.writer === true)
         .map(([name, { pause, resume, pid_file: pidFile, systemd_unit: systemdUnit }]) => [
           name,
           { pause, resume, pidFile, systemdUnit },
@@ -121,35 +137,83 @@ function composeRuntime(services: Readonly<Record<string, ServiceSettings>>): Ru
   });
 }
 
+/** A service that depends on a store, and of which nothing says whether it writes to it. */
+function seeming(
+  [name, { writer, depends_on: dependsOn }]: [string, ServiceSettings],
+  stores: ReadonlySet<string>,
+): [string, string][] {
+  const needed = dependsOn.filter((dependency) => stores.has(dependency));
+  const silent = writer === undefined && !stores.has(name) && needed.length > 0;
+  return silent ? [[name, `depends on ${needed.join(', ')}`]] : [];
+}
+
+/** Files of the stack's configuration, captured or used, with a secret that every user of the machine can read. */
+export async function exposedConfiguration(
+  { components, docker }: Settings,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const { exposedConfigFiles } = await import('./components/config/exposed.ts');
+  const captured = Object.values(components).flatMap((component) =>
+    component.kind === 'config' ? component.files : [],
+  );
+  const used = docker === undefined ? [] : [...docker.compose_files, ...docker.env_files];
+  return exposedConfigFiles([...captured, ...used], [], signal);
+}
+
+/** See {@link import('./compose/components.ts').placeConflicts}. */
+export async function placeConflicts(settings: Settings, env: Environment): Promise<readonly string[]> {
+  return (await import('./compose/components.ts')).placeConflicts(settings, env);
+}
+
 /** Whether a restore of this stack was cut off. */
 export async function hasPendingRestores(settings: Settings): Promise<boolean> {
   const pending = await journalOf(settings).pending();
-  return pending.some(({ entry, alive }) => entry.stack === settings.stack && !alive);
+  const own = { stack: settings.stack, origin: originOf(settings) };
+  return pending.some(({ entry, alive }) => isRestoreOf(entry, own) && !alive);
 }
+
+const originOf = (settings: Settings): RestoreOrigin => ({
+  host: settings.host,
+  repository: repositoryMarkOf(settings).read().id,
+  settings: settings.settingsPath,
+});
 
 const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
 
-/** The record of the stack's runs on this machine. */
-export const runLogOf = ({ state_dir: stateDir, stack }: Settings): RunLog =>
-  createRunLog(join(stateDir, 'runs'), stack);
+const runsIn = (stateDir: string): string => join(stateDir, 'runs');
 
-/** When the schedule of a stack was last written or installed here. */
-export const scheduleSetAt = (
-  { settingsPath, state_dir: stateDir, stack }: Settings,
-  now: Date,
-): Promise<Date | undefined> => lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+const repositoryMarkOf = ({ state_dir: stateDir, repository }: Settings): RepositoryMark =>
+  createRepositoryMark(runsIn(stateDir), repository.path);
+
+const runOwnerOf = (settings: Settings): RunOwner => {
+  const { stack, host } = settings;
+  return { stack, host, repository: repositoryMarkOf(settings) };
+};
+
+/** The record of the runs of the stack on this host, into its repository. */
+export const runLogOf = (settings: Settings): RunLog =>
+  createRunLog(runsIn(settings.state_dir), runOwnerOf(settings));
+
+/** When the schedule of a stack was last written or installed here, or its repository was made. */
+export async function scheduleSetAt(settings: Settings, now: Date): Promise<Date | undefined> {
+  const { settingsPath, state_dir: stateDir, stack } = settings;
+  const set = await lastChange([settingsPath, scheduleMark(stateDir, stack)], now);
+  const { since } = repositoryMarkOf(settings).read();
+  if (since === undefined || since > now) return set;
+  return set === undefined || set < since ? since : set;
+}
 
 /** Notes that the schedule of a stack was installed here. */
 export const noteSchedule = ({ state_dir: stateDir, stack }: Settings, at: Date): Promise<void> =>
   markSchedule(scheduleMark(stateDir, stack), at);
 
 const scheduleMark = (stateDir: string, stack: string): string =>
-  join(stateDir, 'runs', `${stack}.scheduled`);
+  join(runsIn(stateDir), `${stack}.scheduled`);
 
-/** What excludes runs of the stack on this machine from one another. */
-export const stackClaimsOf = ({ state_dir: stateDir, stack }: Settings): StackClaims =>
-  createStackClaims(join(stateDir, 'runs'), stack);
+/** What excludes runs of the stack on this machine, into its repository, from one another. */
+export const stackClaimsOf = (settings: Settings): StackClaims =>
+  createStackClaims(runsIn(settings.state_dir), runOwnerOf(settings));
 
 /** What runs the schedule on this machine. */
 export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user: boolean }): Scheduler {
@@ -186,9 +250,35 @@ export async function openStore(
   env: Environment,
   ctx: OperationContext,
 ): Promise<SnapshotStore> {
-  const password = await repositoryPassword(settings.repository, env, ctx.signal);
-  return openSnapshotStore(createLocalStorage(settings.repository.path), password, ctx);
+  return (await openStoreAndPassword(settings, env, ctx)).store;
 }
+
+/** {@link openStore}, with the password that opened it. */
+export async function openStoreAndPassword(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<{ readonly store: SnapshotStore; readonly password: string }> {
+  const { password, before, origin } = await repositoryPasswords(settings.repository, env, ctx.signal);
+  const open = (text: string): Promise<SnapshotStore> =>
+    openSnapshotStore(createLocalStorage(settings.repository.path), text, ctx);
+  try {
+    const read = password ?? (await readPasswordFile(origin));
+    return { store: await open(read), password: read };
+  } catch (error) {
+    if (before === undefined || (password !== undefined && !isWrongPassword(error))) throw error;
+    const store = await open(before).catch((second: unknown) => {
+      throw isWrongPassword(second) ? error : second;
+    });
+    ctx.log.warn(
+      `The repository opens with ${origin} as tars read it up to 1.0.12, with what is around the password; restic does not open with it. Run tars key passwd, and keep the new password as it says`,
+    );
+    return { store, password: before };
+  }
+}
+
+const isWrongPassword = (error: unknown): boolean =>
+  error instanceof TarsError && error.code === 'wrong-password';
 
 /** Where `backup --output-dir` writes. */
 export function archiveDestination(

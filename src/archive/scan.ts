@@ -231,7 +231,7 @@ function* differences(manifest: Manifest, entries: ReadonlyMap<string, ScannedEn
   }
 }
 
-/** A component that failed may have left artifacts which its manifest does not list; nothing else may. */
+/** A component that failed, or a part of it, may have left artifacts which its manifest does not list; nothing else may. */
 function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedEntry>): Iterable<Finding> {
   const known = new Set([
     manifestPath,
@@ -248,10 +248,12 @@ function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedE
   }
 }
 
-/** True for what lies in the folder of a component that failed. */
+/** True for what lies in the folder of a component that failed, or a part of it, and is no artifact. */
 export function isLeftover(path: string, manifest: Manifest): boolean {
   return manifest.components.some(
-    ({ name, outcome, artifacts }) =>
-      outcome === 'failed' && path.startsWith(`${name}/`) && !artifacts.some((each) => each.path === path),
+    ({ name, outcome, incomplete, artifacts }) =>
+      (outcome === 'failed' || incomplete !== undefined) &&
+      path.startsWith(`${name}/`) &&
+      !artifacts.some((each) => each.path === path),
   );
 }

@@ -2,7 +2,7 @@ import { counted } from '../model/plural.ts';
 import { toTarsError } from '../model/errors.ts';
 import { executeForget, planForget, removedBy } from '../operations/forget.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
-import type { Settings } from '../settings/load.ts';
+import { ownerOf, type Settings } from '../settings/load.ts';
 import { retentionRules, type RuleSettings } from '../settings/retention.ts';
 import { describedStack, outcomeOfFailure, outcomeOfPlan, warnOfPlan } from './retention-note.ts';
 import type { Session } from './session.ts';
@@ -15,7 +15,7 @@ export interface AfterBackup {
 }
 
 /**
- * Forgets what `rules` do not keep of the stack, or without them what `retention:` does not, when it says that backups
+ * Forgets what `rules` do not keep of the stack on this host, or without them what `retention:` does not, when it says that backups
  * do so. The backup is done and good whatever happens here, so that what fails is a warning, and noted.
  */
 export async function forgetAfterBackup(
@@ -24,17 +24,24 @@ export async function forgetAfterBackup(
   settings: Settings,
   { outputDir, rules }: AfterBackup,
 ): Promise<void> {
-  const { stack, retention } = settings;
+  const { retention } = settings;
+  const owner = ownerOf(settings);
   const isRepository = outputDir === undefined;
   const configured = isRepository ? retention : retention?.archives;
   const wanted = rules ?? (retention?.after_backup === true ? configured : undefined);
   if (wanted === undefined) return;
   try {
     const described = describedStack(settings);
-    const request = { rules: retentionRules(wanted), stack, allowLast: false, allowShrunk: false, described };
+    const request = {
+      ...owner,
+      rules: retentionRules(wanted),
+      allowLast: false,
+      allowShrunk: false,
+      described,
+    };
     const plan = await planForget(shelf, request, ctx);
     const place = { outputDir, rules };
-    warnOfPlan(plan, place, stack, ctx);
+    warnOfPlan(plan, place, owner, ctx);
     await executeForget(shelf, plan, ctx);
     const [own] = plan.stacks;
     if (isRepository && own !== undefined) noteRetention(outcomeOfPlan(own, place));

@@ -1,14 +1,33 @@
 import { access } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { composeStack, openStore, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import {
+  composeStack,
+  dataPathsOf,
+  exposedConfiguration,
+  lastKitExport,
+  openStore,
+  runLogOf,
+} from '../compose.ts';
+import { abandonedScratch, earlierScratch } from '../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
+import { isOwnedBy } from '../model/snapshot.ts';
 import { scheduledTasks } from '../model/schedule.ts';
-import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
-import { careChecks, type CareUnderExamination, type Scheduled } from '../operations/doctor-care.ts';
+import {
+  error,
+  examine,
+  ok,
+  once,
+  warning,
+  type Diagnosis,
+  type HealthCheck,
+  type Outcome,
+} from '../operations/doctor.ts';
+import { careChecks, type CareUnderExamination } from '../operations/doctor-care.ts';
 import { retentionWarnings } from '../operations/retention-state.ts';
-import { placeChecks } from '../operations/doctor-places.ts';
+import { placeChecks, type ScratchLeftovers } from '../operations/doctor-places.ts';
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
 import {
   examined,
@@ -18,10 +37,9 @@ import {
 } from '../operations/doctor-stack.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { exposedFiles } from '../settings/exposure.ts';
-import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
-import { lastKitExport } from './kit-record.ts';
-import { dataPathsOf, pathNeeds } from './path-needs.ts';
-import { requirePortable, scheduledStack } from './scheduling.ts';
+import { loadSettings, ownerOf, type Environment, type Settings } from '../settings/load.ts';
+import { pathNeeds } from './path-needs.ts';
+import { scheduledBy } from './scheduled-by.ts';
 
 /** What hangs for longer is not going to work at night either. */
 const limitMs = 30_000;
@@ -50,7 +68,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
     examined({ name, kind: component.kind, service: component.service }, async () => {
       const stack = await composeStack(
         { ...settings, components: { [name]: component } },
-        { includeModels: false },
+        { includeModels: false, beside: settings.components },
         env,
       );
       const [composed] = stack.components;
@@ -61,13 +79,14 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
-    { name: 'configuration', look: () => Promise.resolve([lookAtConfiguration(settings)]) },
+    { name: 'configuration', look: () => Promise.resolve(lookAtConfiguration(settings)) },
     ...careChecks(await careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
       needs: pathNeeds(settings, hasRepository),
       repositoryPath: settings.repository.path,
       scratchDir: settings.scratch_dir,
+      leftovers: (now) => leftoversIn([...new Set([settings.scratch_dir, tmpdir()])], now),
       dataPaths: Object.values(settings.components).flatMap(dataPathsOf),
       components,
     }),
@@ -75,14 +94,37 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   ];
 }
 
-function lookAtConfiguration({ settingsPath, components }: Settings) {
-  const count = Object.keys(components).length;
-  if (count > 0) return ok(`${settingsPath} is right: ${counted(count, 'component')}`);
-  return error(
-    `${settingsPath} names no component, so there is nothing to back up`,
-    'Fill in its components section: the comments in it show how.',
-  );
+async function leftoversIn(places: readonly string[], now: Date): Promise<ScratchLeftovers> {
+  const [abandoned, earlier] = await Promise.all([
+    Promise.all(places.map(abandonedScratch)),
+    Promise.all(places.map((place) => earlierScratch(place, now))),
+  ]);
+  return { abandoned: abandoned.flat(), earlier: earlier.flat() };
 }
+
+function lookAtConfiguration({ settingsPath, components, host }: Settings): readonly Outcome[] {
+  const count = Object.keys(components).length;
+  const unnamed = host === hostname() && containerName.test(host);
+  return [
+    count > 0
+      ? ok(`${settingsPath} is right: ${counted(count, 'component')}`)
+      : error(
+          `${settingsPath} names no component, so there is nothing to back up`,
+          'Fill in its components section: the comments in it show how.',
+        ),
+    ...(unnamed
+      ? [
+          warning(
+            `This host is called ${host}, as Docker names a container: the next container is another host, without snapshots`,
+            'Write a name that stays into tars.yaml, such as host: backup-box.',
+          ),
+        ]
+      : []),
+  ];
+}
+
+/** What Docker calls a container's host unless it is told otherwise. */
+const containerName = /^[0-9a-f]{12}$/;
 
 function repositoryOf(
   settings: Settings,
@@ -93,7 +135,7 @@ function repositoryOf(
   const snapshots = once(async (ctx) => {
     try {
       const all = await (await store(ctx)).list(ctx);
-      return all.filter(({ stack }) => stack === settings.stack);
+      return all.filter((snapshot) => isOwnedBy(snapshot, ownerOf(settings)));
     } catch {
       // The check of the repository itself says what is wrong.
       return undefined;
@@ -102,7 +144,7 @@ function repositoryOf(
   const lastManifest = once(async (ctx): Promise<Manifest | undefined> => {
     const last = (await snapshots(ctx))?.at(-1);
     if (last === undefined) return undefined;
-    await using source = await (await store(ctx)).peek(last.id, settings.stack, ctx);
+    await using source = await (await store(ctx)).peek(last.id, undefined, ctx);
     return await source.manifest(ctx.signal);
   });
   const stackBytes = async (ctx: OperationContext): Promise<number> => {
@@ -113,7 +155,7 @@ function repositoryOf(
     );
   };
   return {
-    stack: settings.stack,
+    owner: ownerOf(settings),
     path: settings.repository.path,
     backupRhythm: settings.schedule?.backup,
     lastKit: (repositoryId) => lastKitExport(settings.state_dir, repositoryId),
@@ -127,20 +169,20 @@ async function stackOf(
   { lastManifest }: RepositoryUnderExamination,
   env: Environment,
 ): Promise<StackUnderExamination> {
-  const { runtime, journal, provisioner } = await composeStack(
+  const { runtime, journal, origin, provisioner } = await composeStack(
     { ...settings, components: {} },
-    { includeModels: false },
+    { includeModels: false, beside: settings.components },
     env,
   );
   return {
     stack: settings.stack,
-    ...{ components, journal, lastManifest, provisioner },
+    ...{ components, journal, origin, lastManifest, provisioner },
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };
 }
 
-async function careOf(settings: Settings, env: Environment): Promise<CareUnderExamination> {
+function careOf(settings: Settings, env: Environment): CareUnderExamination {
   const { retention, schedule } = settings;
   const { after_backup: _, archives: _archives, keep_tags: tags = [], ...keeps } = retention ?? {};
   const rhythms = scheduledTasks.flatMap((task) => {
@@ -148,7 +190,9 @@ async function careOf(settings: Settings, env: Environment): Promise<CareUnderEx
     return rhythm === undefined ? [] : [[task, rhythm] as const];
   });
   return {
-    exposed: await exposedFiles(settings),
+    exposed: async ({ signal }) => [
+      ...new Set([...(await exposedFiles(settings, env)), ...(await exposedConfiguration(settings, signal))]),
+    ],
     secrets: settings.secrets,
     recipients: settings.age_recipients.length,
     configurations: Object.entries(settings.components).flatMap(([name, component]) =>
@@ -159,35 +203,6 @@ async function careOf(settings: Settings, env: Environment): Promise<CareUnderEx
     retentionWarnings: (now) => retentionWarnings(runLogOf(settings).runs(), now),
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
   };
-}
-
-/** By whichever of systemd, cron and a daemon has it. */
-async function scheduledBy(settings: Settings, env: Environment, ctx: OperationContext): Promise<Scheduled> {
-  const lacks = await requirePortable(settings, env).then(
-    () => undefined,
-    (cause: unknown) => toTarsError(cause, 'A scheduled run may lack something'),
-  );
-  const systemd = systemdRuns()
-    ? [schedulerFor('systemd', { user: false }), schedulerFor('systemd', { user: true })]
-    : [];
-  const found = await Promise.all(
-    [...systemd, schedulerFor('cron', { user: false })].map(async (scheduler) => {
-      try {
-        const { state, leftovers } = await scheduler.planInstall(scheduledStack(settings), ctx);
-        return { state, by: scheduler.name, leftovers };
-      } catch {
-        // It is not here, or cannot say this schedule: then it has none of it.
-        return { state: 'absent' as const, by: undefined, leftovers: [] };
-      }
-    }),
-  );
-  const leftovers = [...new Set(found.flatMap((each) => each.leftovers))];
-  const daemon = await stackClaimsOf(settings).holder('daemon');
-  if (daemon !== undefined)
-    return { state: 'installed', by: `tars ${daemon.verb}`, leftovers, lacks: undefined };
-  const best =
-    found.find(({ state }) => state === 'installed') ?? found.find(({ state }) => state === 'differs');
-  return { state: best?.state ?? 'absent', by: best?.by, leftovers, lacks };
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { dataPathsOf } from '../compose.ts';
 import type { PathNeed } from '../operations/doctor-places.ts';
 import type { Settings } from '../settings/load.ts';
 import type { ComponentSettings } from '../settings/schema.ts';
@@ -40,22 +41,5 @@ function needsOf(name: string, component: ComponentSettings, exchange: 'replace'
       return dataPathsOf(component).flatMap((path) => both(path, exchange));
     case 'config':
       return component.files.flatMap((path) => both(path, 'replace'));
-  }
-}
-
-/** Where settings say that a component's data is on this machine. */
-export function dataPathsOf(component: ComponentSettings): readonly string[] {
-  switch (component.kind) {
-    case 'postgres':
-      return [];
-    case 'redis':
-      return component.data_dir === undefined ? [] : [component.data_dir];
-    case 'ollama':
-    case 'chroma':
-      return component.path === undefined ? [] : [component.path];
-    case 'files':
-      return component.paths ?? [];
-    case 'config':
-      return component.files;
   }
 }

@@ -1,9 +1,10 @@
 import { runLogOf } from '../compose.ts';
 import type { ForgetPlan, DescribedStack, StackForgetPlan } from '../operations/forget.ts';
 import { aheadWarning, lastRetention } from '../operations/retention-state.ts';
+import type { SnapshotOwner } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RetentionOutcome } from '../ports/run-log.ts';
-import type { Settings } from '../settings/load.ts';
+import { ownerOf, type Settings } from '../settings/load.ts';
 import type { RuleSettings } from '../settings/retention.ts';
 import { flagsOfRules } from './keep-options.ts';
 
@@ -11,6 +12,8 @@ import { flagsOfRules } from './keep-options.ts';
 export interface ForgetPlace {
   /** Another stack than that of tars.yaml. */
   readonly stack?: string | undefined;
+  /** Another host than that of tars.yaml. */
+  readonly hostname?: string | undefined;
   /** A directory of archives instead of the repository. */
   readonly outputDir?: string | undefined;
   /** Rules given as flags. */
@@ -18,9 +21,10 @@ export interface ForgetPlace {
 }
 
 /** The command that forgets although something holds that back. */
-export function allowShrunkCommand({ stack, outputDir, rules }: ForgetPlace): string {
+export function allowShrunkCommand({ stack, hostname, outputDir, rules }: ForgetPlace): string {
   const words = [
     ...(stack === undefined ? [] : ['--stack', stack]),
+    ...(hostname === undefined ? [] : ['--host', hostname]),
     ...(outputDir === undefined ? [] : ['--output-dir', outputDir]),
     ...flagsOfRules(rules ?? {}),
   ];
@@ -30,7 +34,7 @@ export function allowShrunkCommand({ stack, outputDir, rules }: ForgetPlace): st
 /** What planning a forget must know of the stack of tars.yaml. */
 export function describedStack(settings: Settings): DescribedStack {
   return {
-    stack: settings.stack,
+    ...ownerOf(settings),
     components: Object.keys(settings.components),
     letGo: lastRetentionOf(settings)?.letGo ?? [],
   };
@@ -40,14 +44,15 @@ export function describedStack(settings: Settings): DescribedStack {
 export function warnOfPlan(
   { stacks }: ForgetPlan,
   place: ForgetPlace,
-  own: string,
+  own: SnapshotOwner,
   ctx: OperationContext,
 ): void {
   for (const plan of stacks) {
-    const other = plan.stack === own ? undefined : plan.stack;
+    const stack = plan.stack === own.stack ? undefined : plan.stack;
+    const hostname = plan.hostname === own.hostname ? undefined : plan.hostname;
     if (plan.heldBack.length > 0)
       ctx.log.warn(
-        `Nothing of ${plan.stack} is forgotten: ${plan.heldBack.join('; ')}. If that is as it should be: ${allowShrunkCommand({ ...place, stack: other })}`,
+        `Nothing of ${plan.stack} on ${plan.hostname} is forgotten: ${plan.heldBack.join('; ')}. If that is as it should be: ${allowShrunkCommand({ ...place, stack, hostname })}`,
       );
     for (const snapshot of plan.ahead) {
       const { found, cure } = aheadWarning(snapshot);

@@ -1,11 +1,11 @@
 /**
- * Node's warnings as ours. node:sqlite still announces itself as experimental, which the operator cannot act on; as it
- * does so when it is loaded, this comes before.
+ * Node's warnings are for whoever writes a program: that a module is experimental, that a call goes away one day. An
+ * operator cannot act on them, so only `--verbose` shows them. As node:sqlite announces itself when it is loaded, this
+ * comes before.
  */
-export function forwardWarnings(): void {
+export function keepWarnings(verbose: boolean): void {
   process.removeAllListeners('warning');
-  process.on('warning', (warning) => {
-    if (warning.name === 'ExperimentalWarning' && warning.message.includes('SQLite')) return;
-    process.stderr.write(`[WARN] ${warning.name}: ${warning.message}\n`);
+  process.on('warning', ({ name, message }) => {
+    if (verbose) process.stderr.write(`[WARN] ${name}: ${message}\n`);
   });
 }

@@ -6,6 +6,7 @@ import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import { hasErrors, type Finding } from '../model/finding.ts';
 import { holdsNothing } from '../disk/holds-nothing.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
+import { openScratch, type ScratchDirectory } from '../disk/run-scratch.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -78,7 +79,7 @@ export function createMirroredComponent(options: MirrorOptions): Component {
     },
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
-    verify: (from, ctx) => base.verify(from, ctx),
+    verify: (from, ctx, source) => base.verify(from, ctx, source),
     async planRestore(from, restore, ctx) {
       await using mirror = await Mirror.open(options, restore.restoreId, ctx);
       return mirror.describe(await mirror.component.planRestore(from, restore, ctx));
@@ -96,7 +97,9 @@ export function createMirroredComponent(options: MirrorOptions): Component {
       return new UploadedStaging(options, exchange, findings);
     },
     async removeStaged(restoreId, ctx) {
-      await rm(Mirror.placeOf(options, restoreId), { recursive: true, force: true });
+      // Versions up to 1.0.12 had it there; by now it goes with the scratch directory of its run.
+      const place = join(options.scratchDir, `mirror-${base.name}-${restoreId}`);
+      await rm(place, { recursive: true, force: true });
       await using open = await volume.open('write', ctx);
       await open.remove(stagedFolder(restoreId), ctx.signal);
       await options.removeElsewhere?.(restoreId, ctx);
@@ -115,23 +118,19 @@ class Mirror implements AsyncDisposable {
   readonly listing: VolumeListing | undefined;
   /** The store as if the directory were its own. */
   readonly component: Component;
-  readonly #place: string;
+  readonly #scratch: ScratchDirectory;
+  readonly #scratchDir: string;
   readonly #label: string;
   readonly #live: OpenVolume;
 
-  static placeOf({ base, scratchDir }: MirrorOptions, restoreId: string): string {
-    return join(scratchDir, `mirror-${base.name}-${restoreId}`);
-  }
-
   static async open(options: MirrorOptions, restoreId: string, ctx: OperationContext): Promise<Mirror> {
-    const { volume, fill, scratchDir } = options;
+    const { base, volume, fill, scratchDir } = options;
     await makeDirectories(scratchDir, 0o700);
     await using stack = new CleanupStack();
-    const place = Mirror.placeOf({ ...options, scratchDir: await realpath(scratchDir) }, restoreId);
-    await rm(place, { recursive: true, force: true });
-    const directory = join(place, 'store');
-    stack.defer(() => rm(place, { recursive: true, force: true }));
-    await mkdir(place, { mode: 0o700 });
+    // Staging finds the same path that planning saw.
+    const real = await realpath(scratchDir);
+    const scratch = stack.use(await openScratch(real, 'mirror', `${base.name}-${restoreId}`));
+    const directory = join(scratch.path, 'store');
     await mkdir(directory);
     const live = stack.use(await volume.open('read', ctx));
     const listing = await live.list(ctx.signal);
@@ -144,17 +143,18 @@ class Mirror implements AsyncDisposable {
         await writeFile(join(directory, '.not-mirrored'), '');
     }
     stack.move();
-    return new Mirror(options, place, listing, live);
+    return new Mirror(options, scratch, listing, live);
   }
 
   private constructor(
-    { at, volume }: MirrorOptions,
-    place: string,
+    { at, volume, scratchDir }: MirrorOptions,
+    scratch: ScratchDirectory,
     listing: VolumeListing | undefined,
     live: OpenVolume,
   ) {
-    this.#place = place;
-    this.directory = join(place, 'store');
+    this.#scratch = scratch;
+    this.#scratchDir = scratchDir;
+    this.directory = join(scratch.path, 'store');
     this.component = at(this.directory, live);
     this.#label = volume.label;
     this.listing = listing;
@@ -168,13 +168,13 @@ class Mirror implements AsyncDisposable {
       ...plan,
       steps: plan.steps.map(say),
       warnings: plan.warnings.map(say),
-      space: plan.space.map(({ sizeBytes }) => ({ path: join(this.#place, '..'), sizeBytes })),
+      space: plan.space.map(({ sizeBytes }) => ({ path: this.#scratchDir, sizeBytes })),
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#live[Symbol.asyncDispose]();
-    await rm(this.#place, { recursive: true, force: true });
+    await this.#scratch[Symbol.asyncDispose]();
   }
 }
 

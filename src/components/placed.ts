@@ -27,6 +27,7 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     kind,
     service,
     places,
+    leftOut: async (ctx) => (await (await locate(false, ctx)).leftOut?.(ctx)) ?? [],
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
     leftovers: async (ctx) => (await (await locate(false, ctx)).leftovers?.(ctx)) ?? [],
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
@@ -38,6 +39,6 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
       undo: async (ctx) => (await locate(false, ctx)).generation(record).undo(ctx),
       discardPrevious: async (ctx) => (await locate(false, ctx)).generation(record).discardPrevious(ctx),
     }),
-    verify: async (from, ctx) => (await locate(true, ctx)).verify(from, ctx),
+    verify: async (from, ctx, source) => (await locate(true, ctx)).verify(from, ctx, source),
   };
 }

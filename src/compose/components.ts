@@ -10,16 +10,26 @@ import { createPostgresComponent } from '../components/postgres/index.ts';
 import type { ServerContainer } from '../components/postgres/options.ts';
 import { createTreesComponent } from '../components/trees/index.ts';
 import { createRedisComponent } from '../components/redis/index.ts';
+import {
+  createKeptApart,
+  relationsOf,
+  type LeftOutWays,
+  type PlaceQuestion,
+  type ReservedPlace,
+} from '../components/kept-apart.ts';
 import { ConfigurationError, ServiceUnavailableError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { ServerProof } from '../ports/server-proof.ts';
-import type { Settings } from '../settings/load.ts';
+import { placesOfOthers, placesOfTars, type RunPlaces } from './reserved-places.ts';
+import type { Environment, Settings } from '../settings/load.ts';
 import type { ComponentSettings } from '../settings/schema.ts';
 
 /** Overrides of settings by flags. */
-export interface StackOverrides {
+export interface StackOverrides extends RunPlaces {
   /** Capture whole models, whatever `models:` says. */
   readonly includeModels: boolean;
+  /** All components of tars.yaml, where only some are composed. */
+  readonly beside?: Settings['components'];
   /** The project the configured one is a copy of and must not touch. */
   readonly apartFrom?: string;
 }
@@ -30,6 +40,8 @@ export interface Surroundings {
   readonly overrides: StackOverrides;
   /** Replaced wherever configuration is shown. */
   readonly knownSecrets: readonly string[];
+  /** What tars needs itself. */
+  readonly reserved: readonly ReservedPlace[];
 }
 
 /** Where a server listens. */
@@ -54,18 +66,83 @@ export interface StorePlace {
   readonly programs?: ServerContainer | undefined;
 }
 
+/** Services that components capture as stores; configuration and directories are none. */
+export const servicesOfStores = (components: Settings['components']): ReadonlySet<string> =>
+  new Set(
+    Object.values(components).flatMap(({ kind, service }) =>
+      kind === 'config' || kind === 'files' || service === undefined ? [] : [service],
+    ),
+  );
+
 /** Builds the adapter that one component's settings ask for; what they say goes before `place`. Opens nothing. */
 export function composeComponent(
   name: string,
   component: ComponentSettings,
+  surroundings: Surroundings,
+  place: StorePlace,
+): Component {
+  const build = (leftOut: LeftOutWays): Component =>
+    buildComponent(name, component, surroundings, place, leftOut);
+  const own = livePlaces(component, place);
+  if (own.length === 0) return build(new Map());
+  const { settings, overrides, reserved } = surroundings;
+  const whole = { ...settings, components: overrides.beside ?? settings.components };
+  return createKeptApart({ ...placeQuestion(name, component, own, whole, reserved), build });
+}
+
+/** What keeps places of `tars.yaml` from being captured and restored: a sentence each. Looks at the disk alone. */
+export async function placeConflicts(settings: Settings, env: Environment): Promise<readonly string[]> {
+  const reserved = await placesOfTars(settings, env);
+  const relations = await Promise.all(
+    Object.entries(settings.components).map(([name, component]) =>
+      relationsOf(placeQuestion(name, component, livePlaces(component, {}), settings, reserved)),
+    ),
+  );
+  return relations.flatMap(({ conflicts }) => conflicts);
+}
+
+function placeQuestion(
+  name: string,
+  component: ComponentSettings,
+  own: readonly string[],
+  { settingsPath, components }: Pick<Settings, 'settingsPath' | 'components'>,
+  reserved: readonly ReservedPlace[],
+): PlaceQuestion {
+  const leavesOut = component.kind === 'files' ? 'parts' : component.kind === 'config' ? 'files' : 'whole';
+  // A tars.yaml that is listed as a file is meant.
+  const ofTars = reserved.filter(({ path }) => component.kind !== 'config' || path !== settingsPath);
+  return { name, own, leavesOut, reserved: [...ofTars, ...placesOfOthers(name, components)] };
+}
+
+/** The paths of this machine that the component captures or exchanges. */
+function livePlaces(component: ComponentSettings, { path }: StorePlace): readonly string[] {
+  switch (component.kind) {
+    case 'postgres':
+      return [];
+    case 'redis':
+      return [component.data_dir ?? path].filter((each) => each !== undefined);
+    case 'chroma':
+    case 'ollama':
+      return [component.path ?? path].filter((each) => each !== undefined);
+    case 'files':
+      return component.inside === undefined ? (component.paths ?? []) : path === undefined ? [] : [path];
+    case 'config':
+      return component.files;
+  }
+}
+
+function buildComponent(
+  name: string,
+  component: ComponentSettings,
   { settings, overrides, knownSecrets }: Surroundings,
   place: StorePlace,
+  leftOut: LeftOutWays,
 ): Component {
   const common = { name, service: component.service };
   const scratchDir = settings.scratch_dir;
   switch (component.kind) {
     case 'postgres': {
-      const { databases, client_bin_dir: clientBinDir } = component;
+      const { databases, client_bin_dir: clientBinDir, sslmode, sslrootcert, sslcert, sslkey } = component;
       return createPostgresComponent({
         ...common,
         ...knownAddress(name, addressFor(component, place, 5432)),
@@ -74,6 +151,7 @@ export function composeComponent(
         password: place.password,
         databases,
         scratchDir,
+        tls: { sslmode, sslrootcert, sslcert, sslkey },
         ...(clientBinDir === undefined ? {} : { clientBinDir }),
         ...(place.programs === undefined ? {} : { container: place.programs }),
       });
@@ -120,17 +198,18 @@ export function composeComponent(
     }
     case 'files': {
       const { paths = [], inside, exclude } = component;
-      const trees =
+      const places =
         inside === undefined
-          ? paths.map((path) => ({ path, live: path, exclude }))
-          : [{ path: inside, live: place.path ?? inside, exclude }];
+          ? paths.map((path) => ({ path, live: path }))
+          : [{ path: inside, live: place.path ?? inside }];
+      const trees = places.map((each) => ({ ...each, exclude, keepOut: leftOut.get(each.live) ?? [] }));
       // A container would go on with the directory that was renamed.
       return createTreesComponent({ ...common, trees, keepDirectory: settings.docker !== undefined });
     }
     case 'config':
       return createConfigComponent({
         ...common,
-        files: component.files,
+        files: component.files.filter((file) => !leftOut.has(file)),
         secrets: settings.secrets,
         ageRecipients: settings.age_recipients,
         ageIdentityFile: component.age_identity_file,

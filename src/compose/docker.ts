@@ -20,7 +20,13 @@ import { createDockerVolume } from '../runtimes/docker/volume.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
 import type { Environment, Settings } from '../settings/load.ts';
 import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
-import { composeComponent, type StackOverrides, type StorePlace, type Surroundings } from './components.ts';
+import {
+  composeComponent,
+  servicesOfStores,
+  type StackOverrides,
+  type StorePlace,
+  type Surroundings,
+} from './components.ts';
 
 type StoreSettings = Exclude<ComponentSettings, { kind: 'config' | 'files' }>;
 type FilesSettings = Extract<ComponentSettings, { kind: 'files' }>;
@@ -52,7 +58,7 @@ export class DockerStack {
     { host, project, compose_files: composeFiles, env_files: envFiles }: DockerSettings,
     { services, components }: Pick<Settings, 'services' | 'components'>,
     env: Environment,
-    { apartFrom }: StackOverrides,
+    { apartFrom, beside }: StackOverrides,
   ): Promise<DockerStack> {
     const address = await findEngine(host, env);
     const engine = await connectEngine(address);
@@ -60,7 +66,15 @@ export class DockerStack {
       ([name, { writer, depends_on: dependsOn, stop_timeout_ms: stopTimeoutMs }]) =>
         [name, { writer, dependsOn, stopTimeoutMs }] as const,
     );
-    const runtime = createDockerRuntime({ engine, address, project, services: new Map(declared) });
+    const runtime = createDockerRuntime({
+      ...{
+        engine,
+        address,
+        project,
+        services: new Map(declared),
+        stores: servicesOfStores(beside ?? components),
+      },
+    });
     const stores = new Set(Object.values(components).flatMap(({ service }) => service ?? []));
     const provisioner = createDockerProvisioner({
       ...{ engine, address, project, composeFiles, envFiles, stores, apartFrom },

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheDirectory } from '../disk/home.ts';
 import { hasErrno, TarsError } from '../model/errors.ts';
 
 /** Herman Melville, "Moby-Dick; or, The Whale" (1851, public domain), a text file per chapter. */
@@ -48,8 +48,7 @@ export function cutPassages(text: string): string[] {
 }
 
 async function ensureCorpus(): Promise<string> {
-  const cacheBase = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  const cache = join(cacheBase, 'tars-demo');
+  const cache = join(cacheDirectory(process.env), 'tars-demo');
   const installed = join(cache, 'moby-dick-0.2.3');
   const data = join(installed, 'data');
   const found = await readdir(data).catch(() => []);

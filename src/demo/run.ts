@@ -142,7 +142,7 @@ async function restoreStack(
   ctx: OperationContext,
 ): Promise<RestoreResult> {
   const target = { ...stack, stack: stack.name };
-  await using source = await store.open(snapshot, stack.name, ctx);
+  await using source = await store.open(snapshot, undefined, ctx);
   const restoreId = randomBytes(4).toString('hex');
   const plan = await planRestore(
     source,

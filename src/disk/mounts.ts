@@ -13,7 +13,11 @@ const ofTheSystem: MountTables = { mountinfo: '/proc/self/mountinfo', fstab: '/e
 /** What is mounted now, as proc_pid_mountinfo(5) has it; nothing where there is no such table. */
 export const mountPoints = ({ mountinfo } = ofTheSystem): Promise<readonly string[]> => column(mountinfo, 4);
 
-/** The column of a table, counted from 0. Both tables write blanks and backslashes as octal numbers. */
+/** A path as both tables write it: blanks and backslashes as octal numbers. */
+export const decodeMountPath = (text: string): string =>
+  text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+
+/** The column of a table, counted from 0. */
 async function column(table: string, index: number): Promise<readonly string[]> {
   const text = await readFile(table, 'utf8').catch(() => '');
   return text
@@ -21,9 +25,7 @@ async function column(table: string, index: number): Promise<readonly string[]> 
     .map((line) => line.trim())
     .filter((line) => !line.startsWith('#'))
     .map((line) => line.split(/\s+/)[index] ?? '')
-    .map((path) =>
-      path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
-    )
+    .map(decodeMountPath)
     .filter((path) => path.startsWith('/'));
 }
 

@@ -111,16 +111,34 @@ const systemErrorCodes: Readonly<Record<string, ErrorCode>> = {
   EROFS: 'access-denied',
   ENOSPC: 'no-space',
   EDQUOT: 'no-space',
+  EIO: 'storage-failed',
+  ESTALE: 'storage-failed',
+  ENODEV: 'storage-failed',
+  ENXIO: 'storage-failed',
+  ENAMETOOLONG: 'configuration',
+  ELOOP: 'configuration',
   ECONNREFUSED: 'service-unavailable',
 };
 
-const systemErrorHints: Readonly<Partial<Record<ErrorCode, string>>> = {
-  'access-denied': 'Run tars as a user who may read and write it, or correct its owner and mode.',
-  'no-space': 'Free space on that file system, or choose a directory on another one.',
+/** What to do about a system call that failed, by its errno. */
+const systemErrorHints: Readonly<Record<string, string>> = {
+  EACCES: 'Run tars as a user who may read and write it, or correct its owner and mode.',
+  EPERM: 'Run tars as a user who may read and write it, or correct its owner and mode.',
+  EROFS:
+    'The file system is mounted read-only. If tars runs in a container, remove :ro from this mount in the Compose file. Otherwise look at dmesg on the machine, because the kernel also does this after an error of the disk. Then mount it writable (mount -o remount,rw, with the mount point that findmnt -T shows for the path).',
+  ENOSPC: 'Free space on that file system, or choose a directory on another one.',
+  EDQUOT: 'Free space, raise the quota, or choose a directory on another file system.',
+  EMFILE: 'This process has too many files open: raise its limit (ulimit -n, or LimitNOFILE= of the unit).',
+  ENFILE: 'The machine has too many files open: raise fs.file-max (sysctl), or end what opens so many.',
+  ENAMETOOLONG: 'A name has 255 bytes at most and a path 4095: choose a shorter path.',
+  ELOOP: 'Symbolic links lead in a circle: look at each part of the path with namei -l.',
+  EIO: 'The disk or its connection has failed: look at dmesg, and at smartctl -a for the disk. Keep what can still be read safe first.',
+  ESTALE:
+    'The network file system has lost this file, since its server was restarted or exported anew: unmount it and mount it again.',
+  ENODEV: 'The device is gone: connect it and mount it again.',
+  ENXIO: 'The device is gone: connect it and mount it again.',
+  ENOTDIR: 'A part of the path is a file, not a directory: correct the path.',
 };
-
-const readOnlyHint =
-  'The file system is mounted read-only. If tars runs in a container, take :ro from this mount in the Compose file. Otherwise look at mount and dmesg on the machine, because the kernel also does this after an error of the disk. Then mount it writable.';
 
 /** True for errors of Node's system calls, which carry an errno name in `code`. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -132,8 +150,15 @@ export function hasErrno(error: unknown, errno: string): boolean {
   return isSystemError(error) && error.code === errno;
 }
 
+/** True when rights are missing, rather than something else being in the way. */
+export const isDenied = (error: unknown): boolean => hasErrno(error, 'EACCES') || hasErrno(error, 'EPERM');
+
 /** What whatever was thrown says. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** What to do about a failed system call; undefined for what is none, and for what says enough by itself. */
+export const systemErrorHint = (error: unknown): string | undefined =>
+  isSystemError(error) ? systemErrorHints[error.code ?? ''] : undefined;
 
 /**
  * Turns whatever was thrown into a {@link TarsError}, keeping TarsErrors as they are. `what` says what was being
@@ -144,7 +169,7 @@ export function toTarsError(error: unknown, what: string): TarsError {
   if (error instanceof Error && error.name === 'AbortError')
     return new InterruptedError('Interrupted', { cause: error });
   const code = isSystemError(error) ? (systemErrorCodes[error.code ?? ''] ?? 'internal') : 'internal';
-  const hint = hasErrno(error, 'EROFS') ? readOnlyHint : systemErrorHints[code];
+  const hint = systemErrorHint(error);
   return new TarsError(
     code,
     `${what}: ${messageOf(error)}`,

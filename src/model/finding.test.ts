@@ -14,9 +14,23 @@ test('a finding says once what it is about', () => {
   assert.equal(said('redis', 'redis has 3 keys'), 'redis: redis has 3 keys');
 });
 
-test('a file system that is read-only needs no other owner', () => {
+test('each failure of a system call has the hint that helps; a read-only file system needs no other owner', () => {
   const hintOf = (code: string): string | undefined =>
     toTarsError(Object.assign(new Error(code), { code }), 'Cannot write').hint;
-  assert.match(hintOf('EROFS') ?? '', /mounted read-only/);
+  assert.match(hintOf('EROFS') ?? '', /mounted read-only.*mount -o remount,rw/);
+  assert.doesNotMatch(hintOf('EROFS') ?? '', /owner/);
+  const said: [string, RegExp][] = [
+    ['ENOSPC', /Free space/],
+    ['EDQUOT', /quota/],
+    ['EMFILE', /ulimit -n/],
+    ['ENFILE', /fs\.file-max/],
+    ['ENAMETOOLONG', /255 bytes/],
+    ['ELOOP', /Symbolic links/],
+    ['EIO', /dmesg.*smartctl/],
+    ['ESTALE', /mount it again/],
+    ['ENODEV', /mount it again/],
+    ['ENOTDIR', /is a file/],
+  ];
+  for (const [code, hint] of said) assert.match(hintOf(code) ?? '', hint, code);
   assert.match(hintOf('EACCES') ?? '', /owner and mode/);
 });

@@ -26,7 +26,7 @@ export function newestComplete(snapshots: readonly SnapshotSummary[]): SnapshotS
 }
 
 /**
- * Decides about all snapshots of one stack, newest first: the rules over the complete ones, then what protects them.
+ * Decides about all snapshots of one stack on one host, newest first: the rules over the complete ones, then what protects them.
  * The newest complete one stays, and the newest up to now, which one by a clock that was ahead must not replace. Partial
  * ones are not counted, so that a week of failures does not push the good snapshots out; they go once a newer complete
  * one stays, unless they have a tag that is kept.

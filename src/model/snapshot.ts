@@ -17,6 +17,18 @@ export interface SnapshotSummary {
   readonly addedBytes?: number;
 }
 
+/** Whose snapshots: those of one stack on one host. A repository may hold those of several. */
+export interface SnapshotOwner {
+  readonly stack: string;
+  readonly hostname: string;
+}
+
+/** True for a snapshot of that stack on that host. */
+export const isOwnedBy = (
+  snapshot: Pick<SnapshotSummary, 'stack' | 'hostname'>,
+  { stack, hostname }: SnapshotOwner,
+): boolean => snapshot.stack === stack && snapshot.hostname === hostname;
+
 /** A snapshot id shortened for people, as restic shows it. */
 export function shortId(id: string): string {
   return /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 8) : id;

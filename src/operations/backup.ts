@@ -7,7 +7,7 @@ import type { Guardian, Runtime } from '../ports/runtime.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { SnapshotDestination } from '../ports/snapshot-store.ts';
 import { captureAll } from './capture-all.ts';
-import { uncapturedMounts } from './uncaptured.ts';
+import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
 
 /** What a backup works on. */
@@ -66,8 +66,14 @@ export async function planBackup(
     destination: destination.location,
     components,
     writers: sortWriters(await target.runtime.discover(ctx)),
-    notCaptured: [...target.notCaptured, ...(await uncapturedMounts(target, ctx))],
+    notCaptured: await notCapturedOf(target, ctx),
   };
+}
+
+/** What was left out on request, what tars needs itself, and what no component captures. */
+async function notCapturedOf(target: BackupTarget, ctx: OperationContext): Promise<Manifest['notCaptured']> {
+  const own = await leftOutPlaces(target.components, ctx);
+  return [...target.notCaptured, ...own, ...(await uncapturedMounts(target, ctx))];
 }
 
 async function planComponent(component: Component, ctx: OperationContext): Promise<PlannedComponent> {
@@ -105,7 +111,7 @@ export async function backup(
   await using prepared = new PreparedCaptures();
   await using writer = await destination.begin(target, ctx);
   const compose = await recordSurroundings(target, ctx);
-  const notCaptured = [...target.notCaptured, ...(await uncapturedMounts(target, ctx))];
+  const notCaptured = await notCapturedOf(target, ctx);
   await prepareAll(target.components, prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
 
@@ -233,7 +239,10 @@ function buildManifest(
     consistency: cut.consistency,
     ...(cut.reason === undefined ? {} : { consistencyReason: cut.reason }),
     ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
-    outcome: components.some(({ outcome }) => outcome === 'failed') ? 'partial' : 'complete',
+    outcome: components.some(isLacking) ? 'partial' : 'complete',
     components: [...components],
   };
 }
+
+const isLacking = ({ outcome, incomplete }: ComponentManifest): boolean =>
+  outcome === 'failed' || incomplete !== undefined;

@@ -65,6 +65,7 @@ async function captureOne(
     pointInTime: prepared.pointInTime,
     method: report.method,
     writesBlockedMs: report.writesBlockedMs,
+    ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     captureMs: ctx.clock.monotonicMs() - startedMs,
     facts: report.facts,
     artifacts: artifacts.sort((a, b) => (a.path < b.path ? -1 : 1)),

@@ -23,7 +23,7 @@ class ManualClock implements Clock {
   }
 }
 
-const nobody: Writers = { pausable: [], idle: [], free: [] };
+const nobody: Writers = { pausable: [], idle: [], free: [], undeclared: [] };
 
 const serviceOf = (name: string, state: Service['state'], more: Partial<Service> = {}): Service => ({
   ...{ name, state, dependsOn: [], writer: true, canPause: true, canStop: true },
@@ -130,6 +130,40 @@ test('without writers it is per-store and nothing is paused', async () => {
   assert.match(cut.reason ?? '', /no service is declared as a writer/);
 });
 
+test('it is never called a cut when a service that seems to write is not declared', async () => {
+  const undeclared = [{ name: 'web', why: 'depends on db' }];
+  for (const pausable of [[], ['backend']]) {
+    const { options, ctx } = scene({ writers: { pausable, undeclared } });
+    const cut = await takeCut(options, ctx);
+    assert.equal(cut.consistency, 'per-store');
+    assert.match(cut.reason ?? '', /^web \(depends on db\) may have written meanwhile/);
+  }
+});
+
+test('a store that a writer may embed is locked before the writer is paused, and marked with the others', async () => {
+  const { options, ctx, events } = scene({
+    marks: { chroma: () => Promise.resolve(), pg: () => Promise.resolve() },
+  });
+  const hold = (outcome: () => Promise<void>) => {
+    events.length = 0;
+    const chroma = options.prepared.get('chroma')!;
+    const holding = {
+      ...chroma,
+      mark: (signal: AbortSignal) => chroma.mark(signal),
+      holdWrites: () => {
+        events.push('lock');
+        return outcome();
+      },
+    };
+    return takeCut({ ...options, prepared: new Map([...options.prepared, ['chroma', holding]]) }, ctx);
+  };
+  assert.equal((await hold(() => Promise.resolve())).consistency, 'cut');
+  assert.deepEqual(events, ['arm', 'lock', 'pause', 'mark chroma', 'mark pg', 'resume', 'disarm']);
+  const refused = await hold(() => Promise.reject(new Error('busy')));
+  assert.deepEqual([...refused.failed.keys()], ['chroma']);
+  assert.deepEqual(events, ['arm', 'lock', 'pause', 'mark pg', 'resume', 'disarm']);
+});
+
 test('writers are sorted by what keeps them from writing', () => {
   const services = [
     serviceOf('runs', 'running'),
@@ -139,11 +173,14 @@ test('writers are sorted by what keeps them from writing', () => {
     serviceOf('unclear', 'unknown'),
     serviceOf('misspelt', 'stopped', { missing: true }),
     serviceOf('store', 'running', { writer: false }),
+    serviceOf('web', 'running', { writer: false, seemsWriter: 'depends on store' }),
+    serviceOf('off', 'stopped', { writer: false, seemsWriter: 'depends on store' }),
   ];
   assert.deepEqual(sortWriters(services), {
     pausable: ['runs'],
     idle: ['down', 'held'],
     free: ['unpausable', 'unclear', 'misspelt'],
+    undeclared: [{ name: 'web', why: 'depends on store' }],
   });
 });
 

@@ -11,6 +11,15 @@ export interface Writers {
   readonly idle: readonly string[];
   /** Nothing does. */
   readonly free: readonly string[];
+  /** They run and seem to write, and tars.yaml does not say whether they do; with why. */
+  readonly undeclared: readonly UndeclaredWriter[];
+}
+
+/** A service that seems to write to the stores. */
+export interface UndeclaredWriter {
+  readonly name: string;
+  /** Such as `depends on db`. */
+  readonly why: string;
 }
 
 /** What is marked, and who must not write meanwhile. */
@@ -46,8 +55,17 @@ export function sortWriters(services: readonly Service[]): Writers {
     pausable: names(runs),
     idle: names(isIdle),
     free: names((service) => !runs(service) && !isIdle(service)),
+    undeclared: services.flatMap((service) =>
+      service.writer || service.seemsWriter === undefined || isIdle(service) || service.missing === true
+        ? []
+        : [{ name: service.name, why: service.seemsWriter }],
+    ),
   };
 }
+
+/** What the undeclared ones are, each with its reason. */
+export const describeUndeclared = (undeclared: Writers['undeclared']): string =>
+  undeclared.map(({ name, why }) => `${name} (${why})`).join(', ');
 
 /** A writer that somebody else has paused writes as little as one that is stopped. */
 const isIdle = ({ state, missing }: Service): boolean =>
@@ -74,11 +92,20 @@ export async function takeCut(options: CutOptions, ctx: OperationContext): Promi
 
 /** What else speaks against a cut; asked after the marks, so that a writer started before them is noticed. */
 async function whoCouldWrite(
-  { writers: { pausable, idle, free }, runtime }: CutOptions,
+  { writers: { pausable, idle, free, undeclared }, runtime }: CutOptions,
   ctx: OperationContext,
 ): Promise<string | undefined> {
-  if (free.length > 0)
-    return `${free.join(', ')} may have written meanwhile: tars could not find or pause it`;
+  const reasons = [
+    ...(free.length > 0
+      ? [`${free.join(', ')} may have written meanwhile: tars could not find or pause it`]
+      : []),
+    ...(undeclared.length > 0
+      ? [
+          `${describeUndeclared(undeclared)} may have written meanwhile: tars.yaml does not say under services whether it is a writer`,
+        ]
+      : []),
+  ];
+  if (reasons.length > 0) return reasons.join('; ');
   if (idle.length === 0) {
     return pausable.length > 0 ? undefined : 'no service is declared as a writer, so none was paused';
   }
@@ -106,18 +133,20 @@ async function markWhilePaused(
     const reason = `the guardian could not be started: ${messageOf(error)}`;
     return { ...(await markUnpaused(prepared, markTimeoutMs, ctx)), reason };
   }
-  const startedMs = ctx.clock.monotonicMs();
+  let startedMs = ctx.clock.monotonicMs();
   let pauseError: unknown;
   let time = ctx.clock.now();
   let failed: ReadonlyMap<string, TarsError> = new Map();
   let guardianResumed = false;
   let writerPauseMs = 0;
   try {
+    const held = await holdAll(prepared, markTimeoutMs, ctx);
+    startedMs = ctx.clock.monotonicMs();
     await runtime.pause(pausable, ctx).catch((error: unknown) => {
       pauseError = error;
     });
     time = ctx.clock.now();
-    failed = await markAll(prepared, markTimeoutMs, ctx);
+    failed = await markAll(prepared, held, markTimeoutMs, ctx);
   } finally {
     // Where this fails the guardian stays on guard, and goes on trying when we are gone.
     await runtime.resume(pausable);
@@ -143,13 +172,38 @@ async function markUnpaused(
   markTimeoutMs: number,
   ctx: OperationContext,
 ): Promise<Omit<Cut, 'consistency'>> {
+  const held = await holdAll(prepared, markTimeoutMs, ctx);
   const time = ctx.clock.now();
-  return { time, failed: await markAll(prepared, markTimeoutMs, ctx) };
+  return { time, failed: await markAll(prepared, held, markTimeoutMs, ctx) };
 }
 
-/** Marks all components at once; one that fails or is late does not hold up the others. */
+/** Stores that a writer may have in its own process are locked before it is paused. Returns those that failed. */
+function holdAll(
+  prepared: ReadonlyMap<string, PreparedCapture>,
+  timeoutMs: number,
+  ctx: OperationContext,
+): Promise<ReadonlyMap<string, TarsError>> {
+  const holding = new Map([...prepared].filter(([, capture]) => 'holdWrites' in capture));
+  if (holding.size === 0) return Promise.resolve(new Map());
+  return allAtOnce(holding, async (capture, signal) => capture.holdWrites?.(signal), timeoutMs, ctx);
+}
+
+/** Marks all components at once but those that failed before. Returns these, too. */
 async function markAll(
   prepared: ReadonlyMap<string, PreparedCapture>,
+  failedBefore: ReadonlyMap<string, TarsError>,
+  timeoutMs: number,
+  ctx: OperationContext,
+): Promise<ReadonlyMap<string, TarsError>> {
+  const left = new Map([...prepared].filter(([name]) => !failedBefore.has(name)));
+  const failed = await allAtOnce(left, (capture, signal) => capture.mark(signal), timeoutMs, ctx);
+  return new Map([...failedBefore, ...failed]);
+}
+
+/** One that fails or is late does not hold up the others. */
+async function allAtOnce(
+  prepared: ReadonlyMap<string, PreparedCapture>,
+  act: (capture: PreparedCapture, signal: AbortSignal) => Promise<void>,
   timeoutMs: number,
   ctx: OperationContext,
 ): Promise<ReadonlyMap<string, TarsError>> {
@@ -168,7 +222,7 @@ async function markAll(
   await Promise.all(
     [...prepared].map(async ([name, capture]) => {
       try {
-        await Promise.race([capture.mark(signal), expired]);
+        await Promise.race([act(capture, signal), expired]);
       } catch (error) {
         failed.set(
           name,

@@ -1,11 +1,12 @@
 import type { OperationContext } from '../ports/context.ts';
 import type { RetentionWarning } from './retention-state.ts';
+import { notStarted, type Scheduled } from './scheduled.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 
 /** What tars.yaml says of secrets and of what runs by itself. */
 export interface CareUnderExamination {
   /** Files with a secret in them that every user of the machine can read. */
-  readonly exposed: readonly string[];
+  readonly exposed: (ctx: OperationContext) => Promise<readonly string[]>;
   readonly secrets: 'repository' | 'sealed' | 'redact-only';
   /** How many age recipients there are. */
   readonly recipients: number;
@@ -19,28 +20,18 @@ export interface CareUnderExamination {
   readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
 }
 
-/** Whether anything on this machine starts what the schedule says. */
-export interface Scheduled {
-  readonly state: 'installed' | 'differs' | 'absent';
-  /** Such as `cron`. */
-  readonly by: string | undefined;
-  /** Other names that the stack of this tars.yaml had when its schedule was installed. */
-  readonly leftovers: readonly string[];
-  /** What such a run would not know, being started without this environment. */
-  readonly lacks: { readonly message: string; readonly hint: string | undefined } | undefined;
-}
-
 /** The checks of what the operator has to look after: secrets, copies, schedule and retention. */
 export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
   return [
-    { name: 'secrets', look: () => Promise.resolve(lookAtSecrets(care)) },
+    { name: 'secrets', look: (ctx) => lookAtSecrets(care, ctx) },
     { name: 'true copies', look: () => Promise.resolve(lookAtTrueCopies(care)) },
     { name: 'schedule', look: (ctx) => lookAtSchedule(care, ctx) },
     { name: 'retention', look: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
   ];
 }
 
-function lookAtSecrets({ exposed }: CareUnderExamination): readonly Outcome[] {
+async function lookAtSecrets(care: CareUnderExamination, ctx: OperationContext): Promise<readonly Outcome[]> {
+  const exposed = await care.exposed(ctx);
   if (exposed.length === 0) return [ok('No file with a secret can be read by every user of this machine')];
   return exposed.map((file) =>
     warning(`Every user of this machine can read ${file}, which holds a secret`, `Run chmod 600 ${file}.`),
@@ -85,14 +76,20 @@ async function lookAtSchedule(
       ),
     ];
   }
-  const { state, by = 'nothing', leftovers, lacks } = await scheduled(ctx);
-  const cure = 'Run tars schedule install, or keep tars daemon running.';
+  const found = await scheduled(ctx);
+  const { state, by = 'nothing', leftovers, lacks } = found;
+  const missing = notStarted(found);
   const tasks = Object.keys(rhythms).join(', ');
-  const said = {
-    installed: ok(`Run by themselves, by ${by}: ${tasks}`),
-    differs: warning(`What ${by} runs differs from schedule: in tars.yaml`, cure),
-    absent: warning(`Nothing on this machine runs what schedule: in tars.yaml says: ${tasks}`, cure),
-  }[state];
+  const differs = warning(
+    `What ${by} runs differs from schedule: in tars.yaml`,
+    'Run tars schedule install, or keep tars daemon running.',
+  );
+  const said =
+    missing !== undefined
+      ? warning(`${missing.found}: ${tasks}`, missing.cure)
+      : state === 'differs'
+        ? differs
+        : ok(`Run by themselves, by ${by}: ${tasks}`);
   const old = leftovers.map((name) =>
     warning(`What ${name} had installed for the same tars.yaml is still run`, 'Run tars schedule install.'),
   );

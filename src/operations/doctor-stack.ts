@@ -4,13 +4,14 @@ import type { ComponentManifest, Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { RestoreJournal } from '../ports/journal.ts';
+import type { RestoreJournal, RestoreOrigin } from '../ports/journal.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime, Service } from '../ports/runtime.ts';
-import { sortWriters } from './cut.ts';
+import { describeUndeclared, sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
+import { describeBeside, isRestoreOf } from './recover.ts';
 import { requireSpace } from './space.ts';
-import { uncapturedMounts } from './uncaptured.ts';
+import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 
 /** A component that is composed by itself, so that what is wrong with one says nothing of the others. */
 export interface ExaminedComponent {
@@ -35,6 +36,8 @@ export function examined(
 /** What the checks of a stack look at. */
 export interface StackUnderExamination {
   readonly stack: string;
+  /** What its restores belong to. */
+  readonly origin?: RestoreOrigin | undefined;
   readonly components: readonly ExaminedComponent[];
   readonly journal: RestoreJournal;
   /** Undefined for plain processes. */
@@ -54,6 +57,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     })),
     { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
+    { name: 'left out', follows: true, look: (ctx) => lookForLeftOut(stack, ctx) },
     { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
     { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
     { name: 'variables', look: (ctx) => lookAtVariables(stack, ctx) },
@@ -124,7 +128,14 @@ async function lookAtCut(
   // What they cannot be found out for, their own check says.
   const found = await services(ctx).catch(() => undefined);
   if (found === undefined) return [];
-  const { pausable, idle, free } = sortWriters(found);
+  const { pausable, idle, free, undeclared } = sortWriters(found);
+  if (undeclared.length > 0)
+    return [
+      warning(
+        `${describeUndeclared(undeclared)} may write while the stores are fixed, so each has a moment of its own`,
+        'Say under services in tars.yaml whether it does: writer: true, or writer: false.',
+      ),
+    ];
   if (free.length > 0)
     return [
       warning(
@@ -153,12 +164,28 @@ async function lookAtCut(
   ];
 }
 
+async function lookForLeftOut(
+  { components }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const places = await leftOutPlaces(await openedOf(components, ctx), ctx);
+  return places.map(({ subject, reason }) => ok(`${subject} is never captured: ${reason}`));
+}
+
+/** Those that can be composed; of the others their own check says what is wrong. */
+async function openedOf(
+  components: readonly ExaminedComponent[],
+  ctx: OperationContext,
+): Promise<readonly Component[]> {
+  const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
+  return opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+}
+
 async function lookForUncaptured(
   { components, runtime }: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const opened = await Promise.allSettled(components.map(({ open }) => open(ctx)));
-  const good = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const good = await openedOf(components, ctx);
   // Its warning would be said twice.
   const quiet = { ...ctx, log: { ...ctx.log, warn: () => undefined } };
   const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);
@@ -263,18 +290,22 @@ async function lookForLeftovers(
 }
 
 async function lookForUnfinished(
-  { stack, journal }: StackUnderExamination,
+  { stack, origin, journal }: StackUnderExamination,
   _ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const pending = (await journal.pending()).filter(
-    ({ entry }) => entry.stack === stack || entry.stack.startsWith(`${stack}@`),
-  );
-  return pending.map(({ entry: { restoreId, startedAt }, alive }) =>
-    alive
-      ? warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')
-      : error(
-          `Restore ${restoreId} of ${startedAt} was cut off`,
-          'Run any other verb, such as tars snapshots: it puts that right first.',
-        ),
-  );
+  const own = { stack, origin };
+  return (await journal.pending()).flatMap(({ entry, alive }): readonly Outcome[] => {
+    const { restoreId, startedAt } = entry;
+    const beside = describeBeside(entry, own);
+    if (beside === undefined && !isRestoreOf(entry, own)) return [];
+    if (alive)
+      return [warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')];
+    if (beside !== undefined) return [warning(beside.found, beside.cure)];
+    return [
+      error(
+        `Restore ${restoreId} of ${startedAt} was cut off`,
+        'Run any other verb, such as tars snapshots: it puts that right first.',
+      ),
+    ];
+  });
 }

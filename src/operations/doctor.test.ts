@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
+import { examined, stackChecks, type StackUnderExamination } from './doctor-stack.ts';
 import { examine, isIll, ok, once, warning, type HealthCheck } from './doctor.ts';
 
 const silent = (): void => undefined;
@@ -72,6 +73,25 @@ test('an interruption is one, whatever the checks make of it', async () => {
   await assert.rejects(examine([{ name: 'any', look }], 1000, contextWith(pending, controller.signal)), {
     name: 'AbortError',
   });
+});
+
+test('a writer that tars.yaml does not declare stands in the way of a cut', async () => {
+  const service = {
+    name: 'web',
+    state: 'running',
+    dependsOn: ['db'],
+    canPause: true,
+    canStop: true,
+  } as const;
+  const component = examined({ name: 'db', kind: 'postgres', service: 'db' }, () => pending);
+  const cut = stackChecks({
+    ...{ stack: 's', components: [component, component] },
+    services: () => Promise.resolve([{ ...service, writer: false, seemsWriter: 'depends on db' }]),
+  } as unknown as StackUnderExamination).filter(({ name }) => name === 'cut');
+  const [found] = await examine(cut, 1000, contextWith(pending));
+  assert.equal(found?.state, 'warning');
+  assert.match(found.found, /^web \(depends on db\) may write/);
+  assert.match(found.cure ?? '', /writer: false/);
 });
 
 test('what several checks look at is opened once', async () => {

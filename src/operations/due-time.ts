@@ -20,7 +20,7 @@ export function isOfThePast({ startedAt }: Pick<RunRecord, 'startedAt'>, now: Da
 const deviations: Readonly<Record<'backup' | 'forget', readonly string[]>> = {
   backup: ['only', 'skip', 'skipPostgres', 'skipChromadb', 'skipRedis', 'outputDir'],
   forget: [
-    ...['snapshots', 'stack', 'outputDir', 'keepLast', 'keepHourly', 'keepDaily'],
+    ...['snapshots', 'stack', 'host', 'outputDir', 'keepLast', 'keepHourly', 'keepDaily'],
     ...['keepWeekly', 'keepMonthly', 'keepYearly', 'keepWithin', 'keepTag'],
   ],
 };

@@ -2,22 +2,21 @@ import { localOffsetAt } from '../model/calendar.ts';
 import { ConfigurationError, TarsError } from '../model/errors.ts';
 import { decideForget, isPartial, newestComplete, type ForgetDecision } from '../model/forgetting.ts';
 import { isEmptyRules, type RetentionRules } from '../model/retention.ts';
-import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
+import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
 import { reasonsToHold } from './holding-back.ts';
 
 /** What the operator allows beyond what is safe. */
 export interface ForgetAllowances {
-  /** The newest complete snapshot of a stack may go. */
+  /** The newest complete snapshot of a stack on a host may go. */
   readonly allowLast: boolean;
   /** Also while a store holds half or less of what it held in the snapshot before, or in one that goes. */
   readonly allowShrunk: boolean;
 }
 
-/** What is known here of the one stack that tars.yaml describes. */
-export interface DescribedStack {
-  readonly stack: string;
+/** What is known here of the one stack that tars.yaml describes, on its host. */
+export interface DescribedStack extends SnapshotOwner {
   /** The components that tars.yaml names. */
   readonly components: readonly string[];
   /** Those it named once, and whose last snapshots the operator has let go. */
@@ -29,15 +28,16 @@ export interface ForgetRequest extends ForgetAllowances {
   readonly rules: RetentionRules;
   /** Undefined for every stack there is. */
   readonly stack: string | undefined;
+  /** Undefined for every host there is. */
+  readonly hostname: string | undefined;
   readonly described?: DescribedStack | undefined;
 }
 
-/** What the rules make of the snapshots of one stack. */
-export interface StackForgetPlan {
-  readonly stack: string;
+/** What the rules make of the snapshots of one stack on one host. */
+export interface StackForgetPlan extends SnapshotOwner {
   /** Newest first. */
   readonly decisions: readonly ForgetDecision[];
-  /** Why nothing of this stack goes although the rules say so; empty when they are followed. */
+  /** Why none of these go although the rules say so; empty when they are followed. */
   readonly heldBack: readonly string[];
   /** Components that tars.yaml names no more and that hold nothing back, as the operator has said so. */
   readonly letGo: readonly string[];
@@ -49,16 +49,18 @@ export interface StackForgetPlan {
 export interface ForgetPlan {
   readonly location: string;
   readonly stacks: readonly StackForgetPlan[];
+  /** Other hosts that have snapshots of the wanted stack and were not asked about. */
+  readonly otherHosts: readonly string[];
 }
 
 /**
- * Decides by the rules, stack by stack. Snapshots that are of no stack, as other programs write them, are not looked
- * at.
+ * Decides by the rules, stack by stack and host by host: no machine counts another's snapshots. Snapshots that are of
+ * no stack, as other programs write them, are not looked at.
  * @throws ConfigurationError when the rules keep nothing
  */
 export async function planForget(
   shelf: SnapshotShelf,
-  { rules, stack, described, ...allowances }: ForgetRequest,
+  { rules, stack, hostname, described, ...allowances }: ForgetRequest,
   ctx: OperationContext,
 ): Promise<ForgetPlan> {
   if (isEmptyRules(rules)) {
@@ -66,28 +68,46 @@ export async function planForget(
       hint: 'Give retention: in tars.yaml, or a flag such as --keep-daily 7.',
     });
   }
-  const groups = groupByStack(await shelf.list(ctx));
-  const wanted = stack === undefined ? [...groups.keys()].sort() : [stack];
+  const all = groupByOwner(await shelf.list(ctx));
+  const ofStack = all.filter(({ owner }) => stack === undefined || owner.stack === stack);
+  const ofHost = ofStack.filter(({ owner }) => hostname === undefined || owner.hostname === hostname);
+  const nothing = { owner: { stack: stack ?? '', hostname: hostname ?? '' }, snapshots: [] };
+  // One that is asked for by name is answered for, also when there is nothing of it.
+  const isNamed = stack !== undefined && hostname !== undefined;
   const stacks: StackForgetPlan[] = [];
-  for (const name of wanted) {
-    const known = described?.stack === name ? described : undefined;
-    const snapshots = groups.get(name) ?? [];
-    stacks.push(await planStack(shelf, { name, snapshots, rules, allowances, known }, ctx));
+  for (const { owner, snapshots } of ofHost.length === 0 && isNamed ? [nothing] : ofHost) {
+    const known = described !== undefined && isSameOwner(owner, described) ? described : undefined;
+    stacks.push(await planStack(shelf, { owner, snapshots, rules, allowances, known }, ctx));
   }
-  return { location: shelf.location, stacks };
+  const otherHosts = ofStack.filter((group) => !ofHost.includes(group)).map(({ owner }) => owner.hostname);
+  return { location: shelf.location, stacks, otherHosts: [...new Set(otherHosts)] };
 }
 
-function groupByStack(snapshots: readonly SnapshotSummary[]): ReadonlyMap<string, SnapshotSummary[]> {
-  const groups = new Map<string, SnapshotSummary[]>();
+const isSameOwner = (a: SnapshotOwner, b: SnapshotOwner): boolean =>
+  a.stack === b.stack && a.hostname === b.hostname;
+
+interface OwnedSnapshots {
+  readonly owner: SnapshotOwner;
+  /** Oldest first. */
+  readonly snapshots: SnapshotSummary[];
+}
+
+/** By stack, then by host, both in the order of their names. */
+function groupByOwner(snapshots: readonly SnapshotSummary[]): readonly OwnedSnapshots[] {
+  const groups: OwnedSnapshots[] = [];
   for (const snapshot of snapshots) {
-    if (snapshot.stack === undefined) continue;
-    groups.set(snapshot.stack, [...(groups.get(snapshot.stack) ?? []), snapshot]);
+    const { stack, hostname } = snapshot;
+    if (stack === undefined) continue;
+    const group = groups.find(({ owner }) => isOwnedBy(snapshot, owner));
+    if (group === undefined) groups.push({ owner: { stack, hostname }, snapshots: [snapshot] });
+    else group.snapshots.push(snapshot);
   }
-  return groups;
+  const key = ({ owner }: OwnedSnapshots): string => `${owner.stack}\0${owner.hostname}`;
+  return groups.sort((a, b) => (key(a) < key(b) ? -1 : 1));
 }
 
 interface StackQuestion {
-  readonly name: string;
+  readonly owner: SnapshotOwner;
   readonly snapshots: readonly SnapshotSummary[];
   readonly rules: RetentionRules;
   readonly allowances: ForgetAllowances;
@@ -96,7 +116,7 @@ interface StackQuestion {
 
 async function planStack(
   shelf: SnapshotShelf,
-  { name, snapshots, rules, allowances, known }: StackQuestion,
+  { owner, snapshots, rules, allowances, known }: StackQuestion,
   ctx: OperationContext,
 ): Promise<StackForgetPlan> {
   const now = ctx.clock.now();
@@ -104,7 +124,7 @@ async function planStack(
   const decisions = decideForget(snapshots, rules, surroundings);
   const isConfigured = (component: string): boolean => known?.components.includes(component) ?? true;
   const letGo = (known?.letGo ?? []).filter((component) => !isConfigured(component));
-  const plan = { stack: name, decisions, heldBack: [], letGo, ahead: aheadOf(decisions, now) };
+  const plan = { ...owner, decisions, heldBack: [], letGo, ahead: aheadOf(decisions, now) };
   if (decisions.every(({ keep }) => keep)) return plan;
   const reasons = await reasonsToHold(shelf, { decisions, isConfigured, letGo }, ctx);
   if (allowances.allowShrunk) {
@@ -132,8 +152,8 @@ function aheadOf(decisions: readonly ForgetDecision[], now: Date): readonly Snap
 /**
  * Plans to remove exactly the snapshots that are named.
  * @param references ids, or unique prefixes of some
- * @throws TarsError `snapshot-not-found`; `forget-refused` for the newest complete snapshot of a stack, unless
- *   `allowLast`, and for what tars did not write
+ * @throws TarsError `snapshot-not-found`; `forget-refused` for the newest complete snapshot of a stack on a host,
+ *   unless `allowLast`, and for what tars did not write
  */
 export async function planForgetNamed(
   shelf: SnapshotShelf,
@@ -143,16 +163,15 @@ export async function planForgetNamed(
 ): Promise<ForgetPlan> {
   const snapshots = await shelf.list(ctx);
   const named = new Set(references.map((reference) => resolve(reference, snapshots)));
-  const groups = groupByStack(snapshots);
-  const stacks = [...groups]
-    .filter(([, group]) => group.some((snapshot) => named.has(snapshot)))
-    .map(([stack, group]): StackForgetPlan => {
+  const stacks = groupByOwner(snapshots)
+    .filter((group) => group.snapshots.some((snapshot) => named.has(snapshot)))
+    .map(({ owner, snapshots: group }): StackForgetPlan => {
       const newest = newestComplete(group);
       if (!allowLast && newest !== undefined && named.has(newest)) throw refuseNewest(newest);
       const decisions = group.toReversed().map((snapshot) => byName(snapshot, named));
-      return { stack, decisions, heldBack: [], letGo: [], ahead: aheadOf(decisions, ctx.clock.now()) };
+      return { ...owner, decisions, heldBack: [], letGo: [], ahead: aheadOf(decisions, ctx.clock.now()) };
     });
-  return { location: shelf.location, stacks };
+  return { location: shelf.location, stacks, otherHosts: [] };
 }
 
 const byName = (snapshot: SnapshotSummary, named: ReadonlySet<SnapshotSummary>): ForgetDecision => {
@@ -176,10 +195,10 @@ function resolve(reference: string, snapshots: readonly SnapshotSummary[]): Snap
   return match;
 }
 
-function refuseNewest({ id, stack }: SnapshotSummary): TarsError {
+function refuseNewest({ id, stack, hostname }: SnapshotSummary): TarsError {
   return new TarsError(
     'forget-refused',
-    `Snapshot ${shortId(id)} is the newest complete one of ${stack ?? 'its stack'}; nothing was removed`,
+    `Snapshot ${shortId(id)} is the newest complete one of ${stack ?? 'its stack'} on ${hostname}; nothing was removed`,
     { hint: 'Take another backup first, or add --allow-last if it is to go all the same.' },
   );
 }

@@ -1,10 +1,10 @@
 import { TarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
-import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
+import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../ports/snapshot-store.ts';
 
-/** So many snapshots of the stack are looked into, the newest first. */
+/** So many snapshots of the stack on its host are looked into, the newest first. */
 const lookMax = 100;
 
 /**
@@ -23,7 +23,7 @@ export async function warnOfMissing(
   if (missing.length === 0) return [];
   const without = `Snapshot ${shortId(source.summary.id)} is without ${missing.join(', ')}`;
   if (store === undefined) return [without];
-  const whole = await newestWith(wanted, manifest.stack, store, ctx);
+  const whole = await newestWith(wanted, manifest, store, ctx);
   const other =
     whole === undefined
       ? 'no other has all'
@@ -36,14 +36,14 @@ const holds = ({ components }: Manifest, name: string): boolean =>
 
 async function newestWith(
   names: readonly string[],
-  stack: string,
+  owner: SnapshotOwner,
   store: SnapshotStore,
   ctx: OperationContext,
 ): Promise<SnapshotSummary | undefined> {
-  const snapshots = (await store.list(ctx)).filter((summary) => summary.stack === stack);
+  const snapshots = (await store.list(ctx)).filter((summary) => isOwnedBy(summary, owner));
   for (const summary of snapshots.reverse().slice(0, lookMax)) {
     try {
-      await using source = await store.open(summary.id, stack, ctx);
+      await using source = await store.open(summary.id, owner, ctx);
       const manifest = await source.manifest(ctx.signal);
       if (names.every((name) => holds(manifest, name))) return summary;
     } catch (error) {

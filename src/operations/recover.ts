@@ -1,6 +1,6 @@
 import { RestoreRefusedError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { RestoreJournal, RestoreJournalEntry } from '../ports/journal.ts';
+import type { RestoreJournal, RestoreJournalEntry, RestoreOrigin } from '../ports/journal.ts';
 import { putBack } from './put-back.ts';
 import type { RestoreTarget } from './restore-target.ts';
 import { startAgain } from './services.ts';
@@ -24,19 +24,62 @@ export async function recoverInterrupted(
   for (const entry of await pendingOf(target, journal)) await recover(entry, target, journal, ctx);
 }
 
-/** A restore into another project was nobody's live stack; only one into that project again can put it right. */
+/**
+ * Whether a restore is one of this target: of the same stack on the same host, and by the same repository or the same
+ * `tars.yaml`. Two projects may have stacks of one name and one state directory.
+ */
+export function isRestoreOf(
+  { stack, origin }: Pick<RestoreJournalEntry, 'stack' | 'origin'>,
+  own: Pick<RestoreTarget, 'stack' | 'origin'>,
+): boolean {
+  return stack === own.stack && isSameOrigin(origin, own.origin);
+}
+
+function isSameOrigin(origin: RestoreOrigin | undefined, own: RestoreOrigin | undefined): boolean {
+  if (origin === undefined || own === undefined) return true;
+  const isSameRepository = origin.repository !== undefined && origin.repository === own.repository;
+  return origin.host === own.host && (isSameRepository || origin.settings === own.settings);
+}
+
+/**
+ * What is left of others: a restore into another project was nobody's live stack, and only one into that project again
+ * can put it right. One of another stack with this name is put right by its own `tars.yaml`.
+ */
 async function sayBeside(
-  { stack }: RestoreTarget,
+  target: RestoreTarget,
   journal: RestoreJournal,
   { log }: OperationContext,
 ): Promise<void> {
   for (const { entry, alive } of await journal.pending()) {
-    if (alive || !entry.stack.startsWith(`${stack}@`)) continue;
-    const project = entry.stack.slice(stack.length + 1);
-    log.warn(
-      `Restore ${entry.restoreId} into the project ${project} was cut off; tars restore --project ${project} puts it right`,
-    );
+    if (alive) continue;
+    const beside = describeBeside(entry, target);
+    if (beside !== undefined) log.warn(`${beside.found}. ${beside.cure}`);
   }
+}
+
+/** A cut-off restore that is not this target's and has its stack's name: what it is, and what puts it right. */
+export function describeBeside(
+  { restoreId, stack, origin }: RestoreJournalEntry,
+  own: Pick<RestoreTarget, 'stack' | 'origin'>,
+): { readonly found: string; readonly cure: string } | undefined {
+  const isInto = stack.startsWith(`${own.stack}@`);
+  if (stack !== own.stack && !isInto) return undefined;
+  if (!isSameOrigin(origin, own.origin)) {
+    const { host = '', settings = '' } = origin ?? {};
+    return {
+      found: `Restore ${restoreId} of another stack named ${own.stack} was cut off: it is of ${settings} on ${host}`,
+      cure:
+        host === own.origin?.host
+          ? `Run tars --config ${settings} verify, which puts it right.`
+          : `If this machine was called ${host}, write host: ${host} into tars.yaml and run tars verify.`,
+    };
+  }
+  if (!isInto) return undefined;
+  const project = stack.slice(own.stack.length + 1);
+  return {
+    found: `Restore ${restoreId} into the project ${project} was cut off`,
+    cure: `Run tars restore --project ${project}, which puts it right.`,
+  };
 }
 
 /** @throws RestoreRefusedError when one of them is still under way */
@@ -44,7 +87,7 @@ async function pendingOf(
   target: RestoreTarget,
   journal: RestoreJournal,
 ): Promise<readonly RestoreJournalEntry[]> {
-  const pending = (await journal.pending()).filter(({ entry }) => entry.stack === target.stack);
+  const pending = (await journal.pending()).filter(({ entry }) => isRestoreOf(entry, target));
   const running = pending.find(({ alive }) => alive);
   if (running === undefined) return pending.map(({ entry }) => entry);
   throw new RestoreRefusedError(

@@ -7,6 +7,8 @@ import { chromaStep, ollamaStep, postgresStep, redisStep } from './recovery-kit-
 /** What the steps are written from. */
 export interface RecoveryFacts {
   readonly stack: string;
+  /** The host whose snapshots are meant. */
+  readonly hostname: string;
   readonly repository: string;
   readonly repositoryId: string;
   readonly keyCheck: string;
@@ -66,7 +68,7 @@ function openStep({ repository, repositoryId, keyCheck }: RecoveryFacts): Recove
   };
 }
 
-function fetchStep({ stack, manifest }: RecoveryFacts): RecoveryStep {
+function fetchStep({ stack, hostname, manifest }: RecoveryFacts): RecoveryStep {
   const sizeBytes = (manifest?.components ?? []).flatMap(({ artifacts }) =>
     artifacts.map((a) => a.sizeBytes),
   );
@@ -79,7 +81,7 @@ function fetchStep({ stack, manifest }: RecoveryFacts): RecoveryStep {
     ],
     commands: [
       'export RESCUE=/var/tmp/tars-rescue',
-      `restic restore latest --path ${shellWord(`/tars/${stack}`)} --target "$RESCUE"`,
+      `restic restore latest --host ${shellWord(hostname)} --path ${shellWord(`/tars/${stack}`)} --target "$RESCUE"`,
       `cd "$RESCUE"/${shellWord(`tars/${stack}`)}`,
     ],
     then:

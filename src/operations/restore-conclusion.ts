@@ -5,7 +5,7 @@ import { startJudged } from './provision.ts';
 import type { StopAndStart } from '../ports/runtime.ts';
 import { planServices, type StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
-import type { StagedComponent } from './restore-stage.ts';
+import type { StagedComponent, StagedStack } from './restore-stage.ts';
 import { dependentsOf, startOrder } from './services.ts';
 import { compareLive } from './verify.ts';
 
@@ -16,12 +16,13 @@ import { compareLive } from './verify.ts';
 export async function concludeSwapped(
   run: Run,
   { skipValidation }: { readonly skipValidation: boolean },
+  known: Pick<StagedStack, 'missing' | 'noted'>,
 ): Promise<readonly Finding[]> {
   const { plan, ctx, entry, note } = run;
   const findings: Finding[] = [];
   let interruption: unknown;
   try {
-    if (!skipValidation) findings.push(...(await compareRestored(plan, ctx)));
+    if (!skipValidation) findings.push(...asStaged(await compareRestored(plan, ctx), known));
   } catch (error) {
     interruption = error;
   }
@@ -38,6 +39,19 @@ export async function concludeSwapped(
     hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
     cause: interruption,
   });
+}
+
+/** What was accepted is not an error again, and what was of no account in the staged data is none now. */
+function asStaged(
+  findings: readonly Finding[],
+  { missing, noted }: Pick<StagedStack, 'missing' | 'noted'>,
+): readonly Finding[] {
+  const same = (one: Finding) => (other: Finding) =>
+    one.subject === other.subject && one.code === other.code && one.message === other.message;
+  return findings
+    .filter((finding) => !missing.some(same(finding)))
+    .map((finding) => noted.find(same(finding)) ?? finding)
+    .filter((finding) => finding.severity !== 'info' || !noted.includes(finding));
 }
 
 /** For going back: what must not run then, of all that runs now. Undefined where nobody can say. */
@@ -70,8 +84,8 @@ export async function leftDown({ plan, target, ctx, entry }: Run): Promise<reado
 }
 
 function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {
-  const pairs = planned.flatMap(({ component }) => {
-    const captured = manifest.components.find(({ name }) => name === component.name);
+  const pairs = planned.flatMap(({ component, plan: { part } }) => {
+    const captured = part ?? manifest.components.find(({ name }) => name === component.name);
     return captured === undefined ? [] : [{ component, captured }];
   });
   return compareLive(pairs, ctx);

@@ -1,5 +1,10 @@
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
-import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/manifest.ts';
+import {
+  describeIncomplete,
+  type ComponentManifest,
+  type Manifest,
+  type ManifestArtifact,
+} from '../model/manifest.ts';
 import type { RestorePlan } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -122,7 +127,10 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
     }
   }
   const wanted = manifest.components.filter(
-    ({ name }) => (selection.only ?? known).includes(name) && !selection.skip.includes(name),
+    ({ name, kind }) =>
+      (selection.only ?? known).includes(name) &&
+      !selection.skip.includes(name) &&
+      (selection.databases === undefined || kind === 'postgres'),
   );
   const warnings: string[] = [];
   const pairs = wanted.flatMap((captured) => {
@@ -136,6 +144,8 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
       warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
       return [];
     }
+    const lacking = describeIncomplete(captured);
+    if (lacking !== undefined) warnings.push(`${captured.name} is not complete in this snapshot: ${lacking}`);
     const component = target.components.find(({ name }) => name === captured.name);
     if (component === undefined) {
       throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {

@@ -1,4 +1,5 @@
 import type { RestoreOptions } from '../model/restore-plan.ts';
+import type { RestoreOrigin } from '../ports/journal.ts';
 import type { Component } from '../ports/component.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { Runtime } from '../ports/runtime.ts';
@@ -6,6 +7,8 @@ import type { Runtime } from '../ports/runtime.ts';
 /** What a restore works on. */
 export interface RestoreTarget {
   readonly stack: string;
+  /** What its restores belong to; undefined where nothing but the stack's name tells them apart. */
+  readonly origin?: RestoreOrigin | undefined;
   /** The configured components; those not in the snapshot are left alone. */
   readonly components: readonly Component[];
   readonly runtime: Runtime;

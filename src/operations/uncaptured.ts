@@ -23,6 +23,20 @@ export async function uncapturedMounts(
   }
 }
 
+/** What lies in the components' places and is left out, as tars needs it itself. */
+export async function leftOutPlaces(
+  components: readonly Component[],
+  ctx: OperationContext,
+): Promise<readonly NotCaptured[]> {
+  const places = await Promise.all(
+    components.map((component) =>
+      // Where its data is cannot be told: that is its failure, reported as such.
+      Promise.resolve(component.leftOut?.(ctx)).catch(() => undefined),
+    ),
+  );
+  return places.flatMap((place) => place ?? []);
+}
+
 /** A component that cannot say where its data is captures none: that is its failure, reported as such. */
 async function placesOf(component: Component, ctx: OperationContext): Promise<readonly CapturedPlace[]> {
   try {

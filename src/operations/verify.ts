@@ -1,6 +1,6 @@
 import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import { describeIncomplete, type ComponentManifest } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
@@ -31,13 +31,18 @@ export async function verifyStack(
     const captured = manifest.components.find(({ name }) => name === component.name);
     if (captured !== undefined && captured.outcome === 'captured') {
       pairs.push({ component, captured });
+      const lacking = describeIncomplete(captured);
+      if (lacking !== undefined) {
+        const message = `It is not complete in this snapshot: ${lacking}`;
+        findings.push({ severity: 'warning', subject: component.name, code: 'captured-in-part', message });
+      }
       continue;
     }
     const message =
       captured === undefined ? 'The snapshot does not have it' : 'It was not captured in this snapshot';
     findings.push({ severity: 'warning', subject: component.name, code: 'not-in-snapshot', message });
   }
-  findings.push(...(await compareLive(pairs, ctx)));
+  findings.push(...(await compareLive(pairs, ctx, source)));
   return {
     snapshot: source.summary.id,
     compared: pairs.map(({ component }) => component.name),
@@ -49,12 +54,13 @@ export async function verifyStack(
 export async function compareLive(
   pairs: readonly Comparison[],
   ctx: OperationContext,
+  source?: SnapshotSource,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { component, captured } of pairs) {
     const task = ctx.progress.start(`comparing ${component.name}`);
     try {
-      findings.push(...(await component.verify(captured, ctx)));
+      findings.push(...(await component.verify(captured, ctx, source)));
       task.finish('ok');
     } catch (error) {
       task.finish('failed');

@@ -1,5 +1,5 @@
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import type { ComponentManifest, Incomplete, NotCaptured } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
@@ -20,6 +20,8 @@ export interface CaptureReport {
   readonly method: string;
   readonly writesBlockedMs: number;
   readonly facts: Readonly<Record<string, unknown>>;
+  /** What could not be captured beside what was; absent when nothing is missing. */
+  readonly incomplete?: Incomplete;
 }
 
 /** Data that a restore left, which takes space and is no part of the stack. */
@@ -54,6 +56,8 @@ export interface Component {
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
   /** What restores left: previous data that nobody has discarded, staged data of one that was killed. Changes nothing. */
   leftovers?(ctx: OperationContext): Promise<readonly Leftover[]>;
+  /** What lies in its places and is captured by nothing, as tars needs it itself. Absent where nothing can. */
+  leftOut?(ctx: OperationContext): Promise<readonly NotCaptured[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.
    * @throws ServiceUnavailableError when it does not (yet)
@@ -75,8 +79,15 @@ export interface Component {
   removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
   /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
   generation(record: SwapRecord): Generation;
-  /** Compares what is live here with the capture's facts. */
-  verify(from: ComponentManifest, ctx: OperationContext): Promise<readonly Finding[]>;
+  /**
+   * Compares what is live here with the capture's facts.
+   * @param source the snapshot's artifacts, for what facts alone do not decide
+   */
+  verify(
+    from: ComponentManifest,
+    ctx: OperationContext,
+    source?: ArtifactSource,
+  ): Promise<readonly Finding[]>;
 }
 
 /**
@@ -89,6 +100,11 @@ export interface PreparedCapture extends AsyncDisposable {
    * {@link settle} has ended.
    */
   readonly pointInTime: 'cut' | 'own';
+  /**
+   * Called before writers are paused, for a store that one of them may have in its own process: such a writer, once
+   * paused, would keep the lock it holds at that moment. Nothing writes to the store from here until {@link settle}.
+   */
+  holdWrites?(signal: AbortSignal): Promise<void>;
   /** Called inside the writer pause, all components at once: milliseconds, fixes the point in time. */
   mark(signal: AbortSignal): Promise<void>;
   /** Called right after the writers resumed, all components at once: leaves the live store (releases locks). */

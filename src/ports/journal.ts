@@ -2,10 +2,24 @@ import type { SwapRecord } from '../model/restore-plan.ts';
 import type { StopAndStart } from './runtime.ts';
 import type { CreatedResources, ExistingResources } from './provisioner.ts';
 
+/**
+ * What a restore belongs to, beside its stack's name: two projects may have the same. It is recognised by its repository
+ * or by its `tars.yaml`, one of which may have moved.
+ */
+export interface RestoreOrigin {
+  readonly host: string;
+  /** Undefined where no repository was ever seen. */
+  readonly repository?: string | undefined;
+  /** The path of `tars.yaml`. */
+  readonly settings: string;
+}
+
 /** What one restore did so far; enough to put things right after a crash, and to go back later. */
 export interface RestoreJournalEntry {
   readonly restoreId: string;
   readonly stack: string;
+  /** Undefined in what 1.0.12 and older wrote: then the stack's name decides. */
+  readonly origin?: RestoreOrigin | undefined;
   readonly snapshot: string;
   readonly startedAt: string;
   /** Names of the components it restores; a staging that was cut off left no record yet. */

@@ -10,6 +10,11 @@ export interface Service {
   readonly dependsOn: readonly string[];
   /** Writes to the stores, and is paused for the cut. */
   readonly writer: boolean;
+  /**
+   * Why it is taken for a writer although tars.yaml does not say whether it is one, such as `depends on db`; absent
+   * for stores, and where tars.yaml says so.
+   */
+  readonly seemsWriter?: string | undefined;
   readonly canPause: boolean;
   readonly canStop: boolean;
   /** It runs, and its own health check says that it is not well. */

@@ -39,6 +39,8 @@ export interface SchedulePlan {
 /** What starts processes at set times on this machine. */
 export interface Scheduler {
   readonly name: 'systemd' | 'cron';
+  /** False when nothing on this machine would start what is installed, such as without a cron daemon. */
+  runs(): Promise<boolean>;
   /**
    * Never mutates. Installing what is installed changes nothing.
    * @throws ConfigurationError when a rhythm cannot be said, or what is not ours stands in the way

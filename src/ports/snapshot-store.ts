@@ -1,6 +1,6 @@
 import type { Finding } from '../model/finding.ts';
 import type { Manifest } from '../model/manifest.ts';
-import type { PublishedSnapshot, SnapshotSummary } from '../model/snapshot.ts';
+import type { PublishedSnapshot, SnapshotOwner, SnapshotSummary } from '../model/snapshot.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
 import type { KeyRing } from './keys.ts';
@@ -8,9 +8,7 @@ import type { Prunable } from './prune.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
 
 /** What a snapshot is published as. */
-export interface SnapshotLabel {
-  readonly stack: string;
-  readonly hostname: string;
+export interface SnapshotLabel extends SnapshotOwner {
   readonly username: string;
 }
 
@@ -47,8 +45,23 @@ export interface CheckReport {
 export interface LockHolder {
   /** Such as `PID 4711 on box (user root, refreshed 12 s ago)`. */
   readonly who: string;
-  /** Left over by a process that is gone. */
-  readonly stale: boolean;
+  /** Nobody else may use the repository meanwhile. */
+  readonly exclusive: boolean;
+  /**
+   * `gone`: its process has ended, and the next run removes it. `stale`: not refreshed for long, or not to be found;
+   * `tars unlock` removes it. `unreadable`: it keeps everybody out until `tars unlock --all`.
+   */
+  readonly state: 'live' | 'stale' | 'gone' | 'unreadable';
+}
+
+/** Packs that no new snapshot relies on, by id. */
+export interface PackHealth {
+  /** Indexed and not there. */
+  readonly missing: readonly string[];
+  /** Of another size than their entries in the index make. */
+  readonly misfit: readonly string[];
+  /** Found damaged by a check. */
+  readonly damaged: readonly string[];
 }
 
 /** An opened repository. */
@@ -58,14 +71,17 @@ export interface SnapshotStore
   /** Of restic's repository format. */
   readonly formatVersion: number;
   /**
-   * @param reference an id, a unique prefix of one, or `latest` (of `stack` when given)
+   * @param reference an id, a unique prefix of one, or `latest` (of `owner` when given)
    * @throws TarsError `snapshot-not-found`
    */
-  open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  open(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource>;
   /** {@link open} without a lock, for a moment's look: what it reads may be pruned meanwhile. */
-  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
-  /** Who holds a lock at this moment. Those that cannot be read count as stale. */
+  peek(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource>;
+  /** Who holds a lock at this moment. */
   holders(ctx: OperationContext): Promise<readonly LockHolder[]>;
+  /** Holds what the index promises against what is there. Reads no pack. @throws CorruptionError */
+  examinePacks(ctx: OperationContext): Promise<PackHealth>;
+  /** Damaged packs are recorded in the repository, so that no backup relies on them any more. */
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport>;
   /** Removes locks whose holders are dead or stale (all of them with `all`). Returns how many went. */
   unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number>;

@@ -1,12 +1,12 @@
 import { TarsError } from '../model/errors.ts';
 import type { ManifestArtifact } from '../model/manifest.ts';
-import { shortId } from '../model/snapshot.ts';
+import { isOwnedBy, shortId, type SnapshotOwner } from '../model/snapshot.ts';
 import type { FileIdentity } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { BlobReader } from './blob-reader.ts';
 import type { TreeNode } from './format/tree.ts';
 import type { OpenedRepository } from './open.ts';
-import { listSnapshots, stackPath, type NamedSnapshot } from './snapshot-list.ts';
+import { listSnapshots, summarize, type NamedSnapshot } from './snapshot-list.ts';
 import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
 
@@ -17,17 +17,17 @@ export interface ReusableArtifact {
 }
 
 /**
- * The snapshots of a stack that a new one builds on: the newest and, when that is partial, the newest complete
- * one, which still has what failed since.
+ * The snapshots of a stack on a host that a new one builds on: the newest and, when that is partial, the newest complete
+ * one, which still has what failed since. Another host's are none: files of machines that were made from one image have
+ * the same inodes and times, and other content.
  */
 export async function findParents(
   repository: OpenedRepository,
-  stack: string,
+  owner: SnapshotOwner,
   ctx: OperationContext,
 ): Promise<readonly NamedSnapshot[]> {
-  const path = stackPath(stack);
   const snapshots = await listSnapshots(repository, ctx);
-  const own = snapshots.filter(({ file }) => file.paths.length === 1 && file.paths[0] === path);
+  const own = snapshots.filter((snapshot) => isOwnedBy(summarize(snapshot), owner));
   const newest = own.at(-1);
   if (!newest?.file.tags.includes('partial')) return newest ? [newest] : [];
   const complete = own.findLast(({ file }) => !file.tags.includes('partial'));

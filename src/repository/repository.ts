@@ -1,11 +1,12 @@
 import { TarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
-import type { SnapshotSummary } from '../model/snapshot.ts';
+import type { SnapshotOwner, SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotRemoval } from '../ports/snapshot-shelf.ts';
 import type {
   CheckReport,
   LockHolder,
+  PackHealth,
   SnapshotLabel,
   SnapshotSource,
   SnapshotStore,
@@ -21,6 +22,7 @@ import { loadBlobIndex } from './load-index.ts';
 import { acquireLock } from './lock.ts';
 import { listHolders, removeLocks } from './lock-holders.ts';
 import type { HeldLock } from './held-lock.ts';
+import { examinePacks, loadTrustedIndex } from './pack-trust.ts';
 import { openRepository, type OpenedRepository } from './open.ts';
 import { findParents, ParentSnapshot } from './parent-snapshot.ts';
 import { removeSnapshots } from './remove-snapshots.ts';
@@ -67,15 +69,15 @@ class RepositorySnapshotStore implements SnapshotStore {
     }
     const lock = await acquireLock(this.#repository, { exclusive: false }, ctx);
     try {
-      const snapshots = await findParents(this.#repository, label.stack, ctx);
-      const index = await loadBlobIndex(this.#repository, ctx);
-      const reader = new BlobReader(this.#repository, index);
+      const snapshots = await findParents(this.#repository, label, ctx);
+      const { all, trusted } = await loadTrustedIndex(this.#repository, ctx);
+      const reader = new BlobReader(this.#repository, all, trusted);
       const parents = await Promise.all(
         snapshots.map((snapshot) => ParentSnapshot.open(reader, snapshot, ctx)),
       );
       const parts = {
         repository: this.#repository,
-        index,
+        index: trusted,
         lock,
         label,
         parents: parents.filter((parent) => parent !== undefined),
@@ -95,27 +97,31 @@ class RepositorySnapshotStore implements SnapshotStore {
   }
 
   /** Holds a shared lock until the source is disposed, so that nobody prunes what is being restored. */
-  async open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
+  async open(
+    reference: string,
+    owner: SnapshotOwner | undefined,
+    ctx: OperationContext,
+  ): Promise<SnapshotSource> {
     const lock = await this.#lockForReading(ctx);
     try {
-      return await this.#read(reference, stack, async () => lock?.[Symbol.asyncDispose](), ctx);
+      return await this.#read(reference, owner, async () => lock?.[Symbol.asyncDispose](), ctx);
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource> {
-    return this.#read(reference, stack, () => Promise.resolve(), ctx);
+  peek(reference: string, owner: SnapshotOwner | undefined, ctx: OperationContext): Promise<SnapshotSource> {
+    return this.#read(reference, owner, () => Promise.resolve(), ctx);
   }
 
   async #read(
     reference: string,
-    stack: string | undefined,
+    owner: SnapshotOwner | undefined,
     close: () => Promise<void>,
     ctx: OperationContext,
   ): Promise<SnapshotSource> {
-    const snapshot = await findSnapshot(this.#repository, reference, stack, ctx);
+    const snapshot = await findSnapshot(this.#repository, reference, owner, ctx);
     const reader = new BlobReader(this.#repository, await loadBlobIndex(this.#repository, ctx));
     return new RepositorySnapshotSource(reader, snapshot, close);
   }
@@ -150,6 +156,10 @@ class RepositorySnapshotStore implements SnapshotStore {
       ctx.log.warn(`Reading without a lock: ${error.message}`);
       return undefined;
     }
+  }
+
+  examinePacks(ctx: OperationContext): Promise<PackHealth> {
+    return examinePacks(this.#repository, ctx);
   }
 
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport> {

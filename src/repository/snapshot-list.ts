@@ -1,5 +1,5 @@
 import { CorruptionError, TarsError } from '../model/errors.ts';
-import type { SnapshotSummary } from '../model/snapshot.ts';
+import { isOwnedBy, type SnapshotOwner, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { throwIfAborted } from './abort.ts';
 import { decodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
@@ -54,25 +54,31 @@ export async function listSnapshots(
 /**
  * The snapshot `reference` means.
  * @param reference an id, a unique prefix of one, or `latest`
- * @param stack restricts `latest`
+ * @param owner restricts `latest`
  * @throws TarsError `snapshot-not-found`, also for a prefix of several ids
  */
 export async function findSnapshot(
   repository: OpenedRepository,
   reference: string,
-  stack: string | undefined,
+  owner: SnapshotOwner | undefined,
   ctx: OperationContext,
 ): Promise<NamedSnapshot> {
   if (reference !== 'latest') {
     return loadSnapshot(repository, await resolvePrefix(repository, reference, ctx.signal), ctx.signal);
   }
   const snapshots = await listSnapshots(repository, ctx);
-  const latest = snapshots.findLast(({ file }) => stack === undefined || stackOf(file.paths) === stack);
+  const latest = snapshots.findLast(
+    (snapshot) => owner === undefined || isOwnedBy(summarize(snapshot), owner),
+  );
   if (latest) return latest;
-  const what = stack === undefined ? 'There is no snapshot' : `There is no snapshot of stack "${stack}"`;
-  throw new TarsError('snapshot-not-found', `${what} in ${repository.storage.location}`, {
-    hint: 'Make one with `tars backup`; `tars snapshots` lists those of other stacks.',
-  });
+  const whose = owner === undefined ? '' : ` of stack "${owner.stack}" on host "${owner.hostname}"`;
+  throw new TarsError(
+    'snapshot-not-found',
+    `There is no snapshot${whose} in ${repository.storage.location}`,
+    {
+      hint: 'Make one with `tars backup`; `tars snapshots` lists those of other stacks and hosts.',
+    },
+  );
 }
 
 async function resolvePrefix(

@@ -79,7 +79,13 @@ export class RepositorySnapshotSource implements SnapshotSource {
 
   async manifest(signal: AbortSignal): Promise<Manifest> {
     const where = `snapshot ${shortId(this.summary.id)}`;
-    const node = await this.#findFile(manifestPath, signal);
+    const node = await this.#findFile(manifestPath, signal).catch((cause: unknown) => {
+      if (!(cause instanceof TarsError) || cause.code !== 'artifact-not-found') throw cause;
+      throw new TarsError(cause.code, `The ${where} was not written by tars: it has no ${manifestPath}`, {
+        hint: `\`tars snapshots\` lists those that were; \`restic ls ${shortId(this.summary.id)}\` lists what is in this one.`,
+        cause,
+      });
+    });
     const chunks: Uint8Array[] = [];
     let sizeBytes = 0;
     for await (const chunk of this.#reader.readContent(node.content, signal)) {

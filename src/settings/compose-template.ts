@@ -2,11 +2,13 @@ import { basename, dirname, relative } from 'node:path';
 import { stringify } from 'yaml';
 import type { FoundStore, LeftOutMount, StackInventory } from '../ports/inventory.ts';
 import { schemaLine } from './json-schema.ts';
+import { hostLines } from './template.ts';
 import { careSections, type CareValues } from './template-sections.ts';
 
 /** What {@link composeTemplate} fills in beside what was found. */
 export interface ComposeTemplateValues {
   readonly stack: string;
+  readonly host?: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
   /** Where the text goes; files beside it are named relative to it. */
@@ -24,6 +26,7 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
       "# ${NAME} is taken from the environment; relative paths start at this file's directory.",
       'version: 1',
       `stack: ${scalar(values.stack)}`,
+      hostLines(values.host),
     ],
     [
       'repository:',

@@ -27,8 +27,21 @@ function describe(issue: Issue): string {
   if (issue.code === 'invalid_key')
     return 'is no name: use lower-case letters, digits, - and _, beginning with a letter or digit';
   if (issue.message.endsWith('received undefined')) return 'is missing';
+  if (issue.code === 'invalid_type')
+    return expectations[issue.expected] ?? `must be of type ${issue.expected}`;
   return `is wrong: ${issue.message.replace(/^Invalid input: /, '')}`;
 }
+
+/** What each type that zod names asks of the file. */
+const expectations: Readonly<Record<string, string>> = {
+  string: 'must be text: write it in quotes',
+  number: 'must be a number without quotes',
+  int: 'must be a whole number',
+  boolean: 'must be true or false',
+  array: 'must be a list: [a, b], or one item a line, each after a hyphen',
+  object: 'must be a section: keys with values, each on a line of its own',
+  record: 'must be a section: keys with values, each on a line of its own',
+};
 
 const nameOf = (path: Path): string => (path.length === 0 ? 'the file' : path.map(String).join('.'));
 

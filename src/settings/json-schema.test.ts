@@ -18,7 +18,7 @@ const read = (path: string): Promise<string> =>
 /** That the schema and the loader agree on `text`. */
 function assertRight(text: string): void {
   assert.ok(accepts(parse(text)), `${JSON.stringify(accepts.errors, null, 2)}\n${text}`);
-  parseSettings(text, '/etc/tars.yaml', { PASS: 'x', NAME: 'y' });
+  parseSettings(text, '/etc/tars.yaml', { PASS: 'x', NAME: 'y', PORT: '1', TRUE: 'true' });
 }
 
 function assertWrong(text: string): void {
@@ -94,6 +94,8 @@ test('it accepts what the loader fills in, and refuses what the loader refuses',
     'components: { redis: , postgres: { user: x, password: "${PASS}" } }\n',
     'components: { cache: { kind: redis }, config: { files: [a] }, files: { paths: [/d] } }\n',
     'files: [/srv/data]\n',
+    'components: { redis: { port: "${PORT}" } }\nservices: { app: { writer: "${TRUE}" } }\n',
+    'x-paths: &paths [/a]\nfiles: *paths\n',
     'retention: { keep_daily: 7, keep_within: 1y6m }\nschedule: { backup: 30 2 * * * }\n',
   ])
     assertRight(`${head}${rest}`);

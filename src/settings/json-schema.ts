@@ -15,6 +15,7 @@ export function settingsJsonSchema(): JsonSchema {
     target,
     io: 'input',
     override: ({ jsonSchema }) => {
+      orVariable(jsonSchema);
       if (jsonSchema.pattern === undefined) return;
       jsonSchema.pattern = `${jsonSchema.pattern}|\\$\\{`;
       // zod's name for a pattern, which no validator knows as a format.
@@ -33,8 +34,21 @@ export function settingsJsonSchema(): JsonSchema {
       components: orNothing(withNames(components)),
       files: { description: 'Short for a component named files.', ...pathsOf(components) },
     },
+    patternProperties: {
+      '^x-': { description: 'Of no meaning; what it holds can be referred to by aliases.' },
+    },
     required: ['version', 'stack', 'repository'],
   };
+}
+
+/** A number or a truth value may be the text of a variable as well. */
+function orVariable(schema: JsonSchema): void {
+  if (!['integer', 'number', 'boolean'].includes(String(schema.type))) return;
+  const { description, default: fallback, ...own } = schema;
+  for (const key of Object.keys(own)) Reflect.deleteProperty(schema, key);
+  schema.anyOf = [own, { type: 'string', pattern: '\\$\\{' }];
+  if (description !== undefined) schema.description = description;
+  if (fallback !== undefined) schema.default = fallback;
 }
 
 /** What the file of the package is called, for the first line of a `tars.yaml`; editors take the address as it is. */

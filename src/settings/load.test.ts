@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ConfigurationError } from '../model/errors.ts';
 import { parseSettings } from './load.ts';
@@ -82,6 +84,126 @@ test('what is wrong is named', () => {
       text,
     );
   }
+});
+
+const head = 'version: 1\nstack: s\nrepository: { path: r }\n';
+const parseIn = (text: string, env: Record<string, string> = {}) =>
+  parseSettings(text, '/etc/tars.yaml', env);
+
+test('the text of a variable is a number or a truth value where one belongs, and text elsewhere', () => {
+  const text = `version: \${V}
+stack: s
+repository: { path: r }
+pause_max_ms: \${PAUSE}
+retention: { keep_daily: "\${DAYS}", after_backup: "\${AFTER}" }
+schedule: { backup: 30 2 * * *, randomized_delay_minutes: "\${DELAY}" }
+services:
+  app: { writer: "\${WRITER}", stop_timeout_ms: "\${STOP}" }
+components:
+  redis:
+    port: 6\${PORT}
+    password: \${PW}
+`;
+  const env = { V: '1', PAUSE: '3000', DAYS: '7', AFTER: 'true', DELAY: '0', WRITER: 'false', STOP: '5' };
+  const settings = parseIn(text, { ...env, PORT: '379', PW: '0123456' });
+  assert.equal(settings.version, 1);
+  assert.equal(settings.pause_max_ms, 3000);
+  assert.equal(settings.retention?.keep_daily, 7);
+  assert.equal(settings.retention.after_backup, true);
+  assert.equal(settings.schedule?.randomized_delay_minutes, 0);
+  assert.equal(settings.services['app']?.writer, false);
+  assert.equal(settings.services['app'].stop_timeout_ms, 5);
+  const { redis } = settings.components;
+  assert.ok(redis?.kind === 'redis');
+  assert.equal(redis.port, 6379);
+  assert.equal(redis.password, '0123456');
+  const port = (value: string) => () =>
+    parseIn(`${head}components:\n  redis:\n    port: \${P}\n`, { P: value });
+  assert.throws(port('x'), /line 6: components\.redis\.port must be a number/);
+  assert.throws(port('70000'), /line 6: components\.redis\.port/);
+  assert.throws(() => parseIn(`${head}components: { redis: { port: "6379" } }`), /port must be a number/);
+});
+
+test('merge keys and x- sections work as in a Compose file; a line names what does not', () => {
+  const text = `x-base: &base { kind: files, exclude: [tmp] }
+x-more: &more { exclude: [other] }
+${head}components:
+  a: { <<: *base, paths: [/a] }
+  b: { <<: [*more, *base], paths: [/b] }
+`;
+  assert.deepEqual(parseIn(text).components, {
+    a: { kind: 'files', exclude: ['tmp'], paths: ['/a'] },
+    b: { kind: 'files', exclude: ['other'], paths: ['/b'] },
+  });
+  const cases: [string, RegExp][] = [
+    [`${head}---\n${head}`, /second document, which begins in line 4$/],
+    [`---\n${head}---\n`, /second document, which begins in line 5$/],
+    [`${head}stack: t\n`, /has a key twice: line 4, column 1/],
+    [`${head}components: { a: { <<: text } }`, /line 4: << merges a mapping/],
+    [`${head}components:\n  __proto__: { kind: files, paths: [/a] }\n`, /line 5: __proto__ is not a key/],
+    [head.replace('s\n', '2024\n'), /line 2: stack must be text: write it in quotes/],
+    [`${head}services: { a: { writer: yes } }`, /services\.a\.writer must be true or false/],
+    ['', /the file must be a section/],
+  ];
+  for (const [wrong, expected] of cases) {
+    assert.throws(
+      () => parseIn(wrong),
+      (error) => error instanceof ConfigurationError && expected.test(error.message),
+      wrong,
+    );
+  }
+  assert.throws(
+    () => parseIn(`${head}components: { redis: { port: \${PORT} } }`),
+    (error) => error instanceof ConfigurationError && /a variable needs quotes/.test(error.hint ?? ''),
+  );
+});
+
+test('a repository is a directory of this machine; addresses of other places are refused and not repeated', () => {
+  const at = (path: string): string =>
+    parseIn(`version: 1\nstack: s\nrepository: { path: "${path}" }`).repository.path;
+  for (const [path, kind] of [
+    ['s3:s3.amazonaws.com/bucket', 's3:'],
+    ['sftp:bob@host:/srv/repo', 'sftp:'],
+    ['rest:https://bob:sesame@host:8000/', 'rest:'],
+    ['b2:bucket:path', 'b2:'],
+    ['rclone:remote:path', 'rclone:'],
+    ['azure:container:/', 'azure:'],
+    ['gs:bucket:/', 'gs:'],
+    ['swift:container:/path', 'swift:'],
+    ['https://bob:sesame@host/repo', 'https:'],
+    ['S3:bucket', 's3:'],
+    ['minio://host/bucket', 'minio:'],
+    ['bob@host:/srv/repo', 'host:'],
+    ['local:/srv/repo', 'local:'],
+    ['file:///srv/repo', 'file:'],
+  ] as const) {
+    assert.throws(
+      () => at(path),
+      (error) =>
+        error instanceof ConfigurationError &&
+        `${error.message} ${error.hint}`.includes(kind) &&
+        !`${error.message} ${error.hint}`.includes('sesame'),
+      path,
+    );
+  }
+  assert.equal(at('./s3:bucket'), '/etc/s3:bucket');
+  assert.equal(at('/mnt/s3:bucket'), '/mnt/s3:bucket');
+  assert.equal(at('2024-01-01T12:30'), '/etc/2024-01-01T12:30');
+});
+
+test('home is HOME, or else what the password database says; empty and relative variables count as not set', () => {
+  const text = `${head}components: { files: { paths: ["~", ~/a] } }`;
+  const settings = parseIn(text, { HOME: '/home/x' });
+  assert.deepEqual(settings.components['files'], {
+    kind: 'files',
+    paths: ['/home/x', '/home/x/a'],
+    exclude: [],
+  });
+  assert.equal(settings.state_dir, '/home/x/.local/state/tars');
+  assert.equal(parseIn(head, { HOME: '/x', XDG_STATE_HOME: '/s' }).state_dir, '/s/tars');
+  assert.equal(parseIn(head, { HOME: '/x', XDG_STATE_HOME: '' }).state_dir, '/x/.local/state/tars');
+  assert.equal(parseIn(head, { HOME: '/x', XDG_STATE_HOME: 's' }).state_dir, '/x/.local/state/tars');
+  assert.equal(parseIn(head, { HOME: '' }).state_dir, join(userInfo().homedir, '.local/state/tars'));
 });
 
 test('aliases: ordinary ones are followed, all others are refused with their line', () => {

@@ -1,28 +1,40 @@
 import { access, readFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { LineCounter, parseDocument, visit, type Document } from 'yaml';
+import { homeDirectory, stateDirectory } from '../disk/home.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
+import type { SnapshotOwner } from '../model/snapshot.ts';
 import { describeIssues } from './issues.ts';
-import { settingsSchema, type ComponentSettings, type SettingsFile } from './schema.ts';
+import { absolutePath, localDirectory } from './local-path.ts';
+import type { ComponentSettings, SettingsFile } from './schema.ts';
+import { parseTyped, substitute, type Environment } from './variables.ts';
+import { readYaml } from './yaml.ts';
 
-/** The variables of a process's environment. */
-export type Environment = Readonly<Record<string, string | undefined>>;
+export type { Environment } from './variables.ts';
 
 /** Settings with the directories filled in. */
 export type Settings = SettingsFile & {
   readonly settingsPath: string;
   /** The file itself holds a secret, instead of naming a file or a variable that does. */
   readonly holdsSecrets: boolean;
+  readonly host: string;
   readonly scratch_dir: string;
   readonly state_dir: string;
 };
+
+/** Whose snapshots are those of this `tars.yaml`. */
+export const ownerOf = ({ stack, host }: Settings): SnapshotOwner => ({ stack, hostname: host });
 
 /** Where `tars.yaml` is looked for, in order. */
 export function settingsCandidates(explicit: string | undefined, env: Environment): string[] {
   const named = explicit ?? env['TARS_CONFIG'];
   if (named !== undefined) return [resolve(named)];
-  return [resolve('tars.yaml'), join(homedir(), '.config/tars/tars.yaml'), '/etc/tars/tars.yaml'];
+  const home = homeDirectory(env);
+  return [
+    resolve('tars.yaml'),
+    ...(home === undefined ? [] : [join(home, '.config/tars/tars.yaml')]),
+    '/etc/tars/tars.yaml',
+  ];
 }
 
 /**
@@ -46,20 +58,9 @@ export async function loadSettings(explicit: string | undefined, env: Environmen
 
 /** {@link loadSettings} for text already read. */
 export function parseSettings(text: string, path: string, env: Environment): Settings {
-  const lines = new LineCounter();
-  // The parser's own messages quote the lines concerned, which may hold a password.
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const [syntaxError] = document.errors;
-  if (syntaxError) {
-    const { line, col } = lines.linePos(syntaxError.pos[0]);
-    throw new ConfigurationError(
-      `${path} is not valid YAML: line ${line}, column ${col}: ${syntaxError.message}`,
-      { hint: 'Correct that line; indent with spaces, and quote values with special characters.' },
-    );
-  }
-  const written = valueOf(document, lines, path);
-  const value = substitute(withFiles(written), path, env);
-  const parsed = settingsSchema.safeParse(value);
+  const { value: written, document, lines } = readYaml(text, path);
+  const template = withFiles(withoutExtensions(written));
+  const parsed = parseTyped(substitute(template, path, env), template);
   if (!parsed.success) {
     const issues = describeIssues(parsed.error.issues, document, lines);
     throw new ConfigurationError(`${path} is not right:\n${issues.map((line) => `  ${line}`).join('\n')}`, {
@@ -70,28 +71,10 @@ export function parseSettings(text: string, path: string, env: Environment): Set
   return { ...resolvePaths(parsed.data, path, env), holdsSecrets: holdsSecrets(written) };
 }
 
-/** @throws ConfigurationError for aliases that lead nowhere, into themselves or to an endless text */
-function valueOf(document: Document.Parsed, lines: LineCounter, path: string): unknown {
-  visit(document, {
-    Alias(_key, alias, ancestors) {
-      const target = alias.resolve(document);
-      if (target !== undefined && !ancestors.includes(target)) return;
-      const { line } = lines.linePos(alias.range?.[0] ?? 0);
-      const what = target === undefined ? 'is of no anchor before it' : 'means what it stands in itself';
-      // Its name is not said: it may be a password that begins with an asterisk.
-      throw new ConfigurationError(`${path}, line ${line}: the alias there (*…) ${what}`, {
-        hint: 'Quote the value if it is no alias but text that begins with *.',
-      });
-    },
-  });
-  try {
-    return document.toJS() as unknown;
-  } catch (cause) {
-    throw new ConfigurationError(`${path} repeats itself by aliases too often`, {
-      hint: 'Write the values out instead.',
-      cause,
-    });
-  }
+/** Keys such as `x-common:` hold what the rest of the file refers to by aliases, as in Compose files. */
+function withoutExtensions(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).filter(([key]) => !key.startsWith('x-')));
 }
 
 /** `files: [DIRECTORY]` at the top is short for a component of that name. */
@@ -181,55 +164,56 @@ async function firstExisting(paths: readonly string[]): Promise<string | undefin
   return undefined;
 }
 
-function substitute(value: unknown, path: string, env: Environment): unknown {
-  if (typeof value === 'string') {
-    return value.replace(/(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (whole, escaped: string, name: string) => {
-      if (escaped !== '') return whole.slice(1);
-      const replacement = env[name];
-      if (replacement === undefined) {
-        throw new ConfigurationError(`${path} uses \${${name}}, which is not set in the environment`, {
-          hint: `Set it, or write $\${${name}} where the text itself is meant.`,
-        });
-      }
-      return replacement;
-    });
-  }
-  if (Array.isArray(value)) return value.map((item) => substitute(item, path, env));
-  if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, substitute(item, path, env)]));
-  }
-  return value;
-}
-
-/** A path as an operator writes it: `~/` is home, what is relative starts at `base`. */
-export const absolutePath = (base: string, path: string): string =>
-  path.startsWith('~/') ? join(homedir(), path.slice(2)) : resolve(base, path);
-
 function resolvePaths(
   settings: SettingsFile,
   path: string,
   env: Environment,
 ): Omit<Settings, 'holdsSecrets'> {
   const base = dirname(path);
-  const absolute = (value: string): string => absolutePath(base, value);
+  const absolute = (value: string): string => absolutePath(base, value, env);
   const pathKeys = new Set([
-    ...['password_file', 'data_dir', 'client_bin_dir', 'age_identity_file', 'pid_file', 'log_file', 'path'],
+    ...[
+      'password_file',
+      'data_dir',
+      'client_bin_dir',
+      'sslcert',
+      'sslkey',
+      'age_identity_file',
+      'pid_file',
+      'log_file',
+      'path',
+    ],
     ...['scratch_dir', 'state_dir'],
   ]);
   const pathListKeys = new Set(['files', 'paths', 'compose_files', 'env_files']);
   const walk = (value: unknown, key: string): unknown => {
-    if (typeof value === 'string') return pathKeys.has(key) ? absolute(value) : value;
+    if (typeof value === 'string') {
+      const isPath = pathKeys.has(key) || (key === 'sslrootcert' && value !== 'system');
+      return isPath ? absolute(value) : value;
+    }
     if (Array.isArray(value))
       return pathListKeys.has(key) ? value.map((item) => absolute(String(item))) : value;
     if (typeof value !== 'object' || value === null || key === 'headers') return value;
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, walk(v, k)]));
   };
   const resolved = walk(settings, '') as SettingsFile;
-  const stateHome = env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state');
   return {
     ...resolved,
+    repository: { ...resolved.repository, path: localDirectory(base, settings.repository.path, env) },
     settingsPath: path,
+    host: resolved.host ?? hostname(),
     scratch_dir: resolved.scratch_dir ?? tmpdir(),
-    state_dir: resolved.state_dir ?? join(stateHome, 'tars'),
+    state_dir: resolved.state_dir ?? defaultStateDirectory(path, env),
   };
+}
+
+function defaultStateDirectory(path: string, env: Environment): string {
+  const parent = stateDirectory(env);
+  if (parent !== undefined) return join(parent, 'tars');
+  throw new ConfigurationError(
+    `Nothing says where runs are recorded: ${path} has no state_dir, and HOME is not set`,
+    {
+      hint: `Add to ${path}, for example: state_dir: /var/lib/tars`,
+    },
+  );
 }

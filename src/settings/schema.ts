@@ -21,6 +21,18 @@ const postgres = z.strictObject({
     .string()
     .optional()
     .describe('Where pg_dump and pg_restore are, when not found by themselves.'),
+  sslmode: z
+    .enum(['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'])
+    .optional()
+    .describe('As for psql. Default: PGSSLMODE, or else prefer.'),
+  sslrootcert: z
+    .string()
+    .optional()
+    .describe(
+      'A file with the certificate the server must be signed by, or `system`. Default: PGSSLROOTCERT.',
+    ),
+  sslcert: z.string().optional().describe('The certificate to log in with. Default: PGSSLCERT.'),
+  sslkey: z.string().optional().describe('Its key. Default: PGSSLKEY.'),
   ...secret,
   ...common,
 });
@@ -105,8 +117,10 @@ const service = z.strictObject({
   start_timeout_ms: z.int().positive().default(120_000),
   writer: z
     .boolean()
-    .default(false)
-    .describe('Writes to the stores; is paused for some milliseconds for the cut.'),
+    .optional()
+    .describe(
+      'Whether it writes to the stores: then it is paused for some milliseconds for the cut. Default: false; what depends on a store without a word here is reported.',
+    ),
   pause: argv
     .optional()
     .describe('Default: SIGSTOP to the main process of systemd_unit, or else the one in pid_file.'),
@@ -197,6 +211,13 @@ const schedule = z.strictObject({
 export const settingsSchema = z.strictObject({
   version: z.literal(1),
   stack: z.string().regex(/^[a-z0-9][a-z0-9_.-]*$/),
+  host: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'A name of letters, digits, dots, hyphens and underscores')
+    .optional()
+    .describe(
+      'Snapshots belong to a stack on a host. Default: the host name of this machine. After a rename, or to continue as another machine on this one: the name that `tars snapshots` shows.',
+    ),
   repository: z.strictObject({
     path: z.string(),
     password_file: z.string().optional(),

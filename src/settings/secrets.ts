@@ -2,21 +2,56 @@ import { execa } from 'execa';
 import { readFile } from 'node:fs/promises';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import type { Environment, Settings } from './load.ts';
+import { readAsRestic, trimAsRestic } from './password-text.ts';
 
 /** Long enough for a person to unlock a password manager; an unattended run must not wait for ever. */
 const passwordCommandTimeoutMs = 120_000;
 
-/** A file's content without its last line end. @throws TarsError naming the file, never its content */
+/** A file's content without the line ends behind it. @throws TarsError naming the file, never its content */
 export async function readSecretFile(path: string): Promise<string> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+  const text = (await readBytes(path)).toString('utf8');
+  return text.replace(/^\ufeff/, '').replace(/(\r?\n)+$/, '');
+}
+
+/** A password of the repository, as restic reads the same file. @throws TarsError naming the file, never its content */
+export async function readPasswordFile(path: string): Promise<string> {
+  const { password } = await readBothWays(path);
+  if (password !== undefined) return password;
+  throw new ConfigurationError(`The password file ${path} is not text: it is not encoded in UTF-8`, {
+    hint: 'Save it as UTF-8, or make the password of letters and digits alone.',
+  });
+}
+
+async function readBytes(path: string): Promise<Buffer> {
+  return readFile(path).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw toTarsError(error, `Cannot read the secret file ${path}`);
     throw new ConfigurationError(`The secret file ${path} does not exist`, {
       hint: 'Put the secret into it, mode 0600, or correct the path.',
       cause: error,
     });
   });
-  return text.replace(/\r?\n$/, '');
 }
+
+/** The repository's password as restic reads it, and as tars did up to 1.0.12 where that differs. */
+export interface RepositoryPassword {
+  /** Undefined for a file that is no text. */
+  readonly password: string | undefined;
+  /** With the blanks around it: a key made then opens with this alone. */
+  readonly before: string | undefined;
+  /** Where it is from, such as a file's path. */
+  readonly origin: string;
+}
+
+async function readBothWays(path: string): Promise<RepositoryPassword> {
+  const bytes = await readBytes(path);
+  const before = bytes.toString('utf8').replace(/\r?\n$/, '');
+  return bothWays(readAsRestic(bytes), before, path);
+}
+
+const bothWays = (password: string | undefined, before: string, origin: string): RepositoryPassword => ({
+  ...{ password, origin },
+  before: before === password ? undefined : before,
+});
 
 /** A store's password from `password` or `password_file`. */
 export async function componentPassword(settings: {
@@ -36,7 +71,7 @@ export async function furtherSecrets(
   env: Environment,
 ): Promise<readonly string[]> {
   const files = [env['TARS_PASSWORD_FILE'], repository.password_file].filter((file) => file !== undefined);
-  const contents = await Promise.all(files.map((file) => readSecretFile(file).catch(() => undefined)));
+  const contents = await Promise.all(files.map((file) => readPasswordFile(file).catch(() => undefined)));
   const headers = Object.values(components).flatMap((component) =>
     'headers' in component ? Object.values(component.headers) : [],
   );
@@ -45,24 +80,38 @@ export async function furtherSecrets(
 }
 
 /**
- * The repository's password: TARS_PASSWORD, TARS_PASSWORD_FILE, TARS_PASSWORD_COMMAND (run by a shell), then
- * what the configuration names.
- * @throws ConfigurationError when nothing gives one
+ * The repository's password for a new key. See {@link repositoryPasswords}.
+ * @throws ConfigurationError when nothing gives one, or restic would not open with it
  */
 export async function repositoryPassword(
   repository: Settings['repository'],
   env: Environment,
   signal: AbortSignal,
 ): Promise<string> {
-  if (env['TARS_PASSWORD']) return env['TARS_PASSWORD'];
-  if (env['TARS_PASSWORD_FILE']) return readSecretFile(env['TARS_PASSWORD_FILE']);
+  const { password, origin } = await repositoryPasswords(repository, env, signal);
+  return password ?? readPasswordFile(origin);
+}
+
+/**
+ * The repository's password: TARS_PASSWORD, TARS_PASSWORD_FILE, TARS_PASSWORD_COMMAND (run by a shell), then
+ * what the configuration names.
+ * @throws ConfigurationError when nothing gives one
+ */
+export async function repositoryPasswords(
+  repository: Settings['repository'],
+  env: Environment,
+  signal: AbortSignal,
+): Promise<RepositoryPassword> {
+  if (env['TARS_PASSWORD'])
+    return { password: env['TARS_PASSWORD'], before: undefined, origin: 'TARS_PASSWORD' };
+  if (env['TARS_PASSWORD_FILE']) return readBothWays(env['TARS_PASSWORD_FILE']);
   if (env['TARS_PASSWORD_COMMAND']) {
     return passwordFrom('TARS_PASSWORD_COMMAND', ['sh', '-c', env['TARS_PASSWORD_COMMAND']], signal);
   }
   if (repository.password_command) {
     return passwordFrom('repository.password_command', repository.password_command, signal);
   }
-  if (repository.password_file !== undefined) return readSecretFile(repository.password_file);
+  if (repository.password_file !== undefined) return readBothWays(repository.password_file);
   throw new ConfigurationError(`No password for the repository ${repository.path}`, {
     hint: 'Set TARS_PASSWORD_FILE, or repository.password_file in tars.yaml.',
   });
@@ -72,7 +121,7 @@ async function passwordFrom(
   origin: string,
   [file, ...args]: readonly string[],
   signal: AbortSignal,
-): Promise<string> {
+): Promise<RepositoryPassword> {
   const { failed, timedOut, stdout, exitCode } = await execa(file ?? '', args, {
     cancelSignal: signal,
     stdin: 'inherit',
@@ -81,7 +130,7 @@ async function passwordFrom(
     reject: false,
   });
   signal.throwIfAborted();
-  if (!failed && stdout !== '') return stdout;
+  if (!failed && stdout !== '') return bothWays(trimAsRestic(stdout), stdout, origin);
   // Its output may hold the password, so nothing of the failed run goes into the error.
   const hint = 'Run it by hand; it must print the password and nothing else.';
   if (timedOut) {

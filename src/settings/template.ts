@@ -4,6 +4,8 @@ import { careSections, type CareValues } from './template-sections.ts';
 /** What {@link settingsTemplate} fills in. */
 export interface TemplateValues {
   readonly stack: string;
+  /** Left to the machine's own name where it is not given. */
+  readonly host?: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
   /** Components found on this machine; the others are written as comments. */
@@ -15,9 +17,16 @@ export interface TemplateValues {
 
 const quote = (text: string): string => JSON.stringify(text);
 
+/** Snapshots are of a stack on a host; the machine's own name is the default. */
+export const hostLines = (host: string | undefined): string =>
+  host === undefined
+    ? '# host: NAME                             # default: the name of this machine'
+    : `host: ${quote(host)}`;
+
 /** The commented `tars.yaml` that `tars init` writes. */
 export function settingsTemplate({
   stack,
+  host,
   repositoryPath,
   passwordFile,
   found,
@@ -31,6 +40,7 @@ export function settingsTemplate({
 # \${NAME} is taken from the environment; relative paths start at this file's directory.
 version: 1
 stack: ${quote(stack)}
+${hostLines(host)}
 
 repository:
   path: ${quote(repositoryPath)}

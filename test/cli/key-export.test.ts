@@ -79,7 +79,7 @@ test('the page is new, for its owner alone, holds what is needed, and its export
   const value = JSON.parse(stdout) as { exportedAt: string; keyId: string; check: string };
   assert.equal(value.check, check);
   assert.deepEqual(await record(), {
-    [repositoryId]: { exportedAt: value.exportedAt, keyId: value.keyId },
+    [repositoryId]: { exportedAt: value.exportedAt, keyId: value.keyId, output },
   });
 
   const again = await run(['key', 'export', '--output', output]);
@@ -103,6 +103,8 @@ test('the page does not go into the repository, and a key that cannot be printed
   const inside = await run(['key', 'export', '--output', join(root, 'repository', 'page.txt')]);
   assert.equal(inside.exitCode, 1);
   assert.match(inside.stderr, /would lie inside the repository/);
+  await writeFile(join(root, 'tab'), 'a\tb');
+  assert.equal((await run(['key', 'add', '--new-password-file', join(root, 'tab')])).exitCode, 0);
   const { exitCode, stderr } = await run(['key', 'export', '--print'], { TARS_PASSWORD: 'a\tb' });
   assert.equal(exitCode, 1);
   assert.match(stderr, /cannot be printed[^]*tars key add/);

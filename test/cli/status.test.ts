@@ -3,7 +3,8 @@ import { utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { RunEnd } from '../../src/ports/run-log.ts';
-import { createRunLog } from '../../src/storage/journal/run-log.ts';
+import { runLogOf } from '../../src/compose.ts';
+import { loadSettings } from '../../src/settings/load.ts';
 import { tars } from '../fixtures/cli.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 
@@ -21,15 +22,23 @@ test('a stack that was just set up waits for its first backup, and fails once it
   const config = await stack.changed({ stack: 'fresh', schedule });
   const { exitCode, stdout } = await tars([...config, 'status']);
   assert.equal(exitCode, 0, stdout);
-  assert.match(stdout, /^fresh: waiting\n {2}No backup is recorded here yet: the first one is due at/);
-  assert.match(stdout, /^ {2}Next backup +20\d\d-01-01 00:00$/m);
-  const value = JSON.parse((await tars([...config, 'status', '--json'])).stdout) as Record<string, string>;
-  assert.equal(value['verdict'], 'waiting');
-  assert.match(value['firstDue'] ?? '', /^20\d\d-/);
+  assert.match(stdout, /^fresh: warning\n {2}No backup is recorded here yet: the first one is due at/);
+  assert.match(
+    stdout.replaceAll(/\s+/g, ' '),
+    /Nothing on this machine starts what .* Run tars schedule install/,
+  );
+  assert.match(stdout, /^ {2}Next backup +20\d\d-01-01 00:00, if something started it$/m);
+  const value = JSON.parse((await tars([...config, 'status', '--json'])).stdout) as Record<string, unknown>;
+  assert.equal(value['verdict'], 'warning');
+  assert.equal(value['started'], false);
+  assert.match(String(value['firstDue']), /^20\d\d-/);
   await utimes(config[1] ?? '', yearAgo(), yearAgo());
+  assert.equal((await tars([...config, 'status'])).exitCode, 0, 'the repository is younger than that time');
+  await utimes(join(stack.root, 'repository/config'), yearAgo(), yearAgo());
   const missed = await tars([...config, 'status']);
   assert.equal(missed.exitCode, 1);
   assert.match(missed.stdout, /^fresh: failing\n {2}No backup is recorded here, though one was due at/);
+  assert.match(missed.stdout, /Nothing on this machine starts/);
 });
 
 test('without a schedule, no backup is a complaint', async () => {
@@ -40,7 +49,7 @@ test('without a schedule, no backup is a complaint', async () => {
 
 test('what tars says of a bad night fits in 80 columns', async () => {
   const config = await stack.changed({ stack: 'wide', schedule: { ...schedule, check: '0 5 1 * *' } });
-  const log = createRunLog(join(stack.root, 'state/runs'), 'wide');
+  const log = runLogOf(await loadSettings(config[1], {}));
   const path = '/mnt/backup/tars/data/4f/4f1c8b0a7d2e6f5b3c9a8e7d6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a';
   const day = (date: number): Date => new Date(2026, 0, date, 2, 30);
   const run = (verb: 'backup' | 'check', date: number, end: RunEnd): void => {

@@ -111,7 +111,7 @@ test('tars.yaml: errors name the line and never quote it', async () => {
   await writeFile(path, `${stringify(settings)}services:\n  app:\n    stop: sesame-open-0123\n    frob: 1\n`);
   const shape = await tars(['--config', path, 'snapshots']);
   const line = stringify(settings).split('\n').length;
-  assert.match(shape.stderr, new RegExp(`line ${line + 2}: services\\.app\\.stop is wrong: expected array`));
+  assert.match(shape.stderr, new RegExp(`line ${line + 2}: services\\.app\\.stop must be a list`));
   assert.match(shape.stderr, new RegExp(`line ${line + 3}: services\\.app\\.frob is not a key`));
   assert.doesNotMatch(shape.stderr, /sesame/);
 });

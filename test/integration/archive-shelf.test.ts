@@ -42,7 +42,13 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 
 const destination = (compression: ArchiveCompression) =>
   createArchiveDestination({ outputDir, compression, scratchDir: join(root, 'scratch') });
-const keepOne = { rules: { last: 1, tags: [] }, stack: 'lab', allowLast: false, allowShrunk: false };
+const keepOne = {
+  rules: { last: 1, tags: [] },
+  stack: 'lab',
+  hostname: 'box',
+  allowLast: false,
+  allowShrunk: false,
+};
 const suffixes: Readonly<Record<ArchiveCompression, string>> = {
   gzip: '.tar.gz',
   zstd: '.tar.zst',

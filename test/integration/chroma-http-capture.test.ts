@@ -224,7 +224,8 @@ test('a server that is down is a ServiceUnavailableError', async () => {
   await assert.rejects(
     prepareLogicalCapture({ name: 'chroma', url: `http://127.0.0.1:${await freePort()}` }, ctx),
     (error) =>
-      error instanceof ServiceUnavailableError && /does not answer: ECONNREFUSED/.test(error.message),
+      error instanceof ServiceUnavailableError &&
+      /does not answer: nothing listens there \(ECONNREFUSED\)/.test(error.message),
   );
 });
 

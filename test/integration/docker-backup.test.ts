@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
+import type { BackupPlan } from '../../src/operations/backup.ts';
 import { campaignSeed, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -46,6 +47,10 @@ test('a running project', { skip }, async (t) => {
   await t.test('one cut, nobody restarted, and every write acknowledged before it comes back', () =>
     oneCut(project, tars),
   );
+  await t.test(
+    'a service that writes and that tars.yaml does not declare is named, and no cut is claimed',
+    () => undeclaredWriter(project),
+  );
   if (!isCampaign) return;
   await t.test(`writer pauses over ${backups} backups of a 100 MB stack`, () =>
     writerPauses(t, project, tars, small),
@@ -88,6 +93,21 @@ async function oneCut(project: StartedProject, tars: TarsOn): Promise<void> {
   await project.compose('start', 'backend');
   await project.waitHealthy();
   await project.writesOn(10);
+}
+
+async function undeclaredWriter(project: StartedProject): Promise<void> {
+  const { service } = project.layout.backend;
+  await using silent = await tarsOn(project, { compose: 'v2', settings: { services: {} } });
+  const manifest = await backUp(silent);
+  assert.equal(manifest.consistency, 'per-store');
+  assert.match(
+    manifest.consistencyReason ?? '',
+    new RegExp(`^${service} \\((depends on|is told the address of) .*\\) may have written meanwhile`),
+  );
+  const settings = { services: { [service]: { writer: false } } };
+  await using declared = await tarsOn(project, { compose: 'v2', settings });
+  const { stdout } = await declared.ok(['backup', '--dry-run', '--json']);
+  assert.deepEqual((JSON.parse(stdout) as BackupPlan).writers.undeclared, []);
 }
 
 /** Takes everything out of the stores, and says so if something stayed. */

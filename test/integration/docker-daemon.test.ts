@@ -4,7 +4,8 @@ import { chmod, chown } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { createRunLog } from '../../src/storage/journal/run-log.ts';
+import { runLogOf } from '../../src/compose.ts';
+import { loadSettings } from '../../src/settings/load.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';
@@ -37,7 +38,7 @@ test(
       ...['--entrypoint', 'dumb-init', image, '--single-child', '--', ...tars, 'daemon'],
     ]);
     try {
-      const log = createRunLog(join(stack.root, 'state/runs'), 'small');
+      const log = runLogOf(await loadSettings(stack.settingsPath, {}));
       const ended = (): Promise<boolean> => Promise.resolve(log.runs()[0]?.state === 'finished');
       await eventually('the first backup ended', ended, 60_000);
       assert.equal(log.runs()[0]?.end?.outcome, 'ok', JSON.stringify(log.runs()));

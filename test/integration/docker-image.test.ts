@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
 import type { RunRecord } from '../../src/ports/run-log.ts';
 import { connectEngine } from '../../src/runtimes/docker/engine.ts';
 import { readProject } from '../../src/runtimes/docker/project.ts';
+import { createRepositoryMark } from '../../src/storage/journal/repository-mark.ts';
 import { createRunLog } from '../../src/storage/journal/run-log.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { copyCheckout } from '../fixtures/checkout.ts';
@@ -104,7 +105,10 @@ test(
       compose('exec', '-T', 'tars', 'tars', ...args);
     await writeFile(join(cwd, 'docker-compose.override.yml'), await overrideHere(home, image));
     const stateDir = join(home, '.local/state/tars');
-    const lastRun = (): RunRecord | undefined => createRunLog(join(stateDir, 'runs'), name).runs()[0];
+    const repository = createRepositoryMark(join(stateDir, 'runs'), join(home, 'disk/tars'));
+    // The network of the host, and so its name.
+    const owner = { stack: name, host: hostname(), repository };
+    const lastRun = (): RunRecord | undefined => createRunLog(join(stateDir, 'runs'), owner).runs()[0];
 
     await compose('run', '--rm', '-T', 'tars', 'init', '--yes', '--repository', join(home, 'disk/tars'));
     await compose('up', '--detach', 'tars');

@@ -82,6 +82,8 @@ async function traces(): Promise<readonly string[]> {
 
 test('a sound stack: no error, each store with its version, and nothing is changed', async () => {
   assert.equal((await run(['backup'])).exitCode, 0);
+  const envFile = demo.configFile;
+  await chmod(envFile, 0o644);
   const unchanged = await traces();
   const found = await examine({
     schedule: { backup: '30 2 * * *' },
@@ -96,8 +98,9 @@ test('a sound stack: no error, each store with its version, and nothing is chang
   assert.match(found.of('restore'), /^ok: The snapshot of .* could be restored here: .*postgres.*redis/);
   assert.match(found.of('last snapshot'), /^ok: Snapshot [0-9a-f]{8} .* is complete$/);
   assert.match(found.of('rights'), /^ok: /);
+  assert.ok(found.of('secrets').startsWith(`warning: Every user of this machine can read ${envFile},`));
   assert.match(found.of('retention'), /^ok: /);
-  assert.match(found.of('schedule'), /^warning: Nothing on this machine runs .*: backup$/m);
+  assert.match(found.of('schedule'), /^warning: Nothing on this machine starts .*: backup$/m);
   assert.match(found.of('recovery key'), /^warning: .* never exported/);
   assert.match(found.of('disks'), /^warning: .* same file system/);
   for (const { state, cure, found: text } of found.diagnoses)

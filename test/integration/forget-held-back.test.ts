@@ -83,9 +83,17 @@ test('what was let go holds back again once tars.yaml names it, and only what wa
   await using directory = shelf.directory;
   await using store = await directory.store();
   const plan = async (components: string[], letGo: string[], more: Partial<ForgetRequest> = {}) => {
-    const described = { stack: 'lab', components, letGo };
+    const described = { stack: 'lab', hostname: 'box', components, letGo };
     const rules = { last: 2, tags: [] };
-    const request = { rules, stack: 'lab', allowLast: false, allowShrunk: false, described, ...more };
+    const request = {
+      rules,
+      stack: 'lab',
+      hostname: 'box',
+      allowLast: false,
+      allowShrunk: false,
+      described,
+      ...more,
+    };
     return planForget(store, request, ctx);
   };
   const [first = ''] = shelf.ids;

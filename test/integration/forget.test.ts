@@ -28,7 +28,7 @@ const ctx = simulatedContext();
 after(removeTemplate);
 const keepTwo: ForgetRequest = {
   rules: { last: 2, tags: [] },
-  stack: 'lab',
+  ...{ stack: 'lab', hostname: 'box' },
   allowLast: false,
   allowShrunk: false,
 };

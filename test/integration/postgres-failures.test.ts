@@ -313,6 +313,24 @@ test('a flipped bit or a truncated dump fails the staging, and nothing is left o
   await restoreFails(taken, taken.manifest, (error) => error instanceof TarsError);
 });
 
+test('a locale that the server does not have is named with its own database', async () => {
+  const component = bench.component({ databases: ['app'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'locale'));
+  const facts = structuredClone(taken.manifest.facts) as { databases: { properties: object }[] };
+  for (const database of facts.databases) {
+    database.properties = { ...database.properties, collate: 'xx_NONE.utf8', ctype: 'xx_NONE.utf8' };
+  }
+  await restoreFails(
+    taken,
+    { ...taken.manifest, facts },
+    withCode(
+      'restore-refused',
+      /like "app": invalid locale name: "xx_NONE\.utf8"/,
+      /xx_NONE\.utf8: install it/,
+    ),
+  );
+});
+
 test('an interrupted restore leaves nothing on the server', async () => {
   const component = bench.component({ databases: ['app'] });
   const taken = await takeSnapshot(component, join(bench.root, 'cancelled'));

@@ -53,3 +53,12 @@ test('a program that fails is reported with what it said, and its input is not r
   await assert.rejects(feeding, /\/bin\/sh failed: no space left/);
   assert.ok(consumed.pieces < pieces, `${consumed.pieces} pieces`);
 });
+
+test("programs start with the database's own search_path, which scripts of extensions go on from", async () => {
+  const feeding = feedProgram(program('echo "$PGOPTIONS" >&2; exit 3'), input({ pieces: pieces }), signal);
+  await assert.rejects(feeding, (error: Error) => {
+    assert.match(error.message, /role=none/);
+    assert.doesNotMatch(error.message, /search_path/);
+    return true;
+  });
+});

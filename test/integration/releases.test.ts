@@ -13,10 +13,10 @@ import {
   archiveDestination,
   archiveShelf,
   checkArchiveFile,
+  lastKitExport,
   openArchiveFile,
   runLogOf,
 } from '../../src/compose.ts';
-import { lastKitExport } from '../../src/cli/kit-record.ts';
 import { manifestSchemaVersion, type Manifest } from '../../src/model/manifest.ts';
 import type { Finding } from '../../src/model/finding.ts';
 import type { StackStatus } from '../../src/operations/status.ts';
@@ -100,6 +100,7 @@ for (const version of versions) {
       await writeFile(inRoot(name), await readFile(kept(name)), { mode: 0o600 });
     await unpack(kept('repository.tar.gz'));
     await unpack(kept('state.tar.gz'));
+    await continueItsHost();
 
     await t.test('each tars.yaml means what it meant', () => readsSettings(kept('settings')));
     await t.test('the state directory is read', readsState);
@@ -113,6 +114,16 @@ for (const version of versions) {
       );
     }
   });
+}
+
+/** The machine that made the fixtures had another name than this one. */
+async function continueItsHost(): Promise<void> {
+  const [first] = await result<{ hostname: string }[]>('main', 'snapshots');
+  for (const variant of ['main', 'other'] as const) {
+    const path = stack.settingsPath(variant);
+    const text = (await readFile(path, 'utf8')).replace(/^host: .*\n/m, '');
+    await writeFile(path, `${text.trimEnd()}\nhost: ${first?.hostname ?? ''}\n`, { mode: 0o600 });
+  }
 }
 
 /** Fields may have been added since. */

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CorruptionError, InterruptedError, TarsError } from '../../src/model/errors.ts';
+import type { SnapshotOwner } from '../../src/model/snapshot.ts';
 import type { SnapshotSource } from '../../src/ports/snapshot-store.ts';
 import { decodeIndex, type IndexedPack } from '../../src/repository/format/index-file.ts';
 import { openRepository, sha256Hex } from '../../src/repository/open.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
-import { collect, never, seededBytes } from '../fixtures/archives.ts';
+import { collect, label, never, seededBytes } from '../fixtures/archives.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 import { publishSamples, type Sample } from '../fixtures/repositories.ts';
@@ -133,13 +134,14 @@ test('references: unknown, ambiguous, of another stack', async () => {
   }
   const ids = (await store.list(ctx)).map(({ id }) => id[0] ?? '');
   const ambiguous = ids.find((digit, i) => ids.indexOf(digit) !== i) ?? '';
-  const cases: [string, string | undefined, RegExp][] = [
+  const cases: [string, SnapshotOwner | undefined, RegExp][] = [
     [ambiguous, undefined, /beginning of \d+ snapshot ids/],
     ['not hex', undefined, /no snapshot "not hex"/],
-    ['latest', 'other', /no snapshot of stack "other"/],
+    ['latest', { ...label, stack: 'other' }, /no snapshot of stack "other" on host "box"/],
+    ['latest', { ...label, hostname: 'nas' }, /no snapshot of stack "lab" on host "nas"/],
   ];
-  for (const [reference, stack, message] of cases) {
-    await assert.rejects(store.open(reference, stack, ctx), (error) => {
+  for (const [reference, owner, message] of cases) {
+    await assert.rejects(store.open(reference, owner, ctx), (error) => {
       return error instanceof TarsError && error.code === 'snapshot-not-found' && message.test(error.message);
     });
   }

@@ -89,6 +89,8 @@ test('an unchanged file is taken over without being read, any change of its iden
       assert.equal(await writer.reuse('model', { ...identity, ...changed }), undefined);
     }
     assert.equal(await writer.reuse('other', identity), undefined);
+    await using elsewhere = await store.begin({ ...label, hostname: 'clone' }, ctx);
+    assert.equal(await elsewhere.reuse('model', identity), undefined, "another host's file is another file");
     const artifact = await writer.reuse('model', identity);
     assert.ok(artifact);
     assert.equal(artifact.chunking, 'fixed:8388608');
@@ -96,7 +98,7 @@ test('an unchanged file is taken over without being read, any change of its iden
     assert.equal(published.newBlobs, 0);
     assert.ok(published.processedBytes > identity.sizeBytes);
   }
-  await using source = await store.open('latest', 'lab', ctx);
+  await using source = await store.open('latest', label, ctx);
   assert.ok((await collect(source.open('model', never))).equals(content));
 });
 
@@ -192,7 +194,7 @@ test('a source that fails fails its write only', async () => {
   await assert.rejects(writer.write('a', body(), modelOptions), /Gone/);
   const artifact = await writer.write('b', bytesOf(content), modelOptions);
   await writer.publish(manifestOf([artifact]), ctx);
-  await using source = await store.open('latest', 'lab', ctx);
+  await using source = await store.open('latest', label, ctx);
   const paths = await Array.fromAsync(source.entries('', never), ({ path }) => path);
   assert.deepEqual(paths, ['b', 'manifest.json']);
 });

@@ -40,7 +40,7 @@ async function requireWhole(directory: RepositoryDirectory, { path, content }: S
     [],
   );
   {
-    await using source = await store.open('latest', 'lab', ctx);
+    await using source = await store.open('latest', label, ctx);
     assert.ok((await collect(source.open(path, never))).equals(content));
   }
   assert.match((await directory.restic(['check', '--read-data'])).toString(), /no errors were found/);
@@ -96,7 +96,7 @@ test('a disk that fills up in the middle of a pack leaves what was there', { ski
     );
     await using store = await directory.store();
     assert.equal((await store.list(ctx)).length, 1);
-    await using source = await store.open('latest', 'lab', ctx);
+    await using source = await store.open('latest', label, ctx);
     assert.ok((await collect(source.open(small.path, never))).equals(small.content));
     await directory.restic(['--no-lock', 'check']);
   } finally {
@@ -118,7 +118,7 @@ test(
     try {
       await run('mount', ['-o', 'remount,bind,ro', directory.path]);
       await using store = await directory.store();
-      await using source = await store.open('latest', 'lab', ctx);
+      await using source = await store.open('latest', label, ctx);
       assert.ok((await collect(source.open(small.path, never))).equals(small.content));
       const { findings } = await store.check({ readData: true }, ctx);
       assert.deepEqual(

@@ -3,7 +3,7 @@ import { readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { PublishedSnapshot } from '../../src/model/snapshot.ts';
-import { attributes, collect, never, seededBytes } from '../fixtures/archives.ts';
+import { attributes, collect, label, never, seededBytes } from '../fixtures/archives.ts';
 import { campaignSeed } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 import { publishSamples, RepositoryDirectory, type Sample } from '../fixtures/repositories.ts';
@@ -80,7 +80,7 @@ describe(`what we write (seed ${seed})`, () => {
 
   test('we read it ourselves, entries in order and parents first', async () => {
     await using store = await original.store();
-    await using source = await store.open('latest', 'lab', testContext());
+    await using source = await store.open('latest', label, testContext());
     for (const { path, content } of samples) {
       assert.ok((await collect(source.open(path, never))).equals(content), JSON.stringify(path));
     }
@@ -188,7 +188,7 @@ async function changeAndGoOn(
   assert.deepEqual((await store.check({ readData: true }, testContext())).findings, []);
   const kept = samples.filter(({ path }) => path !== dropped || !stock.isAtLeast(15));
   {
-    await using source = await store.open('latest', 'lab', testContext());
+    await using source = await store.open('latest', label, testContext());
     assert.ok(source.summary.tags.includes('seen'));
     const paths = await Array.fromAsync(source.entries('', never), ({ path }) => path);
     assert.deepEqual(paths.filter(samplesOnly).sort(), kept.map(({ path }) => path).sort());

@@ -153,7 +153,8 @@ async function publish(histories: readonly (readonly Written[])[]): Promise<void
           timeNs: BigInt(timeMs) * 1_000_000n,
           utcOffsetMinutes: offsetMinutes,
           tree: '0'.repeat(64),
-          paths: [`/tars/h${index}`],
+          // Two hosts have a stack of the same name.
+          paths: [`/tars/h${index >> 1}`],
           hostname: index % 2 === 0 ? 'box' : 'nas',
           username: 'op',
           uid: 0,
@@ -239,14 +240,20 @@ test(`decisions equal stock restic's on ${historiesInAll} histories, with reason
 
     const grouped = randomRules(dice);
     const about = `seed ${campaignSeed + done}, TZ=${zone}, ${grouped.flags.join(' ')}`;
-    const request = { rules: grouped.rules, stack: undefined, allowLast: true, allowShrunk: true };
+    const request = {
+      rules: grouped.rules,
+      stack: undefined,
+      hostname: undefined,
+      allowLast: true,
+      allowShrunk: true,
+    };
     const plan = await inZone(zone, () => planForget(store, request, ctx));
     assert.equal(plan.stacks.length, historiesAtOnce);
     const decisions = plan.stacks
       .flatMap((stack) => stack.decisions)
       .filter(({ snapshot }) => !snapshot.tags.includes('partial'))
       .map((decision) => (decision.keep ? decision : { ...decision, reasons: [] }));
-    await compare(['--group-by', 'paths', ...grouped.flags], zone, decisions, about);
+    await compare(['--group-by', 'host,paths', ...grouped.flags], zone, decisions, about);
 
     const whole = randomRules(dice);
     const complete = (await store.list(ctx)).filter(({ tags }) => !tags.includes('partial'));

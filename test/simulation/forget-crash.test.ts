@@ -16,7 +16,13 @@ import {
 } from './stack-snapshots.ts';
 
 const ctx = simulatedContext();
-const request = { rules: { last: 2, tags: [] }, stack, allowLast: false, allowShrunk: true };
+const request = {
+  rules: { last: 2, tags: [] },
+  stack,
+  hostname: 'simulation',
+  allowLast: false,
+  allowShrunk: true,
+};
 const artifactsOf = (version: number) => sampleArtifacts(version, campaignSeed, 4096);
 
 let repository: MemoryStorage;

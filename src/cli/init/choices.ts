@@ -3,7 +3,8 @@ import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../compose.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
-import { absolutePath } from '../../settings/load.ts';
+import type { Environment } from '../../settings/load.ts';
+import { absolutePath, localDirectory } from '../../settings/local-path.ts';
 import { noCare, type CareValues } from '../../settings/template-sections.ts';
 import type { Session } from '../session.ts';
 import { lookAround, type LocalStores } from './look-around.ts';
@@ -14,6 +15,7 @@ export interface InitFlags {
   readonly project?: string;
   readonly repository?: string;
   readonly stack?: string;
+  readonly host?: string;
   readonly keyFile?: string;
   readonly yes?: boolean;
 }
@@ -21,6 +23,8 @@ export interface InitFlags {
 /** What a `tars.yaml` is written from. */
 export interface Choices {
   readonly stack: string;
+  /** Written down only where it was given: a machine's own name need not be. */
+  readonly host: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
   /** A Compose project, or the stores of this machine. */
@@ -38,8 +42,8 @@ export async function choicesOfFlags(
   { env, ctx }: Session,
 ): Promise<Choices> {
   const wish = projectWish(flags);
-  const what = wish === undefined ? await lookAround() : await takeInventory(wish, env, ctx);
-  return { ...placesOf(flags, settingsPath, what), what, care: noCare };
+  const what = wish === undefined ? await lookAround(env) : await takeInventory(wish, env, ctx);
+  return { ...placesOf(flags, settingsPath, what, env), what, care: noCare };
 }
 
 /** What a conversation proposes, without one. @throws ConfigurationError when there is more than one proposal */
@@ -49,8 +53,8 @@ export async function proposedChoices(
   { env, ctx }: Session,
 ): Promise<Choices> {
   const wish = projectWish(flags) ?? onlyProject(await findProjects(process.cwd(), env))?.wish;
-  const what = wish === undefined ? await lookAround() : await takeInventory(wish, env, ctx);
-  return { ...placesOf(flags, settingsPath, what), what, care: proposedCare };
+  const what = wish === undefined ? await lookAround(env) : await takeInventory(wish, env, ctx);
+  return { ...placesOf(flags, settingsPath, what, env), what, care: proposedCare };
 }
 
 /** That of the Compose file here; else the only one there is. */
@@ -74,18 +78,24 @@ export function projectWish({ compose, project }: InitFlags): ProjectWish | unde
 }
 
 /** A path as it was typed. The shell leaves the `~` of `--repository=~/tars`, and of an answer, as it is. */
-export const fromHere = (path: string): string => absolutePath(process.cwd(), path);
+export const fromHere = (path: string, env: Environment): string => absolutePath(process.cwd(), path, env);
+
+/** {@link fromHere} of a place for snapshots. @throws ConfigurationError for an address such as `s3:…` */
+export const directoryFromHere = (path: string, env: Environment): string =>
+  localDirectory(process.cwd(), path, env);
 
 /** Names and places as flags give them, or as they are without. */
 export function placesOf(
   flags: InitFlags,
   settingsPath: string,
   what: Choices['what'],
-): Pick<Choices, 'stack' | 'repositoryPath' | 'passwordFile'> {
+  env: Environment,
+): Pick<Choices, 'stack' | 'host' | 'repositoryPath' | 'passwordFile'> {
   return {
     stack: flags.stack ?? stackName('project' in what ? what.project : hostname()),
-    repositoryPath: fromHere(flags.repository ?? 'tars-repository'),
-    passwordFile: fromHere(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key')),
+    host: flags.host,
+    repositoryPath: directoryFromHere(flags.repository ?? 'tars-repository', env),
+    passwordFile: fromHere(flags.keyFile ?? join(dirname(settingsPath), 'tars-recovery.key'), env),
   };
 }
 

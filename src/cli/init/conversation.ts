@@ -1,13 +1,20 @@
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
-import { ConfigurationError, hasErrno } from '../../model/errors.ts';
+import { ConfigurationError, hasErrno, isDenied, messageOf } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
-import type { Settings } from '../../settings/load.ts';
+import type { Environment, Settings } from '../../settings/load.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session.ts';
-import { fromHere, placesOf, projectWish, proposedCare, type Choices, type InitFlags } from './choices.ts';
+import {
+  directoryFromHere,
+  placesOf,
+  projectWish,
+  proposedCare,
+  type Choices,
+  type InitFlags,
+} from './choices.ts';
 import { hasPassword, liesInside } from './create.ts';
 import { holdsRepository, lookAround, type LocalStores } from './look-around.ts';
 
@@ -23,10 +30,10 @@ export async function askForChoices(
   session: Session,
   questions: Questions,
 ): Promise<Choices> {
-  const { ctx } = session;
+  const { ctx, env } = session;
   const what = await askWhat(flags, session, questions);
   for (const line of foundLines(what)) ctx.log.info(line);
-  const places = placesOf(flags, settingsPath, what);
+  const places = placesOf(flags, settingsPath, what, env);
   const repositoryPath =
     flags.repository === undefined ? await askWhere(places, session, questions) : places.repositoryPath;
   const nightly = await askWhen(session, questions);
@@ -72,7 +79,7 @@ async function askWhat(
 ): Promise<Choices['what']> {
   const named = projectWish(flags);
   if (named !== undefined) return takeInventory(named, env, ctx);
-  const [projects, local] = await Promise.all([findProjects(process.cwd(), env), lookAround()]);
+  const [projects, local] = await Promise.all([findProjects(process.cwd(), env), lookAround(env)]);
   const options: Option<ProjectWish | undefined>[] = [
     ...projects.map(({ wish }) => ({ value: wish, label: labelOf(wish) })),
     { value: undefined, label: `services of this machine: ${storesOf(local)}` },
@@ -109,12 +116,22 @@ async function askWhere(
   const question = 'Where are snapshots to be kept? Best on another disk, or a mounted NAS';
   const missingKey = (await hasPassword(passwordFile, env)) ? undefined : passwordFile;
   const check = (answer: string): string | undefined => {
-    const path = fromHere(answer);
+    const path = placeAnswered(answer, env);
+    if (path instanceof ConfigurationError) return `${path.message}: ${path.hint ?? ''}`;
     return liesInside(path, passwordFile)
       ? `The key ${passwordFile} would lie in it: choose another, such as ${join(path, 'repository')}`
       : problemWithPlace(path, missingKey);
   };
-  return fromHere(await questions.text(question, { preset, check }, ctx.signal));
+  return directoryFromHere(await questions.text(question, { preset, check }, ctx.signal), env);
+}
+
+function placeAnswered(answer: string, env: Environment): string | ConfigurationError {
+  try {
+    return directoryFromHere(answer, env);
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error;
+    throw error;
+  }
 }
 
 /** What the creation of a repository there, or the use of one, would end with. */
@@ -142,7 +159,10 @@ function problemWithParent(path: string): string | undefined {
     return undefined;
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return problemWithParent(dirname(path));
-    return `This user may not write to ${path}`;
+    if (isDenied(error)) return `This user may not write to ${path}`;
+    return hasErrno(error, 'EROFS')
+      ? `The file system of ${path} is mounted read-only`
+      : `${path} cannot be written to: ${messageOf(error)}`;
   }
 }
 

@@ -10,7 +10,7 @@ import type { Environment, Settings } from '../../settings/load.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session.ts';
-import { fromHere, type Choices, type InitFlags } from './choices.ts';
+import { directoryFromHere, fromHere, type Choices, type InitFlags } from './choices.ts';
 import { exists, holdsRepository } from './look-around.ts';
 
 /** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
@@ -73,16 +73,17 @@ export async function createWithKey({ repository }: Settings, session: Session):
 
 /** An existing tars.yaml decides. @throws ConfigurationError for flags that say otherwise, and would be ignored */
 export function refuseOtherWishes(
-  { settingsPath, stack, repository, docker }: Settings,
+  { settingsPath, stack, host, repository, docker }: Settings,
   flags: InitFlags,
+  env: Environment,
 ): void {
-  const absolute = (path: string | undefined): string | undefined =>
-    path === undefined ? path : fromHere(path);
+  const { repository: directory, keyFile } = flags;
   const wishes = [
-    ['--repository', absolute(flags.repository), repository.path],
+    ['--repository', directory && directoryFromHere(directory, env), repository.path],
     ['--stack', flags.stack, stack],
+    ['--host', flags.host, host],
     ['--project', flags.project, docker?.project],
-    ['--key-file', absolute(flags.keyFile), repository.password_file],
+    ['--key-file', keyFile && fromHere(keyFile, env), repository.password_file],
   ] as const;
   for (const [flag, wish, present] of wishes) {
     if (wish === undefined || wish === present) continue;

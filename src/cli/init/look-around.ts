@@ -1,7 +1,8 @@
 import { access } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { homeDirectory } from '../../disk/home.ts';
+import type { Environment } from '../../settings/load.ts';
 import type { TemplateValues } from '../../settings/template.ts';
 
 /** How long a local port may take to answer, in milliseconds. */
@@ -11,8 +12,8 @@ const probeTimeoutMs = 500;
 export type LocalStores = Pick<TemplateValues, 'found' | 'ollamaPath'>;
 
 /** Looks at the usual ports and places. */
-export async function lookAround(): Promise<LocalStores> {
-  const ollamaPath = await findModelStore();
+export async function lookAround(env: Environment): Promise<LocalStores> {
+  const ollamaPath = await findModelStore(env);
   const found = await findStores();
   return {
     found: ollamaPath === undefined ? found : new Set([...found, 'ollama'] as const),
@@ -38,8 +39,10 @@ function listens(port: number): Promise<boolean> {
   });
 }
 
-async function findModelStore(): Promise<string | undefined> {
-  for (const path of ['/usr/share/ollama/.ollama/models', join(homedir(), '.ollama/models')]) {
+async function findModelStore(env: Environment): Promise<string | undefined> {
+  for (const home of ['/usr/share/ollama', homeDirectory(env)]) {
+    if (home === undefined) continue;
+    const path = join(home, '.ollama/models');
     if (await exists(join(path, 'manifests'))) return path;
   }
   return undefined;

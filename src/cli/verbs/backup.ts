@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
 import { ConfigurationError } from '../../model/errors.ts';
-import type { Manifest } from '../../model/manifest.ts';
+import { describeIncomplete, type Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import {
@@ -16,6 +16,7 @@ import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
 import { forgetAfterBackup } from '../after-backup.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
@@ -70,11 +71,12 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     });
   }
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: flags.includeModels === true }, env);
+  const stack = await composeStack(settings, { includeModels: flags.includeModels === true, outputDir: flags.outputDir }, env);
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
-    const destination = archiveDestination(flags.outputDir, flags.compression ?? 'gzip', settings);
-    return runInto(destination, archiveShelf(flags.outputDir));
+    const directory = directoryFromHere(flags.outputDir, env);
+    const destination = archiveDestination(directory, flags.compression ?? 'gzip', settings);
+    return runInto(destination, archiveShelf(directory));
   }
   await using store = await openStore(settings, env, ctx);
   return await runInto(store, store);
@@ -162,8 +164,8 @@ function renderPlan(plan: BackupPlan): string {
   ].join('\n');
 }
 
-function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[] {
-  if (pausable.length + idle.length + free.length === 0)
+function renderWriters({ pausable, idle, free, undeclared }: BackupPlan['writers']): string[] {
+  if (pausable.length + idle.length + free.length + undeclared.length === 0)
     return [
       'Paused for the cut: nothing, as no service is marked as a writer; each store has its own moment',
     ];
@@ -176,14 +178,23 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
       free,
       'Cannot be paused (give them a pid_file or pause and resume), so each store has its own moment',
     ),
+    ...list(
+      undeclared.map(({ name, why }) => `${name} (${why})`),
+      'Seem to write and are not paused, so each store has its own moment; say writer: true or writer: false under services in tars.yaml',
+    ),
   ];
 }
 
 /** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
 const failures = ({ components }: Manifest): readonly string[] =>
-  components.flatMap(({ name, error }) =>
-    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
-  );
+  components.flatMap((component) => {
+    const { name, error } = component;
+    const lacking = describeIncomplete(component);
+    return [
+      ...(error === undefined ? [] : [`${name} was not captured: ${error.message}`]),
+      ...(lacking === undefined ? [] : [`${name} was not captured completely: ${lacking}`]),
+    ];
+  });
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
   const { summary, ...counts } = snapshot;

@@ -16,9 +16,10 @@ import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../oper
 import type { OperationContext } from '../../ports/context.ts';
 import type { Prunable } from '../../ports/prune.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
-import type { Settings } from '../../settings/load.ts';
+import { ownerOf, type Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
 import { formatTable } from '../render/units.ts';
@@ -28,6 +29,8 @@ import { pruneLine } from './prune.ts';
 interface ForgetFlags extends KeepFlags {
   readonly stack?: string;
   readonly allStacks?: boolean;
+  readonly host?: string;
+  readonly allHosts?: boolean;
   readonly outputDir?: string;
   readonly allowLast?: boolean;
   readonly allowShrunk?: boolean;
@@ -44,6 +47,8 @@ export function addForget(program: Command, surroundings: Surroundings): void {
   addKeepOptions(command, { hidden: false })
     .option('--stack <name>', 'of this stack (default: the one of tars.yaml)')
     .option('--all-stacks', 'of every stack in the repository, each by itself')
+    .option('--host <name>', 'taken on this host (default: the one of tars.yaml, or this machine)')
+    .option('--all-hosts', 'taken on any host, those of each by themselves')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
     .option('--allow-last', 'even the newest complete snapshot may go')
     .option('--allow-shrunk', 'also when a store shrank by half, or its last good copy goes')
@@ -52,7 +57,7 @@ export function addForget(program: Command, surroundings: Surroundings): void {
     .option('-y, --yes', 'do not ask')
     .addHelpText(
       'after',
-      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot stays, partial ones are not\ncounted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot of a host stays, partial ones are\nnot counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, references, flags)),
@@ -64,7 +69,8 @@ async function run(session: Session, references: readonly string[], flags: Forge
   refuseContradictions(references, flags);
   const settings = await session.settings();
   if (flags.outputDir !== undefined) {
-    const forgotten = await forget(session, archiveShelf(flags.outputDir), { references, flags, settings });
+    const shelf = archiveShelf(directoryFromHere(flags.outputDir, env));
+    const forgotten = await forget(session, shelf, { references, flags, settings });
     audience.result(forgotten.value, forgotten.human);
     return exitCodes.success;
   }
@@ -125,10 +131,17 @@ function refuseContradictions(references: readonly string[], flags: ForgetFlags)
       'Leave the --keep flags or the ids out.',
     );
   }
-  if (references.length > 0 && (flags.stack !== undefined || flags.allStacks === true)) {
-    refuse('Named snapshots are of the stack they are of', 'Leave --stack and --all-stacks out.');
+  const { stack, allStacks = false, host, allHosts = false } = flags;
+  if (references.length > 0 && (stack !== undefined || allStacks || host !== undefined || allHosts)) {
+    refuse(
+      'Named snapshots are of the stack and the host they are of',
+      'Leave --stack, --all-stacks, --host and --all-hosts out.',
+    );
   }
-  if (flags.stack !== undefined && flags.allStacks === true) {
+  if (host !== undefined && allHosts) {
+    refuse('One host or all of them?', 'Leave --host or --all-hosts out.');
+  }
+  if (stack !== undefined && allStacks) {
     refuse('One stack or all of them?', 'Leave --stack or --all-stacks out.');
   }
   if (flags.outputDir !== undefined && flags.prune === true) {
@@ -162,13 +175,14 @@ async function forget(
   const configured = flags.outputDir === undefined ? settings.retention : settings.retention?.archives;
   const rules = retentionRules(rulesOfFlags(flags) ?? configured ?? {});
   const stack = flags.allStacks === true ? undefined : (flags.stack ?? settings.stack);
+  const hostname = flags.allHosts === true ? undefined : (flags.host ?? settings.host);
   const isNamed = references.length > 0;
   const described = describedStack(settings);
   const plan = isNamed
     ? await planForgetNamed(shelf, references, allowances, ctx)
-    : await planForget(shelf, { ...allowances, rules, stack, described }, ctx);
+    : await planForget(shelf, { ...allowances, rules, stack, hostname, described }, ctx);
   const place = { outputDir: flags.outputDir, rules: rulesOfFlags(flags) };
-  if (!isNamed) warnOfPlan(plan, place, settings.stack, ctx);
+  if (!isNamed) warnOfPlan(plan, place, ownerOf(settings), ctx);
   const isDry = flags.dryRun === true;
   const removed = isDry ? 0 : removedBy(plan).length;
   if (removed > 0) {
@@ -204,14 +218,16 @@ async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: Fo
   };
   await ask(`Remove ${counted(removedBy(plan).length, 'snapshot')}?`);
   for (const last of lastOnesRemovedBy(plan)) {
-    await ask(`${shortId(last.id)} is the newest complete one of ${last.stack ?? ''}. Remove that too?`);
+    await ask(
+      `${shortId(last.id)} is the newest complete one of ${last.stack ?? ''} on ${last.hostname}. Remove that too?`,
+    );
   }
 }
 
 const isOf =
   (settings: Settings) =>
-  ({ stack }: StackForgetPlan): boolean =>
-    stack === settings.stack;
+  ({ stack, hostname }: StackForgetPlan): boolean =>
+    stack === settings.stack && hostname === settings.host;
 
 /** `2026-11-24 19:02:31 +01:00`: days are counted by the clock a snapshot was written by. */
 function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {
@@ -221,18 +237,23 @@ function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {
   return `${wall.slice(0, 10)} ${wall.slice(11, 19)} ${utcOffsetMinutes < 0 ? '-' : '+'}${offset}`;
 }
 
-function renderForget({ stacks, location }: ForgetPlan, isDry: boolean): string {
-  if (stacks.length === 0) return `There are no snapshots of any stack in ${location}`;
-  return stacks
-    .map((plan) =>
+function renderForget({ stacks, location, otherHosts }: ForgetPlan, isDry: boolean): string {
+  if (stacks.length === 0) return `There are no such snapshots in ${location}`;
+  const others =
+    otherHosts.length === 0
+      ? []
+      : [`Not looked at: snapshots that were taken on ${otherHosts.join(', ')} (--host, --all-hosts)`];
+  return [
+    ...stacks.map((plan) =>
       plan.decisions.length === 0
-        ? `There are no snapshots of ${plan.stack} in ${location}`
+        ? `There are no snapshots of ${plan.stack} on ${plan.hostname} in ${location}`
         : renderStack(plan, isDry),
-    )
-    .join('\n\n');
+    ),
+    ...others,
+  ].join('\n\n');
 }
 
-function renderStack({ stack, decisions }: StackForgetPlan, isDry: boolean): string {
+function renderStack({ stack, hostname, decisions }: StackForgetPlan, isDry: boolean): string {
   const rows = decisions.map(({ snapshot, keep, reasons }) => [
     shortId(snapshot.id),
     ownTime(snapshot),
@@ -243,6 +264,6 @@ function renderStack({ stack, decisions }: StackForgetPlan, isDry: boolean): str
   const verb = isDry ? 'would remove' : 'removed';
   return [
     formatTable(['ID', 'TIME', 'ACTION', 'WHY'], rows),
-    `Stack ${stack}: ${verb} ${counted(gone, 'snapshot')}, ${decisions.length - gone} kept`,
+    `Stack ${stack} on ${hostname}: ${verb} ${counted(gone, 'snapshot')}, ${decisions.length - gone} kept`,
   ].join('\n');
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { rm } from 'node:fs/promises';
-import { findProjects, type FoundProject } from '../../compose.ts';
-import { toTarsError } from '../../model/errors.ts';
+import { findProjects, placeConflicts, type FoundProject } from '../../compose.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Diagnosis } from '../../operations/doctor.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
@@ -29,6 +29,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
     .option('--project <name>', 'take the Compose project of that name')
     .option('--repository <dir>', 'where snapshots go (default: ./tars-repository)')
     .option('--stack <name>', 'name of the stack (default: the project, or the host name)')
+    .option('--host <name>', 'whose snapshots this machine continues (default: its own host name)')
     .option('--key-file <file>', 'where the recovery key goes (default: tars-recovery.key beside tars.yaml)')
     .option('-y, --yes', 'ask nothing: take what is found, and every proposal')
     .addHelpText(
@@ -85,6 +86,7 @@ async function create(
   if (choices !== undefined) await writeSettings(settingsPath, choices);
   try {
     const settings = await loadSettings(settingsPath, session.env);
+    await refuseConflicts(settings, session);
     if (choices === undefined) await agreeTo(settings, flags, session);
     const uninterrupted = { ...session, ctx };
     // Beside a tars.yaml that is there, a repository that is there leaves nothing to be done, and that is said.
@@ -98,9 +100,18 @@ async function create(
   }
 }
 
+/** @throws ConfigurationError when what is to be captured is, or lies in, what tars needs itself */
+async function refuseConflicts(settings: Settings, { env }: Session): Promise<void> {
+  const conflicts = await placeConflicts(settings, env);
+  if (conflicts.length === 0) return;
+  throw new ConfigurationError(`${settings.settingsPath}: ${conflicts.join('; ')}`, {
+    hint: 'Choose another place for the repository, or name each place once under components:.',
+  });
+}
+
 /** An existing `tars.yaml` decides, and on a terminal nothing is created that was not asked for. */
 async function agreeTo(settings: Settings, flags: InitFlags, session: Session): Promise<void> {
-  refuseOtherWishes(settings, flags);
+  refuseOtherWishes(settings, flags, session.env);
   const { questions } = session.audience;
   if (flags.yes !== true && questions !== undefined) await askToCreate(settings, session, questions);
 }

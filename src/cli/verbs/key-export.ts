@@ -1,8 +1,7 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { relative, resolve, sep } from 'node:path';
-import { composeStack, openStore } from '../../compose.ts';
+import { composeStack, openStoreAndPassword, recordKitExport } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
@@ -13,18 +12,17 @@ import {
   shellWord,
   type RecoveryKit,
 } from '../../model/recovery-kit.ts';
-import type { SnapshotSummary } from '../../model/snapshot.ts';
+import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';
 import { recoverySteps } from '../../operations/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import { ownerOf, type Environment, type Settings } from '../../settings/load.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
-import { repositoryPassword } from '../../settings/secrets.ts';
+import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { recordKitExport } from '../kit-record.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 interface ExportFlags {
@@ -66,14 +64,18 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
     refuseInRepository(settings.repository.path, output);
     await requireMounted(output);
   }
-  const key = printable(await repositoryPassword(settings.repository, env, ctx.signal));
-  await using store = await openStore(settings, { ...env, TARS_PASSWORD: key }, ctx);
+  const opened = await openStoreAndPassword(settings, env, ctx);
+  await using store = opened.store;
+  const key = printable(opened.password);
   const kit = await makeKit({ settings, key, store, homes: await homesOf(settings, env, ctx) }, ctx);
   const page = format === 'html' ? renderKitHtml(kit) : renderKitText(kit);
   if (output !== undefined) await writeNew(output, page);
   const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
   const exportedAt = kit.exportedAt.toISOString();
-  await recordKitExport(settings.state_dir, store.id, { exportedAt, keyId });
+  await recordKitExport(settings.state_dir, store.id, {
+    ...{ exportedAt, keyId },
+    ...(output === undefined ? {} : { output: resolve(output) }),
+  });
   const value = {
     ...{ stack: kit.stack, repository: kit.repository, exportedAt, keyId, check: keyCheck(key), format },
     ...(output === undefined ? { page } : { output: resolve(output) }),
@@ -89,9 +91,14 @@ const renderWritten = (output: string): string =>
 
 /** What a page cannot show cannot be typed from it either. */
 function printable(key: string): string {
-  if (!/\p{Cc}/u.test(key)) return key;
-  throw new ConfigurationError('The password of the repository has characters that cannot be printed', {
-    hint: 'Add one that can be with: tars key add',
+  const problem = /\p{Cc}/u.test(key)
+    ? 'has characters that cannot be printed'
+    : trimAsRestic(key) === key
+      ? undefined
+      : 'begins or ends with a blank, which nobody sees on paper';
+  if (problem === undefined) return key;
+  throw new ConfigurationError(`The password of the repository ${problem}`, {
+    hint: 'Add one that can be printed with: tars key add',
   });
 }
 
@@ -132,15 +139,21 @@ async function makeKit(
   { settings, key, store, homes }: KitSources,
   ctx: OperationContext,
 ): Promise<RecoveryKit> {
-  const { stack, repository, age_recipients: recipients } = settings;
+  const { stack, host, repository, age_recipients: recipients } = settings;
   const newest = await newestSnapshot(settings, store, ctx);
   const facts = {
-    ...{ stack, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key) },
+    ...{
+      stack,
+      hostname: host,
+      repository: repository.path,
+      repositoryId: store.id,
+      keyCheck: keyCheck(key),
+    },
     ...{ manifest: newest?.manifest, homes },
     starts: startCommands(settings),
   };
   return {
-    ...{ stack, hostname: hostname(), toolVersion, exportedAt: ctx.clock.now(), key },
+    ...{ stack, hostname: host, toolVersion, exportedAt: ctx.clock.now(), key },
     repository: { location: repository.path, id: store.id },
     snapshot: newest === undefined ? undefined : snapshotOf(newest),
     remarks:
@@ -166,14 +179,14 @@ const snapshotOf = ({ summary, manifest }: Newest): RecoveryKit['snapshot'] => (
 
 /** The newest complete snapshot; a partial one when there is no other. */
 async function newestSnapshot(
-  { stack }: Settings,
+  settings: Settings,
   store: SnapshotStore,
   ctx: OperationContext,
 ): Promise<Newest | undefined> {
-  const own = (await store.list(ctx)).filter((summary) => summary.stack === stack);
+  const own = (await store.list(ctx)).filter((summary) => isOwnedBy(summary, ownerOf(settings)));
   const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
   if (chosen === undefined) return undefined;
-  await using source = await store.open(chosen.id, stack, ctx);
+  await using source = await store.open(chosen.id, undefined, ctx);
   return { summary: chosen, manifest: await source.manifest(ctx.signal) };
 }
 

@@ -3,7 +3,8 @@ import { openStore } from '../../compose.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { Environment, Settings } from '../../settings/load.ts';
-import { readSecretFile } from '../../settings/secrets.ts';
+import { trimAsRestic } from '../../settings/password-text.ts';
+import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { askSecret } from '../render/ask-secret.ts';
 import { formatTable } from '../render/units.ts';
@@ -111,7 +112,7 @@ async function newPassword(
   { newPasswordFile }: NewPasswordFlags,
   { stdin, stderr, signal }: Surroundings,
 ): Promise<string> {
-  if (newPasswordFile !== undefined) return requireText(await readSecretFile(newPasswordFile));
+  if (newPasswordFile !== undefined) return requireText(await readPasswordFile(newPasswordFile));
   const terminal = { stdin, stderr };
   const first = await askSecret('New password: ', terminal, signal);
   if (first === undefined) {
@@ -120,6 +121,14 @@ async function newPassword(
     });
   }
   requireText(first);
+  if (trimAsRestic(first) !== first) {
+    throw new ConfigurationError(
+      'The new password begins or ends with a blank, which no password file keeps',
+      {
+        hint: 'Nothing was changed. Give another one.',
+      },
+    );
+  }
   if ((await askSecret('The same again: ', terminal, signal)) !== first) {
     throw new ConfigurationError('The two passwords differ', { hint: 'Nothing was changed. Try again.' });
   }

@@ -3,15 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { composeStack, openArchiveFile, openStore } from '../../compose.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
-import { hasErrors } from '../../model/finding.ts';
+import { hasErrors, type Finding } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { counted } from '../../model/plural.ts';
+import { openWanted } from '../../operations/choose-snapshot.ts';
 import { warnOfMissing } from '../../operations/missing.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { planRestore, type StackRestorePlan } from '../../operations/restore-plan.ts';
 import { executeRestore, type RestoreResult } from '../../operations/restore.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
+import { ownerOf, type Settings } from '../../settings/load.ts';
 import { settingsApart } from '../../settings/apart.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { breakBetweenWords, formatBytes, formatMs } from '../render/units.ts';
@@ -19,8 +21,11 @@ import { collectNames, runVerb, type Session, type Surroundings } from '../sessi
 
 interface RestoreFlags {
   readonly backupFile?: string;
+  readonly fromHost?: string;
   readonly component?: readonly string[];
   readonly skip?: readonly string[];
+  readonly database?: readonly string[];
+  readonly acceptMissing?: boolean;
   readonly restoreConfig?: boolean;
   readonly skipValidation?: boolean;
   readonly discardPrevious?: boolean;
@@ -37,8 +42,15 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
     .description('bring the stack, or parts of it, back from a snapshot')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest (default: latest)')
     .option('--backup-file <file>', 'restore from this portable archive')
+    .option('--from-host <name>', 'a snapshot that was taken on this other host')
     .option('--component <names>', 'only these components (comma-separated, repeatable)', collectNames)
     .option('--skip <names>', 'all but these components', collectNames)
+    .option(
+      '--database <names>',
+      'only these PostgreSQL databases (comma-separated, repeatable)',
+      collectNames,
+    )
+    .option('--accept-missing', 'restore without the parts that a server refuses, and end with exit code 2')
     .option('--restore-config', 'also replace configuration files that exist and differ')
     .option('--skip-validation', 'do not compare the restored content with the snapshot')
     .option('--discard-previous', 'delete the previous data once the restored data is verified')
@@ -71,7 +83,8 @@ async function run(session: Session, reference: string | undefined, flags: Resto
     return await restoreFrom(session, { source }, flags);
   }
   await using store = await openStore(settings, env, ctx);
-  await using source = await store.open(reference ?? 'latest', settings.stack, ctx);
+  const wish = { reference: reference ?? 'latest', owner: ownerOf(settings), fromHost: flags.fromHost };
+  await using source = await openWanted(store, wish, ctx);
   return await restoreFrom(session, { source, store }, flags);
 }
 
@@ -95,28 +108,50 @@ async function restoreFrom(
     restoreConfig: flags.restoreConfig === true,
     startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
+    databases: flags.database,
   };
   const wanted = target.components.map(({ name }) => name).filter((name) => !selection.skip.includes(name));
-  const missing = flags.component === undefined ? await warnOfMissing(wanted, source, store, ctx) : [];
+  const missing =
+    flags.component === undefined && flags.database === undefined
+      ? await warnOfMissing(wanted, source, store, ctx)
+      : [];
   const planned = await planRestore(source, target, selection, ctx);
-  const plan = { ...planned, warnings: [...missing, ...planned.warnings] };
+  const foreign = foreignHost(await session.settings(), source, flags);
+  const plan = { ...planned, warnings: [...foreignWarnings(foreign), ...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
     audience.result(planValue(plan), renderPlan(plan, audience.columns));
     return exitCodes.success;
   }
-  await requireConfirmation(session, plan, flags);
+  await requireConfirmation(session, plan, flags, foreign);
   const execution = {
     discardPrevious: flags.discardPrevious === true,
     skipValidation: flags.skipValidation === true,
+    acceptMissing: (lacking: readonly Finding[]) => acceptMissing(session, lacking, flags),
   };
   const result = await executeRestore(plan, source, target, stack.journal, execution, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   audience.result(result, renderResult(result));
-  return hasErrors(result.findings) ? exitCodes.error : exitCodes.success;
+  if (hasErrors(result.findings)) return exitCodes.error;
+  return result.missing.length > 0 ? exitCodes.partial : exitCodes.success;
+}
+
+/** Shows what would be missing and asks; without a terminal the flag decides. */
+async function acceptMissing(
+  { audience, ctx }: Session,
+  missing: readonly Finding[],
+  flags: RestoreFlags,
+): Promise<boolean> {
+  if (flags.acceptMissing !== true && flags.yes !== true && flags.force !== true) {
+    for (const finding of missing) audience.event({ type: 'finding', finding });
+    return (await audience.confirm('Restore everything else?', ctx.signal)) === true;
+  }
+  if (flags.acceptMissing !== true) return false;
+  for (const finding of missing) audience.event({ type: 'finding', finding });
+  return true;
 }
 
 /** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
-async function targetOf(session: Session, { project, composeFile }: RestoreFlags) {
+async function targetOf(session: Session, { project, composeFile, backupFile }: RestoreFlags) {
   const settings = await session.settings();
   if (project === undefined) {
     if (composeFile !== undefined) {
@@ -124,7 +159,7 @@ async function targetOf(session: Session, { project, composeFile }: RestoreFlags
         hint: 'Add --project NAME, or name the files in docker.compose_files of tars.yaml.',
       });
     }
-    const stack = await composeStack(settings, { includeModels: false }, session.env);
+    const stack = await composeStack(settings, { includeModels: false, backupFile }, session.env);
     return { stack, target: { ...stack, stack: stack.name } };
   }
   const files = (composeFile ?? []).map((file) => resolve(file));
@@ -153,21 +188,48 @@ async function notTheirs(
   return files;
 }
 
+/** A snapshot of another machine than this, which nobody has named. */
+interface ForeignHost {
+  readonly snapshot: string;
+  readonly host: string;
+  readonly own: string;
+}
+
+function foreignHost(
+  { host: own }: Settings,
+  { summary: { id, hostname: host } }: SnapshotSource,
+  { fromHost }: RestoreFlags,
+): ForeignHost | undefined {
+  return host === own || host === fromHost ? undefined : { snapshot: shortId(id), host, own };
+}
+
+const foreignWarnings = (foreign: ForeignHost | undefined): readonly string[] =>
+  foreign === undefined ? [] : [`Snapshot ${foreign.snapshot} was taken on ${foreign.host}; this is ${foreign.own}`];
+
+const foreignHint = ({ host }: ForeignHost): string =>
+  `If you want the data of ${host} here, add --from-host ${host}. If this machine takes its place for good, write host: ${host} into tars.yaml.`;
+
 async function requireConfirmation(
   { audience, ctx }: Session,
   plan: StackRestorePlan,
   flags: RestoreFlags,
+  foreign: ForeignHost | undefined,
 ): Promise<void> {
   if (flags.yes === true || flags.force === true) {
+    // Whoever says yes beforehand has not seen whose data it is.
+    if (foreign !== undefined) throw refuseForeign(foreign);
     for (const warning of plan.warnings) ctx.log.warn(warning);
     return;
   }
   const shown = renderPlan(plan, audience.columns);
   audience.event({ type: 'message', level: 'info', message: `The plan:\n${shown}` });
-  const answer = await audience.confirm('Restore?', ctx.signal).catch((cause: unknown) => {
+  const question =
+    foreign === undefined ? 'Restore?' : `Restore the data of ${foreign.host} on ${foreign.own}?`;
+  const answer = await audience.confirm(question, ctx.signal).catch((cause: unknown) => {
     throw new InterruptedError('Interrupted; nothing was touched', { cause });
   });
   if (answer === undefined) {
+    if (foreign !== undefined) throw refuseForeign(foreign);
     throw new ConfigurationError(
       'A restore asks before it replaces anything, and there is no terminal to ask on',
       {
@@ -178,11 +240,19 @@ async function requireConfirmation(
   if (!answer) throw new RestoreRefusedError('Not restored: you said no. Nothing was touched');
 }
 
+function refuseForeign(foreign: ForeignHost): RestoreRefusedError {
+  const { snapshot, host, own } = foreign;
+  return new RestoreRefusedError(`Snapshot ${snapshot} was taken on the host ${host}, and this is ${own}`, {
+    hint: foreignHint(foreign),
+  });
+}
+
 function planValue(plan: StackRestorePlan): unknown {
   const { manifest, planned, provision, ...rest } = plan;
   return {
     ...rest,
     ...(provision === undefined ? {} : { provision: provision.plan }),
+    hostname: manifest.hostname,
     time: manifest.time,
     consistency: manifest.consistency,
     components: planned.map(({ plan: { details: _details, ...visible } }) => visible),
@@ -200,7 +270,7 @@ function renderPlan(plan: StackRestorePlan, columns = Infinity): string {
 function planLines(plan: StackRestorePlan): readonly string[] {
   const totalBytes = plan.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return [
-    `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack}, taken ${plan.manifest.time}`,
+    `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack} on ${plan.manifest.hostname}, taken ${plan.manifest.time}`,
     `  verify ${counted(plan.artifacts.length, 'artifact')} (${formatBytes(totalBytes)}) before anything is touched`,
     ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
@@ -235,7 +305,9 @@ function renderResult(result: RestoreResult): string {
     ? 'Restored, but the content is not what was captured: see the errors above'
     : unwell.length > 0
       ? `Restored, but not well: ${[...new Set(unwell)].join(', ')}; see the errors above`
-      : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
+      : result.missing.length > 0
+        ? `Restored without ${counted(result.missing.length, 'part')} of the snapshot that the server refused (named above): ${result.restored.join(', ')}`
+        : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
   return [
     `${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`,
     ...(result.notStarted.length === 0

@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
 import { openStore } from '../../compose.ts';
 import type { Manifest } from '../../model/manifest.ts';
+import { openWanted } from '../../operations/choose-snapshot.ts';
+import { ownerOf } from '../../settings/load.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
@@ -12,16 +14,21 @@ export function addShow(program: Command, surroundings: Surroundings): void {
     .command('show')
     .description('show what a snapshot holds')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
+    .option('--from-host <name>', 'of this other host')
     .addHelpText('after', '\nExamples:\n  tars show\n  tars show 4f3a9c21 --json')
-    .action((snapshot: string, _flags: unknown, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, snapshot)),
+    .action((snapshot: string, flags: { fromHost?: string }, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, snapshot, flags.fromHost)),
     );
 }
 
-async function run({ ctx, audience, env, settings }: Session, reference: string): Promise<number> {
-  const { stack } = await settings();
-  await using store = await openStore(await settings(), env, ctx);
-  await using source = await store.open(reference, stack, ctx);
+async function run(
+  { ctx, audience, env, settings: load }: Session,
+  reference: string,
+  fromHost: string | undefined,
+): Promise<number> {
+  const settings = await load();
+  await using store = await openStore(settings, env, ctx);
+  await using source = await openWanted(store, { reference, owner: ownerOf(settings), fromHost }, ctx);
   const manifest = await source.manifest(ctx.signal);
   audience.result({ summary: source.summary, manifest }, renderShow(source.summary, manifest));
   return exitCodes.success;

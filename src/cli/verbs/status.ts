@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { runLogOf, scheduleSetAt, stackClaimsOf } from '../../compose.ts';
 import { shortId } from '../../model/snapshot.ts';
-import { statusOf, type RunSummary, type StackStatus } from '../../operations/status.ts';
+import { notStarted } from '../../operations/scheduled.ts';
+import { statusOf, withNothingStarted, type RunSummary, type StackStatus } from '../../operations/status.ts';
 import { exitCodes } from '../exit-codes.ts';
 import {
   breakBetweenWords,
@@ -11,6 +12,7 @@ import {
   formatMs,
   formatNext,
 } from '../render/units.ts';
+import { scheduledBy } from '../scheduled-by.ts';
 import { scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
@@ -27,9 +29,11 @@ export function addStatus(program: Command, surroundings: Surroundings): void {
     .addHelpText(
       'after',
       `
-Reads what runs on this machine recorded, not the repository.
+Reads what runs on this machine recorded for this repository, not what is in it.
 Exit code 1 when the last backup or the last check failed, or the backup is
-older than the schedule allows; 2 when it is partial. A stack that has no backup
+older than the schedule allows; 2 when it is partial. Where nothing starts what
+is scheduled (no timer, no cron daemon, no tars daemon), the state is warning,
+with exit code 0 until a backup is missed. A stack that has no backup
 yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when
 none is scheduled. What holds old snapshots back from being forgotten is said,
 with its cure, and changes no exit code.
@@ -44,28 +48,36 @@ Examples:
 const codes = {
   fine: exitCodes.success,
   waiting: exitCodes.success,
+  warning: exitCodes.success,
   partial: exitCodes.partial,
   failing: exitCodes.error,
 } as const;
 
-async function run({ ctx, audience, settings: load }: Session): Promise<number> {
+const isEmpty = (record: object): boolean => Object.keys(record).length === 0;
+
+async function run({ ctx, audience, env, settings: load }: Session): Promise<number> {
   const settings = await load();
   const now = ctx.clock.now();
   const since = await scheduleSetAt(settings, now);
-  const status = statusOf(scheduleOf(settings), runLogOf(settings), now, since);
+  const judged = statusOf(scheduleOf(settings), runLogOf(settings), now, since);
+  const missing = isEmpty(judged.next) ? undefined : notStarted(await scheduledBy(settings, env, ctx));
+  const status = missing === undefined ? judged : withNothingStarted(judged, missing);
   const daemon = await stackClaimsOf(settings).holder('daemon');
   const columns = Math.min(audience.columns ?? columnsMax, columnsMax);
-  audience.result({ ...status, daemon }, render(status, { daemonPid: daemon?.pid, now, columns }));
+  const scene = { daemonPid: daemon?.pid, isStarted: missing === undefined, now, columns };
+  audience.result({ ...status, started: missing === undefined, daemon }, render(status, scene));
   return codes[status.verdict];
 }
 
 interface Scene {
   readonly daemonPid: number | undefined;
+  /** Something starts what is scheduled. */
+  readonly isStarted: boolean;
   readonly now: Date;
   readonly columns: number;
 }
 
-function render(status: StackStatus, { daemonPid, now, columns }: Scene): string {
+function render(status: StackStatus, { daemonPid, isStarted, now, columns }: Scene): string {
   const { stack, verdict, reasons, warnings, running, last, failures, next, firstDue } = status;
   const rows: [string, string][] = [
     ...running.map((run): [string, string] => [
@@ -79,7 +91,7 @@ function render(status: StackStatus, { daemonPid, now, columns }: Scene): string
     ...Object.entries(next).map(([task, time]): [string, string] => [
       `Next ${task}`,
       // Some schedulers take the first one as soon as they look, others at its time.
-      formatNext(task === 'backup' ? (firstDue ?? time) : time, now),
+      `${formatNext(task === 'backup' ? (firstDue ?? time) : time, now)}${isStarted ? '' : ', if something started it'}`,
     ]),
     ...(Object.keys(next).length === 0
       ? [['Next', 'nothing is scheduled in tars.yaml'] as [string, string]]

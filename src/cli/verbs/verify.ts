@@ -5,10 +5,17 @@ import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { sortWriters } from '../../operations/cut.ts';
+import { openWanted } from '../../operations/choose-snapshot.ts';
 import { recoverInterrupted } from '../../operations/recover.ts';
 import { verifyStack, type VerifyResult } from '../../operations/verify.ts';
+import { ownerOf } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+
+interface VerifyFlags {
+  readonly component?: readonly string[];
+  readonly fromHost?: string;
+}
 
 export function addVerify(program: Command, surroundings: Surroundings): void {
   program
@@ -16,19 +23,20 @@ export function addVerify(program: Command, surroundings: Surroundings): void {
     .description('compare the live stack with a snapshot, store by store')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
     .option('--component <names>', 'only these components', collectNames)
+    .option('--from-host <name>', 'with a snapshot of this other host')
     .addHelpText(
       'after',
       '\nWhat changed since the snapshot is reported too.\nExit code 1 when the data of a store differs. What is only a warning, such as\na changed file, is code 0.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
     )
-    .action((snapshot: string, flags: { component?: readonly string[] }, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, snapshot, flags.component)),
+    .action((snapshot: string, flags: VerifyFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
     );
 }
 
 async function run(
   session: Session,
   reference: string,
-  only: readonly string[] | undefined,
+  { component: only, fromHost }: VerifyFlags,
 ): Promise<number> {
   const { ctx, audience, env } = session;
   const settings = await session.settings();
@@ -41,7 +49,10 @@ async function run(
   }
   await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   await using store = await openStore(settings, env, ctx);
-  await using source = await store.open(reference, stack.name, ctx);
+  await using source = await openWanted(store, { reference, owner: ownerOf(settings), fromHost }, ctx);
+  const { hostname } = source.summary;
+  if (hostname !== settings.host && fromHost === undefined)
+    ctx.log.warn(`Snapshot ${shortId(source.summary.id)} was taken on ${hostname}; this is ${settings.host}`);
   const components = stack.components.filter(({ name }) => only?.includes(name) ?? true);
   const result = await verifyStack(source, components, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
 import { mountPoints } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
-import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
 
 /**
  * One path whose content is exchanged by renames on one file system: live moves to `previous`, then `staged`
@@ -68,7 +68,9 @@ export async function stageBeside(
     await mkdir(stagedDir, { mode: 0o700 });
   } catch (cause) {
     throw new RestoreRefusedError(`Cannot stage beside ${live}: ${toTarsError(cause, 'no access').message}`, {
-      hint: `Make ${parent} writable for the user who runs tars.`,
+      hint: isDenied(cause)
+        ? `Make ${parent} writable for the user who runs tars.`
+        : (systemErrorHint(cause) ?? 'See what is in the way there.'),
       cause,
     });
   }
@@ -85,13 +87,21 @@ export async function removeStagedBeside(path: string, restoreId: string): Promi
 /**
  * The swaps that replace the whole directory `live` with what now lies staged. For a mount point that is a swap
  * per entry; entries of other restores (`.tars-…`) and `lost+found` stay where they are.
+ * @param keep further names that stay
  */
-export async function directorySwaps(live: string, stage: DirectoryStage): Promise<PathSwap[]> {
+export async function directorySwaps(
+  live: string,
+  stage: DirectoryStage,
+  keep: readonly string[] = [],
+): Promise<PathSwap[]> {
   if (stage.mode === 'rename') {
     const at = await throughLinks(live);
     return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await isThere(at) }];
   }
-  const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found';
+  // What another component's restore puts beside a name that stays is that component's too.
+  const isKept = (name: string): boolean =>
+    keep.some((kept) => name === kept || name.startsWith(`${kept}.tars-`));
+  const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found' && !isKept(name);
   const liveNames = new Set((await readdir(live)).filter(own));
   const stagedNames = new Set(await readdir(stage.stagedDir));
   return [...new Set([...liveNames, ...stagedNames])].sort().map((name) => ({

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { access, constants } from 'node:fs/promises';
 import { z } from 'zod';
-import { InterruptedError, messageOf, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import { connectionFailure } from '../../model/connection-failure.ts';
+import { InterruptedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
@@ -139,7 +140,7 @@ async function serverVersion(url: string, signal: AbortSignal): Promise<string> 
     return z.object({ version: z.string() }).parse(await response.json()).version;
   } catch (cause) {
     if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
-    const detail = messageOf(cause);
+    const detail = connectionFailure(cause);
     throw new ServiceUnavailableError(`Ollama does not answer at ${new URL(url).host}: ${detail}`, {
       hint: 'Start it, or correct url in tars.yaml.',
       cause,

@@ -1,17 +1,17 @@
 import { z } from 'zod';
-import { ServiceUnavailableError } from '../../model/errors.ts';
+import { messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe, Leftover } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareCapture } from './capture.ts';
 import { findClient } from './client.ts';
-import { listDatabases } from './databases.ts';
+import { leftOut, listDatabases } from './databases.ts';
 import { parseFacts } from './facts.ts';
 import { asidePattern, identifier } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer } from './properties.ts';
 import { planRestore } from './restore-plan.ts';
-import { openControlSession, openSession } from './session.ts';
+import { openControlSession, openSession, sqlState } from './session.ts';
 import { stageRestore } from './stage.ts';
 import { statementLine } from './swap-record.ts';
 import { postgresGeneration, removeStaged } from './swap.ts';
@@ -36,7 +36,11 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
-    verify: (from, ctx) => verifyLive(options, parseFacts(from.facts, from.name), ctx.signal),
+    verify: (from, ctx, source) => {
+      const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
+      const dumps = source === undefined ? undefined : { source, artifacts };
+      return verifyLive(options, parseFacts(from.facts, from.name), dumps, ctx);
+    },
   };
 }
 
@@ -60,16 +64,22 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
   // Without it nothing can be dumped: whoever looks before a backup wants to know.
   await findClient(options, server.major, signal);
   const databases = await listDatabases(control, options, signal);
+  const warnings = await leftOut(control, options, signal);
   let tables = 0;
   for (const { name } of databases) {
-    await using session = await openSession(options, name, signal);
-    tables += (await session.row(z.object({ tables: z.coerce.number() }), tableCountQuery, signal)).tables;
+    try {
+      await using session = await openSession(options, name, signal);
+      tables += (await session.row(z.object({ tables: z.coerce.number() }), tableCountQuery, signal)).tables;
+    } catch (error) {
+      if (databases.length === 1 || sqlState(error) === undefined) throw error;
+      warnings.push(`Database "${name}" cannot be captured: ${messageOf(error)}`);
+    }
   }
   return {
     serverVersion: server.version,
     sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     summary: `${counted(databases.length, 'database')}, ${counted(tables, 'table')}`,
-    warnings: [],
+    warnings,
   };
 }
 

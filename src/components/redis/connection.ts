@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { connectionFailure } from '../../model/connection-failure.ts';
 import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ServerClaim, ServerProof } from '../../ports/server-proof.ts';
@@ -33,6 +34,11 @@ const connectTimeoutMs = 10_000;
 const replyTimeoutMs = 60_000;
 const lineLimitBytes = 64 << 10;
 const eofMarkBytes = 40;
+const notRedis = 'it does not speak the Redis protocol';
+const wantsTls = 'it wants TLS there, which tars does not speak to Redis: give a port without';
+
+/** RFC 8446, section 5.1: what a server that expected a handshake answers to anything else. */
+const isTlsAlert = (bytes: Uint8Array): boolean => bytes[0] === 0x15 && bytes[1] === 0x03;
 
 /**
  * One connection that speaks RESP2, one command at a time, and can then turn into a replication link
@@ -61,10 +67,10 @@ export class RedisConnection implements AsyncDisposable {
     if (host === undefined) throw new ServiceUnavailableError('Redis does not run', { hint: 'Start it.' });
     const where = `Redis at ${host}:${address.port}`;
     const socket = connect({ host, port: address.port, noDelay: true });
+    const timeout = AbortSignal.timeout(connectTimeoutMs);
     // Errors reach whoever reads next; without a listener they would end the process.
     socket.on('error', () => undefined);
     try {
-      const timeout = AbortSignal.timeout(connectTimeoutMs);
       await once(socket, 'connect', { signal: AbortSignal.any([signal, timeout]) });
       const connection = new RedisConnection(socket, where);
       await connection.#authenticate(address, signal);
@@ -74,7 +80,10 @@ export class RedisConnection implements AsyncDisposable {
       socket.destroy();
       if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
       if (cause instanceof TarsError) throw cause;
-      throw new ServiceUnavailableError(`${where} does not answer`, {
+      const reason = timeout.aborted
+        ? `no connection within ${connectTimeoutMs / 1000} s: a firewall, or the wrong address`
+        : connectionFailure(cause);
+      throw new ServiceUnavailableError(`${where} does not answer: ${reason}`, {
         hint: 'Start it, or correct its host and port in tars.yaml.',
         cause,
       });
@@ -198,7 +207,7 @@ export class RedisConnection implements AsyncDisposable {
       case '*':
         return rest === '-1' ? null : this.#array(Number(rest));
       default:
-        throw this.#broken('it does not speak the Redis protocol');
+        throw this.#broken(notRedis);
     }
   }
 
@@ -231,7 +240,8 @@ export class RedisConnection implements AsyncDisposable {
         this.#buffer = this.#buffer.subarray(end + 1);
         return line;
       }
-      if (this.#buffer.length > lineLimitBytes) throw this.#broken('it does not speak the Redis protocol');
+      if (isTlsAlert(this.#buffer)) throw this.#broken(wantsTls);
+      if (this.#buffer.length > lineLimitBytes) throw this.#broken(notRedis);
       await this.#more();
     }
   }
@@ -297,7 +307,7 @@ export class RedisConnection implements AsyncDisposable {
       return await read();
     } catch (cause) {
       if (cause instanceof RedisReplyError || cause instanceof TarsError) throw cause;
-      throw this.#broken('the connection broke', cause);
+      throw this.#broken(connectionFailure(cause), cause);
     } finally {
       signal.removeEventListener('abort', interrupt);
       this.#socket.setTimeout(0);

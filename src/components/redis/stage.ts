@@ -1,6 +1,6 @@
 import { chown, link, lstat, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { hasErrno, isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
@@ -57,11 +57,15 @@ export async function removeStaged({ dataDir }: RedisOptions, restoreId: string)
   await rm(join(dataDir, stagedName(restoreId)), { recursive: true, force: true });
 }
 
-const refusal = (details: RestoreDetails, cause: unknown): RestoreRefusedError =>
-  new RestoreRefusedError(`Cannot stage in ${details.dataDir}: ${toTarsError(cause, 'no access').message}`, {
-    hint: 'Run tars as a user who may write there, and remove what an earlier restore left if it is in the way.',
+function refusal(details: RestoreDetails, cause: unknown): RestoreRefusedError {
+  const { message, hint } = toTarsError(cause, `Cannot stage in ${details.dataDir}`);
+  return new RestoreRefusedError(message, {
+    hint: hasErrno(cause, 'EEXIST')
+      ? 'Remove what an earlier restore left there.'
+      : (hint ?? 'See what is in the way.'),
     cause,
   });
+}
 
 /** The directory's owner and mode. One that is gone is created again as it was at capture. */
 async function ensureDataDir({ dataDir, facts }: RestoreDetails): Promise<Owner> {

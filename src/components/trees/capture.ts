@@ -17,7 +17,17 @@ export interface Tree {
   readonly live: string;
   /** Left out, relative to the tree. */
   readonly exclude: readonly string[];
+  /** What is not the tree's own, relative to it: neither captured nor exchanged, whatever a snapshot holds. */
+  readonly keepOut?: readonly string[];
 }
+
+/** What a walk passes over. */
+export const passedOver = ({ exclude, keepOut = [] }: Pick<Tree, 'exclude' | 'keepOut'>): ReadonlySet<string> =>
+  new Set([...exclude, ...keepOut]);
+
+/** Whether `path`, relative to the tree, is or lies below something that is not the tree's own. */
+export const isKeptOut = ({ keepOut = [] }: Pick<Tree, 'keepOut'>, path: string): boolean =>
+  keepOut.some((kept) => path === kept || path.startsWith(`${kept}/`));
 
 /** How often a file that changes is read before it is kept as it was read last. */
 const readsMax = 3;
@@ -82,7 +92,7 @@ async function captureTree(
   const folder = treeFolder(name, tree.path);
   const captured: CapturedTree = { path: tree.path, entries: [], skipped: [], changing: [] };
   const onFailure = (_path: string, error: TarsError): void => void failures.push(error);
-  for await (const { path, stats } of walkTree(live, new Set(tree.exclude), onFailure, ctx.signal)) {
+  for await (const { path, stats } of walkTree(live, passedOver(tree), onFailure, ctx.signal)) {
     const target = path === '' ? folder : `${folder}/${path}`;
     try {
       const entry = await captureEntry(join(live, path), path, stats, target, captured, sink, ctx);

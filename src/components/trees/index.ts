@@ -6,7 +6,7 @@ import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
-import { prepareTreesCapture, requireDirectory, type Tree } from './capture.ts';
+import { passedOver, prepareTreesCapture, requireDirectory, type Tree } from './capture.ts';
 import { planTreesRestore, type TreesPlace, type TreesPlanDetails } from './plan.ts';
 import { stageTreesRestore } from './stage.ts';
 import { treesGeneration } from './swap.ts';
@@ -63,10 +63,11 @@ async function probe(trees: readonly Tree[], { signal }: OperationContext): Prom
   const warnings: string[] = [];
   let files = 0;
   let sizeBytes = 0;
-  for (const { live, exclude } of trees) {
+  for (const tree of trees) {
+    const { live } = tree;
     const root = await requireDirectory(live);
     const onFailure = (_path: string, { message }: Error): void => void warnings.push(message);
-    for await (const { stats } of walkTree(root, new Set(exclude), onFailure, signal)) {
+    for await (const { stats } of walkTree(root, passedOver(tree), onFailure, signal)) {
       if (!stats.isFile()) continue;
       files += 1;
       sizeBytes += Number(stats.size);

@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
-import type { Tree } from './capture.ts';
+import { isThere } from '../../disk/is-there.ts';
+import { isKeptOut, type Tree } from './capture.ts';
 import { parseTreesFacts, treeFolder, type CapturedTree } from './facts.ts';
 
 /** What staging has to know of a planned restore. */
@@ -33,9 +34,13 @@ export async function planTreesRestore(
   { restoreId }: RestoreOptions,
 ): Promise<RestorePlan<TreesPlanDetails>> {
   const facts = parseTreesFacts(from.facts, from.name);
-  const trees = facts.trees.filter(({ path }) => place.trees.some((tree) => tree.path === path));
+  const trees = facts.trees.flatMap((captured) => {
+    const own = place.trees.find(({ path }) => path === captured.path);
+    if (own === undefined) return [];
+    return [{ ...captured, entries: captured.entries.filter(({ path }) => !isKeptOut(own, path)) }];
+  });
   const warnings = facts.trees
-    .filter((tree) => !trees.includes(tree))
+    .filter(({ path }) => !trees.some((tree) => tree.path === path))
     .map(
       ({ path }) => `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
     );
@@ -49,11 +54,17 @@ export async function planTreesRestore(
       .map((entry) => `${treeFolder(from.name, path)}/${entry.path}`);
     wanted.push(...files);
     const sizeBytes = files.reduce((sum, file) => sum + (artifacts.get(file)?.sizeBytes ?? 0), 0);
-    const live = place.trees.find((tree) => tree.path === path)?.live ?? path;
+    const own = place.trees.find((tree) => tree.path === path);
+    const live = own?.live ?? path;
+    const kept = await keptEntries(place.name, live, own?.keepOut ?? []);
+    if (kept.length > 0) steps.push(`Leave ${kept.map((way) => join(live, way)).join(', ')} as it is`);
     steps.push(
       `Restore ${files.length} ${files.length === 1 ? 'file' : 'files'} into ${live}; what is there now is kept aside`,
     );
-    space.push({ path: await nearestExisting(place.keepDirectory ? live : dirname(live)), sizeBytes });
+    space.push({
+      path: await nearestExisting(place.keepDirectory || kept.length > 0 ? live : dirname(live)),
+      sizeBytes,
+    });
   }
   const missing = wanted.find((path) => !artifacts.has(path));
   if (missing !== undefined) {
@@ -76,4 +87,26 @@ async function nearestExisting(path: string): Promise<string> {
   while (dirname(candidate) !== candidate && (await stat(candidate).catch(() => undefined)) === undefined)
     candidate = dirname(candidate);
   return candidate;
+}
+
+/**
+ * Entries of the directory `live` that are not the tree's own and are there now: they stay where they are.
+ * @throws RestoreRefusedError when something lies deeper, and would be moved with its parent
+ */
+export async function keptEntries(
+  name: string,
+  live: string,
+  keepOut: readonly string[],
+): Promise<readonly string[]> {
+  const there = await Promise.all(keepOut.map((way) => isThere(join(live, way))));
+  const kept = keepOut.filter((_, index) => there[index]);
+  const deep = kept.find((way) => way.includes('/'));
+  if (deep === undefined) return kept;
+  const [parent = ''] = deep.split('/');
+  throw new RestoreRefusedError(
+    `Cannot restore ${name}: the exchange of ${join(live, parent)} would move ${join(live, deep)}, which must stay where it is`,
+    {
+      hint: `Move it out of ${live} and correct its path in tars.yaml, or name the directories beside it one by one under paths: of ${name} in tars.yaml.`,
+    },
+  );
 }

@@ -10,8 +10,9 @@ import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { fileBytes } from '../files/file-bytes.ts';
 import { directorySwaps, stageBeside, wayBackLines } from '../files/path-swap.ts';
+import { isKeptOut, type Tree } from './capture.ts';
 import { treeFolder, type CapturedTree } from './facts.ts';
-import type { TreesPlace, TreesPlanDetails } from './plan.ts';
+import { keptEntries, type TreesPlace, type TreesPlanDetails } from './plan.ts';
 import { setOwner, swapTree, type TreeSwap } from './swap.ts';
 
 interface StagedTree {
@@ -37,8 +38,9 @@ export async function stageTreesRestore(
     if (process.getuid?.() !== 0)
       ctx.log.warn(`${place.name}: only root can give files to their owners; they will belong to this user`);
     for (const tree of trees) {
-      const live = place.trees.find(({ path }) => path === tree.path)?.live ?? tree.path;
-      staged.push(await stageTree(live, place.keepDirectory, tree, details, source, stagedDirs, ctx));
+      const own = place.trees.find(({ path }) => path === tree.path);
+      if (own === undefined) continue;
+      staged.push(await stageTree(place, own, tree, details, source, stagedDirs, ctx));
     }
   } catch (error) {
     await discard();
@@ -61,8 +63,8 @@ export async function stageTreesRestore(
 }
 
 async function stageTree(
-  path: string,
-  keepDirectory: boolean,
+  { name, keepDirectory }: TreesPlace,
+  own: Tree,
   tree: CapturedTree,
   { restoreId, folder, hashes }: Omit<TreesPlanDetails, 'trees'>,
   source: ArtifactSource,
@@ -70,17 +72,19 @@ async function stageTree(
   ctx: OperationContext,
 ): Promise<StagedTree> {
   const prefix = treeFolder(folder, tree.path);
-  const stage = await stageBeside(path, restoreId, keepDirectory);
+  const path = own.live;
+  const keep = await keptEntries(name, path, own.keepOut ?? []);
+  const stage = await stageBeside(path, restoreId, keepDirectory || keep.length > 0);
   stagedDirs.push(stage.stagedDir);
   const live = await realpath(path).catch(() => path);
   const before = stage.mode === 'entries' ? await ownerOf(live) : null;
-  const written = await writeTree(source, prefix, stage.stagedDir, hashes, ctx);
+  const written = await writeTree(source, prefix, stage.stagedDir, own, hashes, ctx);
   const { mode, uid, gid, mtimeNs } = written.root;
   const after = { mode, uid, gid, mtimeSeconds: Number(mtimeNs) / 1e9 };
   // The staged directory becomes the live one, or only hands its entries over.
   if (stage.mode === 'rename') await setAttributes(stage.stagedDir, written.root);
-  const swaps = await directorySwaps(path, stage);
-  return { swap: { live, stage: { ...stage }, swaps, before, after }, hashes: written.hashes };
+  const swaps = await directorySwaps(path, stage, keep);
+  return { swap: { live, keep: [...keep], stage: { ...stage }, swaps, before, after }, hashes: written.hashes };
 }
 
 async function ownerOf(path: string): Promise<TreeSwap['before']> {
@@ -92,6 +96,7 @@ async function writeTree(
   source: ArtifactSource,
   prefix: string,
   stagedDir: string,
+  own: Tree,
   hashes: ReadonlyMap<string, string>,
   ctx: OperationContext,
 ): Promise<{ readonly root: ArtifactAttributes; readonly hashes: ReadonlyMap<string, string> }> {
@@ -104,6 +109,7 @@ async function writeTree(
       root = entry.attributes;
       continue;
     }
+    if (isKeptOut(own, way)) continue;
     const path = join(stagedDir, way);
     // Nothing is written through a link, or beside the tree.
     if (way.split('/').includes('..') || !(dirname(path) === stagedDir || directories.has(dirname(path))))

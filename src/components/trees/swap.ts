@@ -19,6 +19,8 @@ const ownerSchema = z.object({ mode: z.number(), uid: z.number(), gid: z.number(
 /** The exchange of one tree, as it is journalled. */
 export const treeSwapSchema = z.object({
   live: z.string(),
+  /** Names in it that are not the tree's own, and stay; missing in what 1.0.12 wrote. */
+  keep: z.array(z.string()).default([]),
   stage: z.object({
     stagedDir: z.string(),
     previousDir: z.string(),
@@ -45,7 +47,7 @@ export async function swapTree(swap: TreeSwap): Promise<void> {
   // It goes last, when everything in it is in place.
   if ((await stat(stage.stagedDir).catch(() => undefined)) !== undefined) {
     await noteGone(swap);
-    await swapPaths(await recordedSwaps(swap, await directorySwaps(live, stage)));
+    await swapPaths(await recordedSwaps(swap, await directorySwaps(live, stage, swap.keep)));
     await rmdir(stage.stagedDir);
   }
   await setOwner(live, after);

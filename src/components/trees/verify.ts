@@ -4,6 +4,7 @@ import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf } from '../files/file-bytes.ts';
+import { isKeptOut } from './capture.ts';
 import { parseTreesFacts, treeFolder, type CapturedEntry } from './facts.ts';
 import type { TreesPlace } from './plan.ts';
 import { problemOf } from './stage.ts';
@@ -23,14 +24,15 @@ export async function verifyTrees(
   const report = (severity: Finding['severity'], code: string, message: string): void =>
     void findings.push({ severity, subject: from.name, code, message });
   for (const { path, entries } of parseTreesFacts(from.facts, from.name).trees) {
-    const live = place.trees.find((tree) => tree.path === path)?.live;
-    if (live === undefined) continue;
+    const own = place.trees.find((tree) => tree.path === path);
+    if (own === undefined) continue;
+    const { live } = own;
     if ((await lstat(live).catch(() => undefined)) === undefined) {
       report('error', 'directory-missing', `${live} is missing`);
       continue;
     }
     const folder = treeFolder(from.name, path);
-    for (const entry of entries) {
+    for (const entry of entries.filter((each) => !isKeptOut(own, each.path))) {
       ctx.signal.throwIfAborted();
       const finding = await compare(
         join(live, entry.path),

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { access, mkdir, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheDirectory } from '../../disk/home.ts';
 import { TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { freePort, onFreePort, type PickPort, type PrivateServer } from './common.ts';
@@ -19,8 +19,7 @@ export interface PrivateChroma extends PrivateServer {
 
 /** Installs the Chroma server's npm package into the user's cache once; returns the package's directory. */
 export async function ensureChroma(): Promise<string> {
-  const cacheBase = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  const directory = join(cacheBase, 'tars-demo', `chroma-${chromaVersion}`);
+  const directory = join(cacheDirectory(process.env), 'tars-demo', `chroma-${chromaVersion}`);
   const installed = join(directory, 'node_modules', chromaPackage);
   const found = await access(join(installed, 'package.json')).then(
     () => true,

@@ -1,9 +1,9 @@
 import Docker from 'dockerode';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { homeDirectory } from '../../disk/home.ts';
 import { ConfigurationError, hasErrno, isSystemError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { EngineAddress } from '../../ports/runtime.ts';
 
@@ -35,7 +35,7 @@ export async function findEngine(host: string | undefined, env: EngineEnvironmen
 }
 
 const configDirectory = (env: EngineEnvironment): string =>
-  env['DOCKER_CONFIG'] ?? join(homedir(), '.docker');
+  env['DOCKER_CONFIG'] ?? join(homeDirectory(env) ?? '/', '.docker');
 
 async function chosenContext(env: EngineEnvironment): Promise<string | undefined> {
   const path = join(configDirectory(env), 'config.json');

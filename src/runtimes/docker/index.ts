@@ -7,6 +7,7 @@ import {
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
+import { findWriters, sketchContainers } from './inventory.ts';
 import { mountsOf } from './mounts.ts';
 import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
@@ -19,11 +20,14 @@ export interface DockerRuntimeOptions {
   readonly project: string;
   /** What tars.yaml says of services, by name; the others are as the Engine describes them. */
   readonly services: ReadonlyMap<string, DockerServiceOptions>;
+  /** Services that are captured as stores: what depends on one, or is told where it is, seems to write to it. */
+  readonly stores: ReadonlySet<string>;
 }
 
 /** What tars.yaml says of a service. */
 export interface DockerServiceOptions {
-  readonly writer: boolean;
+  /** Undefined where it does not say. */
+  readonly writer: boolean | undefined;
   /** In addition to what Compose recorded. */
   readonly dependsOn: readonly string[];
   /** Undefined: what the Compose file says, and for stores no less than {@link storeStopMs}. */
@@ -58,7 +62,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
   return {
     async discover(ctx) {
       ctx.signal.throwIfAborted();
-      return describeServices(await project(ctx), services);
+      return describeServices(await project(ctx), options);
     },
 
     async mounts(ctx) {
@@ -163,8 +167,16 @@ function running(project: Project, services: readonly string[]): readonly Projec
 /** Also names services that tars.yaml knows and that have no container. */
 function describeServices(
   project: Project,
-  options: ReadonlyMap<string, DockerServiceOptions>,
+  { services: options, stores, address }: DockerRuntimeOptions,
 ): readonly Service[] {
+  const captured = [...stores].map((service) => ({ service }));
+  const seeming = findWriters(sketchContainers(project, address, undefined), captured);
+  // A store that nothing captures is none of them, whatever it depends on.
+  const isStore = (service: string): boolean =>
+    containersOf(project, service).some((container) => recogniseStore(container) !== undefined);
+  const whyOf = new Map(
+    seeming.filter(({ service }) => !isStore(service)).map(({ service, why }) => [service, why]),
+  );
   const names = new Set([...project.containers.map(({ service }) => service), ...options.keys()]);
   return [...names].sort().map((name) => {
     const containers = containersOf(project, name);
@@ -177,6 +189,7 @@ function describeServices(
         ...new Set([...(project.dependencies.get(name) ?? []), ...(declared?.dependsOn ?? [])]),
       ].filter((dependency) => names.has(dependency)),
       writer: declared?.writer ?? false,
+      seemsWriter: declared?.writer === undefined ? whyOf.get(name) : undefined,
       canPause: true,
       canStop: true,
       ...(containers.some(isUnhealthy) ? { unhealthy: true } : {}),

@@ -198,7 +198,7 @@ async function passwordOf(
 /** Services that depend on stores, or are told where one is. */
 export function findWriters(
   services: readonly SketchedService[],
-  stores: readonly FoundStore[],
+  stores: readonly Pick<FoundStore, 'service'>[],
 ): readonly FoundWriter[] {
   const isStore = new Set(stores.map(({ service }) => service));
   const hosts = services

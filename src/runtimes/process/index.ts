@@ -18,10 +18,16 @@ export interface ProcessRuntimeOptions {
   readonly services: Readonly<Record<string, ProcessServiceOptions>>;
   /** Those of the services that write to the stores and are paused for the cut, by the same names. */
   readonly writers: Readonly<Record<string, ProcessWriterOptions>>;
+  /** Services that seem to write to the stores, while the configuration does not say whether they do; with why. */
+  readonly seemWriters?: Readonly<Record<string, string>>;
 }
 
 /** The runtime of stacks whose stores run as plain processes or systemd units. Commands are never run by a shell. */
-export function createProcessRuntime({ services, writers }: ProcessRuntimeOptions): Runtime {
+export function createProcessRuntime({
+  services,
+  writers,
+  seemWriters = {},
+}: ProcessRuntimeOptions): Runtime {
   const processes: WriterProcesses = { announced: new Map(), frozen: new Map() };
   const discoverOne = async (name: string, ctx: OperationContext): Promise<Service> => {
     const service = services[name];
@@ -31,6 +37,7 @@ export function createProcessRuntime({ services, writers }: ProcessRuntimeOption
       state: await serviceState(service ?? writerAsService(writer), ctx.signal),
       dependsOn: service?.dependsOn ?? [],
       writer: writer !== undefined,
+      seemsWriter: seemWriters[name],
       canPause: writer !== undefined && canPause(writer),
       canStop: service !== undefined && canStop(service),
     };

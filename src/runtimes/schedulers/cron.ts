@@ -3,12 +3,14 @@ import { ConfigurationError, hasErrno, InterruptedError, TarsError } from '../..
 import type { OperationContext } from '../../ports/context.ts';
 import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
+import { cronRuns } from './cron-daemon.ts';
 import { crontabBlock, leftoversIn, splitCrontab } from './crontab-block.ts';
 
 /** The crontab of the user who runs this; other lines of it stay as they are, byte for byte. */
 export function createCronScheduler(): Scheduler {
   return {
     name: 'cron',
+    runs: cronRuns,
     planInstall: (stack, ctx) => plan(stack, crontabBlock(stack), ctx),
     planRemove: (stack, ctx) => plan(stack, '', ctx),
   };

@@ -1,12 +1,13 @@
 import { execa } from 'execa';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { configDirectory } from '../../disk/home.ts';
 import {
   ConfigurationError,
   hasErrno,
   InterruptedError,
+  isDenied,
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
@@ -20,12 +21,11 @@ export const systemdRuns = (): boolean => existsSync('/run/systemd/system');
 
 /** Timers of the system, or of the user who runs this. */
 export function createSystemdScheduler(user: boolean): Scheduler {
-  const directory = user
-    ? join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'systemd/user')
-    : '/etc/systemd/system';
+  const directory = user ? join(configDirectory(process.env), 'systemd/user') : '/etc/systemd/system';
   const systemctl = user ? ['systemctl', '--user'] : ['systemctl'];
   return {
     name: 'systemd',
+    runs: () => Promise.resolve(systemdRuns()),
     async planInstall(stack, ctx) {
       const units = new Systemd(directory, systemctl, stack);
       return units.plan(
@@ -163,13 +163,12 @@ class Systemd {
       await writeFile(`${what}.tmp`, text, { mode: 0o644 });
       await rename(`${what}.tmp`, what);
     } catch (error) {
-      const { code, message } = toTarsError(error, `Cannot ${action} ${what}`);
-      const hint = 'Run this as root, or with --user for timers of your own.';
-      throw new TarsError(
-        code,
-        message,
-        code === 'access-denied' ? { hint, cause: error } : { cause: error },
-      );
+      const failed = toTarsError(error, `Cannot ${action} ${what}`);
+      if (!isDenied(error)) throw failed;
+      throw new TarsError(failed.code, failed.message, {
+        hint: 'Run this as root, or with --user for timers of your own.',
+        cause: error,
+      });
     }
   }
 }

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { end } from '../../../test/fixtures/processes.ts';
+import { runOwner } from '../../../test/fixtures/run-owner.ts';
 import { RepositoryLockedError } from '../../model/errors.ts';
 import type { RunEnd } from '../../ports/run-log.ts';
+import { createRepositoryMark } from './repository-mark.ts';
 import { createRunLog } from './run-log.ts';
 import { createStackClaims } from './stack-claims.ts';
 
@@ -28,7 +30,7 @@ async function claimingChild(directory: string): Promise<ChildProcess> {
 
 test('a run is recorded as started, then as finished, in a private file', async () => {
   const directory = join(root, 'plain');
-  const log = createRunLog(directory, 'home');
+  const log = createRunLog(directory, runOwner('home'));
   assert.deepEqual(log.runs(), []);
   const run = log.begin({ verb: 'backup', options: ['only'] }, minute(0));
   const [running] = log.runs();
@@ -46,11 +48,11 @@ test('a run is recorded as started, then as finished, in a private file', async 
   assert.equal(finished.end?.snapshot, 'abc');
   assert.equal(finished.end.error?.message.length, 2000, 'bounded');
   assert.equal((await stat(join(directory, 'home.runs.jsonl'))).mode & 0o777, 0o600);
-  assert.equal(createRunLog(directory, 'other').runs().length, 0, 'each stack has its own');
+  assert.equal(createRunLog(directory, runOwner('other')).runs().length, 0, 'each stack has its own');
 });
 
 test('a line that a crash cut off is passed over, and the next one stands alone', async () => {
-  const log = createRunLog(root, 'torn');
+  const log = createRunLog(root, runOwner('torn'));
   log.begin({ verb: 'backup', options: [] }, minute(0)).finish(ok, minute(1));
   await appendFile(join(root, 'torn.runs.jsonl'), '{"type":"started","id":"half');
   log.begin({ verb: 'check', options: [] }, minute(2)).finish(ok, minute(3));
@@ -75,7 +77,7 @@ test('it stays bounded, and keeps when each verb last went well', async () => {
   ];
   const failures = Array.from({ length: 800 }, (_, index) => line('backup', 4 + index, 'failed'));
   await writeFile(join(root, 'full.runs.jsonl'), [...old, ...failures].join(''), { mode: 0o600 });
-  const log = createRunLog(root, 'full');
+  const log = createRunLog(root, runOwner('full'));
   log.begin({ verb: 'prune', options: [] }, minute(900)).finish(ok, minute(901));
   const runs = log.runs();
   assert.deepEqual(
@@ -94,15 +96,15 @@ test('writers at once lose nothing', async () => {
     spawn(process.execPath, [script, root, '40'], { stdio: ['ignore', 'ignore', 'inherit'] }),
   );
   await Promise.all(writers.map((writer) => once(writer, 'exit')));
-  const runs = createRunLog(root, 'home').runs();
+  const runs = createRunLog(root, runOwner('home')).runs();
   assert.equal(runs.filter(({ state }) => state === 'finished').length, 120);
 });
 
 test('another run is kept out by name, pid and time; a killed one keeps nobody out, and shows as killed', async () => {
   const directory = join(root, 'claims');
   const child = await claimingChild(directory);
-  const claims = createStackClaims(directory, 'home');
-  const log = createRunLog(directory, 'home');
+  const claims = createStackClaims(directory, runOwner('home'));
+  const log = createRunLog(directory, runOwner('home'));
   try {
     await assert.rejects(claims.claim('work', 'restore', minute(0)), (error) => {
       assert.ok(error instanceof RepositoryLockedError);
@@ -114,7 +116,7 @@ test('another run is kept out by name, pid and time; a killed one keeps nobody o
     });
     assert.equal((await claims.holder('work'))?.pid, child.pid);
     (await claims.claim('check', 'check', minute(0)))[Symbol.dispose]();
-    (await createStackClaims(directory, 'other').claim('work', 'backup', minute(0)))[Symbol.dispose]();
+    (await createStackClaims(directory, runOwner('other')).claim('work', 'backup', minute(0)))[Symbol.dispose]();
     assert.equal(log.runs()[0]?.state, 'running');
   } finally {
     await end(child);
@@ -125,4 +127,59 @@ test('another run is kept out by name, pid and time; a killed one keeps nobody o
   claim[Symbol.dispose]();
   assert.equal(await claims.holder('work'), undefined);
   assert.equal(log.runs()[0]?.state, 'killed');
+});
+
+test('each repository and each host has runs and claims of its own', async () => {
+  const directory = join(root, 'owners');
+  const known = [{ id: 'first' }, { id: 'second' }];
+  const owners = [runOwner('home', 'box', known[0]), runOwner('home', 'box', known[1]), runOwner('home', 'nas')];
+  for (const [index, owner] of owners.entries()) {
+    createRunLog(directory, owner)
+      .begin({ verb: 'backup', options: [] }, minute(index))
+      .finish(ok, minute(index + 1));
+  }
+  for (const [index, owner] of owners.entries()) {
+    const starts = createRunLog(directory, owner)
+      .runs()
+      .map(({ startedAt }) => startedAt);
+    assert.deepEqual(starts, [minute(index)]);
+  }
+  using _first = await createStackClaims(directory, owners[0]!).claim('work', 'backup', minute(0));
+  (await createStackClaims(directory, owners[1]!).claim('work', 'backup', minute(0)))[Symbol.dispose]();
+  (await createStackClaims(directory, owners[2]!).claim('work', 'backup', minute(0)))[Symbol.dispose]();
+  await assert.rejects(createStackClaims(directory, owners[0]!).claim('work', 'backup', minute(0)));
+});
+
+test('of what 1.0.12 recorded, a repository takes the runs that are not older than itself', async () => {
+  const line = (id: string, at: Date): string => {
+    const common = { id, at: at.toISOString() };
+    const started = { ...common, type: 'started', verb: 'backup', options: [], pid: 1, processStart: 'x' };
+    return `${JSON.stringify(started)}\n${JSON.stringify({ ...common, type: 'finished', end: ok })}\n`;
+  };
+  await writeFile(join(root, 'old.runs.jsonl'), line('before', minute(0)) + line('after', minute(2)));
+  const idsFor = (since: Date | undefined): string[] =>
+    createRunLog(root, runOwner('old', 'box', { id: 'first', since }))
+      .runs()
+      .map(({ id }) => id);
+  assert.deepEqual(idsFor(minute(1)), ['after']);
+  assert.deepEqual(idsFor(minute(3)), [], 'a new repository is never backed up into');
+  assert.deepEqual(idsFor(undefined), ['before', 'after'], 'while it cannot be looked at');
+});
+
+test('a repository is known by its config file, and by what was there last while its disk is away', async () => {
+  const [directory, repository] = [join(root, 'marks'), join(root, 'repository')];
+  const mark = createRepositoryMark(directory, repository);
+  assert.deepEqual(mark.read(), {}, 'none was ever there');
+  await mkdir(repository);
+  await writeFile(join(repository, 'config'), 'sealed');
+  await utimes(join(repository, 'config'), minute(5), minute(5));
+  const first = mark.read();
+  assert.deepEqual(first.since, minute(5));
+  mark.remember();
+  await rm(repository, { recursive: true });
+  assert.deepEqual(createRepositoryMark(directory, repository).read(), first);
+  assert.deepEqual(createRepositoryMark(directory, join(root, 'elsewhere')).read(), {});
+  await mkdir(repository);
+  await writeFile(join(repository, 'config'), 'another');
+  assert.notEqual(mark.read().id, first.id);
 });

@@ -19,7 +19,9 @@ import {
   type RunLog,
   type RunRecord,
 } from '../../ports/run-log.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
+import type { KnownRepository, RepositoryMark } from './repository-mark.ts';
 
 /** The newest so many runs are kept. */
 const runsMax = 500;
@@ -57,6 +59,10 @@ const startedSchema = z.object({
   pid: z.int(),
   processStart: z.string(),
   at: z.coerce.date(),
+  /** Missing in what 1.0.12 and older wrote. */
+  host: z.string().optional(),
+  /** Missing as well while no repository was ever seen. */
+  repository: z.string().optional(),
 });
 const finishedSchema = z.object({
   type: z.literal('finished'),
@@ -72,11 +78,20 @@ interface Run {
   finished?: Finished;
 }
 
+/** Whose runs are recorded: those of a stack on a host, into one repository. */
+export interface RunOwner {
+  readonly stack: string;
+  readonly host: string;
+  readonly repository: RepositoryMark;
+}
+
 /**
- * Runs of `stack` as JSON lines in `directory` (0600): one when a run starts, one when it ends, each synced. A line
- * that a crash cut off is passed over; a start whose process has gone without an end was killed.
+ * Runs as JSON lines in `directory` (0600): one when a run starts, one when it ends, each synced. A line that a crash
+ * cut off is passed over; a start whose process has gone without an end was killed. The file is the stack's; which host
+ * and repository a run belongs to stands in its line. One without is taken for the owner's unless it is older than the
+ * repository.
  */
-export function createRunLog(directory: string, stack: string): RunLog {
+export function createRunLog(directory: string, { stack, host, repository }: RunOwner): RunLog {
   const path = join(directory, `${stack}.runs.jsonl`);
   const lockPath = join(directory, `${stack}.runs.lock`);
 
@@ -97,14 +112,28 @@ export function createRunLog(directory: string, stack: string): RunLog {
       const id = randomBytes(8).toString('hex');
       const { pid } = process;
       const processStart = processStartOf(pid);
-      append({ type: 'started', id, verb, options, pid, processStart, at: at.toISOString() });
+      const mark = repository.read();
+      const owner = { host, repository: mark.id };
+      append({ type: 'started', id, verb, options, pid, processStart, at: at.toISOString(), ...owner });
+      repository.remember();
       return {
         finish: (end, finishedAt) =>
           append({ type: 'finished', id, at: finishedAt.toISOString(), end: bounded(end) }),
       };
     },
-    runs: () => readRuns(path).runs.map(recordOf),
+    runs() {
+      const mark = repository.read();
+      return readRuns(path)
+        .runs.filter(({ started }) => belongs(started, host, mark))
+        .map(recordOf);
+    },
   };
+}
+
+function belongs(started: Started, host: string, mark: KnownRepository): boolean {
+  if (started.host !== undefined && started.host !== host) return false;
+  if (started.repository !== undefined) return started.repository === mark.id;
+  return mark.since === undefined || started.at >= mark.since;
 }
 
 const shortened = (text: string): string => text.slice(0, messageCharsMax);
@@ -177,17 +206,20 @@ function recordOf({ started, finished }: Run): RunRecord {
   if (finished !== undefined) {
     return { ...common, finishedAt: finished.at, end: finished.end, state: 'finished' };
   }
-  const alive = processStart !== '' && processStartOf(pid) === processStart;
+  const alive = processStart !== '' && !hasEnded(pid, processStart);
   return { ...common, state: alive ? 'running' : 'killed' };
 }
 
-/** Of old runs only those stay that say when a verb last ended, and last went well. */
+/** Of old runs only those stay that say when a verb last ended, and last went well, for each host and repository. */
 function shorten(path: string): void {
   const { runs, lines } = readRuns(path);
   if (lines <= linesMax) return;
   const kept = new Set(runs.slice(-runsMax));
-  for (const verb of recordedVerbs) {
-    const ended = runs.filter(({ started, finished }) => started.verb === verb && finished !== undefined);
+  const kinds = Map.groupBy(
+    runs.filter(({ finished }) => finished !== undefined),
+    ({ started: { verb, host, repository } }) => [verb, host, repository].join('\0'),
+  );
+  for (const ended of kinds.values()) {
     for (const run of [ended.at(-1), ended.findLast(({ finished }) => finished?.end.outcome === 'ok')]) {
       if (run !== undefined) kept.add(run);
     }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -5,7 +6,9 @@ import { z } from 'zod';
 import { RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import type { ClaimHolder, ClaimName, StackClaims } from '../../ports/run-log.ts';
 import { replaceDurably } from './durable-file.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
+import type { RunOwner } from './run-log.ts';
 
 /** A holder of a moment, who only looks, must not be taken for another run. */
 const waitMs = 500;
@@ -17,17 +20,23 @@ const holderSchema = z.object({
   since: z.coerce.date(),
 });
 
-/** Claims of `stack` as locked files in `directory`; beside each stands who holds it, for the message to others. */
-export function createStackClaims(directory: string, stack: string): StackClaims {
-  const lockPath = (name: ClaimName): string => join(directory, `${stack}.${name}.lock`);
-  const holderPath = (name: ClaimName): string => join(directory, `${stack}.${name}.json`);
+/** Claims of a stack on a host, for one repository, as locked files in `directory`; beside each stands who holds it, for the message to others. */
+export function createStackClaims(directory: string, owner: RunOwner): StackClaims {
+  const { stack, host, repository } = owner;
+  const lockPath = (name: ClaimName): string => join(directory, `${stack}.${key()}.${name}.lock`);
+  const holderPath = (name: ClaimName): string => join(directory, `${stack}.${key()}.${name}.json`);
+  const key = (): string =>
+    createHash('sha256')
+      .update(`${host}\0${repository.read().id ?? ''}`)
+      .digest('hex')
+      .slice(0, 12);
 
   const holder = async (name: ClaimName): Promise<ClaimHolder | undefined> => {
     const text = await readFile(holderPath(name), 'utf8').catch(() => '');
     const parsed = holderSchema.safeParse(parseJson(text));
     if (!parsed.success) return undefined;
     const { processStart, ...rest } = parsed.data;
-    return processStart !== '' && processStartOf(rest.pid) === processStart ? rest : undefined;
+    return processStart !== '' && !hasEnded(rest.pid, processStart) ? rest : undefined;
   };
 
   return {

@@ -1,11 +1,13 @@
-import { isSystemError, TarsError, toTarsError, type ErrorCode } from '../../model/errors.ts';
+import { isSystemError, TarsError, toTarsError } from '../../model/errors.ts';
 
-const hints: Readonly<Partial<Record<ErrorCode, (path: string) => string>>> = {
-  'no-space': (path) => `Free space on the file system of ${path}, or move the repository to a larger one.`,
-  'access-denied': (path) =>
-    `Run tars as a user who may read and write ${path}, or correct its owner and mode.`,
-  'storage-failed': (path) => `Check the disk that holds ${path}: mount, cabling, kernel log.`,
+/** Hints that are better when they name the path; for other failures the model's own. */
+const hints: Readonly<Record<string, (path: string) => string>> = {
+  ENOSPC: (path) => `Free space on the file system of ${path}, or move the repository to a larger one.`,
+  EACCES: (path) => `Run tars as a user who may read and write ${path}, or correct its owner and mode.`,
+  EPERM: (path) => `Run tars as a user who may read and write ${path}, or correct its owner and mode.`,
 };
+const unknownHint = (path: string): string =>
+  `Check the disk that holds ${path}: mount, cabling, kernel log.`;
 
 /** What the system says of a full disk names the file once more, which is nobody's concern. */
 const fullDisks: Readonly<Record<string, string>> = {
@@ -25,7 +27,8 @@ export function storageError(error: unknown, what: string, path: string): TarsEr
   const known = toTarsError(error, what);
   if (!isSystemError(error) || error instanceof TarsError || known.code === 'interrupted') return known;
   const code = known.code === 'internal' ? 'storage-failed' : known.code;
-  const hint = hints[code]?.(path);
+  const named = hints[error.code ?? '']?.(path) ?? known.hint;
+  const hint = named ?? (code === 'storage-failed' ? unknownHint(path) : undefined);
   const full = fullDisks[error.code ?? ''];
   return new TarsError(code, full === undefined ? known.message : `${what}: ${full}`, {
     ...(hint === undefined ? {} : { hint }),

@@ -1,7 +1,7 @@
+import { connectionFailure } from '../../../model/connection-failure.ts';
 import {
   ConfigurationError,
   InterruptedError,
-  messageOf,
   ServiceUnavailableError,
   TarsError,
 } from '../../../model/errors.ts';
@@ -161,7 +161,7 @@ export class ChromaTransport {
         { hint: 'Check the load of the server, then run this again.' },
       );
     }
-    const reason = errnoOf(error) ?? messageOf(error);
+    const reason = connectionFailure(error);
     return new ServiceUnavailableError(`Chroma at ${this.location} does not answer: ${this.redact(reason)}`, {
       hint: 'Start the server, or correct its url in tars.yaml.',
     });

@@ -33,6 +33,8 @@ export interface PersistCopy extends AsyncDisposable {
   readonly writesBlockedMs: number;
   /** How, for the manifest. */
   readonly method: string;
+  /** {@link lock} takes a lock on a file that Chroma's own process may hold. */
+  readonly locksFile: boolean;
   /** Of the source itself. */
   root(): Promise<Pick<EntryStats, 'mode' | 'uid' | 'gid' | 'mtimeNs'>>;
   /**
@@ -124,6 +126,7 @@ export class PhysicalCapture implements PreparedCapture {
   readonly #copy: PersistCopy;
   readonly #ctx: OperationContext;
   #inspected: InspectedCopy | undefined;
+  #held = false;
 
   constructor(name: string, serverVersion: string | null, copy: PersistCopy, ctx: OperationContext) {
     this.#name = name;
@@ -137,8 +140,15 @@ export class PhysicalCapture implements PreparedCapture {
     return this.#inspected?.first === false ? 'own' : 'cut';
   }
 
-  async mark(signal: AbortSignal): Promise<void> {
+  /** A frozen container needs none: it is not a lock that its own processes may hold. */
+  async holdWrites(signal: AbortSignal): Promise<void> {
+    if (!this.#copy.locksFile) return;
     await this.#copy.lock(markTimeoutMs, { ...this.#ctx, signal });
+    this.#held = true;
+  }
+
+  async mark(signal: AbortSignal): Promise<void> {
+    if (!this.#held) await this.#copy.lock(markTimeoutMs, { ...this.#ctx, signal });
   }
 
   async settle(ctx: OperationContext): Promise<void> {

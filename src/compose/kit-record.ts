@@ -9,6 +9,8 @@ const recordSchema = z.object({
   exportedAt: z.string(),
   /** Which of the repository's keys was printed: once it is removed, the page opens nothing. */
   keyId: z.string(),
+  /** The file it was written to; it holds the key. */
+  output: z.string().optional(),
 });
 
 /** When a recovery kit was exported last. */
@@ -22,6 +24,12 @@ const pathIn = (stateDir: string): string => join(stateDir, 'recovery-kits.json'
 /** The last export for a repository; undefined when there was none, or what is recorded cannot be understood. */
 export async function lastKitExport(stateDir: string, repositoryId: string): Promise<KitRecord | undefined> {
   return (await readRecords(stateDir))[repositoryId];
+}
+
+/** The files that recovery kits were last written to. */
+export async function exportedKits(stateDir: string): Promise<readonly string[]> {
+  const records = await readRecords(stateDir).catch(() => ({}));
+  return Object.values(records).flatMap(({ output }) => output ?? []);
 }
 
 async function readRecords(stateDir: string): Promise<Readonly<Record<string, KitRecord>>> {

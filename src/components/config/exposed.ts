@@ -1,0 +1,23 @@
+import { readableByAll } from '../../disk/exposure.ts';
+import { decodeText, readConfigFiles } from './files.ts';
+import { redactFile } from './redact/index.ts';
+
+/** Those of the configuration files that hold a secret and that every user of the machine can read. */
+export async function exposedConfigFiles(
+  paths: readonly string[],
+  knownSecrets: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const exposed: string[] = [];
+  for (const path of new Set(paths)) {
+    if ((await readableByAll(path)) && (await holdsSecret(path, knownSecrets, signal))) exposed.push(path);
+  }
+  return exposed;
+}
+
+/** A file that cannot be read, or is none, is somebody else's finding. */
+async function holdsSecret(path: string, known: readonly string[], signal: AbortSignal): Promise<boolean> {
+  const files = await readConfigFiles([path], signal).catch(() => []);
+  signal.throwIfAborted();
+  return files.some(({ bytes }) => redactFile(path, decodeText(bytes).text, known).secrets.length > 0);
+}

@@ -1,0 +1,63 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { makeDirectoriesSync } from '../../disk/make-directories.ts';
+
+/** Which repository lies at a place, as far as it can be told without its password. */
+export interface KnownRepository {
+  /** SHA-256 of its `config` file, which is random, and never changed; undefined when none was ever seen there. */
+  readonly id?: string | undefined;
+  /** When it was made. */
+  readonly since?: Date | undefined;
+}
+
+/** Which repository the runs of a `tars.yaml` belong to. */
+export interface RepositoryMark {
+  /** The one that is there now; while it cannot be read, the one that was there last. */
+  read(): KnownRepository;
+  /** Notes what is there, for the time when its disk is not mounted. */
+  remember(): void;
+}
+
+const knownSchema = z.object({ id: z.string(), since: z.coerce.date() });
+/** By path. */
+const fileSchema = z.record(z.string(), knownSchema);
+
+/** The mark of the repository at `repositoryPath`; what was there last stands in `directory`. */
+export function createRepositoryMark(directory: string, repositoryPath: string): RepositoryMark {
+  const file = join(directory, 'repositories.json');
+  return {
+    read: () => present(repositoryPath) ?? remembered(file)[repositoryPath] ?? {},
+    remember() {
+      const now = present(repositoryPath);
+      const before = remembered(file);
+      if (now === undefined || now.id === before[repositoryPath]?.id) return;
+      const temporary = `${file}.${process.pid}.tmp`;
+      makeDirectoriesSync(dirname(file), 0o700);
+      writeFileSync(temporary, `${JSON.stringify({ ...before, [repositoryPath]: now }, null, 2)}\n`, {
+        mode: 0o600,
+      });
+      renameSync(temporary, file);
+    },
+  };
+}
+
+function present(repositoryPath: string): z.infer<typeof knownSchema> | undefined {
+  const config = join(repositoryPath, 'config');
+  try {
+    const id = createHash('sha256').update(readFileSync(config)).digest('hex');
+    return { id, since: statSync(config).mtime };
+  } catch {
+    return undefined;
+  }
+}
+
+/** It only helps while the repository cannot be read: one that is damaged is none. */
+function remembered(file: string): z.infer<typeof fileSchema> {
+  try {
+    return fileSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
+  } catch {
+    return {};
+  }
+}
