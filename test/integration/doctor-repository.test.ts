@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { utimes } from 'node:fs/promises';
+import { readdir, rename, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { stringify } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
 import { examine, type Diagnosis } from '../../src/operations/doctor.ts';
 import { repositoryChecks } from '../../src/operations/doctor-repository.ts';
@@ -10,6 +11,7 @@ import type { SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { label, manifestOf, never, seededBytes } from '../fixtures/archives.ts';
+import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { password, RepositoryDirectory, writeSample } from '../fixtures/repositories.ts';
 
@@ -180,3 +182,33 @@ test('a recovery key that was never exported, or that opens nothing any more, is
   assert.deepEqual(states((await examined(noon, { kit: kit(key?.id ?? '') }))('recovery key')), ['ok']);
   assert.deepEqual(states((await examined(noon, { kit: kit('0'.repeat(64)) }))('recovery key')), ['warning']);
 });
+
+test('a pack that is missing is an error that names the way to heal', async () => {
+  assert.deepEqual(states((await examined(noon))('packs')), ['ok']);
+  const data = join(directory.path, 'data');
+  const [pack = ''] = (await readdir(data, { recursive: true })).filter((name) => /[0-9a-f]{64}$/.test(name));
+  await rename(join(data, pack), join(directory.root, 'pack'));
+  const [found] = (await examined(noon))('packs');
+  assert.equal(found?.state, 'error');
+  assert.match(found.found, /^The repository has 1 pack missing: /);
+  assert.match(found.cure ?? '', /tars check --read-data/);
+  const { stdout, stderr } = await tarsCheck();
+  assert.match(stderr, /is in the index but not there/);
+  assert.match(
+    stdout,
+    /^Damaged: \d+ errors?, listed above\n +1\. .*copy it back.*\n +2\. Run tars backup: .*\n.*\n +4\. Run tars prune: /,
+  );
+  await rename(join(directory.root, 'pack'), join(data, pack));
+  assert.match((await tarsCheck()).stdout, /^No damage: /);
+});
+
+async function tarsCheck(): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  const settingsPath = join(directory.root, 'tars.yaml');
+  const settings = {
+    ...{ version: 1, stack: 'lab', scratch_dir: directory.root, state_dir: join(directory.root, 'state') },
+    repository: { path: directory.path },
+    components: { config: { files: ['none.env'] } },
+  };
+  await writeFile(settingsPath, stringify(settings), { mode: 0o600 });
+  return tars(['--config', settingsPath, 'check'], { env: { TARS_PASSWORD: password } });
+}

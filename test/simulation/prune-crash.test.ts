@@ -167,3 +167,79 @@ describe(`a crash at every storage call of a prune (seed ${seed})`, () => {
     }
   });
 });
+
+describe(`a crash while a damaged repository becomes whole (seed ${seed})`, () => {
+  let damaged: MemoryStorage;
+  const backUp = async (storage: StorageBackend): Promise<void> => {
+    await using store = await open(storage);
+    await writeSnapshot(store, 2, artifactsOf(2), simulatedContext());
+  };
+  const requireHealed = async (left: MemoryStorage, snapshots: number): Promise<void> => {
+    await prune(left);
+    await using store = await open(left);
+    const whole = await verifySnapshots(store, artifactsOf, simulatedContext());
+    assert.deepEqual(
+      whole,
+      Array.from({ length: snapshots }, () => 2),
+    );
+    assert.deepEqual((await store.check({ readData: true }, simulatedContext())).findings, []);
+  };
+  const unlock = async (storage: MemoryStorage): Promise<void> => {
+    await using store = await open(storage);
+    await store.unlock({ all: true }, simulatedContext());
+  };
+
+  /** One snapshot, one byte of whose largest pack is wrong, which a check found. */
+  before(async () => {
+    damaged = new MemoryStorage();
+    await createCheapRepository(damaged, simulatedContext());
+    await backUp(damaged);
+    const sizeOf = (key: string): number => damaged.files.get(key)?.length ?? 0;
+    const [key = ''] = keysOf(damaged, 'data').sort((a, b) => sizeOf(b) - sizeOf(a));
+    const bytes = Buffer.from(damaged.files.get(key) ?? assert.fail());
+    bytes[1000] = (bytes[1000] ?? 0) ^ 1;
+    damaged.files.set(key, bytes);
+    await using store = await open(damaged);
+    const { findings } = await store.check({ readData: true }, simulatedContext());
+    assert.ok(findings.some(({ code }) => code === 'snapshot-affected'));
+  });
+
+  const everyChange = async (
+    fresh: MemoryStorage,
+    work: (storage: StorageBackend) => Promise<unknown>,
+    examine: (left: MemoryStorage) => Promise<void>,
+  ): Promise<number> => {
+    const counting = new FaultyStorage(fresh.copy());
+    await work(counting);
+    const changes = counting.calls.filter(({ operation }) => operation === 'save' || operation === 'remove');
+    const chosen = changes.filter((_, position) => position % counted(2, 1) === 0);
+    for (const { number: callNumber, operation } of chosen) {
+      const left = await leftByCrash(fresh, { callNumber, effect: 'after' }, work);
+      await unlock(left);
+      await examine(left).catch((cause: unknown) => {
+        throw new Error(`Seed ${seed}: crash at call ${callNumber} (${operation})`, { cause });
+      });
+    }
+    return chosen.length;
+  };
+
+  test('in the backup that stores again what is damaged: the next one does', async () => {
+    const count = await everyChange(damaged, backUp, async (left) => {
+      const before = keysOf(left, 'snapshots').length;
+      await backUp(left);
+      await requireHealed(left, before + 1);
+    });
+    assert.ok(count > 1, `${count}`);
+  });
+
+  test('in the prune that takes the damaged pack out: every snapshot is whole, and the next prune goes on', async () => {
+    const healing = damaged.copy();
+    await backUp(healing);
+    const count = await everyChange(healing, prune, async (left) => {
+      await using store = await open(left);
+      assert.deepEqual(await verifySnapshots(store, artifactsOf, simulatedContext()), [2, 2]);
+      await requireHealed(left, 2);
+    });
+    assert.ok(count > 2, `${count}`);
+  });
+});
