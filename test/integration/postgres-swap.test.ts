@@ -169,13 +169,14 @@ test('names at the limit of 63 bytes are restored beside their live database', a
 });
 
 test('a staged database that an interrupted DROP DATABASE left invalid is in the way of nothing', async () => {
+  const names = await bench.databaseNames();
   const staged = await stage('invalid1');
   await bench.sql(
     'postgres',
     `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'small_tars_new_invalid1'`,
   );
   await component.removeStaged('invalid1', ctx);
-  assert.deepEqual(await bench.databaseNames(), namesBefore);
+  assert.deepEqual(await bench.databaseNames(), names);
   await staged.discard(ctx);
 });
 
@@ -190,6 +191,7 @@ test('a live database that an interrupted DROP DATABASE left invalid is named be
 });
 
 test('a staged database that something holds is named, and keeps no other from being removed', async () => {
+  const names = await bench.databaseNames();
   const staged = await stage('held1');
   const holder = await bench.connect('postgres');
   await holder.query(`BEGIN; COMMENT ON DATABASE second_tars_new_held1 IS 'held'`);
@@ -206,5 +208,5 @@ test('a staged database that something holds is named, and keeps no other from b
   );
   await holder.end();
   await staged.discard(ctx);
-  assert.deepEqual(await bench.databaseNames(), namesBefore);
+  assert.deepEqual(await bench.databaseNames(), names);
 });
