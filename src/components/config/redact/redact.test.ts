@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse, parseAllDocuments } from 'yaml';
 import { placeholder, redactFile, redactFiles } from './index.ts';
-import { suspicionOf } from './key-words.ts';
+import { suspicionOf } from '../../../model/secret-names.ts';
 
 /** A planted secret: the file it stands in and the text that must not survive. */
 interface Planted {
