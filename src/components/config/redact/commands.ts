@@ -36,9 +36,11 @@ function namedPart(words: readonly string[], word: number): SecretPart | undefin
   const [whole, name = '', equals] = flag.exec(text) ?? [];
   if (whole === undefined) {
     const [head, key = ''] = assigned.exec(text) ?? [];
-    const isOne =
-      head !== undefined && suspicionOf(key) !== 'none' && /\s/.test(text) && !/\s[\w.-]+\s?=/.test(text);
-    return isOne ? { word, from: head.length, key } : undefined;
+    // Another setting after it, or quotes between them, divide the word.
+    const isOne = /\s/.test(text) && !/\s[\w.-]+\s?=|["']\s|\s["']/.test(text);
+    return isOne && head !== undefined && suspicionOf(key) !== 'none'
+      ? { word, from: head.length, key }
+      : undefined;
   }
   const value = equals === '=' ? text.slice(whole.length) : words[word + 1];
   if (value === undefined || (equals !== '=' && value.startsWith('-')) || indirect.test(value))
@@ -158,12 +160,15 @@ function wordEnd(text: string, start: number, quotes: Quotes): number {
     const char = text.charAt(at);
     if (/[\s;|&`]/.test(char)) return Math.max(at, start + 1);
     if (char === '\\' && text.charAt(at + 1) !== '\n') at += 1;
-    else if (char === '"' || (char === "'" && !/\p{L}/u.test(text.charAt(at - 1))))
-      at = quotes.closing(at) ?? at;
+    else if (char === '"' || (char === "'" && !isApostrophe(text, start, at))) at = quotes.closing(at) ?? at;
     else if (char === '$' && text.charAt(at + 1) === '(') at = substitutionEnd(text, at);
   }
   return text.length;
 }
+
+/** `don't`, but not `-p'x y'`. */
+const isApostrophe = (text: string, start: number, at: number): boolean =>
+  /\p{L}/u.test(text.charAt(at - 1)) && text.charAt(start) !== '-';
 
 /** `$(command)` up to its bracket; a longer one is read as words. */
 function substitutionEnd(text: string, at: number): number {

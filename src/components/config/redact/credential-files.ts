@@ -1,6 +1,6 @@
 import { basename, dirname } from 'node:path/posix';
 import { suspicionOf } from '../../../model/secret-names.ts';
-import { redacted } from './placeholder.ts';
+import { placeholder, redacted } from './placeholder.ts';
 import { redactQuoted, redactText, type Redaction } from './text.ts';
 
 /** Redacts one line of a file whose form is known; undefined leaves the line to the rules for any file. */
@@ -105,7 +105,7 @@ const settingLike =
 
 /** One line of a secret file: the password of `user:password`, or all of it. */
 export const redactSecretLine: LineRule = (line, redaction) => {
-  if (line.trim() === '' || settingLike.test(line)) return undefined;
+  if (line.trim() === '' || line.includes(placeholder) || settingLike.test(line)) return undefined;
   if (/:\/\//.test(line)) {
     const shown = redactText(line, redaction);
     return shown === line ? hideFrom(line, indentOf(line), redaction) : shown;

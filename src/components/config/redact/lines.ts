@@ -44,7 +44,7 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   // What follows the value is no part of it: `,` and `;` of code and nginx, and blanks.
   const body = remarked.trimEnd().replace(/[,;]$/, '').trimEnd();
   const after = remarked.slice(body.length);
-  const setting = settingLine.exec(body);
+  const setting = settingIn(body, isCommand);
   const value = body.slice(setting?.[0].length);
   if (setting !== null && !(isCommand && alreadyRedacted.test(value)))
     return `${setting[0]}${redactLineValue(setting[2] ?? '', value, redaction)}${after}`;
@@ -55,6 +55,12 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   const spaced = redactSpaced(body, redaction);
   if (spaced !== undefined) return spaced + after;
   return redactRandomWords(redactLogin(remarked, redaction), redaction);
+}
+
+/** The words of a command before a `=` are no name. */
+function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
+  const setting = settingLine.exec(body);
+  return isCommand && /\s/.test(setting?.[2] ?? '') ? null : setting;
 }
 
 /** `requirepass x`, `set $token "x"`. Prose has key words too: without a sign between them only one word can be a value. */
@@ -102,7 +108,8 @@ function redactLineValue(key: string, value: string, redaction: Redaction): stri
     return value.replace(/"(?:[^"\\]|\\.)*"|'[^']*'/g, (item) => redactQuoted(key, item, redaction));
   const [type] = /^[A-Za-z][\w.[\]]{0,80}\s*=\s*(?=["'])/.exec(value) ?? [];
   if (type !== undefined) return type + redactLineValue(key, value.slice(type.length), redaction);
-  if (redaction.dialect === 'code' && isCall.test(value)) return redactArguments(key, value, redaction);
+  if (redaction.dialect === 'code' && suspicionOf(key) !== 'none' && isCall.test(value))
+    return redactArguments(key, value, redaction);
   return redactQuoted(key, value, redaction);
 }
 
