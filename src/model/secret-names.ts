@@ -62,7 +62,7 @@ const innocentCompounds: readonly RegExp[] = [
   /(?:^| )(?:primary|foreign|sort|cache|partition|shard|routing|row|hot|shortcut|group|unique|public|composite|map|object|dict|lookup|order|idempotency|dedup|deduplication|storage|s3 object|redis|translation|i18n|metric|label|issue|project|message|compose) keys?$/,
   /^(?:key|keys) (?:space|value|event|events|eviction|separator|pattern|patterns|map|mapping|by|func|function|schema|repeat|bindings?|binding|board)/,
   /(?:^| )(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached|multi|single|two|first|second|third|last|low|high|band) pass$/,
-  /^(?:pass|passes) (?:through|env|fds|thru|count)(?: |$)/,
+  /^(?:pass|passes) (?:through|environment|env|fds|thru|count)(?: |$)/,
   /(?:^| )(?:no|disable|enable|require|use|with|skip|allow|anonymous|default|trust|always) (?:auth|token|password|salt|pin)$/,
   /(?:^| )license (?:server|text|holder)(?: |$)|^(?:license|licence)$/,
   /(?:^| )secrets? (?:manager|engine|engines)$/,

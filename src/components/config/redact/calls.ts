@@ -11,7 +11,7 @@ const calls: readonly { readonly name: RegExp; readonly text: number }[] = [
 ];
 /** The first text after the first comma is the secret: `jwt.sign(payload, 'x')`. */
 const signing =
-  /\b(?:jwt\.(?:sign|verify|encode|decode)|createHmac|createCipheriv|createSign|hmac\.new)\s{0,3}\([^,"'()]{1,200},\s{0,3}[bB]?$/;
+  /\b(?:jwt\.(?:sign|verify|encode|decode)|createHmac|createCipheriv|createSign|hmac\.new)\s{0,3}\([^,"'()]{1,200},\s{0,3}[bB]?$|\bhmac\.new\s{0,3}\(\s{0,3}[bB]?$/;
 
 /** Passwords among the texts that a function is called with. */
 export function redactCalls(line: string, redaction: Redaction): string {
@@ -27,7 +27,7 @@ export function redactCalls(line: string, redaction: Redaction): string {
     if (item !== undefined && item.start >= position) hide(item.start, item.end);
   }
   const quotes = new Quotes(line);
-  for (const { index } of line.matchAll(/(?<=,\s{0,3}[bB]?)["']/g)) {
+  for (const { index } of line.matchAll(/(?<=[,(]\s{0,3}[bB]?)["']/g)) {
     if (index < position || !signing.test(line.slice(Math.max(0, index - 260), index))) continue;
     const end = quotes.closing(index);
     if (end !== undefined) hide(index, end + 1);

@@ -39,6 +39,14 @@ const header = new RegExp(
   String.raw`((?:header(?:_up|_down)?|-H)[\s=]+["']?([A-Za-z][\w-]{0,80})["']?\s*(?::\s*)?["']?)(?!(?:bearer|basic|digest|token)\s)([^\s"':;][^\s"';]*)`,
   'gi',
 );
+/** `set :db_password, 'x'`, `:password => 'x'` */
+const symbolPair = new RegExp(
+  String.raw`((?<![\p{L}\p{N}_:]):(${name})\s{0,9}(?:=>|,)\s{0,9})(${quoted})`,
+  'gsu',
+);
+/** Redis ACL rules within a text: `on >x ~* +@all` */
+const aclRule =
+  /(\b(?:on|off)\s{1,9}["']?[><#!])([^\s"']{1,400})(?=["']?\s{1,9}(?:[~&+%-]|all(?:keys|commands|channels)))/g;
 /** What a value may be: of code that looks it up, of a shell that computes it, in quotes, or a word. */
 const value = [
   String.raw`[\w.$]{1,80}[[(]["'][\w./:-]{1,80}["'][\])]`,
@@ -70,6 +78,8 @@ export function redactClauses(text: string, redact: RedactNamed): string {
       escapedPair,
       (_, before: string, _quote, key: string, raw: string) => `${before}${redact(key, raw)}`,
     )
+    .replace(symbolPair, (_, before: string, key: string, raw: string) => `${before}${redact(key, raw)}`)
+    .replace(aclRule, (_, before: string, raw: string) => `${before}${redact('password', raw)}`)
     .replace(barePair, (_, before: string, key: string, raw: string) => {
       const shown = raw.trimStart();
       return `${before}${raw.slice(0, raw.length - shown.length)}${redact(key, shown)}`;

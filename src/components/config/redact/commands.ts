@@ -18,16 +18,17 @@ const indirect = /^(?:pass|env|file|fd):/;
 
 /** Judges the words of one command, or the items of a list such as `["redis-server", "--requirepass", "x"]`. */
 export function secretParts(words: readonly string[]): SecretPart[] {
-  const parts: SecretPart[] = [];
+  const ofPrograms: SecretPart[] = [];
   const seen = new Set<string>();
   for (const [i, text] of words.entries()) {
-    const named = namedPart(words, i);
-    if (named !== undefined) parts.push(named);
     const rules = seen.has(text) ? [] : rulesFor(text);
     seen.add(text);
-    for (const rule of rules) parts.push(...partsOf(rule, words, i + 1));
+    for (const rule of rules) ofPrograms.push(...partsOf(rule, words, i + 1));
   }
-  return [...parts, ...settingParts(words)];
+  // `-pnew-pw` names nothing when its program says what `-p` is.
+  const glued = new Set(ofPrograms.filter(({ from }) => from > 0).map(({ word }) => word));
+  const named = words.flatMap((_, i) => (glued.has(i) ? [] : (namedPart(words, i) ?? [])));
+  return [...ofPrograms, ...named, ...settingParts(words)];
 }
 
 /** `--password x`, `--password=x`, `--user name:x`; `DB_PASSWORD=x y`, which quotes keep together. */
@@ -100,7 +101,7 @@ function settingParts(words: readonly string[]): SecretPart[] {
   for (let i = setter + 1; setter >= 0 && i + 1 < words.length; i++) {
     const key = words[i] ?? '';
     if (
-      !/^-/.test(words[i + 1] ?? '-') &&
+      !/^(?:-.*|to|=|:=|for|from|is|with|and|or)?$/i.test(words[i + 1] ?? '') &&
       /^[\w.-]{1,80}$/.test(key) &&
       suspicionOf(key) === 'always' &&
       isCommandWord(key)
@@ -125,6 +126,13 @@ interface Word {
   readonly text: string;
   /** How many characters of quotes were left off in front. */
   readonly quote: number;
+  /** What quotes keep together in it, when it has blanks: often a setting or a command again, as in `sh -c "…"`. */
+  readonly phrases: readonly Phrase[];
+}
+
+interface Phrase {
+  readonly start: number;
+  readonly text: string;
 }
 
 interface Command {
@@ -147,21 +155,25 @@ function* commandsIn(text: string): Generator<Command> {
       words = [];
       at += 1;
     } else {
-      const end = wordEnd(text, at, quotes);
-      words.push(wordAt(text, at, end));
+      const phrases: Phrase[] = [];
+      const end = wordEnd(text, at, quotes, phrases);
+      words.push(wordAt(text, at, end, phrases));
       at = end;
     }
   }
   yield { words, isPiped: false };
 }
 
-function wordEnd(text: string, start: number, quotes: Quotes): number {
+function wordEnd(text: string, start: number, quotes: Quotes, phrases: Phrase[]): number {
   for (let at = start; at < text.length; at++) {
     const char = text.charAt(at);
     if (/[\s;|&`]/.test(char)) return Math.max(at, start + 1);
     if (char === '\\' && text.charAt(at + 1) !== '\n') at += 1;
-    else if (char === '"' || (char === "'" && !isApostrophe(text, start, at))) at = quotes.closing(at) ?? at;
-    else if (char === '$' && text.charAt(at + 1) === '(') at = substitutionEnd(text, at);
+    else if (char === '"' || (char === "'" && !isApostrophe(text, start, at))) {
+      const inner = { start: at + 1, text: text.slice(at + 1, quotes.closing(at) ?? at + 1) };
+      if (/\s/.test(inner.text)) phrases.push(inner);
+      at += inner.text.length + (quotes.closing(at) === undefined ? 0 : 1);
+    } else if (char === '$' && text.charAt(at + 1) === '(') at = substitutionEnd(text, at);
   }
   return text.length;
 }
@@ -175,11 +187,12 @@ function substitutionEnd(text: string, at: number): number {
   return at + (/^\$\([^()\n]{0,200}\)/.exec(text.slice(at, at + 210))?.[0].length ?? 1) - 1;
 }
 
-function wordAt(text: string, start: number, end: number): Word {
+function wordAt(text: string, start: number, end: number, phrases: readonly Phrase[]): Word {
   // What closes a list or a call after the word is no part of it.
   const raw = text.slice(start, end).replace(/(?<=["'])[,)\]}]{1,9}$/, '');
   const isQuoted = raw.length > 1 && /^["']/.test(raw) && raw.endsWith(raw.charAt(0));
-  return { start, end: start + raw.length, text: isQuoted ? raw.slice(1, -1) : raw, quote: isQuoted ? 1 : 0 };
+  const quote = isQuoted ? 1 : 0;
+  return { start, end: start + raw.length, text: raw.slice(quote, raw.length - quote), quote, phrases };
 }
 
 interface Edit {
@@ -214,9 +227,12 @@ function* commandEdits(text: string, offset: number, depth: number): Generator<E
       yield partEdit(word, pairStart(word.text), 'password', offset);
     written = isPiped ? echoed(words) : [];
     if (depth >= nestedMax) continue;
-    // What quotes keep together may be a command again, as in `sh -c "…"`.
-    for (const { start, quote, text: inner } of words)
-      if (quote > 0 && /\s/.test(inner)) yield* commandEdits(inner, offset + start + quote, depth + 1);
+    for (const phrase of words.flatMap((word) => word.phrases)) {
+      const [one] = secretParts([phrase.text]);
+      const start = offset + phrase.start;
+      if (one !== undefined) yield { start: start + one.from, end: start + phrase.text.length, key: one.key };
+      else yield* commandEdits(phrase.text, start, depth + 1);
+    }
   }
 }
 

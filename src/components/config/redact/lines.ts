@@ -2,7 +2,7 @@ import { isContainerOfSecrets, namePattern, suspicionOf } from '../../../model/s
 import { isSecretFile, lineRuleFor, privateLines, redactSecretLine } from './credential-files.ts';
 import { redactCalls } from './calls.ts';
 import { placeholder, redacted } from './placeholder.ts';
-import { looksUp } from './references.ts';
+import { isLookup, looksUp } from './references.ts';
 import { isShell } from './syntax.ts';
 import { redactQuoted, redactRandomWords, redactSetting, redactText, type Redaction } from './text.ts';
 
@@ -20,6 +20,9 @@ const spacedLine = new RegExp(
 /** `<add key="ApiKey" value="x"/>` */
 const namedElement =
   /(<[^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["'])([\w.:-]{1,80})(["'][^<>]{0,200}?\bvalue\s{0,9}=\s{0,9}["'])([^"'<>]*)/gi;
+/** `<entry key="smtp.password">x</entry>` */
+const keyedElement =
+  /(<[A-Za-z][^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["']([\w.:-]{1,80})["'][^<>]{0,200}>)([^<>]+)(?=<\/)/g;
 const element = /<([A-Za-z_][\w.-]{0,80})((?:\s[^<>]*)?)>([^<>]+)<\/\1>/g;
 
 /** In a command the value ends where the next word begins. */
@@ -33,6 +36,9 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
         suspicionOf(key) === 'none'
           ? whole
           : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
+      )
+      .replace(keyedElement, (whole, before: string, key: string, value: string) =>
+        suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
       .replace(namedElement, (_, before: string, key: string, between: string, value: string) => {
         const shown = suspicionOf(key) === 'none' ? value : redactSetting(key, value, redaction);
@@ -71,7 +77,7 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   const value = body.slice(head.length);
   const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
   const isOneWord = /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value);
-  const [, first, rest] = /^(\S+)(\s+[\da-f.:]+(?:\/\d+)?(?:\s.*)?)$/i.exec(value) ?? [];
+  const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
   // `rocommunity public 10.0.0.0/8`
   if (first !== undefined && /community6?$/.test(key))
     return `${head}${redactQuoted(key, first, redaction)}${rest ?? ''}`;
@@ -84,7 +90,7 @@ const directives: readonly RegExp[] = [
   /^(\s*rename-command\s+\S+\s+)((?!""|'')\S+)$/i,
   /^(\s*(?:stats\s+auth|auth|http-request\s+auth)\s+[^\s:/]+:)([^\s/]\S*)$/i,
   /^(\s*Private-MAC:\s+)(\S+)$/,
-  /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)(\S+)/i,
+  /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)("[^"]*"|\S+)/i,
   /^(\s*secure_link_md5\s+"?[^"]*\s)([^\s"$]+)/,
 ];
 
@@ -108,18 +114,26 @@ function redactLineValue(key: string, value: string, redaction: Redaction): stri
     return value.replace(/"(?:[^"\\]|\\.)*"|'[^']*'/g, (item) => redactQuoted(key, item, redaction));
   const [type] = /^[A-Za-z][\w.[\]]{0,80}\s*=\s*(?=["'])/.exec(value) ?? [];
   if (type !== undefined) return type + redactLineValue(key, value.slice(type.length), redaction);
-  if (redaction.dialect === 'code' && suspicionOf(key) !== 'none' && isCall.test(value))
+  if (redaction.dialect === 'code' && suspicionOf(key) !== 'none' && !isLookup(value) && isComputed(value))
     return redactArguments(key, value, redaction);
+  // `credentials = { password: 'x', user: 'app' }`: the names inside judge better.
+  if (/^\{\s*["']?[\w-]+["']?\s*[:=]/.test(value)) {
+    const shown = redactText(value, redaction);
+    if (shown.includes(placeholder) || suspicionOf(key) === 'likely') return shown;
+  }
   return redactQuoted(key, value, redaction);
 }
 
+/** Starts with a name, not with a quote, and has a text further on. */
+const isComputed = (value: string): boolean =>
+  isCall.test(value) || /^[A-Za-z_$(][^"']*["']/.test(value.replace(/^[bBrRuUfF]{1,2}(?=["'])/, '"'));
 const isCall = /^(?:await\s+|new\s+)?[A-Za-z_$][\w$.:>-]{0,80}\(/;
 
 /** Code that computes a secret: the first text in it may be a name to look up, the others are values. */
 function redactArguments(key: string, value: string, redaction: Redaction): string {
   let isFirst = looksUp.test(isCall.exec(value)?.[0] ?? '');
   return value.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g, (item) => {
-    const isName = isFirst && /^["'][\w./:-]*["']$/.test(item);
+    const isName = isFirst && /^["'][\w./:-]*\s?["']$/.test(item);
     isFirst = false;
     return isName ? item : redactQuoted(key, item, redaction);
   });
@@ -161,7 +175,7 @@ const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
 
 /** Files of no known structure, line by line; private key blocks go first, as they span lines. */
 export function redactLines(name: string, text: string, redaction: Redaction): string {
-  const isCommand = isShell(name, text);
+  const isCommand = isShell(name, text) || /\.sql$/i.test(name);
   const logical = isCommand ? text : redactContinued(text, redaction);
   const withoutBlocks = redactBlocks(redactText(logical, redaction), redaction);
   const ownRule = lineRuleFor(name, text) ?? (isSecretFile(name) ? redactSecretLine : undefined);

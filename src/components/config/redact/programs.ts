@@ -30,7 +30,7 @@ for (const [name, program] of [
     glued: /^-p/,
   }),
   ...rule('ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami', { apart: /^-w$/, glued: /^-w/ }),
-  ...rule('curl', { pair: /^-[a-zA-Z]*[uU]$|^--(?:proxy-)?user$/, glued: /^-[uU][^:]*:/ }),
+  ...rule('curl', { pair: /^-[a-zA-Z]*[uU]$|^--(?:proxy-)?user$/, glued: /^-[fgikLsSv]*[uU][^:]*:/ }),
   ...rule('http https xh xhs', { pair: /^(?:-a|--auth)$/ }),
   ...rule('lftp', { pair: /^-u$/ }),
   ...rule('smbclient rpcclient smbget net', { pair: /^(?:-U|--user)$/, glued: /^-U[^%]*%/ }),

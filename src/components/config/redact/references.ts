@@ -5,7 +5,7 @@ export type Dialect = 'env' | 'yaml' | 'json' | 'shell' | 'code' | 'variables' |
 
 /** `${NAME}`, `$(command)`, `{{ template }}`, `<placeholder>`, `%{name}`, `!secret name`. */
 const alwaysReference =
-  /^(?:\$\{[\p{L}_][\p{L}\p{N}_.:-]*\}|\$\{\{[^{}]*\}\}|\$\([^()]*\)|`[^`]*`|\{\{.*\}\}|<[\w -]+>|%\(\w+\)s|%env\([\w:]+\)%|@[\w.]+@)[;,]?$/su;
+  /^(?:\$\{[\p{L}_][\p{L}\p{N}_.:-]*\}|\$\{\{[^{}]*\}\}|\$\([^()]*\)|`[^`]*`|\{\{.*\}\}|<[\w -]+>|%\(\w+\)s|%env\([\w:]+\)%|%[A-Z_][A-Z0-9_]*%|@[\w.]+@)[;,]?$/su;
 const variable = /^\$(?:env:)?([A-Za-z_]\w*)[;,]?$/;
 /** `os.environ["NAME"]`, `process.env.NAME` and the like, in code. */
 const lookup =
@@ -20,10 +20,13 @@ const expression =
 export const looksUp =
   /get|env|header|config|fetch|read|find|lookup|input|prompt|require|open|param|query|argv|secret/i;
 
+/** Whether a value takes the secret from the environment. */
+export const isLookup = (value: string): boolean => lookup.test(value);
+
 /** Whether a value only says where the secret comes from. `isLiteral` values stand in quotes that nothing expands. */
 export function isReference(value: string, dialect: Dialect, isLiteral = false): boolean {
   if (isLiteral) return false;
-  if (alwaysReference.test(value) || lookup.test(value) || member.test(value)) return true;
+  if (alwaysReference.test(value) || isLookup(value) || member.test(value)) return true;
   if (dialect === 'code' && expression.test(value)) return true;
   const name = variable.exec(value)?.[1];
   if (name === undefined) return false;

@@ -25,7 +25,7 @@ export interface Redaction {
 const switchPattern =
   /^(?:true|false|yes|no|on|off|null|none|nil|undefined|~|enabled|disabled|default|always|never|auto|required|optional|on_create|\[\]|\{\}|[[{(]+)[,;]?$/i;
 const numberPattern = /^[+-]?\d[\d._]*(?:ms|s|m|h|d|k|kb|mb|gb|b|%)?$/i;
-const expansionPattern = /\$\{([A-Za-z_]\w{0,80})(:?[-=+?])([^{}]*)\}/g;
+const expansionPattern = /\$\{(\w{1,80})(:?[-=+?])([^{}]*)\}/g;
 const expansionOnly = new RegExp(`^(?:${expansionPattern.source})$`);
 /** Where secrets are kept, not secrets: our own `secrets:` setting. */
 const modePattern = /^(?:repository|sealed|redact-only)$/;
@@ -231,8 +231,10 @@ function redactCredentials(scheme: string, userinfo: string, redaction: Redactio
 /** Redacts a value keeping its quotes. */
 export function redactQuoted(key: string, raw: string, redaction: Redaction): string {
   const mark = /^(?:[bBrReEnN]{1,2}|[uU]&)(?=["'])/.exec(raw)?.[0] ?? '';
-  const quote =
-    /^["'`]/.test(raw.charAt(mark.length)) && raw.length > mark.length + 1 ? raw.charAt(mark.length) : '';
+  // In a shell what stands in backticks is a command.
+  const quotes = redaction.dialect === 'shell' ? /["']/ : /["'`]/;
+  const first = raw.charAt(mark.length);
+  const quote = quotes.test(first) && raw.length > mark.length + 1 ? first : '';
   const isClosed = quote !== '' && raw.endsWith(quote);
   const dollars = /^(\$(?:[A-Za-z_]\w{0,30})?\$)[^$]*\1$/.exec(raw)?.[1];
   const around = dollars ?? (isClosed ? mark + quote : '');
