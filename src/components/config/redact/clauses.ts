@@ -85,8 +85,11 @@ export function redactClauses(text: string, redact: RedactNamed): string {
       return `${before}${raw.slice(0, raw.length - shown.length)}${redact(key, shown)}`;
     })
     .replace(header, (_, before: string, key: string, raw: string) => `${before}${redact(key, raw)}`)
-    .replace(
-      assignment,
-      (_, key: string, equals: string, raw: string) => `${key}${equals}${redact(key, raw)}`,
-    );
+    .replace(assignment, (_, key: string, equals: string, raw: string) => {
+      const shown = redact(key, raw);
+      const isText = shown === raw && /^(["']).*\1$/s.test(raw);
+      // `conninfo = 'host=a password=x'`: the text of an innocent setting may hold others.
+      const within = isText ? raw.charAt(0) + redactClauses(raw.slice(1, -1), redact) + raw.charAt(0) : shown;
+      return `${key}${equals}${within}`;
+    });
 }
