@@ -39,9 +39,10 @@ function asValue(secret: string): RegExp {
 /**
  * The secrets among the lines of an environment or a `.env` file: values whose names say so, with and without quotes,
  * and passwords in addresses. A line that sets nothing counts as one: a program may quote it because it cannot read it.
+ * A container without an environment has none.
  */
-export function secretsOfEnvironment(lines: readonly string[]): string[] {
-  return lines.flatMap((line) => {
+export function secretsOfEnvironment(lines: readonly string[] | null): string[] {
+  return (lines ?? []).flatMap((line) => {
     const [head, name = ''] = /^\s*(?:export\s+)?([\w.-]{1,80})\s*=\s*/.exec(line) ?? [];
     if (head === undefined) return line.startsWith('#') ? [] : [line.trim()];
     const value = line.slice(head.length).trim();

@@ -31,7 +31,8 @@ const likelyWords =
 /** Written together: `pgpassword`, `authtoken`, `secretkey`, `dbpass`, `bindpw`, `passwordsalt`. */
 const alwaysEnding =
   /(?:password|passwd|passphrase|passwort|kennwort|wachtwoord|pass|pwd|pw|secret|secretkey|privatekey|accesskey|apikeys?|authtok|creds|credentials)$/;
-const alwaysBeginning = /^(?:password|passwd|passphrase|secretkey)/;
+const alwaysBeginning =
+  /^(?:password|passwd|passphrase|secretkey)(?!\w*(?:eval|file|path|type|length|policy|command|field|name)$)/;
 const likelyEnding = /(?:tokens?|encryptionkey|signingkey|masterkey|salt|psk)$/;
 /** Words that begin with, end in or contain a key word and mean something else. */
 const innocentWords =
@@ -50,7 +51,7 @@ const describingEndings =
   samesite stdin event events channel channels dn filter group groups attribute attributes redirect callback route
   roles map maps query queries scheme schemes model models view views validator validators hasher hashers command cmd
   rule rules regex entrypoint entrypoints middleware middlewares certresolver priority server servers address schema
-  generator form forms only page template hint`);
+  mgmt management exchange derivation generator form forms only page template hint`);
 /** For these words the address itself is the secret. */
 const addressWords = wordSet('webhook webhooks dsn');
 const addressEndings = wordSet('url uri endpoint');
@@ -68,6 +69,8 @@ const innocentCompounds: readonly RegExp[] = [
   /(?:^| )secrets? (?:manager|engine|engines)$/,
   /(?:^| )(?:authorized|known|trusted|allowed|ssh public|recipient|gpg) keys?$/,
   /^load credential(?: encrypted)?$/,
+  // Of Helm charts: the name of a Secret.
+  /(?:^| )(?:existing|pull|tls) secrets?$/,
 ];
 
 /** Accents are no part of a word: `contraseña` is `contrasena`, `hasło` is `haslo`. */

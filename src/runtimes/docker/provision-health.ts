@@ -91,7 +91,7 @@ async function logEnd(engine: Engine, info: ContainerInspectInfo): Promise<strin
     const bytes = await container.logs({ stdout: true, stderr: true, tail: logLines, follow: false });
     const text = (info.Config.Tty ? bytes : demultiplexed(bytes)).toString('utf8');
     // Services print what they were given.
-    return hideSecrets(text.trimEnd(), secretsOfEnvironment(info.Config.Env ?? []))
+    return hideSecrets(text.trimEnd(), secretsOfEnvironment(info.Config.Env))
       .split('\n')
       .map((line) => `  | ${line.slice(0, 400)}`)
       .join('\n');

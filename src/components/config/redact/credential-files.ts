@@ -76,6 +76,11 @@ const credentialFiles: readonly CredentialFile[] = [
     matches: (base, text) => /cookies?\.txt$/.test(base) || text.startsWith('# Netscape'),
     rule: netscapeCookie,
   },
+  // `left right : PSK "x"` of strongSwan
+  {
+    matches: (base) => base === 'ipsec.secrets',
+    rule: hideMatch(/^((?!#)[^:]*:\s*(?:PSK|EAP|XAUTH|NTLM|PIN)\s+(?:%\S+\s+)?)("[^"]*"|\S+)/),
+  },
   // A line of its own in a .netrc that spreads over several.
   { matches: (base) => /netrc$/.test(base), rule: hideMatch(/^(\s*password\s+)(\S+)/) },
   // `site user:password` (Postfix, "smtp_sasl_password_maps")

@@ -91,6 +91,8 @@ const directives: readonly RegExp[] = [
   /^(\s*(?:stats\s+auth|auth|http-request\s+auth)\s+[^\s:/]+:)([^\s/]\S*)$/i,
   /^(\s*Private-MAC:\s+)(\S+)$/,
   /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)("[^"]*"|\S+)/i,
+  // `dns cloudflare TOKEN` of Caddy
+  /^(\s*(?:acme_)?dns\s+[a-z]\w*\s+)([^\s{]{8,})$/,
   /^(\s*secure_link_md5\s+"?[^"]*\s)([^\s"$]+)/,
 ];
 

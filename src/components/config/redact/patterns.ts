@@ -51,7 +51,7 @@ export const authorizationHeaderPattern =
 
 /** Private key blocks in PEM or PGP armour; a block without its end runs to the end of the text. */
 export const privateKeyPattern =
-  /-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?|AGE ENCRYPTED FILE)-----[\s\S]*?(?:-----END \1-----|$(?![\s\S]))/g;
+  /-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?|AGE ENCRYPTED FILE|OpenVPN Static key V1)-----[\s\S]*?(?:-----END \1-----|$(?![\s\S]))/g;
 
 const uuidPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const pathPattern = /^(?:~|\.{1,2})?\/?[\w.@+-]+(?:\/[\w.@+-]+)*\/?$/;

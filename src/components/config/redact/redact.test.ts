@@ -380,7 +380,10 @@ test('a secret that is called like the product is hidden where it is set, and no
       text: 'services:\n  nextcloud:\n    image: nextcloud:29\n    environment:\n      DB_USER: nextcloud\n      DB_PASSWORD: nextcloud\n    volumes: [/srv/nextcloud:/var/lib/nextcloud]\n',
     },
     { name: '.env', text: 'DB_URL=postgres://nextcloud:nextcloud@db/nextcloud\nDATA=/srv/nextcloud/data\n' },
-    { name: 'n.md', text: 'The horse-battery stack; horse-battery is not to be told. See /srv/horse-battery.\n' },
+    {
+      name: 'n.md',
+      text: 'The horse-battery stack; horse-battery is not to be told. See /srv/horse-battery.\n',
+    },
     { name: 'b.env', text: 'PASSWORD=horse-battery\n' },
   ];
   assert.deepEqual(redactFiles(files, []), [

@@ -136,6 +136,11 @@ function walkList(
   edits: Edit[],
   redaction: Redaction,
 ): void {
+  // `network_key: [1, 3, 5, 7, …]`: the bytes of a key.
+  const isBytes =
+    list.items.length >= 8 && list.items.every((item) => isScalar(item) && typeof item.value === 'number');
+  if (isBytes && around.key !== undefined && suspicionOf(around.key) !== 'none')
+    around = { ...around, key: 'password' };
   const texts = list.items.map((item) =>
     isScalar(item) && typeof item.value === 'string' ? item.value : '',
   );
@@ -171,6 +176,10 @@ function walkMap(
 ): void {
   const named = secretNameIn(map);
   const isSecret = map.get('kind') === 'Secret';
+  // `type: random_password` of Terraform's state.
+  const type = map.get('type');
+  if (typeof type === 'string' && /^[a-z]+[_-][a-z]+$/.test(type) && suspicionOf(type) === 'always')
+    around = { ...around, container: type };
   const isWebKey = typeof map.get('kty') === 'string';
   for (const { key, value } of map.items) {
     const name = keyText(key);
@@ -197,6 +206,9 @@ function secretNameIn(map: YAMLMap): string | undefined {
   return undefined;
 }
 
+const holdsSecrets = (container: string | undefined): boolean =>
+  container !== undefined && suspicionOf(container) === 'always';
+
 function surroundings(
   name: string,
   named: string | undefined,
@@ -209,7 +221,11 @@ function surroundings(
   // `secretKeyRef: { name, key }` and the like name a secret, they do not hold it.
   if (/Ref$|_ref$/.test(around.container ?? '')) return { key: undefined, container: around.container };
   if (/Ref$|_ref$/.test(name)) return { key: undefined, container: name };
-  const own = suspicionOf(name) !== 'none';
+  // Levels of Terraform's state that only structure it.
+  if (around.container !== undefined && /^(?:instances|attributes|values)$/.test(name))
+    return { key: around.container, container: around.container };
+  const own =
+    suspicionOf(name) === 'always' || (suspicionOf(name) === 'likely' && !holdsSecrets(around.container));
   const inherited = !own && around.container !== undefined && !isContainerOfSecrets.describes(name);
   const key = inherited ? around.container : name;
   if (isContainerOfSecrets.byName(name)) return { key, container: name };

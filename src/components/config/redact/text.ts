@@ -44,7 +44,7 @@ function isInnocent(
 ): boolean {
   if (value === '' || value === placeholder || switchPattern.test(value)) return true;
   if (isReference(value, dialect, isLiteral)) return true;
-  if (isKeyFile(key, value)) return true;
+  if (isKeyFile(key, value) || isSystemPath(value)) return true;
   if (suspicion === 'always') return modePattern.test(value);
   if (isPlainNumber(key, value) || isFilePath(value) || methodPattern.test(value)) return true;
   if (/(?:^| )(?:cookies?|signature|sig)$/.test(wordsOf(key).join(' ')))
@@ -72,15 +72,20 @@ function isFilePath(value: string): boolean {
   return looksLikePath(path) && (/^(?:~|\.{1,2})?\//.test(path) || /\.[A-Za-z]\w{0,5}$|\/$/.test(path));
 }
 
+/** `PASSWORD=/run/secrets/db`: no password begins like the folders where they are kept. */
+const isSystemPath = (value: string): boolean =>
+  /^(?:\/(?:etc|run|var|home|opt|root|srv|usr|mnt|secrets)|~|\.{1,2})\/[\w./-]+$/.test(value) &&
+  looksLikePath(value);
+
 /** `PRIVATE_KEY=/etc/ssl/site.key`: whatever the name, that is where the key lies. */
 const isKeyFile = (key: string, value: string): boolean =>
   /(?:\.(?:key|pem|p12|pfx|jks|der|crt|asc|gpg|ppk)|id_(?:rsa|dsa|ecdsa|ed25519))$/.test(value) &&
   isFilePath(value) &&
   /key|cert/i.test(key);
 
-/** `key="ApiKey"`, `key: password`: the name of a secret. */
+/** `key="ApiKey"`, `key: password`, `adminPasswordKey: password`: the name of a secret. */
 const isNameOfSecret = (key: string, value: string): boolean =>
-  /^key$/i.test(key) &&
+  /^key$|(?:password|token)key$/i.test(key) &&
   /^[A-Za-z_][\w.-]*$/.test(value) &&
   !/\d/.test(value) &&
   wordsOf(value).length <= 3 &&
@@ -97,6 +102,7 @@ export function redactSetting(key: string, value: string, redaction: Redaction, 
     const isDigest = digestNamePattern.test(key) && /^[0-9a-f]+$/i.test(trimmed);
     if (/command$|cmd$/i.test(key)) return redactEchoed(value, redaction);
     if (isPublic(key)) return redactText(value, redaction);
+    if (/(?:^|[^a-z])(?:user|users|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
     if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
     return redactRandomWords(redactText(value, redaction), redaction);
   }
@@ -105,6 +111,16 @@ export function redactSetting(key: string, value: string, redaction: Redaction, 
   if (isInnocent(key, trimmed, suspicion, redaction, isLiteral)) return redactText(value, redaction);
   if (suspicion === 'likely' && addressPattern.test(trimmed)) return redactText(value, redaction);
   return redactWhole(value, redaction);
+}
+
+/** `user=guest:x`; in Compose `user: node:staff` is a user and a group. */
+function redactUser(value: string, redaction: Redaction): string {
+  const [, user = '', password = ''] = /^([^\s:/@]+:)([^\s:/@]+)$/.exec(value) ?? [];
+  const isGroup =
+    /^\d*$/.test(password) ||
+    user === `${password}:` ||
+    (redaction.dialect === 'yaml' && /^[a-z-]+$/.test(password));
+  return isGroup ? redactText(value, redaction) : user + redactSetting('password', password, redaction);
 }
 
 /** `PASSWORD_COMMAND="echo secret"`: the command writes what it was given. */
@@ -230,7 +246,7 @@ function redactCredentials(scheme: string, userinfo: string, redaction: Redactio
 
 /** Redacts a value keeping its quotes. */
 export function redactQuoted(key: string, raw: string, redaction: Redaction): string {
-  const mark = /^(?:[bBrReEnN]{1,2}|[uU]&)(?=["'])/.exec(raw)?.[0] ?? '';
+  const mark = /^(?:[bBrRuUfFeEnN]{1,2}|[uU]&)(?=["'])/.exec(raw)?.[0] ?? '';
   // In a shell what stands in backticks is a command.
   const quotes = redaction.dialect === 'shell' ? /["']/ : /["'`]/;
   const first = raw.charAt(mark.length);
