@@ -60,14 +60,22 @@ async function readConfigFile(path: string, bytesMax: number, signal: AbortSigna
   }
 }
 
-/** A file's bytes as text and back: UTF-8 where they are, otherwise byte for character. */
+/** A file's bytes as text and back: UTF-8 or UTF-16 where they are, otherwise byte for character. */
 export interface DecodedText {
   readonly text: string;
   readonly encode: (text: string) => Uint8Array;
 }
 
-/** Never fails: what is not UTF-8 is taken for Latin-1, which has a character for every byte. */
+/** Never fails: what is neither UTF-8 nor UTF-16 is taken for Latin-1, which has a character for every byte. */
 export function decodeText(bytes: Uint8Array): DecodedText {
+  const order = utf16Order(bytes);
+  if (order !== undefined) {
+    const swapped = (from: Buffer): Buffer => (order === 'big' ? Buffer.from(from).swap16() : from);
+    return {
+      text: swapped(Buffer.from(bytes)).toString('utf16le'),
+      encode: (changed) => swapped(Buffer.from(changed, 'utf16le')),
+    };
+  }
   try {
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     return { text, encode: (changed) => Buffer.from(changed, 'utf8') };
@@ -77,6 +85,19 @@ export function decodeText(bytes: Uint8Array): DecodedText {
       encode: (changed) => Buffer.from(changed, 'latin1'),
     };
   }
+}
+
+/** Windows writes UTF-16 with a byte order mark or without; then every other byte of plain text is zero. */
+function utf16Order(bytes: Uint8Array): 'little' | 'big' | undefined {
+  if (bytes.byteLength % 2 === 1 || bytes.byteLength < 2) return undefined;
+  if (bytes[0] === 0xff && bytes[1] === 0xfe) return 'little';
+  if (bytes[0] === 0xfe && bytes[1] === 0xff) return 'big';
+  const sample = bytes.subarray(0, 1024);
+  const zeros = [0, 1].map((side) => sample.filter((byte, i) => byte === 0 && i % 2 === side).length);
+  const [even = 0, odd = 0] = zeros;
+  const many = sample.byteLength / 4;
+  if (odd > many && even === 0) return 'little';
+  return even > many && odd === 0 ? 'big' : undefined;
 }
 
 /** Where a file lies below a folder of the snapshot: its path without the leading slash. */

@@ -1,6 +1,7 @@
 import { execa, ExecaError } from 'execa';
 import type { Readable, Writable } from 'node:stream';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { hideSqlSecrets } from '../../model/sql-secrets.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
@@ -87,7 +88,8 @@ function start(
       const error = await ended;
       if (error === undefined) return;
       if (signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
-      const said = (await stderr).trim();
+      // It quotes the statement that failed, which may set a password.
+      const said = hideSqlSecrets((await stderr).trim());
       const status = error instanceof ExecaError ? error.shortMessage.split('\n')[0] : undefined;
       throw new TarsError('subprocess', `${path} failed: ${said === '' ? (status ?? 'unknown') : said}`, {
         context: { program: path },

@@ -3,6 +3,7 @@ import { access, readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { ConfigurationError, InterruptedError, TarsError } from '../../model/errors.ts';
+import { hideSecrets, secretsOfEnvironment } from '../../model/hide-secrets.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress } from '../../ports/runtime.ts';
 import { childEnvironment } from '../child-environment.ts';
@@ -130,21 +131,12 @@ export class ComposeProject {
   }
 }
 
-const secretLengthMin = 4;
-
-/** What Compose said, without the values of the environment files: it quotes lines that it cannot read. */
+/** What Compose said, without the secrets of the environment files: it quotes lines that it cannot read. */
 async function masked(text: string, { envFiles, directory }: ComposeFiles): Promise<string> {
-  const values = new Set<string>();
-  for (const path of [...envFiles, resolve(directory, '.env')]) {
-    const content = await readFile(path, 'utf8').catch(() => '');
-    for (const line of content.split('\n')) {
-      const value = line.slice(line.indexOf('=') + 1).trim();
-      for (const word of [value, value.replace(/^(['"])(.*)\1$/, '$2')])
-        if (word.length >= secretLengthMin) values.add(word);
-    }
-  }
-  const longestFirst = [...values].sort((a, b) => b.length - a.length);
-  return longestFirst.reduce((shown, value) => shown.replaceAll(value, '***'), text);
+  const lines: string[] = [];
+  for (const path of [...envFiles, resolve(directory, '.env')])
+    lines.push(...(await readFile(path, 'utf8').catch(() => '')).split('\n'));
+  return hideSecrets(text, secretsOfEnvironment(lines));
 }
 
 /** The files of a project that are not there. */

@@ -1,5 +1,6 @@
 import type { ContainerInspectInfo } from 'dockerode';
 import type { Finding } from '../../model/finding.ts';
+import { hideSecrets, secretsOfEnvironment } from '../../model/hide-secrets.ts';
 import type { RecordedService } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { engineError, type Engine } from './engine.ts';
@@ -89,7 +90,8 @@ async function logEnd(engine: Engine, info: ContainerInspectInfo): Promise<strin
     const container = engine.getContainer(info.Id);
     const bytes = await container.logs({ stdout: true, stderr: true, tail: logLines, follow: false });
     const text = (info.Config.Tty ? bytes : demultiplexed(bytes)).toString('utf8');
-    return masked(text.trimEnd(), info.Config.Env)
+    // Services print what they were given.
+    return hideSecrets(text.trimEnd(), secretsOfEnvironment(info.Config.Env))
       .split('\n')
       .map((line) => `  | ${line.slice(0, 400)}`)
       .join('\n');
@@ -109,22 +111,4 @@ function demultiplexed(bytes: Buffer): Buffer {
     at = end;
   }
   return Buffer.concat(pieces);
-}
-
-const secretName = /pass|pwd|secret|token|key|cred|auth|dsn|url|uri/i;
-const secretLengthMin = 4;
-
-/** Services print what they were given: values of variables that sound like secrets are left out. */
-function masked(text: string, environment: readonly string[] | null): string {
-  const secrets = (environment ?? []).flatMap((entry) => {
-    const at = entry.indexOf('=');
-    const value = entry.slice(at + 1);
-    if (!secretName.test(entry.slice(0, at))) return [];
-    const password = /:\/\/[^:/@]*:([^@]+)@/.exec(value)?.[1];
-    return password === undefined ? [value] : [value, password];
-  });
-  return secrets
-    .filter(({ length }) => length >= secretLengthMin)
-    .sort((a, b) => b.length - a.length)
-    .reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }

@@ -5,6 +5,7 @@ import {
   ServiceUnavailableError,
   TarsError,
 } from '../../../model/errors.ts';
+import { hideSecrets } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ServerProof } from '../../../ports/server-proof.ts';
 
@@ -87,8 +88,8 @@ export class ChromaTransport {
     }
     this.location = `${url.origin}${url.pathname.replace(/\/+$/, '').replace(/\/api\/v[12]$/, '')}`;
     this.#headers.set('accept', 'application/json');
-    const words = secrets.flatMap((value) => [value, ...value.split(/\s+/)]);
-    this.#secrets = words.filter((word) => word.length >= 4).sort((a, b) => b.length - a.length);
+    // Of `Bearer x` the server may repeat the second word alone.
+    this.#secrets = secrets.flatMap((value) => [value, ...value.split(/\s+/)]);
   }
 
   /**
@@ -141,7 +142,7 @@ export class ChromaTransport {
 
   /** `text` without any header value or password. */
   redact(text: string): string {
-    return this.#secrets.reduce((left, secret) => left.replaceAll(secret, '***'), text);
+    return hideSecrets(text, this.#secrets);
   }
 
   #describe(

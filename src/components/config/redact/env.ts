@@ -1,10 +1,10 @@
-import { suspicionOf } from './key-words.ts';
+import { namePattern, suspicionOf } from '../../../model/secret-names.ts';
 import { redactLine } from './lines.ts';
 import { redacted } from './placeholder.ts';
 import { redactJson } from './structured.ts';
 import { redactSetting, redactText, type Redaction } from './text.ts';
 
-const assignment = /^([ \t]*(?:export[ \t]+)?)([A-Za-z_][\w.-]*)([ \t]*=[ \t]*)/;
+const assignment = new RegExp(`^([ \\t]*(?:export[ \\t]+)?)(${namePattern})([ \\t]*=[ \\t]*)`, 'u');
 
 interface ParsedValue {
   /** What stands before and after the value, such as quotes. */
@@ -21,6 +21,7 @@ interface ParsedValue {
  * over several lines, unquoted private keys over several lines, comments.
  */
 export function redactEnv(text: string, redaction: Redaction): string {
+  const closing = new ClosingQuotes(text);
   let result = '';
   let position = 0;
   while (position < text.length) {
@@ -32,7 +33,7 @@ export function redactEnv(text: string, redaction: Redaction): string {
       continue;
     }
     const [head, , key = ''] = match;
-    const parsed = parseValue(text, position + head.length);
+    const parsed = parseValue(text, position + head.length, closing);
     result += head + redactValue(key, parsed, redaction);
     position += head.length + parsed.length;
     if (position < text.length) {
@@ -48,11 +49,11 @@ function lineEnd(text: string, from: number): number {
   return end < 0 ? text.length : end;
 }
 
-function parseValue(text: string, start: number): ParsedValue {
+function parseValue(text: string, start: number, closing: ClosingQuotes): ParsedValue {
   const quote = text.charAt(start);
   if (quote === '"' || quote === "'" || quote === '`') {
-    const end = closingQuote(text, start, quote);
-    if (end >= 0) {
+    const end = closing.after(start, quote);
+    if (end !== undefined) {
       const rest = text.slice(end + 1, lineEnd(text, end));
       return {
         open: quote,
@@ -63,21 +64,54 @@ function parseValue(text: string, start: number): ParsedValue {
       };
     }
   }
-  const block = /^-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/.exec(text.slice(start));
   const line = text.slice(start, lineEnd(text, start));
-  const value = block?.[0] ?? /^(.*?)(?=\s+#|\s*$)/.exec(line)?.[0] ?? line;
+  const block = /^-----BEGIN ([A-Z0-9 ]{1,40})-----/.exec(line)?.[1];
+  const blockEnd =
+    block === undefined ? -1 : text.slice(start, start + blockLengthMax).indexOf(`-----END ${block}-----`);
+  const comment = line.search(/\s#/);
+  const value =
+    blockEnd >= 0
+      ? text.slice(start, start + blockEnd + `-----END ${block ?? ''}-----`.length)
+      : line.slice(0, comment < 0 ? line.length : comment).trimEnd();
   const rest = text.slice(start + value.length, lineEnd(text, start + value.length));
   return { open: '', value, close: '', rest, length: value.length + rest.length };
 }
 
-/** A quote that is followed by nothing but blanks and a comment; a quote inside the value is none. */
-function closingQuote(text: string, start: number, quote: string): number {
-  for (let at = start + 1; at < text.length; at++) {
-    if (text.charAt(at) === '\\' && quote === '"') at += 1;
-    else if (text.charAt(at) === quote && /^[ \t\r]*(?:#|$)/.test(text.slice(at + 1, lineEnd(text, at))))
-      return at;
+/** Longer than any private key. */
+const blockLengthMax = 20_000;
+
+/**
+ * Quotes that are followed by nothing but blanks and a comment; a quote inside the value is none. They are collected
+ * once, so that many values whose quote nobody closes cost no more than one.
+ */
+class ClosingQuotes {
+  readonly #text: string;
+  readonly #positions = new Map<string, readonly number[]>();
+  readonly #next = new Map<string, number>();
+
+  constructor(text: string) {
+    this.#text = text;
   }
-  return -1;
+
+  /** The first one after `start`, which only ever grows. */
+  after(start: number, quote: string): number | undefined {
+    const positions = this.#positions.get(quote) ?? this.#collect(quote);
+    let next = this.#next.get(quote) ?? 0;
+    while ((positions[next] ?? Infinity) <= start) next += 1;
+    this.#next.set(quote, next);
+    return positions[next];
+  }
+
+  #collect(quote: string): readonly number[] {
+    const positions: number[] = [];
+    for (const { index } of this.#text.matchAll(new RegExp(`${quote}(?=[ \\t\\r]{0,200}(?:#|$))`, 'gm'))) {
+      const escapes =
+        quote === '"' ? (/\\*$/.exec(this.#text.slice(Math.max(0, index - 20), index))?.[0].length ?? 0) : 0;
+      if (escapes % 2 === 0) positions.push(index);
+    }
+    this.#positions.set(quote, positions);
+    return positions;
+  }
 }
 
 function redactValue(key: string, parsed: ParsedValue, redaction: Redaction): string {
@@ -92,7 +126,8 @@ function redactValue(key: string, parsed: ParsedValue, redaction: Redaction): st
   }
   const shown =
     (suspicion === 'none' ? redactJsonIn(parsed, redaction) : undefined) ??
-    redactSetting(key, value, redaction);
+    // Nothing expands what stands in single quotes.
+    redactSetting(key, value, redaction, open === "'");
   if (shown !== value && open === '"') redaction.found.add(unescaped(value));
   return `${open}${shown}${close}${/#/.test(rest) ? redactLine(rest, redaction) : redactText(rest, redaction)}`;
 }

@@ -3,11 +3,80 @@ import { placeholder } from './placeholder.ts';
 /** Shorter ones occur in innocent text too often to be replaced wherever they stand. */
 export const replaceableLengthMin = 8;
 
+/** Replaces the spellings of known secrets in any text, in one pass whatever their number. */
+export interface Replacer {
+  replace(text: string): string;
+}
+
+/** What may not stand beside a spelling: it would be a part of something else. */
+type Boundary = 'none' | 'digit' | 'hexadecimal' | 'word';
+
 /**
- * The secrets as they may be spelled: as they are, escaped for URLs, JSON, XML, shells and SQL, in hexadecimal, in
- * base64, alone or in the midst of something that was encoded with them.
+ * A replacer for the secrets as they may be spelled: as they are, escaped for URLs, JSON, XML, shells and SQL, in
+ * hexadecimal, in base64, alone or in the midst of something that was encoded with them. A secret of plain words is
+ * replaced only where it stands by itself: in paths and longer names the same words mean something else.
  */
-export function spellings(secrets: readonly string[]): string[] {
+export function replacerOf(secrets: readonly string[]): Replacer {
+  /** By their first characters, then by length. */
+  const byStart = new Map<string, Map<number, Map<string, Boundary>>>();
+  const firstPairs = new Uint8Array(65_536);
+  for (const spelling of spellings(secrets)) {
+    const start = spelling.slice(0, replaceableLengthMin);
+    const byLength = byStart.get(start) ?? new Map<number, Map<string, Boundary>>();
+    const same = byLength.get(spelling.length) ?? new Map<string, Boundary>();
+    byStart.set(start, byLength.set(spelling.length, same.set(spelling, boundaryOf(spelling))));
+    firstPairs[pairAt(spelling, 0)] = 1;
+  }
+  const matchEnd = (text: string, at: number): number | undefined => {
+    const byLength = byStart.get(text.slice(at, at + replaceableLengthMin));
+    if (byLength === undefined) return undefined;
+    for (const length of [...byLength.keys()].sort((a, b) => b - a)) {
+      const boundary = byLength.get(length)?.get(text.slice(at, at + length));
+      if (boundary !== undefined && standsAlone(text, at, at + length, boundary)) return at + length;
+    }
+    return undefined;
+  };
+  return {
+    replace(text) {
+      if (byStart.size === 0) return text;
+      let [result, position] = ['', 0];
+      for (let at = 0; at + replaceableLengthMin <= text.length; at++) {
+        if (firstPairs[pairAt(text, at)] === 0) continue;
+        const end = matchEnd(text, at);
+        if (end === undefined) continue;
+        result += text.slice(position, at) + placeholder;
+        position = end;
+        at = end - 1;
+      }
+      return position === 0 ? text : result + text.slice(position);
+    },
+  };
+}
+
+const pairAt = (text: string, at: number): number =>
+  ((text.charCodeAt(at) & 0xff) << 8) | (text.charCodeAt(at + 1) & 0xff);
+
+function boundaryOf(spelling: string): Boundary {
+  if (/^\d+$/.test(spelling)) return 'digit';
+  if (/^[0-9a-f]+$/i.test(spelling)) return 'hexadecimal';
+  return isPlainWords(spelling) ? 'word' : 'none';
+}
+
+/** `nextcloud`, `tars-home`: words that also name products, paths and projects. */
+export const isPlainWords = (text: string): boolean => /^[A-Za-z]?[a-z]+(?:[-_. ][a-z]+)*$/.test(text);
+
+/** Digits in the midst of others are not the secret but a digest or an id; after `%20` they may be. */
+function standsAlone(text: string, start: number, end: number, boundary: Boundary): boolean {
+  if (boundary === 'none') return true;
+  const [before, after] = [text.slice(Math.max(0, start - 3), start), text.slice(end, end + 2)];
+  if (boundary === 'word') return !/[\w/.@-]$/.test(before) && !/^(?:[\w/-]|[.:]\w)/.test(after);
+  const neighbour = boundary === 'digit' ? /\d/ : /[0-9a-f]/i;
+  return (
+    (!neighbour.test(before.slice(-1)) || /%[0-9a-f]{2}$/i.test(before)) && !neighbour.test(after.charAt(0))
+  );
+}
+
+function spellings(secrets: readonly string[]): Set<string> {
   const all = new Set<string>();
   for (const secret of secrets) {
     if (secret.length < replaceableLengthMin || secret.includes(placeholder)) continue;
@@ -15,9 +84,8 @@ export function spellings(secrets: readonly string[]): string[] {
     const escaped = [...escapes.map((escape) => escape(secret)), hexadecimal, hexadecimal.toUpperCase()];
     for (const spelling of [secret, ...escaped, ...base64Spellings(secret)]) all.add(spelling);
   }
-  return [...all].sort((a, b) => b.length - a.length);
+  return all;
 }
-
 const jsonEscaped = (secret: string): string => JSON.stringify(secret).slice(1, -1);
 const urlEscaped = (secret: string): string => (secret.isWellFormed() ? encodeURIComponent(secret) : secret);
 const escapes: readonly ((secret: string) => string)[] = [
@@ -55,21 +123,3 @@ function base64Spellings(secret: string): string[] {
     text.replaceAll('+', '-').replaceAll('/', '_'),
   ]);
 }
-
-/** Replaces every spelling of every known secret, longest first. */
-export function replaceKnown(text: string, known: readonly string[]): string {
-  let result = text;
-  for (const spelling of known) {
-    if (!result.includes(spelling)) continue;
-    const digit = /^\d+$/.test(spelling) ? '\\d' : /^[0-9a-f]+$/i.test(spelling) ? '[0-9A-Fa-f]' : undefined;
-    result =
-      digit === undefined
-        ? result.replaceAll(spelling, placeholder)
-        : result.replaceAll(wholeNumber(spelling, digit), placeholder);
-  }
-  return result;
-}
-
-/** Digits in the midst of others are not the secret but a digest or an id; after `%20` they may be. */
-const wholeNumber = (spelling: string, digit: string): RegExp =>
-  new RegExp(`(?:(?<!${digit})|(?<=%[0-9A-Fa-f]{2}))${spelling}(?!${digit})`, 'g');

@@ -1,23 +1,35 @@
-import { basename, dirname } from 'node:path/posix';
-import { isContainerOfSecrets, suspicionOf } from './key-words.ts';
+import { isContainerOfSecrets, namePattern, suspicionOf } from '../../../model/secret-names.ts';
+import { isSecretFile, lineRuleFor, privateLines, redactSecretLine } from './credential-files.ts';
+import { redactCalls } from './calls.ts';
 import { placeholder, redacted } from './placeholder.ts';
+import { isLookup, looksUp } from './references.ts';
+import { isShell } from './syntax.ts';
 import { redactQuoted, redactRandomWords, redactSetting, redactText, type Redaction } from './text.ts';
 
+const name = namePattern;
 /** `key = value`, `key: value`, `"key" => value`, with an optional `export`, comment sign or list dash before. */
-const settingLine =
-  /^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:export\s+|set\s+|setx\s+|const\s+|let\s+|var\s+|ENV\s+|ARG\s+)?["']?)([A-Za-z_][\w.\- ]{0,80}?)(["']?\s*(?:=>|:=|=|:(?=\s|["']))\s*)(\S.*?)([,;]?\s*)$/;
-/** `key value`, as in redis.conf, Dockerfiles and .netrc. */
-const spacedLine = /^(\s*(?:#\s*)?(?:(?:ENV|ARG|set)\s+)?)([A-Za-z_][\w.-]*)(\s+)(\S.*?)(\s*)$/;
+const settingLine = new RegExp(
+  String.raw`^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:(?:export|set|setx|const|let|var|local|readonly|declare|final|ENV|ARG)\s+)?["']?)([\p{L}_][\p{L}\p{M}\p{N}_.\- ]{0,80}?)(["']?\s*(?:=>|:=|\?=|\+=|=(?!=)|:(?=\s|["']))\s*)(?=\S)`,
+  'u',
+);
+/** `key value`, as in redis.conf, Dockerfiles and .netrc; `set $key value` of nginx. */
+const spacedLine = new RegExp(
+  String.raw`^(\s*(?:#\s*)?(?:(?:ENV|ARG|set|setenv)\s+\$?)?)(${name})(\s+)(?=\S)`,
+  'u',
+);
 /** `<add key="ApiKey" value="x"/>` */
 const namedElement =
-  /(<[^<>]*\b(?:key|name)\s*=\s*["'])([\w.:-]+)(["'][^<>]*?\bvalue\s*=\s*["'])([^"'<>]*)/gi;
+  /(<[^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["'])([\w.:-]{1,80})(["'][^<>]{0,200}?\bvalue\s{0,9}=\s{0,9}["'])([^"'<>]*)/gi;
+/** `<entry key="smtp.password">x</entry>` */
+const keyedElement =
+  /(<[A-Za-z][^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["']([\w.:-]{1,80})["'][^<>]{0,200}>)([^<>]+)(?=<\/)/g;
 const element = /<([A-Za-z_][\w.-]{0,80})((?:\s[^<>]*)?)>([^<>]+)<\/\1>/g;
 
 /** In a command the value ends where the next word begins. */
 const alreadyRedacted = /^["']?\[redacted\]["']?(?:\s|$)/;
 
 /** Rules for one line of a file without a known structure; also for comments. */
-export function redactLine(line: string, redaction: Redaction, isShell = false): string {
+export function redactLine(line: string, redaction: Redaction, isCommand = false): string {
   const known = redactText(
     line
       .replace(element, (whole, key: string, rest: string, value: string) =>
@@ -25,40 +37,108 @@ export function redactLine(line: string, redaction: Redaction, isShell = false):
           ? whole
           : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
       )
+      .replace(keyedElement, (whole, before: string, key: string, value: string) =>
+        suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
+      )
       .replace(namedElement, (_, before: string, key: string, between: string, value: string) => {
         const shown = suspicionOf(key) === 'none' ? value : redactSetting(key, value, redaction);
         return `${before}${key}${between}${shown}`;
       }),
     redaction,
   );
-  const remarked = redactRemark(known, redaction);
-  const setting = settingLine.exec(remarked);
-  if (setting !== null && !(isShell && alreadyRedacted.test(setting[4] ?? ''))) {
-    const [, before = '', key = '', between = '', value = '', after = ''] = setting;
-    return `${before}${key}${between}${redactLineValue(key, value, redaction)}${after}`;
+  const remarked = redactRemark(redactCalls(known, redaction), redaction);
+  // What follows the value is no part of it: `,` and `;` of code and nginx, and blanks.
+  const body = remarked.trimEnd().replace(/[,;]$/, '').trimEnd();
+  const after = remarked.slice(body.length);
+  const setting = settingIn(body, isCommand);
+  const value = body.slice(setting?.[0].length);
+  if (setting !== null && !(isCommand && alreadyRedacted.test(value)))
+    return `${setting[0]}${redactLineValue(setting[2] ?? '', value, redaction)}${after}`;
+  const acl = /^(\s*user\s+\S+\s)(?=.*(?:\s|^)["']?[><#!~&+-])/.exec(body);
+  if (acl !== null) return acl[0] + redactAclRules(body.slice(acl[0].length), redaction) + after;
+  const directive = redactDirective(body, redaction);
+  if (directive !== undefined) return directive + after;
+  const spaced = redactSpaced(body, redaction);
+  if (spaced !== undefined) return spaced + after;
+  return redactRandomWords(redactLogin(remarked, redaction), redaction);
+}
+
+/** The words of a command before a `=` are no name. */
+function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
+  const setting = settingLine.exec(body);
+  return isCommand && /\s/.test(setting?.[2] ?? '') ? null : setting;
+}
+
+/** `requirepass x`, `set $token "x"`. Prose has key words too: without a sign between them only one word can be a value. */
+function redactSpaced(body: string, redaction: Redaction): string | undefined {
+  const spaced = spacedLine.exec(body);
+  if (spaced === null) return undefined;
+  const [head, before = '', key = ''] = spaced;
+  const value = body.slice(head.length);
+  const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
+  const isOneWord = /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value);
+  const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
+  // `rocommunity public 10.0.0.0/8`
+  if (first !== undefined && /community6?$/.test(key))
+    return `${head}${redactQuoted(key, first, redaction)}${rest ?? ''}`;
+  return isSecret && isOneWord ? `${head}${redactQuoted(key, value, redaction)}` : undefined;
+}
+
+/** Directives whose secret is not the first word after their name. */
+const directives: readonly RegExp[] = [
+  /^(\s*sentinel\s+(?:auth-pass|config\s+set\s+\S*pass\S*)\s+\S+\s+)(\S.*)$/i,
+  /^(\s*rename-command\s+\S+\s+)((?!""|'')\S+)$/i,
+  /^(\s*(?:stats\s+auth|auth|http-request\s+auth)\s+[^\s:/]+:)([^\s/]\S*)$/i,
+  /^(\s*Private-MAC:\s+)(\S+)$/,
+  /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)("[^"]*"|\S+)/i,
+  // `dns cloudflare TOKEN` of Caddy
+  /^(\s*(?:acme_)?dns\s+[a-z]\w*\s+)([^\s{]{8,})$/,
+  /^(\s*secure_link_md5\s+"?[^"]*\s)([^\s"$]+)/,
+];
+
+function redactDirective(body: string, redaction: Redaction): string | undefined {
+  for (const pattern of directives) {
+    const [whole, before = '', raw = ''] = pattern.exec(body) ?? [];
+    if (whole !== undefined)
+      return before + redactQuoted('password', raw, redaction) + body.slice(before.length + raw.length);
   }
-  const acl = /^(\s*user\s+\S+\s)(.*)$/.exec(remarked);
-  if (acl !== null) return `${acl[1] ?? ''}${redactAclRules(acl[2] ?? '', redaction)}`;
-  const spaced = spacedLine.exec(remarked);
-  if (spaced !== null) {
-    const [, before = '', key = '', between = '', value = '', after = ''] = spaced;
-    // Prose has key words too: without a sign between them only one word can be a value.
-    if (suspicionOf(key) === 'always' && /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value))
-      return `${before}${key}${between}${redactQuoted(key, value, redaction)}${after}`;
-  }
-  return redactRandomWords(redactNetrc(remarked, redaction), redaction);
+  return undefined;
 }
 
 /** A value as far as it goes: before a remark, in a list, after the type that code gives it; otherwise all of it. */
 function redactLineValue(key: string, value: string, redaction: Redaction): string {
   const [, literal, rest = ''] =
-    /^("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')(\s*[,;)\]}].*|\s+(?:#|\/\/|\/\*).*)$/.exec(value) ?? [];
+    /^((?:[bBrRuUfFeE]{1,2})?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'))(\s*[,;)\]}].*|\s+(?:#|\/\/|\/\*).*)$/.exec(
+      value,
+    ) ?? [];
   if (literal !== undefined) return redactQuoted(key, literal, redaction) + redactText(rest, redaction);
-  if (/^\[\s*["'].*["'],?\s*\]$/.test(value))
+  if (/^\[\s*["']/.test(value) && /["'],?\s*\]$/.test(value))
     return value.replace(/"(?:[^"\\]|\\.)*"|'[^']*'/g, (item) => redactQuoted(key, item, redaction));
-  const [, type, typed = ''] = /^([A-Za-z][\w.[\]]*\s*=\s*)(["'].*)$/.exec(value) ?? [];
-  if (type !== undefined) return type + redactLineValue(key, typed, redaction);
+  const [type] = /^[A-Za-z][\w.[\]]{0,80}\s*=\s*(?=["'])/.exec(value) ?? [];
+  if (type !== undefined) return type + redactLineValue(key, value.slice(type.length), redaction);
+  if (redaction.dialect === 'code' && suspicionOf(key) !== 'none' && !isLookup(value) && isComputed(value))
+    return redactArguments(key, value, redaction);
+  // `credentials = { password: 'x', user: 'app' }`: the names inside judge better.
+  if (/^\{\s*["']?[\w-]+["']?\s*[:=]/.test(value)) {
+    const shown = redactText(value, redaction);
+    if (shown.includes(placeholder) || suspicionOf(key) === 'likely') return shown;
+  }
   return redactQuoted(key, value, redaction);
+}
+
+/** Starts with a name, not with a quote, and has a text further on. */
+const isComputed = (value: string): boolean =>
+  isCall.test(value) || /^[A-Za-z_$(][^"']*["']/.test(value.replace(/^[bBrRuUfF]{1,2}(?=["'])/, '"'));
+const isCall = /^(?:await\s+|new\s+)?[A-Za-z_$][\w$.:>-]{0,80}\(/;
+
+/** Code that computes a secret: the first text in it may be a name to look up, the others are values. */
+function redactArguments(key: string, value: string, redaction: Redaction): string {
+  let isFirst = looksUp.test(isCall.exec(value)?.[0] ?? '');
+  return value.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g, (item) => {
+    const isName = isFirst && /^["'][\w./:-]*\s?["']$/.test(item);
+    isFirst = false;
+    return isName ? item : redactQuoted(key, item, redaction);
+  });
 }
 
 /** `password: x` in the midst of a remark, where x is plainly no word. */
@@ -72,63 +152,84 @@ function redactRemark(line: string, redaction: Redaction): string {
   );
 }
 
-/** Redis ACL rules: `>password`, `<password`, `#sha256`, `!sha256`. */
+/** Redis ACL rules: `>password`, `<password`, `#sha256`, `!sha256`, also in quotes. */
 function redactAclRules(rules: string, redaction: Redaction): string {
-  return rules.replace(/(?<=^|\s)([><#!])(\S+)/g, (_, sign: string, secret: string) => {
-    return `${sign}${redacted(secret, redaction.found)}`;
-  });
+  return rules.replace(
+    /(?<=^|\s)(?:(["'])([><#!])((?:[^"'\\]|\\.)+)\1|([><#!])([^\s"']\S*))/g,
+    (_, quote = '', quotedSign = '', quotedSecret = '', sign = '', secret = '') =>
+      `${String(quote)}${String(quotedSign)}${String(sign)}${redacted(String(quotedSecret) + String(secret), redaction.found)}${String(quote)}`,
+  );
 }
 
-function redactNetrc(line: string, redaction: Redaction): string {
-  if (!/(?:^|\s)(?:machine|login|default)\s/.test(line)) return line;
-  return line.replace(/(\s(?:password|account)\s+)(\S+)/g, (_, before: string, secret: string) => {
-    return `${before}${redacted(secret, redaction.found)}`;
-  });
-}
-
-/** A file that is nothing but a secret, as Docker and Kubernetes mount them. */
-function isSecretFile(name: string): boolean {
-  const base = basename(name);
-  const stem = base.replace(/\.(?:txt|secret|key|token|pass|pwd)$/, '');
-  return (
-    /(?:^|\/)\.?secrets?$/.test(dirname(name)) ||
-    /\.(?:key|secret|token|pass|pwd)$/.test(base) ||
-    (!/\.[a-z]+$/.test(stem) && suspicionOf(stem) !== 'none')
+/** `login bob password x` of .netrc, `user "joe" password "x"` of fetchmail and others. */
+function redactLogin(line: string, redaction: Redaction): string {
+  if (!/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/.test(line)) return line;
+  return line.replace(
+    /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
+    (_, before: string, raw: string) => {
+      return `${before}${redactQuoted('password', raw, redaction)}`;
+    },
   );
 }
 
 /** Certificates and public keys look random, and are no secrets. */
 const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
 
-/** Files whose lines are commands, with words after a value. */
-const commandFilePattern =
-  /\.(?:sh|bash|zsh)$|^(?:\.?(?:bashrc|zshrc|profile)|crontab|Dockerfile.*|Containerfile|Makefile|Justfile)$/i;
-
 /** Files of no known structure, line by line; private key blocks go first, as they span lines. */
 export function redactLines(name: string, text: string, redaction: Redaction): string {
-  const trimmed = text.trim();
-  if (isSecretFile(name) && trimmed !== '' && !/[\n=:]/.test(trimmed.replace(/^https?:/, '')))
-    return text.replace(trimmed, () => redacted(trimmed, redaction.found));
-  const withoutBlocks = redactBlocks(redactText(text, redaction), redaction);
-  const isShell = text.startsWith('#!') || commandFilePattern.test(basename(name));
-  const redactOne = /pgpass/.test(basename(name))
-    ? redactPgpass
-    : basename(name) === 'userlist.txt'
-      ? redactUserList
-      : (line: string): string => redactLine(line, redaction, isShell);
-  let section = '';
-  let isPublic = false;
-  return withoutBlocks
-    .split('\n')
-    .map((line) => {
-      // A block that was cut off ends where something else than base64 stands.
-      isPublic = publicBlockPattern.test(line) || (isPublic && /^[A-Za-z0-9+/=\s]+$/.test(line));
-      if (isPublic) return line;
-      section = /^\s*\[+([^[\]]+)\]+\s*$/.exec(line)?.[1] ?? section;
-      return redactOne(inSection(section, line, redaction), redaction);
-    })
-    .join('\n');
+  const isCommand = isShell(name, text) || /\.sql$/i.test(name);
+  const logical = isCommand ? text : redactContinued(text, redaction);
+  const withoutBlocks = redactBlocks(redactText(logical, redaction), redaction);
+  const ownRule = lineRuleFor(name, text) ?? (isSecretFile(name) ? redactSecretLine : undefined);
+  const redactOne = (line: string): string =>
+    ownRule?.(line, redaction) ?? redactLine(line, redaction, isCommand);
+  const lines = withoutBlocks.split('\n');
+  const result: string[] = [];
+  let [section, isPublic] = ['', false];
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] ?? '';
+    // A block that was cut off ends where something else than base64 stands.
+    isPublic = publicBlockPattern.test(line) || (isPublic && /^[A-Za-z0-9+/=\s]+$/.test(line));
+    if (isPublic) {
+      result.push(line);
+      continue;
+    }
+    section = /^\s*\[+([^[\]]+)\]+\s*$/.exec(line)?.[1] ?? section;
+    const shown = redactOne(inSection(section, line, redaction));
+    result.push(shown);
+    for (let count = privateLines(line); count > 0 && i + 1 < lines.length; count--) {
+      i += 1;
+      result.push(redacted((lines[i] ?? '').trimEnd(), redaction.found));
+    }
+  }
+  return result.join('\n');
 }
+
+/** A secret value that goes on after a backslash (java.util.Properties, "logical line") goes with all its lines. */
+function redactContinued(text: string, redaction: Redaction): string {
+  if (!text.includes('\\')) return text;
+  const lines = text.split('\n');
+  const result: string[] = [];
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] ?? '';
+    const [head, , key = ''] =
+      (isContinued(line) ? (settingLine.exec(line) ?? spacedLine.exec(line)) : null) ?? [];
+    if (head === undefined || suspicionOf(key) !== 'always') {
+      result.push(line);
+      continue;
+    }
+    const first = i;
+    while (i + 1 < lines.length && isContinued(lines[i] ?? '')) i += 1;
+    const values = [line.slice(head.length), ...lines.slice(first + 1, i + 1)].map((part) => part.trim());
+    for (const part of values) redacted(part.replace(/\\$/, ''), redaction.found);
+    result.push(head + placeholder);
+  }
+  return result.join('\n');
+}
+
+/** Ends in a backslash that is not itself escaped. */
+const isContinued = (line: string): boolean =>
+  (/\\+$/.exec(line.trimEnd().slice(-20))?.[0].length ?? 0) % 2 === 1;
 
 /** Values over several lines: `key = """…"""` of TOML and Python, and block scalars of YAML that does not parse. */
 function redactBlocks(text: string, redaction: Redaction): string {
@@ -155,29 +256,8 @@ function redactBlocks(text: string, redaction: Redaction): string {
 function inSection(section: string, line: string, redaction: Redaction): string {
   const name = section.split('.').at(-1)?.trim() ?? '';
   if (!isContainerOfSecrets.byName(name)) return line;
-  return line.replace(
-    /^(\s*["']?([\w.-]+)["']?\s*[=:]\s*)(\S.*?)(\s*)$/,
-    (whole, before: string, key: string, raw: string, after: string) =>
-      isContainerOfSecrets.describes(key)
-        ? whole
-        : `${before}${redactQuoted('password', raw, redaction)}${after}`,
-  );
-}
-
-/** `"user" "password"` (pgbouncer, "auth_file"). */
-function redactUserList(line: string, redaction: Redaction): string {
-  return line.replace(/^("[^"]*"\s+)("(?:[^"]|"")*")/, (_, user: string, raw: string) => {
-    return `${user}${redactQuoted('password', raw, redaction)}`;
-  });
-}
-
-/** `host:port:database:user:password` (PostgreSQL documentation, "The Password File"). */
-function redactPgpass(line: string, redaction: Redaction): string {
-  return line.replace(
-    /^((?!#)(?:(?:\\.|[^:\\])*:){4})(.+?)(\r?)$/,
-    (_, before: string, secret: string, end: string) => {
-      redaction.found.add(secret.replace(/\\(.)/g, '$1'));
-      return `${before}${redacted(secret, redaction.found)}${end}`;
-    },
-  );
+  const body = line.trimEnd();
+  const [head, key = ''] = /^\s*["']?([\w.-]{1,80})["']?\s*[=:]\s*(?=\S)/.exec(body) ?? [];
+  if (head === undefined || isContainerOfSecrets.describes(key)) return line;
+  return head + redactQuoted('password', body.slice(head.length), redaction) + line.slice(body.length);
 }

@@ -28,9 +28,9 @@ export const tokenPatterns: readonly RegExp[] = [
   /gl(?:sa|c)_[A-Za-z0-9_+/=]{20,}/,
   /(?:lin_api|ATATT3x|sntry[us]|dp\.pt|PMAK|CFPAT|rpa|shpca|sq0atp|dapi|fo1|fm2)[-_.]?[A-Za-z0-9_=-]{20,}/,
   /\d{8,10}:AA[A-Za-z0-9_-]{30,}/,
-  /eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/,
+  /(?<!-)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/,
   /AGE-SECRET-KEY-(?:PQ-)?1[A-Za-z0-9]{20,}/,
-  /AGE-PLUGIN-[A-Z0-9-]+1[A-Z0-9]{20,}/,
+  /AGE-PLUGIN-[A-Z0-9-]{1,60}1[A-Z0-9]{20,}/,
   // Password hashes: crypt(3), bcrypt, argon2, scrypt, PostgreSQL SCRAM.
   /\$(?:2[abxy]|apr1|1|5|6|7|y|gy|argon2(?:id|i|d)|scrypt)\$[A-Za-z0-9./$=,+-]{16,}/,
   /SCRAM-SHA-(?:1|256)\$[A-Za-z0-9+/=:$]{20,}/,
@@ -45,9 +45,13 @@ export const secretAddressPattern =
 export const authorizationPattern =
   /\b(bearer|basic|digest|token)(\s+)(?=[A-Za-z0-9._~+/=-]*[0-9A-Z+/=])([A-Za-z0-9._~+/-]{12,}={0,2})/gi;
 
+/** In a header of that name the credentials may be short. */
+export const authorizationHeaderPattern =
+  /(\b(?:proxy-)?authorization["']?\s{0,9}[:=,]?\s{0,9}["']?(?:bearer|basic|digest|token|apikey|bot)\s{1,9})(?![$<{])([^\s"'`,;]{1,4000})/gi;
+
 /** Private key blocks in PEM or PGP armour; a block without its end runs to the end of the text. */
 export const privateKeyPattern =
-  /-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?|AGE ENCRYPTED FILE)-----[\s\S]*?(?:-----END \1-----|$(?![\s\S]))/g;
+  /-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?|AGE ENCRYPTED FILE|OpenVPN Static key V1)-----[\s\S]*?(?:-----END \1-----|$(?![\s\S]))/g;
 
 const uuidPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const pathPattern = /^(?:~|\.{1,2})?\/?[\w.@+-]+(?:\/[\w.@+-]+)*\/?$/;

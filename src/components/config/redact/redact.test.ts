@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse, parseAllDocuments } from 'yaml';
 import { placeholder, redactFile, redactFiles } from './index.ts';
-import { suspicionOf } from './key-words.ts';
+import { suspicionOf } from '../../../model/secret-names.ts';
+
+/** Of each text; all together are 5 MB. Work that grows with the square would keep one of them busy for minutes. */
+const adversarialBytes = 100_000;
 
 /** A planted secret: the file it stands in and the text that must not survive. */
 interface Planted {
@@ -368,4 +371,68 @@ test('a password that is a word like password is hidden where it stands, and now
     { name: 'c.yml', text: 'note: the password is in /run/secrets/db_password\n' },
   ];
   assert.deepEqual(redactFiles(files, []), [`DB_PASSWORD=${placeholder}\n`, files[1]?.text]);
+});
+
+test('a secret that is called like the product is hidden where it is set, and not in paths and names', () => {
+  const files = [
+    {
+      name: 'docker-compose.yml',
+      text: 'services:\n  nextcloud:\n    image: nextcloud:29\n    environment:\n      DB_USER: nextcloud\n      DB_PASSWORD: nextcloud\n    volumes: [/srv/nextcloud:/var/lib/nextcloud]\n',
+    },
+    { name: '.env', text: 'DB_URL=postgres://nextcloud:nextcloud@db/nextcloud\nDATA=/srv/nextcloud/data\n' },
+    {
+      name: 'n.md',
+      text: 'The horse-battery stack; horse-battery is not to be told. See /srv/horse-battery.\n',
+    },
+    { name: 'b.env', text: 'PASSWORD=horse-battery\n' },
+  ];
+  assert.deepEqual(redactFiles(files, []), [
+    files[0]?.text.replace('PASSWORD: nextcloud', `PASSWORD: "${placeholder}"`),
+    `DB_URL=postgres://nextcloud:${placeholder}@db/nextcloud\nDATA=/srv/nextcloud/data\n`,
+    `The ${placeholder} stack; ${placeholder} is not to be told. See /srv/horse-battery.\n`,
+    `PASSWORD=${placeholder}\n`,
+  ]);
+});
+
+/** Each unit is repeated up to megabytes: what makes a search start over at every place, or look far ahead in vain. */
+const adversarial: readonly (readonly [name: string, unit: string])[] = [
+  ['.env', 'A="x\n'],
+  ['.env', 'A=-----BEGIN KEY-----\n'],
+  ['.env', "A='x\\'\n"],
+  ['a.conf', 'curl '],
+  ['a.conf', "-u 'x "],
+  ['a.conf', '..a'],
+  ['a.conf', 'PASSWORD $$a$'],
+  ['a.conf', "PASSWORD E'\\"],
+  ['a.conf', '<a key="b" '],
+  ['a.conf', 'x://${'],
+  ['a.conf', 'a=${b:-'],
+  ['a.conf', '-eyJhbGciOiJI'],
+  ['a.conf', '-AGE-PLUGIN-1'],
+  ['a.conf', '$('],
+  ['a.conf', '["a", '],
+  ['a.conf', '\\"a\\": \\"'],
+  ['a.conf', "config['a']"],
+  ['a.conf', 'user a on >'],
+  ['a.conf', 'a b: '],
+  ['a.conf', '-H a  '],
+  ['a.conf', 'Authorization: '],
+  ['a.conf', '/a'],
+  ['a.sql', 'INSERT INTO a (b) VALUES ('],
+  ['a.sql', 'COPY a (b) FROM stdin;\n'],
+  ['a.py', 'jwt.sign(a, '],
+  ['a.properties', 'password=a\\\n'],
+  ['a.yml', '- [a, '],
+  ['a.json', '[{"a":'],
+];
+
+test('no text makes the rules start over again and again: megabytes of the worst lines are read to their end', () => {
+  for (const [name, unit] of adversarial) {
+    for (const filling of ['', ' '.repeat(1000)]) {
+      const worst = `${unit}${filling}`.repeat(Math.ceil(adversarialBytes / (unit.length + filling.length)));
+      const text = `${worst}\nPASSWORD=at-the-very-end-1\n`;
+      const { text: shown } = redactFile(name, text, []);
+      assert.ok(!shown.includes('at-the-very-end-1'), `${name}: ${unit}`);
+    }
+  }
 });

@@ -9,9 +9,10 @@ import {
   Scalar,
   type Node,
   type YAMLMap,
+  type YAMLSeq,
 } from 'yaml';
-import { secretArgument } from './commands.ts';
-import { isContainerOfSecrets, suspicionOf } from './key-words.ts';
+import { isContainerOfSecrets, namePattern, suspicionOf } from '../../../model/secret-names.ts';
+import { secretParts, type SecretPart } from './commands.ts';
 import { redactLine, redactLines } from './lines.ts';
 import { placeholder } from './placeholder.ts';
 import { redactSetting, redactText, type Redaction } from './text.ts';
@@ -38,12 +39,14 @@ interface Surroundings {
 /**
  * YAML and JSON (which the same parser reads, JSON being YAML 1.2 but for tabs). Changed scalars become double-quoted
  * strings in place; comments go through the line rules. Undefined when the text cannot be parsed or would not be
- * afterwards: the caller then falls back to line rules.
+ * afterwards: the caller then falls back to line rules. With `allSecret` every value is one, as in Home Assistant's
+ * secrets.yaml.
  */
 export function redactStructured(
   text: string,
   syntax: 'yaml' | 'json',
   redaction: Redaction,
+  allSecret = false,
 ): string | undefined {
   // JSON strings hold no raw tabs, so this changes indentation only, and no position.
   const parsable = syntax === 'json' ? text.replaceAll('\t', ' ') : text;
@@ -53,7 +56,7 @@ export function redactStructured(
   for (const { contents } of documents) {
     if (contents === null) continue;
     const secretNames = secretNamesOf(contents);
-    const around = { key: undefined, container: undefined, secretNames, everything: false };
+    const around = { key: undefined, container: undefined, secretNames, everything: allSecret };
     walk(contents, around, text, edits, redaction);
   }
   const result = applied(text, edits);
@@ -61,9 +64,23 @@ export function redactStructured(
 }
 
 function parse(text: string): ReturnType<typeof parseAllDocuments> | undefined {
+  if (isTooDeep(text)) return undefined;
   const documents = parseAllDocuments(text, { uniqueKeys: false, logLevel: 'silent', merge: false });
   if (!Array.isArray(documents)) return documents;
   return documents.every((document) => document.errors.length === 0) ? documents : undefined;
+}
+
+const depthMax = 200;
+
+/** The parser calls itself for every bracket; nobody writes hundreds of them. */
+function isTooDeep(text: string): boolean {
+  let [depth, deepest] = [0, 0];
+  for (let at = 0; at < text.length; at++) {
+    const char = text.charAt(at);
+    if (char === '[' || char === '{') deepest = Math.max(deepest, ++depth);
+    else if (char === ']' || char === '}') depth = Math.max(0, depth - 1);
+  }
+  return deepest > depthMax;
 }
 
 function applied(text: string, edits: Edit[]): string {
@@ -108,23 +125,45 @@ const keyText = (key: unknown): string => (isScalar(key) ? String(key.value) : '
 function walk(node: Node, around: Surroundings, text: string, edits: Edit[], redaction: Redaction): void {
   if (isScalar(node)) editScalar(node, around, text, edits, redaction);
   else if (isMap(node)) walkMap(node, around, text, edits, redaction);
-  else if (isSeq(node)) {
-    const argv = node.items.map((item) => (isScalar(item) ? item.value : undefined));
-    for (const [position, item] of node.items.entries()) {
-      const argument = secretArgument(argv, position);
-      const inner = argument === undefined ? around : { ...around, key: argument.key };
-      if (isScalar(item) && argument !== undefined && argument.from > 0)
-        editArgument(item, argument.from, edits, redaction);
-      else if (isScalar(item) || isMap(item) || isSeq(item)) walk(item, inner, text, edits, redaction);
-      else if (isPair(item)) throw new TypeError('A sequence cannot hold a bare pair');
-    }
+  else if (isSeq(node)) walkList(node, around, text, edits, redaction);
+}
+
+/** A list may be a command with its arguments, some of which make the next one a secret. */
+function walkList(
+  list: YAMLSeq,
+  around: Surroundings,
+  text: string,
+  edits: Edit[],
+  redaction: Redaction,
+): void {
+  // `network_key: [1, 3, 5, 7, …]`: the bytes of a key.
+  const isBytes =
+    list.items.length >= 8 && list.items.every((item) => isScalar(item) && typeof item.value === 'number');
+  if (isBytes && around.key !== undefined && suspicionOf(around.key) !== 'none')
+    around = { ...around, key: 'password' };
+  const texts = list.items.map((item) =>
+    isScalar(item) && typeof item.value === 'string' ? item.value : '',
+  );
+  const parts = new Map<number, SecretPart>();
+  for (const part of secretParts(texts)) if (!parts.has(part.word)) parts.set(part.word, part);
+  for (const [position, item] of list.items.entries()) {
+    const part = parts.get(position);
+    if (isScalar(item) && part !== undefined && part.from > 0) editArgument(item, part, edits, redaction);
+    else if (isNode(item))
+      walk(item, part === undefined ? around : { ...around, key: part.key }, text, edits, redaction);
+    else if (isPair(item)) throw new TypeError('A sequence cannot hold a bare pair');
   }
 }
 
 /** `-px`: an option with its password in one word. */
-function editArgument({ value, range }: Scalar, from: number, edits: Edit[], redaction: Redaction): void {
+function editArgument(
+  { value, range }: Scalar,
+  { from, key }: SecretPart,
+  edits: Edit[],
+  redaction: Redaction,
+): void {
   if (typeof value !== 'string' || range == null) return;
-  const shown = value.slice(0, from) + redactSetting('password', value.slice(from), redaction);
+  const shown = value.slice(0, from) + redactSetting(key, value.slice(from), redaction);
   if (shown !== value) edits.push({ start: range[0], end: range[1], text: JSON.stringify(shown) });
 }
 
@@ -137,12 +176,20 @@ function walkMap(
 ): void {
   const named = secretNameIn(map);
   const isSecret = map.get('kind') === 'Secret';
+  // `type: random_password` of Terraform's state.
+  const type = map.get('type');
+  if (typeof type === 'string' && /^[a-z]+[_-][a-z]+$/.test(type) && suspicionOf(type) === 'always')
+    around = { ...around, container: type };
+  const isWebKey = typeof map.get('kty') === 'string';
   for (const { key, value } of map.items) {
     const name = keyText(key);
     if (isScalar(key)) editKey(key, edits, redaction);
     if (!isNode(value) || isAlias(value)) continue;
     const everything = around.everything || (isSecret && /^(?:data|stringData)$/.test(name));
-    const inner = everything ? { key: 'password', everything } : surroundings(name, named, around);
+    // Of a JSON Web Key the public half, `n`, `e`, `x` and `y`, looks as random (RFC 7518, section 6).
+    if (isWebKey && !/^(?:d|p|q|dp|dq|qi|k|oth)$/.test(name)) continue;
+    const inner =
+      everything || isWebKey ? { key: 'password', everything: true } : surroundings(name, named, around);
     walk(value, { ...around, ...inner }, text, edits, redaction);
   }
 }
@@ -159,6 +206,9 @@ function secretNameIn(map: YAMLMap): string | undefined {
   return undefined;
 }
 
+const holdsSecrets = (container: string | undefined): boolean =>
+  container !== undefined && suspicionOf(container) === 'always';
+
 function surroundings(
   name: string,
   named: string | undefined,
@@ -166,10 +216,16 @@ function surroundings(
 ): Pick<Surroundings, 'key' | 'container'> {
   if (named !== undefined && /^(?:value|default|default_?value)$/i.test(name))
     return { key: named, container: undefined };
+  if (around.key !== undefined && isContainerOfSecrets.byHost(around.key, name))
+    return { key: 'password', container: undefined };
   // `secretKeyRef: { name, key }` and the like name a secret, they do not hold it.
   if (/Ref$|_ref$/.test(around.container ?? '')) return { key: undefined, container: around.container };
   if (/Ref$|_ref$/.test(name)) return { key: undefined, container: name };
-  const own = suspicionOf(name) !== 'none';
+  // Levels of Terraform's state that only structure it.
+  if (around.container !== undefined && /^(?:instances|attributes|values)$/.test(name))
+    return { key: around.container, container: around.container };
+  const own =
+    suspicionOf(name) === 'always' || (suspicionOf(name) === 'likely' && !holdsSecrets(around.container));
   const inherited = !own && around.container !== undefined && !isContainerOfSecrets.describes(name);
   const key = inherited ? around.container : name;
   if (isContainerOfSecrets.byName(name)) return { key, container: name };
@@ -196,7 +252,8 @@ function editScalar(
   const value = typeof node.value === 'string' ? node.value : source;
   if (around.key === 'secrets' && around.secretNames.has(value)) return;
   // Home Assistant's `password: !secret mqtt_password` names one.
-  if (node.tag === '!secret') return;
+  if (node.tag === '!secret' || node.tag === '!env_var' || node.tag === '!ENV') return;
+  if (node.tag === '!vault') around = { ...around, key: 'password' };
   if (node.type === Scalar.BLOCK_LITERAL || node.type === Scalar.BLOCK_FOLDED) {
     const shown = redactBlock(source, value, around.key, redaction);
     if (shown !== source) edits.push({ start, end, text: shown });
@@ -217,10 +274,12 @@ export function redactJson(text: string, redaction: Redaction): string | undefin
   return redactStructured(text, 'json', redaction);
 }
 
+const assigned = new RegExp(`^(-{0,2}${namePattern})=(.+)$`, 'su');
+
 function redactScalar(key: string | undefined, value: string, redaction: Redaction): string {
   const json = key === undefined || suspicionOf(key) === 'none' ? redactJson(value, redaction) : undefined;
   if (json !== undefined) return json;
-  const own = /^(-{0,2}[A-Za-z_][\w.-]*)=([\s\S]+)$/.exec(value);
+  const own = assigned.exec(value);
   const [, name = '', rest = ''] = own ?? [];
   if (suspicionOf(name) === 'none' || (key !== undefined && suspicionOf(key) !== 'none'))
     return redactSetting(key ?? '', value, redaction);

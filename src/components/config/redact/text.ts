@@ -1,8 +1,9 @@
+import { isPublic, suspicionOf, wordsOf, type Suspicion } from '../../../model/secret-names.ts';
 import { redactClauses } from './clauses.ts';
-import { redactCommands } from './commands.ts';
-import { isPublic, suspicionOf, wordsOf, type Suspicion } from './key-words.ts';
-import { replaceKnown } from './known.ts';
+import { echoedFrom, redactCommands } from './commands.ts';
+import type { Replacer } from './known.ts';
 import {
+  authorizationHeaderPattern,
   authorizationPattern,
   digestNamePattern,
   looksLikePath,
@@ -12,71 +13,121 @@ import {
   tokenPatterns,
 } from './patterns.ts';
 import { percentDecoded, placeholder, redacted, type Found } from './placeholder.ts';
+import { isReference, type Dialect } from './references.ts';
 
-/** What every rule needs: where found secrets go, and the spellings that are known already. */
+/** What every rule needs: where found secrets go, what is known already, and what the file's syntax expands. */
 export interface Redaction {
   readonly found: Found;
-  readonly known: readonly string[];
+  readonly known: Replacer;
+  readonly dialect: Dialect;
 }
 
-const switchPattern = /^(?:true|false|yes|no|on|off|null|none|undefined|~|enabled|disabled|default)$/i;
+const switchPattern =
+  /^(?:true|false|yes|no|on|off|null|none|nil|undefined|~|enabled|disabled|default|always|never|auto|required|optional|on_create|\[\]|\{\}|[[{(]+)[,;]?$/i;
 const numberPattern = /^[+-]?\d[\d._]*(?:ms|s|m|h|d|k|kb|mb|gb|b|%)?$/i;
-const referencePattern = /^\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*|\{\{.*\}\}|\(.*\))$|^\{\{.*\}\}$|^<[\w -]+>$/s;
-/** `os.environ["NAME"]`, `process.env.NAME` and the like, in code. */
-const lookupPattern =
-  /^(?:(?:os\.)?environ(?:\.get)?|(?:os\.)?getenv|process\.env|env|ENV|\$_ENV|\$_SERVER|System\.getenv)[.[(]["']?\w+["']?[\])]?;?$/;
-const expansionPattern = /\$\{([A-Za-z_]\w*)(:?[-=+])([^{}]*)\}/g;
+const expansionPattern = /\$\{(\w{1,80})(:?[-=+?])([^{}]*)\}/g;
+const expansionOnly = new RegExp(`^(?:${expansionPattern.source})$`);
 /** Where secrets are kept, not secrets: our own `secrets:` setting. */
 const modePattern = /^(?:repository|sealed|redact-only)$/;
 const addressPattern = /^[a-z][a-z0-9+.-]*:\/\//i;
+/** How something is signed or who authenticates: `SIGNATURE=sha256`, `AUTH=ldap`. */
+const methodPattern =
+  /^(?:(?:hmac[-_]?)?(?:sha|md)-?\d[\w/-]{0,12}|[hrep]s(?:256|384|512)|ed25519|rsa|dsa|ecdsa|argon2(?:id|i|d)?|bcrypt|scrypt|pbkdf2\w*|basic|ldap|oidc|oauth2?|saml|digest|scram[\w-]*|cert|peer|trust|header|proxy|internal|local|simple|pam|radius|kerberos|forms?|ntlm|login|plain|external|anonymous|native|jwt)$/i;
 
 /** Whether the value of a suspicious setting is plainly no secret. */
-function isInnocent(value: string, suspicion: Suspicion): boolean {
+function isInnocent(
+  key: string,
+  value: string,
+  suspicion: Suspicion,
+  { dialect }: Redaction,
+  isLiteral: boolean,
+): boolean {
   if (value === '' || value === placeholder || switchPattern.test(value)) return true;
-  if (referencePattern.test(value) || lookupPattern.test(value)) return true;
+  if (isReference(value, dialect, isLiteral)) return true;
+  if (isKeyFile(key, value) || isSystemPath(value)) return true;
   if (suspicion === 'always') return modePattern.test(value);
-  if (numberPattern.test(value) || isFilePath(value)) return true;
+  if (isPlainNumber(key, value) || isFilePath(value) || methodPattern.test(value)) return true;
+  if (/(?:^| )(?:cookies?|signature|sig)$/.test(wordsOf(key).join(' ')))
+    return /^[A-Za-z_]{1,24}$/.test(value);
   return value.length < 6 && /^[A-Za-z]+$/.test(value);
 }
 
+/** A token or a PIN may be all digits; a small number is a count or the pin of a plug. */
+function isPlainNumber(key: string, value: string): boolean {
+  if (!numberPattern.test(value)) return false;
+  const words = wordsOf(key);
+  const isPin = words.includes('pin') && /^\d{4,}$/.test(value);
+  const isToken =
+    words.some((word) => /tokens?$|^(?:keys?|salt|psk|pat|otp|totp)$/.test(word)) && /^\d{6,}$/.test(value);
+  return !isPin && !isToken;
+}
+
 const fileNamePattern = /^[\w.-]+\.(?:key|pem|crt|cer|p12|pfx|jks|json|txt|env|ya?ml)$/;
+const variablesInPath = /\$\{[\w.:-]{1,80}\}|\$[A-Z_]{1,80}|%[\w.]{1,80}%/g;
 
 /** `neo4j/password` has the form of a path as well: a relative one counts when it ends like a file or a directory. */
 function isFilePath(value: string): boolean {
   if (fileNamePattern.test(value)) return true;
-  return looksLikePath(value) && (/^(?:~|\.{1,2})?\//.test(value) || /\.[A-Za-z]\w{0,5}$|\/$/.test(value));
+  const path = value.replace(variablesInPath, '/x');
+  return looksLikePath(path) && (/^(?:~|\.{1,2})?\//.test(path) || /\.[A-Za-z]\w{0,5}$|\/$/.test(path));
 }
 
-/** A PIN is a number; a small one is the pin of a plug. */
-const isPin = (key: string, value: string): boolean =>
-  /^\d{4,}$/.test(value) && wordsOf(key).some((word) => word === 'pin');
+/** `PASSWORD=/run/secrets/db`: no password begins like the folders where they are kept. */
+const isSystemPath = (value: string): boolean =>
+  /^(?:\/(?:etc|run|var|home|opt|root|srv|usr|mnt|secrets)|~|\.{1,2})\/[\w./-]+$/.test(value) &&
+  looksLikePath(value);
 
-/** `key="ApiKey"`, `key: password`: the name of a secret. */
+/** `PRIVATE_KEY=/etc/ssl/site.key`: whatever the name, that is where the key lies. */
+const isKeyFile = (key: string, value: string): boolean =>
+  /(?:\.(?:key|pem|p12|pfx|jks|der|crt|asc|gpg|ppk)|id_(?:rsa|dsa|ecdsa|ed25519))$/.test(value) &&
+  isFilePath(value) &&
+  /key|cert/i.test(key);
+
+/** `key="ApiKey"`, `key: password`, `adminPasswordKey: password`: the name of a secret. */
 const isNameOfSecret = (key: string, value: string): boolean =>
-  /^key$/i.test(key) &&
+  /^key$|(?:password|token)key$/i.test(key) &&
   /^[A-Za-z_][\w.-]*$/.test(value) &&
   !/\d/.test(value) &&
+  wordsOf(value).length <= 3 &&
   suspicionOf(value) !== 'none';
 
 /**
  * Redacts the value of one setting. The whole value goes when the name says so; otherwise what looks like a secret
  * inside it. References such as `${NAME}` stay, a default inside one (`${NAME:-default}`) is judged by both names.
  */
-export function redactSetting(key: string, value: string, redaction: Redaction): string {
+export function redactSetting(key: string, value: string, redaction: Redaction, isLiteral = false): string {
   const suspicion = suspicionOf(key);
   const trimmed = value.trim();
   if (suspicion === 'none') {
     const isDigest = digestNamePattern.test(key) && /^[0-9a-f]+$/i.test(trimmed);
+    if (/command$|cmd$/i.test(key)) return redactEchoed(value, redaction);
     if (isPublic(key)) return redactText(value, redaction);
+    if (/(?:^|[^a-z])(?:user|users|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
     if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
     return redactRandomWords(redactText(value, redaction), redaction);
   }
-  if (new RegExp(`^(?:${expansionPattern.source})$`).test(trimmed))
-    return redactExpansions(value, redaction, suspicion);
+  if (!isLiteral && expansionOnly.test(trimmed)) return redactExpansions(value, redaction, suspicion);
   if (isNameOfSecret(key, trimmed)) return value;
-  if (isInnocent(trimmed, suspicion) && !isPin(key, trimmed)) return redactText(value, redaction);
+  if (isInnocent(key, trimmed, suspicion, redaction, isLiteral)) return redactText(value, redaction);
   if (suspicion === 'likely' && addressPattern.test(trimmed)) return redactText(value, redaction);
   return redactWhole(value, redaction);
+}
+
+/** `user=guest:x`; in Compose `user: node:staff` is a user and a group. */
+function redactUser(value: string, redaction: Redaction): string {
+  const [, user = '', password = ''] = /^([^\s:/@]+:)([^\s:/@]+)$/.exec(value) ?? [];
+  const isGroup =
+    /^\d*$/.test(password) ||
+    user === `${password}:` ||
+    (redaction.dialect === 'yaml' && /^[a-z-]+$/.test(password));
+  return isGroup ? redactText(value, redaction) : user + redactSetting('password', password, redaction);
+}
+
+/** `PASSWORD_COMMAND="echo secret"`: the command writes what it was given. */
+function redactEchoed(value: string, redaction: Redaction): string {
+  const from = echoedFrom(value);
+  if (from === undefined) return redactText(value, redaction);
+  return value.slice(0, from) + redactSetting('password', value.slice(from), redaction);
 }
 
 function redactWhole(value: string, redaction: Redaction): string {
@@ -88,7 +139,7 @@ function redactWhole(value: string, redaction: Redaction): string {
 
 /** Passwords inside a value that is replaced whole must be known for the other files too. */
 function rememberParts(value: string, found: Found): void {
-  redactUserinfo(value, { found, known: [] });
+  redactUserinfo(value, { found, known: nothingKnown, dialect: 'plain' });
   redactTokens(value, found);
   rememberPair(value, found);
   if (!/^[A-Za-z0-9+/_-]{12,}={0,2}$/.test(value)) return;
@@ -111,7 +162,9 @@ function rememberPair(value: string, found: Found): void {
 function redactExpansions(text: string, redaction: Redaction, around: Suspicion): string {
   return text.replace(expansionPattern, (whole, name: string, operator: string, fallback: string) => {
     const suspicion = around === 'none' ? suspicionOf(name) : around;
-    if (suspicion === 'none' || isInnocent(fallback, suspicion)) return whole;
+    // After `?` stands what is said when the variable is missing.
+    if (suspicion === 'none' || operator.endsWith('?')) return whole;
+    if (isInnocent(name, fallback, suspicion, redaction, false)) return whole;
     return `\${${name}${operator}${redacted(fallback, redaction.found)}}`;
   });
 }
@@ -122,6 +175,9 @@ function redactTokens(text: string, found: Found): string {
     return `${address}${redacted(rest, found)}`;
   });
   for (const pattern of tokenPatterns) result = result.replace(pattern, (token) => redacted(token, found));
+  result = result.replace(authorizationHeaderPattern, (whole, before: string, credentials: string) =>
+    credentials === placeholder ? whole : `${before}${redactCredential(credentials, found)}`,
+  );
   return result.replace(authorizationPattern, (whole, scheme: string, space: string, credentials: string) =>
     credentials === placeholder ? whole : `${scheme}${space}${redactCredential(credentials, found)}`,
   );
@@ -139,40 +195,71 @@ function redactCredential(credential: string, found: Found): string {
  */
 function redactUserinfo(text: string, redaction: Redaction): string {
   const withoutOracle = text.replace(
-    /(\bjdbc:oracle:\w+:[\w.-]+\/)([^\s@/]+)(?=@)/gi,
+    /(\bjdbc:oracle:\w{1,20}:[\w.-]{1,80}\/)([^\s@/]+)(?=@)/gi,
     (_, before: string, password: string) => `${before}${redacted(password, redaction.found)}`,
   );
   return withoutOracle.replace(
     /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,40}:\/\/)((?:(?![a-z][a-z0-9+.-]{0,20}:\/\/)[^\s"'`<>])+)/gi,
     (whole, scheme: string, rest: string) => {
-      const authority = /^(?:\$\{[^}]*\}|[^/?#])*/.exec(rest)?.[0] ?? '';
-      let end = authority.lastIndexOf('@');
-      if (end < 0 && /^[^:@/]*:(?!\d+(?:[/?#,]|$))/.test(rest)) end = rest.lastIndexOf('@');
+      const end = userinfoEnd(scheme, rest);
       if (end < 0) return whole;
-      return `${scheme}${redactCredentials(rest.slice(0, end), redaction)}${rest.slice(end)}`;
+      return `${scheme}${redactCredentials(scheme, rest.slice(0, end), redaction)}${rest.slice(end)}`;
     },
   );
 }
 
-function redactCredentials(userinfo: string, redaction: Redaction): string {
-  const colon = userinfo.replace(/\$\{[^}]*\}/g, (ref) => '_'.repeat(ref.length)).indexOf(':');
+/** Variables with their bodies hidden: a `:` or `/` inside of `${NAME:-a/b}` divides nothing. */
+const withoutVariables = (text: string): string =>
+  text.includes('${') ? text.replace(/\$\{[^{}]*\}/g, (ref) => '_'.repeat(ref.length)) : text;
+
+/** Where the credentials of an address end; negative when it has none. */
+function userinfoEnd(scheme: string, rest: string): number {
+  const plain = withoutVariables(rest);
+  const path = plain.search(/[/?#]/);
+  const authority = path < 0 ? plain : plain.slice(0, path);
+  const end = authority.lastIndexOf('@');
+  const beyond = plain.lastIndexOf('@');
+  if (beyond <= end) return end;
+  const isPort = /^[^:@/]*:\d+(?:[/?#,]|$)/.test(plain);
+  if (end < 0) return /^[^:@/]*:/.test(plain) && !isPort ? beyond : -1;
+  // `user:p@ss#w@host`, and `p@ss/w@host` where no path has an `@`: what comes before the last one is the password.
+  const isHost = /^[\w.-]+(?::\d+)?(?:[/?,]|$)/.test(plain.slice(beyond + 1));
+  const mark = plain.charAt(authority.length);
+  const isPassword = mark === '#' || (mark === '/' && !/^(?:https?|git|ssh|file|s3)\b/i.test(scheme));
+  return isPassword && isHost && !plain.slice(0, beyond).includes('?') ? beyond : end;
+}
+
+function redactCredentials(scheme: string, userinfo: string, redaction: Redaction): string {
+  const colon = withoutVariables(userinfo).indexOf(':');
   const user = colon < 0 ? userinfo : userinfo.slice(0, colon);
   const password = colon < 0 ? '' : userinfo.slice(colon + 1);
   if (colon < 0 || password === '') {
-    const isToken = user.length >= 16 && /\d/.test(user) && !user.includes('$');
+    const lengthMin = /^https?:/i.test(scheme) ? 8 : 16;
+    const isToken = user.length >= lengthMin && /\d/.test(user) && !/[${}]/.test(user);
     return isToken ? redacted(user, redaction.found) + userinfo.slice(user.length) : userinfo;
   }
   const expanded = redactExpansions(password, redaction, 'always');
-  if (expanded !== password || referencePattern.test(password)) return `${user}:${expanded}`;
+  if (expanded !== password || isReference(password, redaction.dialect)) return `${user}:${expanded}`;
   redaction.found.add(percentDecoded(password));
   return `${user}:${redacted(password, redaction.found)}`;
 }
 
 /** Redacts a value keeping its quotes. */
 export function redactQuoted(key: string, raw: string, redaction: Redaction): string {
-  const quote = /^(["'`])[\s\S]*\1$/.test(raw) && raw.length > 1 ? raw.charAt(0) : '';
-  const inner = raw.slice(quote.length, raw.length - quote.length);
-  return `${quote}${redactSetting(key, inner, redaction)}${quote}`;
+  const mark = /^(?:[bBrRuUfFeEnN]{1,2}|[uU]&)(?=["'])/.exec(raw)?.[0] ?? '';
+  // In a shell what stands in backticks is a command.
+  const quotes = redaction.dialect === 'shell' ? /["']/ : /["'`]/;
+  const first = raw.charAt(mark.length);
+  const quote = quotes.test(first) && raw.length > mark.length + 1 ? first : '';
+  const isClosed = quote !== '' && raw.endsWith(quote);
+  const dollars = /^(\$(?:[A-Za-z_]\w{0,30})?\$)[^$]*\1$/.exec(raw)?.[1];
+  const around = dollars ?? (isClosed ? mark + quote : '');
+  const close = dollars ?? (isClosed ? quote : '');
+  const inner = raw.slice(around.length, raw.length - close.length);
+  // Quotes make a text of what would be an expression; in single ones nothing is expanded.
+  const dialect =
+    redaction.dialect === 'code' && isClosed ? (quote === '"' ? 'variables' : 'plain') : redaction.dialect;
+  return `${around}${redactSetting(key, inner, { ...redaction, dialect }, dollars !== undefined)}${close}`;
 }
 
 /** A word that could be a token: between blanks, quotes and brackets, and neither a public key nor a digest of a package. */
@@ -185,6 +272,8 @@ export function redactRandomWords(text: string, redaction: Redaction): string {
   );
 }
 
+const nothingKnown: Replacer = { replace: (text) => text };
+
 /** Redacts whatever is recognised by its own shape, or is known, inside any text. */
 export function redactText(text: string, redaction: Redaction): string {
   let result = redactTokens(text, redaction.found);
@@ -193,5 +282,5 @@ export function redactText(text: string, redaction: Redaction): string {
   const redact = (key: string, raw: string): string =>
     suspicionOf(key) === 'none' ? raw : redactQuoted(key, raw, redaction);
   result = redactCommands(redactClauses(result, redact), redact);
-  return replaceKnown(result, redaction.known);
+  return redaction.known.replace(result);
 }
