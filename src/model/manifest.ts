@@ -17,6 +17,18 @@ const artifactSchema = z.object({
   chunking: z.string().optional(),
 });
 
+/** Where the artifacts of a component are listed that has too many of them for one JSON document. */
+const artifactListSchema = z.object({
+  /** An artifact itself, `manifest.d/<component>.jsonl`: one artifact of {@link artifactSchema} a line, by path. */
+  path: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Lines. */
+  artifacts: z.number().int().nonnegative(),
+  /** Bytes of all these artifacts together. */
+  artifactBytes: z.number().int().nonnegative(),
+});
+
 const componentErrorSchema = z.object({
   code: z.string(),
   message: z.string(),
@@ -38,7 +50,9 @@ const componentSchema = z.object({
   captureMs: z.number().nonnegative().optional(),
   /** What the component's own verification compares against; its schema belongs to the component. */
   facts: z.record(z.string(), z.unknown()),
+  /** All of them, or none where {@link artifactList} has them. */
   artifacts: z.array(artifactSchema),
+  artifactList: artifactListSchema.optional(),
 });
 
 const recordedServiceSchema = z.object({

@@ -1,6 +1,6 @@
+import { encodeLossless } from '../model/byte-text.ts';
 import { CorruptionError } from '../model/errors.ts';
 import type { BlobReader } from './blob-reader.ts';
-import { encodeLossless } from './format/go-quote.ts';
 import { decodeTree, treeProblems, type TreeNode } from './format/tree.ts';
 import { stackPath, stackOf, type NamedSnapshot } from './snapshot-list.ts';
 

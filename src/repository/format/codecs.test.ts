@@ -6,7 +6,8 @@ import { CorruptionError, TarsError } from '../../model/errors.ts';
 import { decodeConfig, encodeConfig, newConfig } from './config-file.ts';
 import { SealingKey } from './crypto.ts';
 import { encodeGoJson, parseJson64 } from './go-json.ts';
-import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
+import { decodeLossless, encodeLossless } from '../../model/byte-text.ts';
+import { goQuote, goUnquote } from './go-quote.ts';
 import { formatGoTime, parseGoOffset, parseGoTime } from './go-time.ts';
 import { decodeIndex, encodeIndex } from './index-file.ts';
 import {

@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import { decodeLossless, encodeLossless } from '../../model/byte-text.ts';
 import { CorruptionError } from '../../model/errors.ts';
 import { encodeGoJson, parseJson64 } from './go-json.ts';
-import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
+import { goQuote, goUnquote } from './go-quote.ts';
 import { formatGoTime, parseGoTime } from './go-time.ts';
 
 /** restic's node types. */
@@ -9,7 +10,7 @@ export type NodeType = 'file' | 'dir' | 'symlink' | 'dev' | 'chardev' | 'fifo' |
 
 /** One entry of a directory. Extended attributes and the like are read over: tars writes none. */
 export interface TreeNode {
-  /** Bytes that are not UTF-8 stand as lone surrogates (see go-quote.ts). */
+  /** Bytes that are not UTF-8 stand as lone surrogates (see model/byte-text.ts). */
   readonly name: string;
   readonly type: NodeType;
   /** Permission bits with setuid, setgid and sticky, as in `stat` (not Go's layout). */
