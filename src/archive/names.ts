@@ -1,3 +1,4 @@
+import { encodeLossless } from '../model/byte-text.ts';
 import { CorruptionError, TarsError } from '../model/errors.ts';
 
 /** The folder all entries of an archive lie under, which is also the archive's base name: UTC, to the second. */
@@ -15,7 +16,7 @@ function isSafePath(path: string): boolean {
   return (
     path !== '' &&
     !path.includes('\0') &&
-    Buffer.byteLength(path) < maxPathBytes &&
+    encodeLossless(path).length < maxPathBytes &&
     path.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..')
   );
 }
@@ -53,7 +54,7 @@ export function comparePaths(a: string, b: string): number {
   for (const [index, segment] of left.entries()) {
     const other = right[index];
     if (other === undefined) return 1;
-    const order = Buffer.compare(Buffer.from(segment), Buffer.from(other));
+    const order = Buffer.compare(encodeLossless(segment), encodeLossless(other));
     if (order !== 0) return order;
   }
   return left.length - right.length;

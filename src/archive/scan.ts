@@ -13,11 +13,14 @@ import type { TarHeader } from './tar-format.ts';
 import { readTar, type TarEntry } from './tar-read.ts';
 import { cutAtFrames } from './zstd-frames.ts';
 
-/** One entry as found, its path relative to the archive's root; `sha256` of files only. */
+/** One entry as found, its path relative to the archive's root. A further name of a file has that file's header. */
 export interface ScannedEntry {
   readonly header: TarHeader;
   readonly path: string;
+  /** Of files only. */
   readonly sha256: string | undefined;
+  /** The path of the file of which this is a further name. */
+  readonly linkTo?: string;
 }
 
 /** What one pass over an archive tells. */
@@ -138,8 +141,26 @@ class Collector {
     if (this.#manifest !== undefined) {
       throw new CorruptionError(`The archive goes on after its manifest, with ${path}`);
     }
+    if (header.type === 'link') {
+      this.#entries.set(path, this.#linked(path, header));
+      return;
+    }
     const sha256 = header.type === 'file' ? await this.#takeFile(path, header, body) : undefined;
     this.#entries.set(path, { header, path, sha256 });
+  }
+
+  #linked(path: string, { linkTarget = '' }: TarHeader): ScannedEntry {
+    const { root, path: linkTo } = splitEntryName(linkTarget);
+    const file = this.#entries.get(linkTo);
+    if (root !== this.#root || file?.header.type !== 'file' || file.linkTo !== undefined) {
+      throw new CorruptionError(
+        `The archive holds ${path} as a further name of ${linkTarget}, no file before it`,
+        {
+          hint: 'Do not restore from it unless you know who made it.',
+        },
+      );
+    }
+    return { ...file, path, linkTo };
   }
 
   #requirePlace(path: string, { type, linkTarget = '' }: TarHeader): void {

@@ -5,7 +5,13 @@ import { dirname, join, resolve } from 'node:path';
 import { TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
-import type { ArtifactAttributes, Bytes, ChunkingHint, WriteOptions } from '../ports/artifacts.ts';
+import type {
+  ArtifactAttributes,
+  Bytes,
+  ChunkingHint,
+  SpecialFile,
+  WriteOptions,
+} from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
@@ -88,10 +94,14 @@ interface ArchiveParts {
   readonly compression: ArchiveCompression;
 }
 
+interface WrittenFile extends ManifestArtifact {
+  readonly attributes: ArtifactAttributes;
+}
+
 class ArchiveWriter implements SnapshotWriter {
   readonly encrypted = false;
   readonly #parts: ArchiveParts;
-  readonly #written = new Map<string, ManifestArtifact>();
+  readonly #written = new Map<string, WrittenFile>();
   readonly #paths = new Map<string, TarHeader['type']>();
   /** Entries enter the tar one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -113,7 +123,7 @@ class ArchiveWriter implements SnapshotWriter {
           options.sizeBytes === undefined
             ? await this.#writeSpooled(path, body, options, signal)
             : await this.#writeSized(path, body, { ...options, sizeBytes: options.sizeBytes }, signal);
-        this.#written.set(path, artifact);
+        this.#written.set(path, { ...artifact, attributes: options.attributes });
         return artifact;
       } catch (error) {
         this.#paths.delete(path);
@@ -133,6 +143,32 @@ class ArchiveWriter implements SnapshotWriter {
 
   symlink(path: string, target: string, attributes: ArtifactAttributes): Promise<void> {
     return this.#bodiless({ name: path, type: 'symlink', sizeBytes: 0, attributes, linkTarget: target });
+  }
+
+  link(path: string, existing: string): Promise<ManifestArtifact> {
+    return this.#track(async () => {
+      const file = this.#written.get(existing);
+      if (file === undefined) {
+        throw new TarsError('artifact-not-found', `${existing} is no file of the archive`);
+      }
+      this.#reserve(path, 'link');
+      const { attributes, sizeBytes, sha256 } = file;
+      const linkTarget = `${this.#parts.root}/${existing}`;
+      const header = { name: path, type: 'link', sizeBytes: 0, attributes, linkTarget } as const;
+      await this.#append(header, noBytes(), 'small', this.#disposal.signal);
+      this.#written.set(path, { ...file, path });
+      return { path, sizeBytes, sha256 };
+    });
+  }
+
+  async special(path: string, { type, device }: SpecialFile, attributes: ArtifactAttributes): Promise<void> {
+    if (type === 'socket') return;
+    const ofDevice = device === undefined ? {} : { device };
+    await this.#bodiless({ name: path, type, sizeBytes: 0, attributes, ...ofDevice });
+  }
+
+  finish(): Promise<void> {
+    return Promise.resolve();
   }
 
   async publish(manifest: Manifest, ctx: OperationContext): Promise<PublishedSnapshot> {

@@ -30,13 +30,14 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
     prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),
-    planRestore: async (from, options, ctx) => (await locate(false, ctx)).planRestore(from, options, ctx),
+    planRestore: async (from, options, ctx, source) =>
+      (await locate(false, ctx)).planRestore(from, options, ctx, source),
     stage: async (plan, source, ctx) => (await locate(false, ctx)).stage(plan, source, ctx),
     removeStaged: async (restoreId, ctx) => (await locate(false, ctx)).removeStaged(restoreId, ctx),
     generation: (record: SwapRecord): Generation => ({
       undo: async (ctx) => (await locate(false, ctx)).generation(record).undo(ctx),
       discardPrevious: async (ctx) => (await locate(false, ctx)).generation(record).discardPrevious(ctx),
     }),
-    verify: async (from, ctx) => (await locate(true, ctx)).verify(from, ctx),
+    verify: async (from, ctx, source) => (await locate(true, ctx)).verify(from, ctx, source),
   };
 }

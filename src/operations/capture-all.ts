@@ -89,8 +89,8 @@ function recordingSink(
       artifacts.push(artifact);
       return artifact;
     },
-    async reuse(path, identity) {
-      const artifact = await sink.reuse(path, identity);
+    async reuse(path, identity, attributes) {
+      const artifact = await sink.reuse(path, identity, attributes);
       if (artifact !== undefined) {
         artifacts.push(artifact);
         advance(artifact.sizeBytes);
@@ -99,6 +99,13 @@ function recordingSink(
     },
     directory: (path, attributes) => sink.directory(path, attributes),
     symlink: (path, linkTarget, attributes) => sink.symlink(path, linkTarget, attributes),
+    async link(path, existing, identity) {
+      const artifact = await sink.link(path, existing, identity);
+      artifacts.push(artifact);
+      return artifact;
+    },
+    special: (path, file, attributes) => sink.special(path, file, attributes),
+    finish: (path) => sink.finish(path),
   };
 }
 

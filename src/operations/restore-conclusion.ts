@@ -1,8 +1,6 @@
 import { InterruptedError, messageOf } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import type { OperationContext } from '../ports/context.ts';
 import { startJudged } from './provision.ts';
-import type { StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
 import type { StagedComponent } from './restore-stage.ts';
 import { dependentsOf, startOrder } from './services.ts';
@@ -20,7 +18,7 @@ export async function concludeSwapped(
   const findings: Finding[] = [];
   let interruption: unknown;
   try {
-    if (!skipValidation) findings.push(...(await compareRestored(plan, ctx)));
+    if (!skipValidation) findings.push(...(await compareRestored(run)));
   } catch (error) {
     interruption = error;
   }
@@ -55,12 +53,12 @@ export async function leftDown({ plan, target, ctx, entry }: Run): Promise<reado
   }
 }
 
-function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {
+function compareRestored({ plan: { planned, manifest }, source, ctx }: Run): Promise<readonly Finding[]> {
   const pairs = planned.flatMap(({ component }) => {
     const captured = manifest.components.find(({ name }) => name === component.name);
     return captured === undefined ? [] : [{ component, captured }];
   });
-  return compareLive(pairs, ctx);
+  return compareLive(pairs, source, ctx);
 }
 
 /** The restore has succeeded by now: what cannot be deleted is a warning. */

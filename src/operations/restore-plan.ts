@@ -49,7 +49,10 @@ export async function planRestore(
   const later = new Set(provision?.later.map(({ name }) => name));
   for (const { component, captured } of chosen.pairs.filter(({ captured: { name } }) => !later.has(name))) {
     try {
-      planned.push({ component, plan: await planComponent(component, captured, target, selection, ctx) });
+      planned.push({
+        component,
+        plan: await planComponent(component, captured, source, target, selection, ctx),
+      });
     } catch (error) {
       refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
     }
@@ -83,12 +86,13 @@ export async function planRestore(
 async function planComponent(
   component: Component,
   captured: ComponentManifest,
+  source: SnapshotSource,
   target: RestoreTarget,
   selection: RestoreSelection,
   ctx: OperationContext,
 ): Promise<RestorePlan> {
   try {
-    return await component.planRestore(captured, selection, ctx);
+    return await component.planRestore(captured, selection, ctx, source);
   } catch (error) {
     const { service } = component;
     if (!(error instanceof ServiceUnavailableError) || service === undefined || !selection.startServices)
@@ -97,7 +101,7 @@ async function planComponent(
     if (state !== 'stopped') throw error;
     await startServices(new Set([service]), target.runtime, ctx);
     await waitReady(component, target.runtime, ctx);
-    return component.planRestore(captured, selection, ctx);
+    return component.planRestore(captured, selection, ctx, source);
   }
 }
 

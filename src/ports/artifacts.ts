@@ -76,16 +76,24 @@ export interface ArtifactSink {
   /**
    * Takes the artifact over from the parent snapshot without reading it, when that has the same path with the
    * same identity and all its blobs are still there; otherwise undefined, and the caller writes it.
+   * @param attributes recorded in place of the parent's, whose extended attributes may never have been asked for
    */
-  reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined>;
+  reuse(
+    path: string,
+    identity: FileIdentity,
+    attributes?: ArtifactAttributes,
+  ): Promise<ManifestArtifact | undefined>;
   /** Records a directory with its attributes (empty ones too). Intermediate directories need no call. */
   directory(path: string, attributes: ArtifactAttributes): Promise<void>;
   symlink(path: string, target: string, attributes: ArtifactAttributes): Promise<void>;
   /**
    * Records `path` as one more name of the file that was written or reused as `existing` in this snapshot. It becomes an
-   * artifact of its own, with the same bytes.
+   * artifact of its own, with the same bytes. Both identities tell the device and the number of names.
+   * @throws TarsError `artifact-not-found` when as many names were given as the file has, or it never had several:
+   * `path` can be written like any other file then
    */
   link(path: string, existing: string, identity: FileIdentity): Promise<ManifestArtifact>;
+  /** An archive leaves sockets out: a tar cannot hold them, and without its process a socket is of no use. */
   special(path: string, file: SpecialFile, attributes: ArtifactAttributes): Promise<void>;
   /**
    * Promises that nothing more will be written at or below this directory: it may be stored now, and leave memory.

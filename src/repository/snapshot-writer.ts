@@ -2,7 +2,13 @@ import { localOffsetAt } from '../model/calendar.ts';
 import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
-import type { ArtifactAttributes, Bytes, FileIdentity, WriteOptions } from '../ports/artifacts.ts';
+import type {
+  ArtifactAttributes,
+  Bytes,
+  FileIdentity,
+  SpecialFile,
+  WriteOptions,
+} from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotLabel, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { throwIfAborted } from './abort.ts';
@@ -13,8 +19,16 @@ import { chooseParameters, formatParameters } from './chunker/parameters.ts';
 import { dateToNs, parseGoTime } from './format/go-time.ts';
 import { encodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
 import type { TreeNode } from './format/tree.ts';
+import { HardLinks } from './hard-links.ts';
 import type { HeldLock } from './held-lock.ts';
-import { nodeOwner, nodeTimes, ownerOfProcess } from './node-attributes.ts';
+import {
+  nodeLinks,
+  nodeOwner,
+  nodeSpecial,
+  nodeTimes,
+  ownerOfProcess,
+  reusedNode,
+} from './node-attributes.ts';
 import type { OpenedRepository } from './open.ts';
 import type { FinishedPack } from './pack-builder.ts';
 import type { ParentSnapshot } from './parent-snapshot.ts';
@@ -57,7 +71,9 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   readonly #signal: AbortSignal;
   readonly #pool: SealPool;
   readonly #pending: PendingIndex;
-  readonly #draft = new TreeDraft();
+  readonly #trees: TreeWriter;
+  readonly #draft: TreeDraft;
+  readonly #hardLinks = new HardLinks();
   readonly #gearTable: GearTable;
   readonly #compressionLevel: number;
   readonly #stopFailing: () => void;
@@ -81,6 +97,18 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       ...(tuning.workers === undefined ? {} : { workers: tuning.workers }),
       decide: (ids) => this.#decide(ids),
       store: (pack, bytes) => this.#storePack(pack, bytes, this.#signal),
+    });
+    this.#trees = new TreeWriter({
+      key: repository.crypto,
+      compressionLevel: this.#compressionLevel,
+      index,
+      store: (pack, bytes) => this.#storePack(pack, bytes, this.#signal),
+    });
+    const parent = { ...ownerOfProcess(), mode: 0o755, mtimeNs: dateToNs(ctx.clock.now()) };
+    this.#draft = new TreeDraft(this.#trees, {
+      type: 'dir',
+      ...nodeTimes(parent, undefined),
+      ...nodeOwner(parent),
     });
     const fail = (): void => this.#pool.fail(this.#signal.reason);
     this.#signal.addEventListener('abort', fail, { once: true });
@@ -108,30 +136,30 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       expectedBytes,
       signal: AbortSignal.any([this.#signal, options.signal]),
     });
-    this.#draft.add(path, {
-      type: 'file',
-      ...nodeTimes(attributes, identity),
-      ...nodeOwner(attributes),
-      sizeBytes: stored.sizeBytes,
-      links: 1,
-      content: stored.content,
-    });
-    this.#processedBytes += stored.sizeBytes;
-    return {
-      path,
-      sizeBytes: stored.sizeBytes,
-      sha256: stored.sha256,
-      chunking: formatParameters(parameters),
-    };
+    const { sizeBytes, sha256, content } = stored;
+    const artifact = { path, sizeBytes, sha256, chunking: formatParameters(parameters) };
+    const times = { ...nodeTimes(attributes, identity), ...nodeOwner(attributes), ...nodeLinks(identity) };
+    this.#addFile(artifact, { type: 'file', ...times, sizeBytes, content });
+    this.#processedBytes += sizeBytes;
+    return artifact;
   }
 
-  async reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined> {
+  #addFile(artifact: ManifestArtifact, node: Omit<TreeNode, 'name'>): void {
+    this.#draft.add(artifact.path, node);
+    this.#hardLinks.note(artifact, node);
+  }
+
+  async reuse(
+    path: string,
+    identity: FileIdentity,
+    attributes?: ArtifactAttributes,
+  ): Promise<ManifestArtifact | undefined> {
     this.#requireOpen();
     for (const parent of this.#parts.parents) {
       const found = await this.#unchanged(parent, path, identity);
       if (!found) continue;
       const { node, artifact } = found;
-      this.#draft.add(path, node);
+      this.#addFile(artifact, reusedNode(node, identity, attributes));
       this.#processedBytes += artifact.sizeBytes;
       this.#reusedBlobs += (node.content?.length ?? 0) / 32;
       return artifact;
@@ -164,6 +192,26 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
+  async link(path: string, existing: string, identity: FileIdentity): Promise<ManifestArtifact> {
+    this.#requireOpen();
+    const { artifact, node } = this.#hardLinks.next(existing, identity);
+    this.#draft.add(path, { ...node, ...nodeLinks(identity) });
+    return { ...artifact, path };
+  }
+
+  special(path: string, file: SpecialFile, attributes: ArtifactAttributes): Promise<void> {
+    const times = { ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) };
+    // restic gives devices a number of names, and neither pipes nor sockets.
+    const links = file.device === undefined ? {} : { links: 1 };
+    return this.#add(path, { ...nodeSpecial(file), ...times, ...links });
+  }
+
+  async finish(path: string): Promise<void> {
+    this.#requireOpen();
+    await this.#draft.finish(path);
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
   async #add(path: string, node: Omit<TreeNode, 'name'>): Promise<void> {
     this.#requireOpen();
     this.#draft.add(path, node);
@@ -175,7 +223,8 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     const signal = AbortSignal.any([this.#signal, ctx.signal]);
     await this.#writeManifest(manifest, signal);
     await this.#pool.flush();
-    const tree = await this.#saveTrees(manifest, signal);
+    const tree = await this.#draft.save(stackPath(this.#parts.label.stack).slice(1).split('/'));
+    await this.#trees.flush();
     await this.#pending.save(signal);
     // A lock that was lost means that somebody may be deleting what this snapshot refers to.
     throwIfAborted(signal);
@@ -197,21 +246,6 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     const attributes = { ...ownerOfProcess(), mode: 0o600, mtimeNs: parseGoTime(manifest.time) };
     const options = { attributes, chunking: 'small', sizeBytes: bytes.length, signal } as const;
     await this.#write(manifestPath, once(bytes), options);
-  }
-
-  async #saveTrees(manifest: Manifest, signal: AbortSignal): Promise<string> {
-    const { repository, index, label } = this.#parts;
-    const writer = new TreeWriter({
-      key: repository.crypto,
-      compressionLevel: this.#compressionLevel,
-      index,
-      store: (pack, bytes) => this.#storePack(pack, bytes, signal),
-    });
-    const attributes = { ...ownerOfProcess(), mode: 0o755, mtimeNs: parseGoTime(manifest.time) };
-    const parents = { type: 'dir', ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) } as const;
-    const root = await this.#draft.save(writer, stackPath(label.stack).slice(1).split('/'), parents);
-    await writer.flush();
-    return root;
   }
 
   #snapshotFile(manifest: Manifest, tree: string): SnapshotFile {

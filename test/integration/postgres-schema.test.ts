@@ -5,6 +5,7 @@ import type { Finding } from '../../src/model/finding.ts';
 import { readSchema } from '../../src/components/postgres/schema.ts';
 import { openSession } from '../../src/components/postgres/session.ts';
 import { compareSchema } from '../../src/components/postgres/compare-schema.ts';
+import { noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { startBench, takeSnapshot, type PostgresBench, type TakenSnapshot } from '../fixtures/postgres.ts';
 
@@ -65,12 +66,12 @@ async function createApp(name: string): Promise<TakenSnapshot> {
 }
 
 const verify = (name: string, { manifest }: TakenSnapshot): Promise<readonly Finding[]> =>
-  bench.component({ databases: [name] }).verify(manifest, ctx);
+  bench.component({ databases: [name] }).verify(manifest, ctx, noArtifacts);
 
 async function restore(name: string, taken: TakenSnapshot, restoreId: string): Promise<readonly Finding[]> {
   const options = { restoreConfig: false, restoreId };
   const component = bench.component({ databases: [name] });
-  const plan = await component.planRestore(taken.manifest, options, ctx);
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
   const staged = await component.stage(plan, taken.source, ctx);
   const findings = await staged.verify(ctx);
   await staged.swap(ctx);

@@ -223,7 +223,7 @@ test('a tree as restic writes it', () => {
     '{"nodes":[' +
       [
         `{"name":"B","type":"dir","mode":2147484141,${times},"user":"root","content":null,"subtree":"${'ab'.repeat(32)}"}`,
-        `{"name":"a\\u003c\\\\\\"","type":"symlink","mode":134218239,${times},"links":1,"linktarget":"x\ufffd","linktarget_raw":"eP8=","content":null}`,
+        `{"name":"a\\u003c\\\\\\"","type":"symlink","mode":134218239,${times},"links":1,"linktarget":"x\\ufffd","linktarget_raw":"eP8=","content":null}`,
         `{"name":"b","type":"file","mode":8389028,${times},"inode":18446744073709551615,"content":[]}`,
         `{"name":"\uffee","type":"fifo","mode":33554816,${times},"content":null}`,
         `{"name":"\u{10000}","type":"file","mode":384,${times},"size":9,"content":["${'cd'.repeat(32)}","${'cd'.repeat(32)}"]}`,
