@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { encodeLossless } from '../model/byte-text.ts';
+import { manifestMaxBytes, pathMaxBytes } from '../model/limits.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import { CorruptionError, TarsError } from '../model/errors.ts';
@@ -10,12 +11,6 @@ import type { BlobReader } from './blob-reader.ts';
 import type { NodeType, TreeNode } from './format/tree.ts';
 import { summarize, type NamedSnapshot } from './snapshot-list.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
-
-/** A manifest is small; a file that size is something else. */
-const manifestMaxBytes = 64 << 20;
-
-/** Linux takes no longer path. */
-const pathMaxBytes = 4096;
 
 /** A directory whose entries are being listed. */
 interface OpenTree {

@@ -1,3 +1,4 @@
+import { artifactsOf } from '../model/artifact-list.ts';
 import { localOffsetAt } from '../model/calendar.ts';
 import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
@@ -14,6 +15,7 @@ import type { SnapshotLabel, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { throwIfAborted } from './abort.ts';
 import { storeBody } from './artifact-body.ts';
 import type { BlobIndex } from './blob-index.ts';
+import { BlobReader } from './blob-reader.ts';
 import { deriveGearTable, type GearTable } from './chunker/gear.ts';
 import { chooseParameters, formatParameters } from './chunker/parameters.ts';
 import { dateToNs, parseGoTime } from './format/go-time.ts';
@@ -35,6 +37,7 @@ import type { ParentSnapshot } from './parent-snapshot.ts';
 import { PendingIndex } from './pending-index.ts';
 import { SealPool } from './seal-pool.ts';
 import { stackPath, summarize } from './snapshot-list.ts';
+import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { TreeDraft, TreeWriter } from './tree-writer.ts';
 
 /** An abandoned run may take so long to index what it stored. */
@@ -122,7 +125,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
 
   async #write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
     const { attributes, identity, chunking, sizeBytes: expectedBytes } = options;
-    const previous = this.#parts.parents.map((parent) => parent.artifact(path)).find(Boolean);
+    const previous = await this.#previous(path);
     const parameters = chooseParameters(
       chunking,
       expectedBytes,
@@ -144,6 +147,15 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     return artifact;
   }
 
+  /** How it was cut before. */
+  async #previous(path: string): Promise<ManifestArtifact | undefined> {
+    for (const parent of this.#parts.parents) {
+      const found = await this.#attempt(path, () => parent.artifact(path, this.#signal));
+      if (found) return found;
+    }
+    return undefined;
+  }
+
   #addFile(artifact: ManifestArtifact, node: Omit<TreeNode, 'name'>): void {
     this.#draft.add(artifact.path, node);
     this.#hardLinks.note(artifact, node);
@@ -156,7 +168,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   ): Promise<ManifestArtifact | undefined> {
     this.#requireOpen();
     for (const parent of this.#parts.parents) {
-      const found = await this.#unchanged(parent, path, identity);
+      const found = await this.#attempt(path, () => parent.unchanged(path, identity, this.#signal));
       if (!found) continue;
       const { node, artifact } = found;
       this.#addFile(artifact, reusedNode(node, identity, attributes));
@@ -167,14 +179,10 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     return undefined;
   }
 
-  /** A parent with a damaged tree is no reason not to back up. */
-  async #unchanged(
-    parent: ParentSnapshot,
-    path: string,
-    identity: FileIdentity,
-  ): Promise<{ readonly node: TreeNode; readonly artifact: ManifestArtifact } | undefined> {
+  /** A parent with a damaged tree or list is no reason not to back up. */
+  async #attempt<T>(path: string, look: () => Promise<T | undefined>): Promise<T | undefined> {
     try {
-      return await parent.unchanged(path, identity, this.#signal);
+      return await look();
     } catch (error) {
       if (!(error instanceof CorruptionError)) throw error;
       this.#ctx.log.warn(`Reading ${path} anew: ${error.message}`);
@@ -230,6 +238,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     throwIfAborted(signal);
     await this.#parts.lock.confirm();
     const file = this.#snapshotFile(manifest, tree);
+    await this.#readBack(file, signal);
     const id = await this.#parts.repository.saveUnpacked('snapshots', encodeSnapshot(file), signal);
     this.#state = 'published';
     return {
@@ -246,6 +255,29 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     const attributes = { ...ownerOfProcess(), mode: 0o600, mtimeNs: parseGoTime(manifest.time) };
     const options = { attributes, chunking: 'small', sizeBytes: bytes.length, signal } as const;
     await this.#write(manifestPath, once(bytes), options);
+  }
+
+  /**
+   * What describes the snapshot is read from the storage as a restore would read it, with the same limits: a snapshot
+   * that nobody can read must not be published.
+   */
+  async #readBack(file: SnapshotFile, signal: AbortSignal): Promise<void> {
+    const { repository, index } = this.#parts;
+    const reader = new BlobReader(repository, index);
+    const source = new RepositorySnapshotSource(reader, { id: file.tree, file }, () => Promise.resolve());
+    try {
+      const { components } = await source.manifest(signal);
+      for (const component of components) {
+        for await (const _ of artifactsOf(component, source, signal)) throwIfAborted(signal);
+      }
+    } catch (cause) {
+      if (!(cause instanceof TarsError) || cause.code === 'interrupted') throw cause;
+      throw new TarsError(
+        'capture-failed',
+        `The new snapshot cannot be read back, so it is not published: ${cause.message}`,
+        { hint: 'Check the disk of the repository and the memory of this machine.', cause },
+      );
+    }
   }
 
   #snapshotFile(manifest: Manifest, tree: string): SnapshotFile {

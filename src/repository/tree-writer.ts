@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { encodeLossless } from '../model/byte-text.ts';
 import { TarsError } from '../model/errors.ts';
+import { pathMaxBytes } from '../model/limits.ts';
 import type { BlobIndex } from './blob-index.ts';
 import type { SealingKey } from './format/crypto.ts';
 import { encodeTree, type TreeNode } from './format/tree.ts';
@@ -39,6 +41,7 @@ export class TreeDraft {
     if (names.some((name) => name === '' || name === '.' || name === '..')) {
       throw new TarsError('internal', `"${path}" is no path inside a snapshot`);
     }
+    requirePathLength(path);
     const name = names.pop() ?? '';
     let parent = this.#root;
     for (const step of names) parent = this.#enter(parent, step, path);
@@ -102,6 +105,17 @@ export class TreeDraft {
     }
     return this.#writer.save(encodeTree(nodes));
   }
+}
+
+/** A reader refuses longer ones. */
+function requirePathLength(path: string): void {
+  const lengthBytes = path.length * 3 < pathMaxBytes ? 0 : encodeLossless(path).length;
+  if (lengthBytes <= pathMaxBytes) return;
+  throw new TarsError(
+    'capture-failed',
+    `The path ${path.slice(0, 100)}… has ${lengthBytes} bytes, and no reader takes more than ${pathMaxBytes}`,
+    { hint: 'Move it up, or exclude it.' },
+  );
 }
 
 function newDirectory(): Directory {

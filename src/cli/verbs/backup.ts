@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
+import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
@@ -194,7 +195,7 @@ function renderResult({ manifest, snapshot }: BackupResult): string {
   const rows = manifest.components.map((component) => [
     component.name,
     component.outcome,
-    formatBytes(component.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)),
+    formatBytes(artifactTotals(component).sizeBytes),
     component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
   ]);
   const elapsedMs = Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt);

@@ -30,7 +30,7 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     probe: (ctx) => probe(options, ctx),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
-    planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
+    planRestore: (from, restore, ctx, source) => planRestore(options, from, restore, ctx, source),
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),

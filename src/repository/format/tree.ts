@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { decodeLossless, encodeLossless } from '../../model/byte-text.ts';
-import { CorruptionError } from '../../model/errors.ts';
+import { CorruptionError, TarsError } from '../../model/errors.ts';
 import type { ExtendedAttribute } from '../../ports/artifacts.ts';
 import { encodeGoJson, parseJson64, type GoJsonValue } from './go-json.ts';
 import { goQuote, goUnquote } from './go-quote.ts';
@@ -87,11 +87,36 @@ const nodeSchema = z.object({
 const treeSchema = z.object({ nodes: z.array(nodeSchema).nullable() });
 type StoredNode = z.infer<typeof nodeSchema>;
 
-/** The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires. */
+/**
+ * A tree is parsed as one text, and that is how long one can be: a million entries of a directory, more or less. restic
+ * parses it as a whole too.
+ */
+export const treeMaxBytes = 500 << 20;
+
+/**
+ * The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires.
+ * @throws TarsError `capture-failed` when it is larger than {@link decodeTree} takes
+ */
 export function encodeTree(nodes: readonly TreeNode[]): Buffer {
   const named = nodes.map((node) => ({ node, bytes: encodeLossless(node.name) }));
   named.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
-  return Buffer.from(`{"nodes":[${named.map(({ node }) => encodeNode(node)).join(',')}]}\n`);
+  const parts: Buffer[] = [];
+  let lengthBytes = 0;
+  for (const [i, { node }] of named.entries()) {
+    const part = Buffer.from(`${i === 0 ? '{"nodes":[' : ','}${encodeNode(node)}`);
+    lengthBytes += part.length;
+    if (lengthBytes > treeMaxBytes) throw treeTooLarge(nodes);
+    parts.push(part);
+  }
+  return Buffer.concat([...parts, Buffer.from(parts.length === 0 ? '{"nodes":[]}\n' : ']}\n')]);
+}
+
+function treeTooLarge(nodes: readonly TreeNode[]): TarsError {
+  return new TarsError(
+    'capture-failed',
+    `A directory with ${nodes.length} entries, such as ${nodes[0]?.name ?? ''}, takes more than ${treeMaxBytes} bytes in a snapshot`,
+    { hint: 'Spread its entries over several directories, or exclude it.' },
+  );
 }
 
 /** Members in the order of restic's struct (`internal/data/node.go`), zero values left out where it does. */
@@ -159,6 +184,9 @@ export function splitIds(content: Buffer): string[] {
 /** @throws CorruptionError when it is no tree */
 export function decodeTree(plaintext: Uint8Array, name: string): TreeNode[] {
   let stored: StoredNode[];
+  if (plaintext.length > treeMaxBytes) {
+    throw new CorruptionError(`Tree ${name} has ${plaintext.length} bytes, more than ${treeMaxBytes}`);
+  }
   try {
     stored = treeSchema.parse(parseJson64(Buffer.from(plaintext).toString('utf8'))).nodes ?? [];
   } catch (cause) {
