@@ -5,6 +5,7 @@ import type { BlobIndex, BlobLocation } from './blob-index.ts';
 import { groupIntoRanges, type BlobRange, type WantedBlob } from './blob-ranges.ts';
 import type { BlobType } from './format/pack.ts';
 import type { OpenedRepository } from './open.ts';
+import { PackWindows, type PackRange } from './pack-windows.ts';
 
 const idBytes = 32;
 const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
@@ -13,6 +14,7 @@ const damageHint = 'Run `tars check --read-data` to see what is damaged; other s
 export class BlobReader {
   readonly #repository: OpenedRepository;
   readonly #index: BlobIndex;
+  readonly #windows = new PackWindows((range, signal) => this.#loadRange(range, signal));
 
   constructor(repository: OpenedRepository, index: BlobIndex) {
     this.#repository = repository;
@@ -92,12 +94,14 @@ export class BlobReader {
     });
   }
 
-  /** A pack that an index refers to and that is gone is damage, as one with wrong bytes is. */
+  #load(packId: string, offsetBytes: number, lengthBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+    const range = { packId, offsetBytes, lengthBytes };
+    return this.#windows.read(range, this.#index.packEndBytes(packId), signal);
+  }
 
-  async #load(
-    packId: string,
-    offsetBytes: number,
-    lengthBytes: number,
+  /** A pack that an index refers to and that is gone is damage, as one with wrong bytes is. */
+  async #loadRange(
+    { packId, offsetBytes, lengthBytes }: PackRange,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
     const file = { type: 'data', name: packId } as const;

@@ -220,7 +220,7 @@ test('a small archive whose names would fill the memory is refused', async () =>
     ),
   );
   const file = await forgedArchive(entries);
-  const expected = { code: 'corruption', message: /names of its entries/ };
+  const expected = { code: 'corruption', message: /names and attributes of its entries/ };
   await assert.rejects(openArchive(file, { scratchDir }, testContext()), expected);
 });
 

@@ -65,7 +65,7 @@ async function writeFiles(sink: ArtifactSink, count: number, reused: string[] = 
         if ((await sink.reuse(path, identity)) !== undefined) reused.push(path);
         else
           await sink.write(path, bytesOf(bodyOf(i)), {
-            ...writeOptions(),
+            ...writeOptions(bodyOf(i).length),
             attributes: attributes({ mtimeNs: 1n }),
             identity,
           });
