@@ -75,7 +75,8 @@ export interface ArtifactSink {
   write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact>;
   /**
    * Takes the artifact over from the parent snapshot without reading it, when that has the same path with the
-   * same identity and all its blobs are still there; otherwise undefined, and the caller writes it.
+   * same identity and all its blobs are still there; otherwise undefined, and the caller writes it. A file that had
+   * changed within two seconds before the parent was begun, or after that, is written again: its time stamp proves nothing.
    * @param attributes recorded in place of the parent's, whose extended attributes may never have been asked for
    */
   reuse(

@@ -4,12 +4,19 @@ import { shortId } from '../model/snapshot.ts';
 import type { FileIdentity } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { BlobReader } from './blob-reader.ts';
+import { parseGoTime } from './format/go-time.ts';
 import type { TreeNode } from './format/tree.ts';
 import { ListedArtifacts } from './listed-artifacts.ts';
 import type { OpenedRepository } from './open.ts';
 import { listSnapshots, stackPath, type NamedSnapshot } from './snapshot-list.ts';
 import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
+
+/**
+ * A file that changes within the granularity of time stamps after it was read keeps the time stamp that it had: two
+ * seconds on the coarsest file systems, some milliseconds on others.
+ */
+const timestampMarginNs = 2_000_000_000n;
 
 /** Something a new snapshot takes over from an earlier one. */
 export interface ReusableArtifact {
@@ -42,11 +49,13 @@ export class ParentSnapshot {
   readonly #artifacts: ReadonlyMap<string, ManifestArtifact>;
   /** By the component whose artifacts they list. */
   readonly #lists: ReadonlyMap<string, ListedArtifacts>;
+  /** What was older than this when it was read would have another time stamp if it had changed since. */
+  readonly #provenBeforeNs: bigint;
 
   private constructor(
     reader: BlobReader,
     tree: SnapshotTree,
-    { components }: Manifest,
+    { components, startedAt }: Manifest,
     lists: ReadonlyMap<string, ListedArtifacts>,
   ) {
     this.#reader = reader;
@@ -54,6 +63,8 @@ export class ParentSnapshot {
     const artifacts = components.flatMap((component) => component.artifacts);
     this.#artifacts = new Map(artifacts.map((artifact) => [artifact.path, artifact]));
     this.#lists = lists;
+    // Everything was read after that.
+    this.#provenBeforeNs = parseGoTime(startedAt) - timestampMarginNs;
   }
 
   /** Undefined, and a warning, when its manifest cannot be read: everything is captured anew then. */
@@ -94,8 +105,13 @@ export class ParentSnapshot {
     const artifact = await this.artifact(path, signal);
     if (artifact?.sizeBytes !== identity.sizeBytes) return undefined;
     const node = await this.#tree.find(path, signal);
-    if (node?.type !== 'file' || !hasIdentity(node, identity)) return undefined;
+    if (node?.type !== 'file' || !hasIdentity(node, identity) || this.#mayHaveChanged(node)) return undefined;
     return this.#reader.hasAll(node.content ?? Buffer.alloc(0)) ? { node, artifact } : undefined;
+  }
+
+  /** git calls such an entry racily clean. */
+  #mayHaveChanged({ mtimeNs, ctimeNs }: TreeNode): boolean {
+    return mtimeNs >= this.#provenBeforeNs || ctimeNs >= this.#provenBeforeNs;
   }
 }
 

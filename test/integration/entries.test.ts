@@ -200,6 +200,30 @@ describe('every kind of entry', { skip }, () => {
     });
   }
 
+  test('a path longer than the system takes at once comes back from both', async () => {
+    const outputDir = join(root, 'out-deep');
+    const scratchDir = join(root, 'scratch');
+    const deep = `store/${`${'d'.repeat(250)}/`.repeat(20)}file`;
+    await using other = await RepositoryDirectory.copied(repository, systemRestic);
+    await using store = await other.store();
+    for (const destination of [
+      store,
+      createArchiveDestination({ outputDir, compression: 'none', scratchDir }),
+    ]) {
+      await using writer = await destination.begin(label, ctx);
+      const { path, sizeBytes, sha256 } = await writer.write(deep, bytesOf(text), writeOptions());
+      await writer.publish(laterOf([{ path, sizeBytes, sha256 }]), ctx);
+    }
+    const file = join(outputDir, (await readdir(outputDir)).find((name) => name.endsWith('.tar')) ?? '');
+    await using archive = await openArchive(file, { scratchDir }, ctx);
+    await using snapshot = await store.open('latest', 'lab', ctx);
+    for (const source of [archive, snapshot]) {
+      const paths = await Array.fromAsync(source.entries('store', never), ({ path }) => path);
+      assert.equal(paths.at(-1), deep);
+      assert.ok((await collect(source.open(deep, never))).equals(text));
+    }
+  });
+
   test('names of attributes that are not UTF-8 survive, also in a rewrite by stock restic', async () => {
     await using other = await RepositoryDirectory.copied(repository, newestRestic ?? systemRestic);
     const strange = { ...common, extended: [{ name: 'user.\udcff', value: Buffer.of(1) }, ...extended] };
