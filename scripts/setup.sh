@@ -16,6 +16,7 @@ command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
 if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v crontab >/dev/null 2>&1 || missing="$missing cron"
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+  [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 fi
 # Where nothing is to be skipped.
 if [ "${CI:-}" = true ]; then

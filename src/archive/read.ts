@@ -153,7 +153,7 @@ function sortedEntries({ entries, manifest }: ScannedArchive, linked: ReadonlySe
   };
   const shown = new Map<string, ArtifactEntry>();
   for (const entry of entries.values()) {
-    if (isLeftover(entry.path, manifest)) continue;
+    if (isLeftover(entry, manifest)) continue;
     shown.set(entry.path, artifactEntry(entry, linked));
     for (const path of parentsOf(entry.path)) {
       if (!entries.has(path)) shown.set(path, { path, type: 'directory', sizeBytes: 0, attributes: implied });

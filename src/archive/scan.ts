@@ -32,6 +32,8 @@ export interface ScannedEntry {
   readonly sha256: string | undefined;
   /** The path of the file of which this is a further name. */
   readonly linkTo?: string;
+  /** The list of artifacts that has it. */
+  readonly listedIn?: string;
 }
 
 /** What one pass over an archive tells. */
@@ -119,8 +121,7 @@ function readError(error: unknown, file: string): TarsError {
   return toTarsError(error, `Cannot read ${file}`);
 }
 
-interface Collected extends ScannedEntry {
-  /** The list of artifacts that has it as it is. */
+interface Collected extends Omit<ScannedEntry, 'listedIn'> {
   listedIn?: string;
 }
 
@@ -284,7 +285,7 @@ function difference(
     : finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, the manifest says ${sha256}`);
 }
 
-/** A component that failed may have left artifacts which its manifest does not list; nothing else may. */
+/** A component that failed, or a part of it, may have left artifacts which its manifest does not list; nothing else may. */
 function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, Collected>): Iterable<Finding> {
   const lists = new Set(manifest.components.flatMap(({ artifactList }) => artifactList?.path ?? []));
   const known = new Set([
@@ -292,8 +293,9 @@ function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, Collecte
     ...lists,
     ...manifest.components.flatMap((part) => part.artifacts.map(({ path }) => path)),
   ]);
-  for (const { path, header, listedIn } of entries.values()) {
-    if (header.type !== 'file' || known.has(path) || isLeftover(path, manifest)) continue;
+  for (const entry of entries.values()) {
+    const { path, header, listedIn } = entry;
+    if (header.type !== 'file' || known.has(path) || isLeftover(entry, manifest)) continue;
     if (listedIn !== undefined && lists.has(listedIn)) continue;
     yield {
       severity: 'error',
@@ -304,12 +306,21 @@ function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, Collecte
   }
 }
 
-/** True for what lies in the folder of a component that failed, and for its list. */
-export function isLeftover(path: string, manifest: Manifest): boolean {
-  return manifest.components.some(
-    ({ name, outcome, artifacts }) =>
-      outcome === 'failed' &&
-      (path.startsWith(`${name}/`) || path === artifactListPath(name)) &&
-      !artifacts.some((each) => each.path === path),
-  );
+/**
+ * True for what lies in the folder of a component that failed, or a part of it, and is no artifact; and for the list of
+ * one that failed.
+ */
+export function isLeftover(
+  { path, listedIn }: Pick<ScannedEntry, 'path' | 'listedIn'>,
+  manifest: Manifest,
+): boolean {
+  return manifest.components.some(({ name, outcome, incomplete, artifacts, artifactList }) => {
+    if (outcome !== 'failed' && incomplete === undefined) return false;
+    if (path === artifactListPath(name)) return artifactList === undefined;
+    return (
+      path.startsWith(`${name}/`) &&
+      (listedIn === undefined || listedIn !== artifactList?.path) &&
+      !artifacts.some((each) => each.path === path)
+    );
+  });
 }

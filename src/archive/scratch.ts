@@ -1,7 +1,7 @@
-import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
+import { open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TarsError, toTarsError } from '../model/errors.ts';
-import { makeDirectories } from '../disk/make-directories.ts';
+import { openScratch } from '../disk/run-scratch.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 
 /** Left free on the scratch file system, so that a spool never fills it to the last byte. */
@@ -25,13 +25,8 @@ export interface Scratch extends AsyncDisposable {
  * that cannot be written to
  */
 export async function createScratch(scratchDir: string): Promise<Scratch> {
-  let directory: string;
-  try {
-    await makeDirectories(scratchDir, 0o700);
-    directory = await mkdtemp(join(scratchDir, 'archive-'));
-  } catch (cause) {
-    throw toTarsError(cause, `Cannot create a scratch directory in ${scratchDir}`);
-  }
+  const scratch = await openScratch(scratchDir, 'archive');
+  const directory = scratch.path;
   const path = (name: string): string => join(directory, name);
   const remove = (name: string): Promise<void> => rm(path(name), { force: true });
   return {
@@ -46,7 +41,7 @@ export async function createScratch(scratchDir: string): Promise<Scratch> {
         throw toTarsError(cause, `Cannot write to the scratch directory ${directory}`);
       }
     },
-    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+    [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
   };
 }
 

@@ -17,7 +17,7 @@ import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
 import { checksumPath, writeChecksum } from './checksum-file.ts';
-import { claimName, warnOfPartials } from './claim.ts';
+import { claimName, removePartials } from './claim.ts';
 import { archiveSuffix, compressor, decompressor, type ArchiveCompression } from './compression.ts';
 import { isThere } from '../disk/is-there.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
@@ -63,11 +63,11 @@ async function beginArchive(
   try {
     await requireMounted(outputDir);
     await createDurably(resolve(outputDir));
-    await warnOfPartials(outputDir, ctx);
+    await removePartials(outputDir, ctx);
   } catch (cause) {
     throw toTarsError(cause, `Cannot write archives to ${outputDir}`);
   }
-  const { root, file } = await claimName(outputDir, compression, ctx.clock.now());
+  const { root, file, lock } = await claimName(outputDir, compression, ctx.clock.now());
   const partial = file.path;
   try {
     const scratch = await createScratch(options.scratchDir);
@@ -75,12 +75,14 @@ async function beginArchive(
       root,
       archive: join(outputDir, root + archiveSuffix[compression]),
       file,
+      lock,
       scratch,
       compression,
     });
   } catch (error) {
     await file.close();
     await unlink(partial);
+    await lock[Symbol.asyncDispose]();
     throw error;
   }
 }
@@ -94,6 +96,8 @@ interface ArchiveParts {
   readonly root: string;
   readonly archive: string;
   readonly file: MemberFile;
+  /** Tells others that the file still grows. */
+  readonly lock: AsyncDisposable;
   readonly scratch: Scratch;
   readonly compression: ArchiveCompression;
 }
@@ -251,12 +255,13 @@ class ArchiveWriter implements SnapshotWriter {
     this.#state = 'disposed';
     this.#disposal.abort(new TarsError('interrupted', 'The archive was abandoned'));
     await Promise.allSettled(this.#pending);
-    const { file, scratch } = this.#parts;
+    const { file, lock, scratch } = this.#parts;
     try {
       await file.close();
       if (!published) await rm(file.path, { force: true });
     } finally {
       await scratch[Symbol.asyncDispose]();
+      await lock[Symbol.asyncDispose]();
     }
   }
 

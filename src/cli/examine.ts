@@ -1,6 +1,8 @@
 import { access } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeStack, openStore, runLogOf, schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import { abandonedScratch, earlierScratch } from '../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
@@ -8,7 +10,7 @@ import { scheduledTasks } from '../model/schedule.ts';
 import { error, examine, ok, once, type Diagnosis, type HealthCheck } from '../operations/doctor.ts';
 import { careChecks, type CareUnderExamination, type Scheduled } from '../operations/doctor-care.ts';
 import { retentionWarnings } from '../operations/retention-state.ts';
-import { placeChecks } from '../operations/doctor-places.ts';
+import { placeChecks, type ScratchLeftovers } from '../operations/doctor-places.ts';
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
 import {
   examined,
@@ -69,11 +71,20 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
       needs: pathNeeds(settings, hasRepository),
       repositoryPath: settings.repository.path,
       scratchDir: settings.scratch_dir,
+      leftovers: (now) => leftoversIn([...new Set([settings.scratch_dir, tmpdir()])], now),
       dataPaths: Object.values(settings.components).flatMap(dataPathsOf),
       components,
     }),
     ...stackChecks(await stackOf(settings, components, repository, env)),
   ];
+}
+
+async function leftoversIn(places: readonly string[], now: Date): Promise<ScratchLeftovers> {
+  const [abandoned, earlier] = await Promise.all([
+    Promise.all(places.map(abandonedScratch)),
+    Promise.all(places.map((place) => earlierScratch(place, now))),
+  ]);
+  return { abandoned: abandoned.flat(), earlier: earlier.flat() };
 }
 
 function lookAtConfiguration({ settingsPath, components }: Settings) {

@@ -1,4 +1,6 @@
+import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
+import { removeAbandonedScratch } from '../disk/run-scratch.ts';
 import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RetentionOutcome } from '../ports/run-log.ts';
@@ -91,8 +93,20 @@ async function loadRecorded(
   for (const file of await exposedFiles(settings)) {
     ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
   }
+  await removeLeftovers([...new Set([settings.scratch_dir, tmpdir()])], ctx);
   await putRight(settings, env, ctx);
   return settings;
+}
+
+/** Runs that were killed could not remove what they had put into scratch, which is not encrypted. */
+async function removeLeftovers(places: readonly string[], { log }: OperationContext): Promise<void> {
+  for (const place of places) {
+    const { removed, failed } = await removeAbandonedScratch(place);
+    if (removed.length > 0) log.info(`Removed what a run that was killed left: ${removed.join(', ')}`);
+    if (failed.length > 0) {
+      log.warn(`Cannot remove what a run that was killed left, remove it yourself: ${failed.join(', ')}`);
+    }
+  }
 }
 
 /** After an interruption whatever surfaced is a consequence of it, unless it says how things were left. */

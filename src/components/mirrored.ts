@@ -5,6 +5,7 @@ import { CleanupStack } from '../model/cleanup-stack.ts';
 import { CorruptionError, RestoreRefusedError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
+import { openScratch, type ScratchDirectory } from '../disk/run-scratch.ts';
 import type { RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { Component, Generation, Staged } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -74,7 +75,9 @@ export function createMirroredComponent(options: MirrorOptions): Component {
       return new UploadedStaging(options, exchange, findings);
     },
     async removeStaged(restoreId, ctx) {
-      await rm(Mirror.placeOf(options, restoreId), { recursive: true, force: true });
+      // Versions up to 1.0.12 had it there; by now it goes with the scratch directory of its run.
+      const place = join(options.scratchDir, `mirror-${base.name}-${restoreId}`);
+      await rm(place, { recursive: true, force: true });
       await using open = await volume.open('write', ctx);
       await open.remove(stagedFolder(restoreId), ctx.signal);
       await options.removeElsewhere?.(restoreId, ctx);
@@ -93,23 +96,19 @@ class Mirror implements AsyncDisposable {
   readonly listing: VolumeListing | undefined;
   /** The store as if the directory were its own. */
   readonly component: Component;
-  readonly #place: string;
+  readonly #scratch: ScratchDirectory;
+  readonly #scratchDir: string;
   readonly #label: string;
   readonly #live: OpenVolume;
 
-  static placeOf({ base, scratchDir }: MirrorOptions, restoreId: string): string {
-    return join(scratchDir, `mirror-${base.name}-${restoreId}`);
-  }
-
   static async open(options: MirrorOptions, restoreId: string, ctx: OperationContext): Promise<Mirror> {
-    const { volume, fill, scratchDir } = options;
+    const { base, volume, fill, scratchDir } = options;
     await makeDirectories(scratchDir, 0o700);
     await using stack = new CleanupStack();
-    const place = Mirror.placeOf({ ...options, scratchDir: await realpath(scratchDir) }, restoreId);
-    await rm(place, { recursive: true, force: true });
-    const directory = join(place, 'store');
-    stack.defer(() => rm(place, { recursive: true, force: true }));
-    await mkdir(place, { mode: 0o700 });
+    // Staging finds the same path that planning saw.
+    const real = await realpath(scratchDir);
+    const scratch = stack.use(await openScratch(real, 'mirror', `${base.name}-${restoreId}`));
+    const directory = join(scratch.path, 'store');
     await mkdir(directory);
     const live = stack.use(await volume.open('read', ctx));
     const listing = await live.list(ctx.signal);
@@ -119,17 +118,18 @@ class Mirror implements AsyncDisposable {
       await fill(directory, live, listing, ctx);
     }
     stack.move();
-    return new Mirror(options, place, listing, live);
+    return new Mirror(options, scratch, listing, live);
   }
 
   private constructor(
-    { at, volume }: MirrorOptions,
-    place: string,
+    { at, volume, scratchDir }: MirrorOptions,
+    scratch: ScratchDirectory,
     listing: VolumeListing | undefined,
     live: OpenVolume,
   ) {
-    this.#place = place;
-    this.directory = join(place, 'store');
+    this.#scratch = scratch;
+    this.#scratchDir = scratchDir;
+    this.directory = join(scratch.path, 'store');
     this.component = at(this.directory, live);
     this.#label = volume.label;
     this.listing = listing;
@@ -143,13 +143,13 @@ class Mirror implements AsyncDisposable {
       ...plan,
       steps: plan.steps.map(say),
       warnings: plan.warnings.map(say),
-      space: plan.space.map(({ sizeBytes }) => ({ path: join(this.#place, '..'), sizeBytes })),
+      space: plan.space.map(({ sizeBytes }) => ({ path: this.#scratchDir, sizeBytes })),
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#live[Symbol.asyncDispose]();
-    await rm(this.#place, { recursive: true, force: true });
+    await this.#scratch[Symbol.asyncDispose]();
   }
 }
 

@@ -56,7 +56,7 @@ export function composeComponent(
   const scratchDir = settings.scratch_dir;
   switch (component.kind) {
     case 'postgres': {
-      const { databases, client_bin_dir: clientBinDir } = component;
+      const { databases, client_bin_dir: clientBinDir, sslmode, sslrootcert, sslcert, sslkey } = component;
       return createPostgresComponent({
         ...common,
         host: component.host ?? place.host ?? '127.0.0.1',
@@ -66,6 +66,7 @@ export function composeComponent(
         password: place.password,
         databases,
         scratchDir,
+        tls: { sslmode, sslrootcert, sslcert, sslkey },
         ...(clientBinDir === undefined ? {} : { clientBinDir }),
         ...(place.programs === undefined ? {} : { container: place.programs }),
       });

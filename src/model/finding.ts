@@ -7,6 +7,8 @@ export interface Finding {
   readonly code: string;
   /** One sentence for a person: what was expected, what was found. */
   readonly message: string;
+  /** An error of a restore that loses a part of the snapshot and nothing else: the operator may restore without it. */
+  readonly acceptable?: true;
 }
 
 /** One line for a person; the part of the subject that the message names is not said twice. */

@@ -1,3 +1,5 @@
+import type { ComponentManifest } from './manifest.ts';
+
 /** What one component would do to restore; shown by `--dry-run` and consumed by the execution. */
 export interface RestorePlan<Details = unknown> {
   readonly component: string;
@@ -17,6 +19,8 @@ export interface RestorePlan<Details = unknown> {
   };
   /** Space needed beside the live data, by directory. */
   readonly space: readonly { readonly path: string; readonly sizeBytes: number }[];
+  /** What of the capture is restored, when it is not all of it. */
+  readonly part?: ComponentManifest;
   /** The component's own. */
   readonly details: Details;
 }
@@ -27,6 +31,8 @@ export interface RestoreOptions {
   readonly restoreConfig: boolean;
   /** Identifies this restore; lower-case letters and digits, used in the names of staged and previous data. */
   readonly restoreId: string;
+  /** Only these databases of a server that has several; all when undefined. */
+  readonly databases?: readonly string[] | undefined;
 }
 
 /**

@@ -227,7 +227,10 @@ function buildManifest(
     consistency: cut.consistency,
     ...(cut.reason === undefined ? {} : { consistencyReason: cut.reason }),
     ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
-    outcome: components.some(({ outcome }) => outcome === 'failed') ? 'partial' : 'complete',
+    outcome: components.some(isLacking) ? 'partial' : 'complete',
     components: [...components],
   };
 }
+
+const isLacking = ({ outcome, incomplete }: ComponentManifest): boolean =>
+  outcome === 'failed' || incomplete !== undefined;

@@ -69,6 +69,7 @@ async function captureOne(
     pointInTime: prepared.pointInTime,
     method: report.method,
     writesBlockedMs: report.writesBlockedMs,
+    ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     captureMs: ctx.clock.monotonicMs() - startedMs,
     facts: report.facts,
     ...recorded,

@@ -26,9 +26,19 @@ export interface PlacesUnderExamination {
   readonly needs: readonly PathNeed[];
   readonly repositoryPath: string;
   readonly scratchDir: string;
+  /** What earlier runs left where scratch is. */
+  readonly leftovers: (now: Date) => Promise<ScratchLeftovers>;
   /** Where live data is. */
   readonly dataPaths: readonly string[];
   readonly components: readonly ExaminedComponent[];
+}
+
+/** Paths that are not encrypted, and that no run needs any more. */
+export interface ScratchLeftovers {
+  /** Of runs that were killed; the next run removes it. */
+  readonly abandoned: readonly string[];
+  /** As versions up to 1.0.12 left it, which did not mark it as theirs. */
+  readonly earlier: readonly string[];
 }
 
 /** The checks of the directories of this machine: rights, the scratch directory and room on the disks. */
@@ -36,6 +46,7 @@ export function placeChecks(places: PlacesUnderExamination): readonly HealthChec
   return [
     { name: 'rights', look: () => lookAtRights(places) },
     { name: 'scratch', follows: true, look: (ctx) => lookAtScratch(places, ctx) },
+    { name: 'leftovers', look: ({ clock }) => lookAtLeftovers(places, clock.now()) },
     { name: 'disks', look: () => lookAtDisks(places) },
   ];
 }
@@ -109,6 +120,26 @@ async function lookAtScratch(
   if (largestDump > free)
     return [warning(`${room}, and a portable archive puts up to ${formatBytes(largestDump)} there`, cure)];
   return [ok(`${room}; a backup puts up to ${formatBytes(atOnce)} there`)];
+}
+
+async function lookAtLeftovers(
+  { leftovers }: PlacesUnderExamination,
+  now: Date,
+): Promise<readonly Outcome[]> {
+  const { abandoned, earlier } = await leftovers(now);
+  return [
+    ...(abandoned.length === 0
+      ? []
+      : [ok(`A run that was killed left ${abandoned.join(', ')}; the next run removes it`)]),
+    ...(earlier.length === 0
+      ? []
+      : [
+          warning(
+            `An older tars that was killed seems to have left, not encrypted: ${earlier.join(', ')}`,
+            'Look at what it is; when it is not of another program, and no older tars runs, delete it.',
+          ),
+        ]),
+  ];
 }
 
 async function lookAtDisks({

@@ -1,12 +1,12 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatBytes } from '../model/bytes.ts';
-import type { Manifest } from '../model/manifest.ts';
+import { describeIncomplete, type Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
 import { parseRhythm, previousTime } from '../model/rhythm.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { SnapshotStore } from '../ports/snapshot-store.ts';
+import type { LockHolder, SnapshotStore } from '../ports/snapshot-store.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { freeBytes } from './space.ts';
 
@@ -49,6 +49,7 @@ export function repositoryChecks(repository: RepositoryUnderExamination): readon
   return [
     { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },
     { name: 'locks', follows: true, look: (ctx) => lookAtLocks(repository, ctx) },
+    { name: 'packs', follows: true, look: (ctx) => lookAtPacks(repository, ctx) },
     { name: 'last snapshot', follows: true, look: (ctx) => lookAtLast(repository, ctx) },
     { name: 'space', follows: true, look: (ctx) => lookAtSpace(repository, ctx) },
     { name: 'clock', follows: true, look: (ctx) => lookAtClock(repository, ctx) },
@@ -72,11 +73,61 @@ async function lookAtLocks(
 ): Promise<readonly Outcome[]> {
   if ((await snapshots(ctx)) === undefined) return [];
   const holders = await (await store(ctx)).holders(ctx);
-  const list = (stale: boolean): string[] => holders.filter((h) => h.stale === stale).map(({ who }) => who);
-  const [left, live] = [list(true), list(false)];
+  const list = (wanted: (holder: LockHolder) => boolean): string =>
+    holders
+      .filter(wanted)
+      .map(({ who }) => who)
+      .join(', ');
+  const unreadable = list(({ state }) => state === 'unreadable');
+  const excluding = list(({ state, exclusive }) => state === 'stale' && exclusive);
+  const left = list(({ state, exclusive }) => state === 'stale' && !exclusive);
+  const gone = list(({ state }) => state === 'gone');
+  const live = list(({ state }) => state === 'live');
   return [
-    ...(left.length === 0 ? [] : [warning(`Locks were left over by ${left.join(', ')}`, 'Run tars unlock.')]),
-    ...(live.length === 0 ? [] : [ok(`In use by ${live.join(', ')}`)]),
+    ...(unreadable === ''
+      ? []
+      : [
+          error(
+            `A lock that cannot be read locks out every backup and restore: ${unreadable}`,
+            'When no other process uses the repository, run tars unlock --all.',
+          ),
+        ]),
+    ...(excluding === ''
+      ? []
+      : [
+          error(
+            `Every backup and restore is locked out by a lock that was left over by ${excluding}`,
+            'Make sure that this process has ended, then run tars unlock.',
+          ),
+        ]),
+    ...(left === ''
+      ? []
+      : [warning(`Locks that keep out forget and prune were left over by ${left}`, 'Run tars unlock.')]),
+    ...(gone === ''
+      ? []
+      : [ok(`A lock was left over by ${gone}; that process has ended, and the next run removes it`)]),
+    ...(live === '' ? [] : [ok(`In use by ${live}`)]),
+  ];
+}
+
+/** Reads no pack. */
+async function lookAtPacks(
+  { snapshots, store }: RepositoryUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if ((await snapshots(ctx)) === undefined) return [];
+  const { missing, misfit, damaged } = await (await store(ctx)).examinePacks(ctx);
+  const found = [
+    ...(missing.length === 0 ? [] : [`${counted(missing.length, 'pack')} missing`]),
+    ...(misfit.length === 0 ? [] : [`${counted(misfit.length, 'pack')} of the wrong size`]),
+    ...(damaged.length === 0 ? [] : [`${counted(damaged.length, 'pack')} that a check found damaged`]),
+  ];
+  if (found.length === 0) return [ok('Every pack that the index names is there with its size')];
+  return [
+    error(
+      `The repository has ${found.join(', ')}: snapshots that need them cannot be restored whole`,
+      'Run tars check --read-data, which names those snapshots and says how the repository becomes whole again.',
+    ),
   ];
 }
 
@@ -114,9 +165,12 @@ function dueSince(rhythm: string | undefined, now: Date): Date {
 }
 
 function failuresOf(manifest: Manifest | undefined): string {
-  const failed = manifest?.components.filter(({ outcome }) => outcome === 'failed') ?? [];
-  if (failed.length === 0) return 'its manifest says no more';
-  return failed.map(({ name, error: cause }) => `${name}: ${cause?.message ?? 'failed'}`).join('; ');
+  const lacking = (manifest?.components ?? []).flatMap((component) => {
+    const { name, outcome, error: cause } = component;
+    const missing = outcome === 'failed' ? (cause?.message ?? 'failed') : describeIncomplete(component);
+    return missing === undefined ? [] : [`${name}: ${missing}`];
+  });
+  return lacking.length === 0 ? 'its manifest says no more' : lacking.join('; ');
 }
 
 async function lookAtSpace(

@@ -2,7 +2,7 @@ import { InterruptedError, messageOf } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import { startJudged } from './provision.ts';
 import type { Run } from './restore-run.ts';
-import type { StagedComponent } from './restore-stage.ts';
+import type { StagedComponent, StagedStack } from './restore-stage.ts';
 import { dependentsOf, startOrder } from './services.ts';
 import { compareLive } from './verify.ts';
 
@@ -13,12 +13,13 @@ import { compareLive } from './verify.ts';
 export async function concludeSwapped(
   run: Run,
   { skipValidation }: { readonly skipValidation: boolean },
+  known: Pick<StagedStack, 'missing' | 'noted'>,
 ): Promise<readonly Finding[]> {
   const { plan, ctx, entry, note } = run;
   const findings: Finding[] = [];
   let interruption: unknown;
   try {
-    if (!skipValidation) findings.push(...(await compareRestored(run)));
+    if (!skipValidation) findings.push(...asStaged(await compareRestored(run), known));
   } catch (error) {
     interruption = error;
   }
@@ -34,6 +35,19 @@ export async function concludeSwapped(
     hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
     cause: interruption,
   });
+}
+
+/** What was accepted is not an error again, and what was of no account in the staged data is none now. */
+function asStaged(
+  findings: readonly Finding[],
+  { missing, noted }: Pick<StagedStack, 'missing' | 'noted'>,
+): readonly Finding[] {
+  const same = (one: Finding) => (other: Finding) =>
+    one.subject === other.subject && one.code === other.code && one.message === other.message;
+  return findings
+    .filter((finding) => !missing.some(same(finding)))
+    .map((finding) => noted.find(same(finding)) ?? finding)
+    .filter((finding) => finding.severity !== 'info' || !noted.includes(finding));
 }
 
 /** After a disaster what used the stores is often down, and only what ran before is started again. */
@@ -54,8 +68,8 @@ export async function leftDown({ plan, target, ctx, entry }: Run): Promise<reado
 }
 
 function compareRestored({ plan: { planned, manifest }, source, ctx }: Run): Promise<readonly Finding[]> {
-  const pairs = planned.flatMap(({ component }) => {
-    const captured = manifest.components.find(({ name }) => name === component.name);
+  const pairs = planned.flatMap(({ component, plan: { part } }) => {
+    const captured = part ?? manifest.components.find(({ name }) => name === component.name);
     return captured === undefined ? [] : [{ component, captured }];
   });
   return compareLive(pairs, source, ctx);

@@ -1,6 +1,11 @@
 import { artifactsOf } from '../model/artifact-list.ts';
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
-import type { ComponentManifest, Manifest, ManifestArtifact } from '../model/manifest.ts';
+import {
+  describeIncomplete,
+  type ComponentManifest,
+  type Manifest,
+  type ManifestArtifact,
+} from '../model/manifest.ts';
 import type { RestorePlan } from '../model/restore-plan.ts';
 import type { ArtifactSource } from '../ports/artifacts.ts';
 import type { Component } from '../ports/component.ts';
@@ -165,7 +170,10 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
     }
   }
   const wanted = manifest.components.filter(
-    ({ name }) => (selection.only ?? known).includes(name) && !selection.skip.includes(name),
+    ({ name, kind }) =>
+      (selection.only ?? known).includes(name) &&
+      !selection.skip.includes(name) &&
+      (selection.databases === undefined || kind === 'postgres'),
   );
   const warnings: string[] = [];
   const pairs = wanted.flatMap((captured) => {
@@ -179,6 +187,8 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
       warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
       return [];
     }
+    const lacking = describeIncomplete(captured);
+    if (lacking !== undefined) warnings.push(`${captured.name} is not complete in this snapshot: ${lacking}`);
     const component = target.components.find(({ name }) => name === captured.name);
     if (component === undefined) {
       throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {

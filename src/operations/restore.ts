@@ -9,7 +9,7 @@ import { concludeSwapped, discardPrevious, leftDown } from './restore-conclusion
 import { putBackAfter } from './restore-failure.ts';
 import { artifactsNeeded, type StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
-import { stageAll, type StagedComponent } from './restore-stage.ts';
+import { stageAll, type AcceptMissing, type StagedStack } from './restore-stage.ts';
 import { swapAll } from './restore-swap.ts';
 import type { RestoreTarget } from './restore-target.ts';
 import { requireSpace } from './space.ts';
@@ -21,6 +21,8 @@ export interface RestoreExecution {
   readonly discardPrevious: boolean;
   /** Do not compare the restored content with the snapshot (artifacts are always verified). */
   readonly skipValidation: boolean;
+  /** Whether to restore without parts of the snapshot that a store refused. Absent: no. */
+  readonly acceptMissing?: AcceptMissing;
 }
 
 /** What a restore did; it is in place. */
@@ -30,7 +32,9 @@ export interface RestoreResult {
   readonly restored: readonly string[];
   /** False when the comparison with the snapshot was skipped on request. */
   readonly validated: boolean;
-  /** Where the content differs from the snapshot, and services that could not be started again. */
+  /** Parts of the snapshot that a store refused; the operator accepted the restore without them. */
+  readonly missing: readonly Finding[];
+  /** Where else the content differs from the snapshot, and services that could not be started again. */
   readonly findings: readonly Finding[];
   /** Services that use what was restored and do not run, as they did not before. */
   readonly notStarted: readonly string[];
@@ -71,10 +75,11 @@ export async function executeRestore(
   await requireSpace(plan.planned.flatMap((planned) => planned.plan.space));
   const run = startRun(plan, source, target, journal, ctx);
   await run.note({});
-  const { staged, whole } = await stageAndSwap(run);
+  const { staged, missing, noted, whole } = await stageAndSwap(run, execution);
   const notStarted = await leftDown(whole);
-  const findings = [...(await concludeSwapped(whole, execution))];
-  if (execution.discardPrevious && !hasErrors(findings))
+  const known = { missing, noted };
+  const findings = [...(await concludeSwapped(whole, execution, known))];
+  if (execution.discardPrevious && missing.length === 0 && !hasErrors(findings))
     findings.push(...(await discardPrevious(staged, run)));
   const { records } = run.entry();
   return {
@@ -82,6 +87,7 @@ export async function executeRestore(
     snapshot: plan.snapshot,
     restored: whole.plan.planned.map(({ component }) => component.name),
     validated: !execution.skipValidation,
+    missing,
     findings,
     notStarted,
     wayBack: records.map(({ component, wayBack }) => ({ component, lines: wayBack })),
@@ -144,13 +150,14 @@ async function requireIntactArtifacts(
 /** On any failure everything is as it was before, or the error says what is not. */
 async function stageAndSwap(
   run: Run,
-): Promise<{ readonly staged: readonly StagedComponent[]; readonly whole: Run }> {
+  { acceptMissing }: RestoreExecution,
+): Promise<StagedStack & { readonly whole: Run }> {
   const { provision: planned } = run.plan;
   try {
     const whole = planned?.plan.needed === true ? { ...run, plan: await provision(run, planned) } : run;
-    const staged = await stageAll(whole);
-    await swapAll(staged, whole);
-    return { staged, whole };
+    const stack = await stageAll(whole, acceptMissing ?? (() => Promise.resolve(false)));
+    await swapAll(stack.staged, whole);
+    return { ...stack, whole };
   } catch (error) {
     throw await putBackAfter(error, run);
   }

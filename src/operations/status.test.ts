@@ -37,8 +37,19 @@ test('failing: the last night failed, was killed or locked out, and it says why 
   assert.equal(killed.verdict, 'failing');
   assert.match(killed.reasons.join(), /was killed/);
   const locked = judge([record(at(24, 2, 30)), record(at(24, 11), 'locked')]);
-  assert.equal(locked.verdict, 'fine', 'another run went in its place');
+  assert.equal(locked.verdict, 'failing');
+  assert.match(locked.reasons.join(), /The last backup was locked out/);
   assert.equal(locked.failures.length, 1);
+  const long = record(at(24, 2, 30), 'ok', { finishedAt: at(24, 11, 30) });
+  assert.equal(judge([long, record(at(24, 11), 'locked')]).verdict, 'fine', 'another run went in its place');
+  const running = [record(at(23, 2, 30)), record(at(24, 2, 30), 'running'), record(at(24, 3), 'locked')];
+  assert.equal(judge(running).verdict, 'fine', 'another run is under way in its place');
+  const check = judge([
+    record(at(23, 5), 'ok', { verb: 'check', options: ['readData'] }),
+    record(at(24, 2, 30)),
+    record(at(24, 5), 'locked', { verb: 'check', options: ['readData'] }),
+  ]);
+  assert.deepEqual(check.reasons, ['The last check was locked out']);
 });
 
 test('failing: older than the schedule allows, beyond a grace, and not while a backup runs', () => {
@@ -70,7 +81,7 @@ test('waiting: for the first backup, until a time of the schedule is missed', ()
   const failure = wait(at(23, 19), [failed(at(23, 18, 30))]);
   assert.equal(failure.verdict, 'failing');
   assert.match(failure.reasons.join(), /failed: Cannot write pack/);
-  assert.equal(wait(at(23, 19), [record(at(23, 18, 30), 'locked')]).verdict, 'waiting');
+  assert.equal(wait(at(23, 19), [record(at(23, 18, 30), 'locked')]).verdict, 'failing');
 });
 
 test('waiting: the first backup is under way, unless it hangs', () => {

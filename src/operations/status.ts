@@ -12,7 +12,8 @@ export type RunSummary = Omit<RunRecord, 'id'>;
 export interface StackStatus {
   readonly stack: string;
   /**
-   * `partial` when the last backup was; `failing` when it or the last check failed, it is too old or there is none;
+   * `partial` when the last backup was; `failing` when it or the last check failed or was
+   * locked out, it is too old or there is none;
    * `waiting` while no time of the first one was missed; else `fine`.
    */
   readonly verdict: 'fine' | 'waiting' | 'partial' | 'failing';
@@ -46,8 +47,8 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = 
   const runs = all.filter((run) => isOfThePast(run, now));
   const backups = runs.filter((run) => isRunOf('backup', run));
   const lastBackup = backups.findLast(wentWell);
-  const lastEnded = backups.findLast((run) => run.state !== 'running' && run.end?.outcome !== 'locked');
-  const lastCheck = runs.findLast(({ verb, end }) => verb === 'check' && isVerdict(end));
+  const lastEnded = lastThatCounts(backups);
+  const lastCheck = lastThatCounts(runs.filter(({ verb, end }) => verb === 'check' && isVerdict(end)));
   const first = lastBackup === undefined ? firstBackup(schedule, backups, since, now) : undefined;
   const reasons = [
     ...(first === undefined ? [] : [first.said]),
@@ -75,8 +76,20 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = 
 
 const wentWell = ({ end }: RunSummary): boolean => end?.outcome === 'ok' || end?.outcome === 'partial';
 
-/** What a check ends with that came to a result. */
-const isVerdict = (end: RunSummary['end']): boolean => end?.outcome === 'ok' || end?.outcome === 'failed';
+/** What a check ends with that came to a result, or could not even begin. */
+const isVerdict = (end: RunSummary['end']): boolean =>
+  end?.outcome === 'ok' || end?.outcome === 'failed' || end?.outcome === 'locked';
+
+/** The last run that ended. One that was locked out does not count when another went in its place. */
+function lastThatCounts(runs: readonly RunSummary[]): RunSummary | undefined {
+  const wentInPlaceOf = ({ startedAt }: RunSummary): boolean =>
+    runs.some(
+      (run) => run.state === 'running' || (wentWell(run) && (run.finishedAt ?? startedAt) > startedAt),
+    );
+  return runs.findLast(
+    (run) => run.state !== 'running' && !(run.end?.outcome === 'locked' && wentInPlaceOf(run)),
+  );
+}
 
 /**
  * The last time of the schedule that is past by more than the grace, if no backup of then or later went well or is under

@@ -1,6 +1,6 @@
 import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import { describeIncomplete, type ComponentManifest } from '../model/manifest.ts';
 import type { ArtifactSource } from '../ports/artifacts.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -32,6 +32,11 @@ export async function verifyStack(
     const captured = manifest.components.find(({ name }) => name === component.name);
     if (captured !== undefined && captured.outcome === 'captured') {
       pairs.push({ component, captured });
+      const lacking = describeIncomplete(captured);
+      if (lacking !== undefined) {
+        const message = `It is not complete in this snapshot: ${lacking}`;
+        findings.push({ severity: 'warning', subject: component.name, code: 'captured-in-part', message });
+      }
       continue;
     }
     const message =

@@ -7,6 +7,8 @@ export interface ProgramCall {
   readonly args: readonly string[];
   /** Everything its environment holds beside what is there anyway. Never visible in a process list. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Sees everything the program writes to its stderr, as it comes. */
+  readonly onStderr?: (bytes: Uint8Array) => void;
 }
 
 /** Where client programs of a store run: on this machine, or in the store's container. */

@@ -47,8 +47,23 @@ export interface CheckReport {
 export interface LockHolder {
   /** Such as `PID 4711 on box (user root, refreshed 12 s ago)`. */
   readonly who: string;
-  /** Left over by a process that is gone. */
-  readonly stale: boolean;
+  /** Nobody else may use the repository meanwhile. */
+  readonly exclusive: boolean;
+  /**
+   * `gone`: its process has ended, and the next run removes it. `stale`: not refreshed for long, or not to be found;
+   * `tars unlock` removes it. `unreadable`: it keeps everybody out until `tars unlock --all`.
+   */
+  readonly state: 'live' | 'stale' | 'gone' | 'unreadable';
+}
+
+/** Packs that no new snapshot relies on, by id. */
+export interface PackHealth {
+  /** Indexed and not there. */
+  readonly missing: readonly string[];
+  /** Of another size than their entries in the index make. */
+  readonly misfit: readonly string[];
+  /** Found damaged by a check. */
+  readonly damaged: readonly string[];
 }
 
 /** An opened repository. */
@@ -64,8 +79,11 @@ export interface SnapshotStore
   open(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
   /** {@link open} without a lock, for a moment's look: what it reads may be pruned meanwhile. */
   peek(reference: string, stack: string | undefined, ctx: OperationContext): Promise<SnapshotSource>;
-  /** Who holds a lock at this moment. Those that cannot be read count as stale. */
+  /** Who holds a lock at this moment. */
   holders(ctx: OperationContext): Promise<readonly LockHolder[]>;
+  /** Holds what the index promises against what is there. Reads no pack. @throws CorruptionError */
+  examinePacks(ctx: OperationContext): Promise<PackHealth>;
+  /** Damaged packs are recorded in the repository, so that no backup relies on them any more. */
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport>;
   /** Removes locks whose holders are dead or stale (all of them with `all`). Returns how many went. */
   unlock(options: { readonly all: boolean }, ctx: OperationContext): Promise<number>;

@@ -2,6 +2,7 @@ import { CorruptionError, TarsError } from '../model/errors.ts';
 import { throwIfAborted } from './abort.ts';
 import { openBlob } from './blob-codec.ts';
 import type { BlobIndex, BlobLocation } from './blob-index.ts';
+import { FurtherCopies } from './further-copies.ts';
 import { groupIntoRanges, type BlobRange, type WantedBlob } from './blob-ranges.ts';
 import type { BlobType } from './format/pack.ts';
 import type { OpenedRepository } from './open.ts';
@@ -10,28 +11,38 @@ import { PackWindows, type PackRange } from './pack-windows.ts';
 const idBytes = 32;
 const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
 
-/** Reads blobs. Each is authenticated and compared with its id before anybody sees its bytes. */
+/**
+ * Reads blobs. Each is authenticated and compared with its id before anybody sees its bytes. Where one copy is missing
+ * or damaged, another one serves.
+ */
 export class BlobReader {
   readonly #repository: OpenedRepository;
   readonly #index: BlobIndex;
+  readonly #trusted: BlobIndex;
+  #copies: Promise<FurtherCopies> | undefined;
   readonly #windows = new PackWindows((range, signal) => this.#loadRange(range, signal));
 
-  constructor(repository: OpenedRepository, index: BlobIndex) {
+  /** @param trusted what {@link hasAll} goes by */
+  constructor(repository: OpenedRepository, index: BlobIndex, trusted = index) {
+    this.#trusted = trusted;
     this.#repository = repository;
     this.#index = index;
   }
 
   /** @throws CorruptionError when the blob is missing or damaged */
   async read(id: Uint8Array, type: BlobType, signal: AbortSignal): Promise<Buffer> {
-    const location = this.#locate(Buffer.from(id), type);
-    const sealed = await this.#load(location.packId, location.offsetBytes, location.lengthBytes, signal);
-    return this.#open(sealed, { id: Buffer.from(id), location });
+    const blob = { id: Buffer.from(id), location: this.#locate(Buffer.from(id), type) };
+    try {
+      return await this.#readAt(blob, signal);
+    } catch (error) {
+      return await this.#readElsewhere(blob, type, error, signal);
+    }
   }
 
-  /** True when every blob of a file's content is in the index. */
+  /** True when a new snapshot may rely on every blob of a file's content. */
   hasAll(content: Buffer): boolean {
     for (let at = 0; at < content.length; at += idBytes) {
-      if (!this.#index.lookup(content.subarray(at, at + idBytes), 'data')) return false;
+      if (!this.#trusted.lookup(content.subarray(at, at + idBytes), 'data')) return false;
     }
     return true;
   }
@@ -51,19 +62,68 @@ export class BlobReader {
     let repeated: { readonly id: Buffer; readonly plaintext: Buffer } | undefined;
     while (next) {
       const { range, sealed } = next;
-      const bytes = await sealed;
+      const bytes = await sealed.catch((error: unknown) => requireDamage(error));
       next = this.#startLoad(ranges, signal);
       for (const blob of range.blobs) {
         throwIfAborted(signal);
         // Sparse files repeat one blob of zeros.
         if (!repeated?.id.equals(blob.id)) {
-          const start = blob.location.offsetBytes - range.offsetBytes;
-          const plaintext = this.#open(bytes.subarray(start, start + blob.location.lengthBytes), blob);
+          const plaintext = await this.#openInRange(bytes, range, blob, signal);
           repeated = { id: blob.id, plaintext };
         }
         yield repeated.plaintext;
       }
     }
+  }
+
+  /** @param bytes of the range, or why it could not be read whole: then each blob is read by itself */
+  async #openInRange(
+    bytes: Uint8Array | CorruptionError,
+    range: BlobRange,
+    blob: WantedBlob,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    try {
+      if (bytes instanceof CorruptionError) return await this.#readAt(blob, signal);
+      const start = blob.location.offsetBytes - range.offsetBytes;
+      return this.#open(bytes.subarray(start, start + blob.location.lengthBytes), blob);
+    } catch (error) {
+      return await this.#readElsewhere(blob, 'data', error, signal);
+    }
+  }
+
+  async #readAt(blob: WantedBlob, signal: AbortSignal): Promise<Buffer> {
+    const { packId, offsetBytes, lengthBytes } = blob.location;
+    return this.#open(await this.#load(packId, offsetBytes, lengthBytes, signal), blob);
+  }
+
+  /** @throws TarsError `failure` when there is no sound copy */
+  async #readElsewhere(
+    { id }: WantedBlob,
+    type: BlobType,
+    failure: unknown,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    requireDamage(failure);
+    // One that failed is tried again by the next.
+    this.#copies ??= this.#findCopies(signal).catch((error: unknown) => {
+      this.#copies = undefined;
+      throw error;
+    });
+    for (const location of (await this.#copies).of(id, type)) {
+      try {
+        return await this.#readAt({ id, location }, signal);
+      } catch (error) {
+        requireDamage(error);
+      }
+    }
+    throw failure;
+  }
+
+  async #findCopies(signal: AbortSignal): Promise<FurtherCopies> {
+    const listed = this.#repository.storage.list('index', signal);
+    const names = await Array.fromAsync(listed, ({ name }) => name);
+    return FurtherCopies.load(this.#repository, this.#index, names, signal);
   }
 
   #startLoad(
@@ -117,4 +177,10 @@ export class BlobReader {
     const what = `blob ${id.toString('hex')} in pack ${location.packId}`;
     return openBlob(this.#repository.crypto, sealed, location.uncompressedBytes, id, what);
   }
+}
+
+/** What is no damage, such as a disk that does not answer, is no reason to look elsewhere. @throws whatever else it is */
+function requireDamage(error: unknown): CorruptionError {
+  if (error instanceof CorruptionError) return error;
+  throw error;
 }

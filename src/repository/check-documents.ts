@@ -3,10 +3,10 @@ import { CorruptionError } from '../model/errors.ts';
 import { shortId } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StorageFileType } from '../ports/storage.ts';
-import { notInterrupted, type Findings } from './check-findings.ts';
+import { isUnreadable, notInterrupted, type Findings } from './check-findings.ts';
 import { decodeConfig } from './format/config-file.ts';
 import { decodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
-import { describeLock, isStale } from './lock-record.ts';
+import { describeLock, lockState } from './lock-record.ts';
 import { loadLock } from './lock-file.ts';
 import { sha256Hex, type OpenedRepository } from './open.ts';
 
@@ -81,7 +81,8 @@ export async function checkLocks(
     try {
       const lock = await loadLock(repo, name, ctx.signal);
       const now = ctx.clock.now();
-      if (!isStale(lock, now)) continue;
+      // One whose process has ended is removed when the check takes its own.
+      if (lockState(lock, now) !== 'stale') continue;
       const who = describeLock(lock, now);
       findings.add('warning', subject, 'lock-stale', `The lock of ${who} is stale; "tars unlock" removes it`);
     } catch (error) {
@@ -91,7 +92,7 @@ export async function checkLocks(
       findings.add(
         'error',
         subject,
-        'lock-damaged',
+        isUnreadable(known) ? 'lock-unreadable' : 'lock-damaged',
         `${known.message}; "tars unlock --all" removes it when nothing else uses the repository`,
       );
     }

@@ -13,7 +13,8 @@ export class Findings {
   }
 
   /**
-   * Runs `examine`; what it throws becomes an error finding about `subject`.
+   * Runs `examine`; what it throws becomes an error finding about `subject`: of that code when it is damage, and as
+   * unreadable when nothing is known of the content.
    * @throws TarsError `interrupted`, which is nothing about the repository
    */
   async examine<T>(subject: string, code: string, examine: () => Promise<T>): Promise<T | undefined> {
@@ -21,7 +22,7 @@ export class Findings {
       return await examine();
     } catch (error) {
       const known = notInterrupted(error, `Cannot read ${subject}`);
-      this.add('error', subject, code, known.message);
+      this.add('error', subject, isUnreadable(known) ? unreadableCode(code) : code, known.message);
       return undefined;
     }
   }
@@ -33,6 +34,14 @@ export function notInterrupted(error: unknown, what: string): TarsError {
   if (known.code === 'interrupted') throw known;
   return known;
 }
+
+/** True when the file could not be read at all: for want of a right, or as the disk failed. */
+export function isUnreadable({ code }: TarsError): boolean {
+  return code !== 'corruption' && code !== 'storage-not-found' && code !== 'unsupported-version';
+}
+
+/** `index-unreadable` for `index-damaged`. */
+const unreadableCode = (code: string): string => code.replace(/-damaged$/, '-unreadable');
 
 /** `a; b; and 7 more` */
 export function enumerate(parts: readonly string[], total = parts.length, separator = '; '): string {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { OperationContext } from '../ports/context.ts';
 import { BlobIndex } from './blob-index.ts';
 import type { Findings } from './check-findings.ts';
-import { decodeIndex, type IndexedPack } from './format/index-file.ts';
+import { decodeIndexFile, type IndexedPack, type IndexFile } from './format/index-file.ts';
 import { packSizeBytes } from './format/pack.ts';
 import type { OpenedRepository } from './open.ts';
 
@@ -20,19 +20,33 @@ export interface IndexView {
   readonly packs: ReadonlyMap<string, PackSummary>;
   /** Names of the index files that could be read. */
   readonly names: readonly string[];
+  /** Packs that an earlier check found damaged. */
+  readonly damaged: ReadonlySet<string>;
 }
 
-/** The packs in one index file, their blobs in the order in which they lie. @throws CorruptionError */
+/** One index file, the blobs of a pack in the order in which they lie. @throws CorruptionError */
+export async function loadIndexFile(
+  repo: OpenedRepository,
+  name: string,
+  signal: AbortSignal,
+): Promise<IndexFile> {
+  const { packs, damaged } = decodeIndexFile(await repo.loadUnpacked('index', name, signal), name);
+  return {
+    packs: packs.map(({ id, blobs }) => ({
+      id,
+      blobs: blobs.toSorted((a, b) => a.offsetBytes - b.offsetBytes),
+    })),
+    damaged,
+  };
+}
+
+/** The packs in {@link loadIndexFile}. @throws CorruptionError */
 export async function loadIndexedPacks(
   repo: OpenedRepository,
   name: string,
   signal: AbortSignal,
-): Promise<IndexedPack[]> {
-  const packs = decodeIndex(await repo.loadUnpacked('index', name, signal), name);
-  return packs.map(({ id, blobs }) => ({
-    id,
-    blobs: blobs.toSorted((a, b) => a.offsetBytes - b.offsetBytes),
-  }));
+): Promise<readonly IndexedPack[]> {
+  return (await loadIndexFile(repo, name, signal)).packs;
 }
 
 /** Loads every index file, one in memory at a time beside what is kept of them. */
@@ -44,20 +58,22 @@ export async function checkIndexes(
 ): Promise<IndexView> {
   const blobs = new BlobIndex();
   const packs = new Map<string, PackSummary>();
+  const damaged = new Set<string>();
   const readable: string[] = [];
   for (const name of names) {
     const subject = `index/${name}`;
     const loaded = await findings.examine(subject, 'index-damaged', () =>
-      loadIndexedPacks(repo, name, ctx.signal),
+      loadIndexFile(repo, name, ctx.signal),
     );
     if (loaded === undefined) continue;
     readable.push(name);
-    for (const pack of loaded) {
+    for (const id of loaded.damaged) damaged.add(id);
+    for (const pack of loaded.packs) {
       blobs.addPack(pack);
       packs.set(pack.id, summarise(pack, packs.get(pack.id), subject, findings));
     }
   }
-  return { blobs, packs, names: readable };
+  return { blobs, packs, names: readable, damaged };
 }
 
 function summarise(

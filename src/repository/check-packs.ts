@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { CleanupStack } from '../model/cleanup-stack.ts';
+import type { TarsError } from '../model/errors.ts';
 import type { OperationContext, ProgressTask } from '../ports/context.ts';
-import { enumerate, notInterrupted, type Findings } from './check-findings.ts';
+import { enumerate, isUnreadable, notInterrupted, type Findings } from './check-findings.ts';
 import { loadIndexedPacks, type IndexView } from './check-indexes.ts';
 import { verifyHere, verifyInThread, type PackVerifying } from './check-pack-thread.ts';
 import { planWindows, type PackToVerify, type PackVerdict } from './check-pack.ts';
@@ -56,7 +57,7 @@ export function checkPackFiles(
   }
 }
 
-/** Reads and verifies the content of every indexed pack. */
+/** Reads and verifies the content of indexed packs: all of them, or those in `only`. */
 export class PackReading {
   readonly #repo: OpenedRepository;
   readonly #index: IndexView;
@@ -64,6 +65,7 @@ export class PackReading {
   readonly #health: BlobHealth;
   readonly #findings: Findings;
   readonly #ctx: OperationContext;
+  readonly #only: ReadonlySet<string> | undefined;
   #readBytes = 0;
 
   constructor(
@@ -73,8 +75,10 @@ export class PackReading {
     health: BlobHealth,
     findings: Findings,
     ctx: OperationContext,
+    only?: ReadonlySet<string>,
   ) {
     this.#repo = repo;
+    this.#only = only;
     this.#index = index;
     this.#sizes = sizes;
     this.#health = health;
@@ -84,7 +88,8 @@ export class PackReading {
 
   /** Returns the bytes read. Two packs are in flight per thread's worth of memory, whatever their size. */
   async run(): Promise<number> {
-    const totalBytes = [...this.#index.packs.keys()].reduce((sum, id) => sum + (this.#sizes.get(id) ?? 0), 0);
+    const wanted = [...this.#index.packs.keys()].filter((id) => this.#isWanted(id));
+    const totalBytes = wanted.reduce((sum, id) => sum + (this.#sizes.get(id) ?? 0), 0);
     const task = this.#ctx.progress.start('Read packs', totalBytes);
     const threads = totalBytes < threadsFromBytes ? 0 : Math.min(threadsMax, availableParallelism());
     await using verifiers = new CleanupStack();
@@ -100,6 +105,10 @@ export class PackReading {
     return this.#readBytes;
   }
 
+  #isWanted(id: string): boolean {
+    return this.#only?.has(id) !== false;
+  }
+
   /** One index file in memory at a time. A pack that indexes describe alike is read once. */
   async *#packs(): AsyncGenerator<PackToVerify> {
     const done = new Set<string>();
@@ -111,7 +120,7 @@ export class PackReading {
       for (const { id, blobs } of packs ?? []) {
         const sizeBytes = this.#sizes.get(id);
         const partial = this.#index.packs.get(id)?.sizeBytes === undefined;
-        if (sizeBytes === undefined || done.has(id)) continue;
+        if (sizeBytes === undefined || done.has(id) || !this.#isWanted(id)) continue;
         if (!partial) done.add(id);
         yield { id, sizeBytes, blobs, partial };
       }
@@ -131,7 +140,8 @@ export class PackReading {
       } catch (error) {
         const known = notInterrupted(error, `Cannot read pack ${pack.id}`);
         if (known.code === 'internal') throw known;
-        this.#report(pack, { problems: [known.message], damaged: pack.blobs });
+        if (isUnreadable(known)) this.#reportUnreadable(pack, known);
+        else this.#report(pack, { problems: [known.message], damaged: pack.blobs });
       }
     }
   }
@@ -160,17 +170,35 @@ export class PackReading {
   }
 
   #report(pack: PackToVerify, { problems, damaged }: PackVerdict): void {
-    if (problems.length === 0) return;
-    for (const { id, type } of damaged) {
-      const bytes = Buffer.from(id, 'hex');
-      // A sound copy elsewhere serves readers when that is the one the index leads to.
-      if (this.#health.locate(bytes, type)?.packId === pack.id) this.#health.condemn(bytes, type);
+    if (problems.length === 0) {
+      if (this.#index.damaged.has(pack.id)) this.#reportSoundAgain(pack);
+      return;
     }
+    this.#health.condemnPack(pack.id, damaged);
     this.#findings.add(
       'error',
       `data/${pack.id}`,
       'pack-damaged',
       `Pack ${pack.id} is damaged: ${enumerate(problems)}`,
+    );
+  }
+
+  #reportSoundAgain({ id }: PackToVerify): void {
+    this.#findings.add(
+      'info',
+      `data/${id}`,
+      'pack-sound-again',
+      `Pack ${id} was found damaged by an earlier check and is sound now; backups rely on it again after "tars prune"`,
+    );
+  }
+
+  /** What could not be read may be whole: neither the pack nor a snapshot is called damaged. */
+  #reportUnreadable({ id }: PackToVerify, { message, hint }: TarsError): void {
+    this.#findings.add(
+      'error',
+      `data/${id}`,
+      'pack-unreadable',
+      `Pack ${id} was not checked, as it cannot be read: ${message}${hint === undefined ? '' : `. ${hint}`}`,
     );
   }
 }

@@ -1,19 +1,28 @@
+import { CorruptionError } from '../model/errors.ts';
 import { shortId } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { BlobIndex, type BlobLocation } from './blob-index.ts';
 import type { BlobReader } from './blob-reader.ts';
-import { enumerate, notInterrupted, type Findings } from './check-findings.ts';
+import { enumerate, isUnreadable, notInterrupted, type Findings } from './check-findings.ts';
+import type { DamagedBlob } from './check-pack.ts';
 import type { BlobType } from './format/pack.ts';
+import type { FurtherCopies } from './further-copies.ts';
 import type { SnapshotFile } from './format/snapshot-file.ts';
 import { decodeTree, treeProblems, type TreeNode } from './format/tree.ts';
 
 const idBytes = 32;
 
-/** Knows which blobs cannot be read whole: not indexed, in a missing or shortened pack, or found damaged. */
+/**
+ * Knows which blobs cannot be read whole: not indexed, or each copy in a missing or shortened pack, or found damaged.
+ */
 export class BlobHealth {
   readonly #blobs: BlobIndex;
   readonly #packSizes: ReadonlyMap<string, number>;
+  /** Whichever copy is read. */
   readonly #damaged = new BlobIndex();
+  readonly #damagedCopies = new Set<string>();
+  readonly #damagedPacks = new Set<string>();
+  #copies: FurtherCopies | undefined;
 
   /** @param packSizes the pack files that are there */
   constructor(blobs: BlobIndex, packSizes: ReadonlyMap<string, number>) {
@@ -21,8 +30,25 @@ export class BlobHealth {
     this.#packSizes = packSizes;
   }
 
+  /** No copy of the blob can be read whole. */
   condemn(id: Uint8Array, type: BlobType): void {
     this.#damaged.announce(id, type);
+  }
+
+  /** A pack does not hold these blobs as it should; none where only the pack itself is not what it should be. */
+  condemnPack(packId: string, blobs: readonly DamagedBlob[]): void {
+    this.#damagedPacks.add(packId);
+    for (const { id, type } of blobs) this.#damagedCopies.add(copyKey(packId, type, id));
+  }
+
+  /** Packs that are there and are not what they should be. */
+  get damagedPacks(): ReadonlySet<string> {
+    return this.#damagedPacks;
+  }
+
+  /** From now on a blob counts as whole when any of its copies does. */
+  consider(copies: FurtherCopies): void {
+    this.#copies = copies;
   }
 
   locate(id: Uint8Array, type: BlobType): BlobLocation | undefined {
@@ -32,9 +58,17 @@ export class BlobHealth {
   isBad(id: Uint8Array, type: BlobType): boolean {
     const place = this.#blobs.lookup(id, type);
     if (place === undefined || this.#damaged.has(id, type)) return true;
-    return place.offsetBytes + place.lengthBytes > (this.#packSizes.get(place.packId) ?? -1);
+    const places = [place, ...(this.#copies?.of(id, type) ?? [])];
+    return places.every((each) => this.#isBadCopy(each, id, type));
+  }
+
+  #isBadCopy({ packId, offsetBytes, lengthBytes }: BlobLocation, id: Uint8Array, type: BlobType): boolean {
+    if (offsetBytes + lengthBytes > (this.#packSizes.get(packId) ?? -1)) return true;
+    return this.#damagedCopies.has(copyKey(packId, type, Buffer.from(id).toString('hex')));
   }
 }
+
+const copyKey = (packId: string, type: BlobType, id: string): string => `${packId} ${type} ${id}`;
 
 /** Walks the trees of snapshots, each tree once however many snapshots share it. */
 export class TreeCheck {
@@ -57,11 +91,10 @@ export class TreeCheck {
     for (let tree = pending.pop(); tree !== undefined; tree = pending.pop()) {
       const id = Buffer.from(tree, 'hex');
       if (!this.#seen.announce(id, 'tree')) continue;
-      const nodes = await this.#findings.examine(`tree ${tree}`, 'tree-damaged', () => this.#load(tree));
-      if (nodes === undefined) {
-        this.#health.condemn(id, 'tree');
-        continue;
-      }
+      const nodes = await this.#findings.examine(`tree ${tree}`, 'tree-damaged', () =>
+        this.#examineTree(tree),
+      );
+      if (nodes === undefined) continue;
       const problems = [...treeProblems(nodes), ...nodes.flatMap((node) => this.#examineNode(node))];
       if (problems.length > 0) {
         this.#findings.add('error', `tree ${tree}`, 'tree-incomplete', enumerate(problems));
@@ -90,7 +123,8 @@ export class TreeCheck {
   async #affectedPaths(tree: string, path: string, clean: BlobIndex): Promise<string[]> {
     const id = Buffer.from(tree, 'hex');
     if (clean.has(id, 'tree')) return [];
-    const nodes = this.#health.isBad(id, 'tree') ? undefined : await this.#load(tree).catch(unreadable);
+    if (this.#health.isBad(id, 'tree')) return [`${path}/`];
+    const nodes = await this.#load(tree).catch(damaged);
     if (nodes === undefined) return [`${path}/`];
     const bad: string[] = [];
     for (const node of nodes) {
@@ -102,6 +136,21 @@ export class TreeCheck {
     }
     if (bad.length === 0) clean.announce(id, 'tree');
     return bad;
+  }
+
+  /** As {@link #load}; a tree that is damaged is condemned with its pack. */
+  async #examineTree(tree: string): Promise<TreeNode[]> {
+    try {
+      return await this.#load(tree);
+    } catch (error) {
+      if (error instanceof CorruptionError) {
+        const id = Buffer.from(tree, 'hex');
+        const place = this.#health.locate(id, 'tree');
+        if (place !== undefined) this.#health.condemnPack(place.packId, [{ id: tree, type: 'tree' }]);
+        this.#health.condemn(id, 'tree');
+      }
+      throw error;
+    }
   }
 
   /** @throws CorruptionError when the tree is not indexed, damaged or no tree */
@@ -135,7 +184,10 @@ function contentIds({ content = Buffer.alloc(0) }: TreeNode): Buffer[] {
   );
 }
 
-/** It was reported when the tree was walked. @throws TarsError when it is an interruption */
-function unreadable(error: unknown): undefined {
-  notInterrupted(error, 'Cannot read a tree');
+/**
+ * Both were reported when the tree was walked: one that is damaged, and one that cannot be read, of which nothing is
+ * known. @throws TarsError when it is an interruption
+ */
+function damaged(error: unknown): [] | undefined {
+  return isUnreadable(notInterrupted(error, 'Cannot read a tree')) ? [] : undefined;
 }

@@ -4,11 +4,13 @@ import type { OperationContext } from '../ports/context.ts';
 import type { CheckReport } from '../ports/snapshot-store.ts';
 import { BlobReader } from './blob-reader.ts';
 import { checkConfig, checkKeys, checkLocks, checkSnapshotFiles, namesOf } from './check-documents.ts';
-import { Findings } from './check-findings.ts';
-import { checkIndexes } from './check-indexes.ts';
+import { Findings, notInterrupted } from './check-findings.ts';
+import { checkIndexes, type IndexView } from './check-indexes.ts';
 import { checkPackFiles, listPacks, PackReading } from './check-packs.ts';
 import { BlobHealth, TreeCheck } from './check-trees.ts';
 import { acquireLock } from './lock.ts';
+import { FurtherCopies } from './further-copies.ts';
+import { recordDamagedPacks } from './pack-trust.ts';
 import type { HeldLock } from './held-lock.ts';
 import type { OpenedRepository } from './open.ts';
 
@@ -67,8 +69,17 @@ async function checkContent(
   const health = new BlobHealth(index.blobs, sizes);
   const trees = new TreeCheck(new BlobReader(repo, index.blobs), health, findings, ctx);
   for (const { tree } of snapshots.values()) await trees.walk(tree);
-  const readBytes = readData ? await new PackReading(repo, index, sizes, health, findings, ctx).run() : 0;
-  if (hasErrors(findings.all)) await trees.reportAffected(snapshots);
+  // What an earlier check found damaged is looked at again in any case.
+  const only = readData ? undefined : index.damaged;
+  const readBytes = await new PackReading(repo, index, sizes, health, findings, ctx, only).run();
+  await record(repo, index, health, sizes, ctx);
+  if (hasErrors(findings.all)) {
+    const copies = await findings.examine('index', 'index-damaged', () =>
+      FurtherCopies.load(repo, index.blobs, index.names, ctx.signal),
+    );
+    if (copies !== undefined) health.consider(copies);
+    await trees.reportAffected(snapshots);
+  }
   return {
     findings: findings.all,
     snapshots: snapshotNames.length,
@@ -76,4 +87,26 @@ async function checkContent(
     blobs: index.blobs.size,
     readBytes,
   };
+}
+
+/** So that no backup relies any more on what was found damaged. What is missing or has another size is seen without. */
+async function record(
+  repo: OpenedRepository,
+  { damaged, packs }: IndexView,
+  { damagedPacks }: BlobHealth,
+  sizes: ReadonlyMap<string, number>,
+  ctx: OperationContext,
+): Promise<void> {
+  const hasItsSize = (id: string): boolean => {
+    const foundBytes = sizes.get(id);
+    return foundBytes !== undefined && foundBytes === (packs.get(id)?.sizeBytes ?? foundBytes);
+  };
+  const found = [...damagedPacks].filter((id) => hasItsSize(id) && !damaged.has(id));
+  if (found.length === 0) return;
+  try {
+    await recordDamagedPacks(repo, found, ctx.signal);
+  } catch (error) {
+    const { message } = notInterrupted(error, 'Cannot write to the repository');
+    ctx.log.warn(`Backups do not learn of the damage and will rely on it: ${message}`);
+  }
 }

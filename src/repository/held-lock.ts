@@ -2,7 +2,7 @@ import { RepositoryLockedError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { throwIfAborted } from './abort.ts';
 import { removeOwnLock, saveLock, settleMs, type LockableRepository } from './lock-file.ts';
-import { staleAfterMs } from './lock-record.ts';
+import { refreshEveryMs, staleAfterMs } from './lock-record.ts';
 
 /** A lock in the repository that is refreshed until it is disposed, which removes it. */
 export interface HeldLock extends AsyncDisposable {
@@ -20,7 +20,6 @@ export interface HeldLock extends AsyncDisposable {
 }
 
 // Intervals of restic's internal/repository/lock.go and lock_file.go.
-const refreshEveryMs = 5 * 60_000;
 /** Given up before others call the lock stale, so that clocks may differ a little. */
 const refreshableForMs = staleAfterMs - 1.5 * refreshEveryMs;
 /** Timers pause while a machine sleeps, so the age is looked at often instead of waited for once. */

@@ -2,7 +2,7 @@ import { toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { LockHolder } from '../ports/snapshot-store.ts';
 import { loadLock, type LockableRepository } from './lock-file.ts';
-import { describeLock, isStale } from './lock-record.ts';
+import { describeLock, lockState } from './lock-record.ts';
 
 /**
  * Removes locks whose holders are dead or stale, or with `all` every lock, damaged ones too. Only for when no
@@ -32,12 +32,14 @@ export async function listHolders(
   for (const { name } of await Array.fromAsync(repo.storage.list('locks', ctx.signal))) {
     try {
       const lock = await loadLock(repo, name, ctx.signal);
-      holders.push({ who: describeLock(lock, ctx.clock.now()), stale: isStale(lock, ctx.clock.now()) });
+      const now = ctx.clock.now();
+      const { exclusive } = lock;
+      holders.push({ who: describeLock(lock, now), exclusive, state: lockState(lock, now) });
     } catch (error) {
       const { code, message } = toTarsError(error, `Cannot read lock ${name}`);
       if (code === 'interrupted') throw error;
       // It may have been removed since it was listed.
-      if (code !== 'storage-not-found') holders.push({ who: message, stale: true });
+      if (code !== 'storage-not-found') holders.push({ who: message, exclusive: true, state: 'unreadable' });
     }
   }
   return holders;
@@ -45,7 +47,7 @@ export async function listHolders(
 
 async function isRemovable(repo: LockableRepository, name: string, ctx: OperationContext): Promise<boolean> {
   try {
-    return isStale(await loadLock(repo, name, ctx.signal), ctx.clock.now());
+    return lockState(await loadLock(repo, name, ctx.signal), ctx.clock.now()) !== 'live';
   } catch (error) {
     const known = toTarsError(error, `Cannot read lock ${name}`);
     if (known.code === 'interrupted') throw known;

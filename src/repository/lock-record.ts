@@ -1,10 +1,24 @@
 import { hostname, userInfo } from 'node:os';
 import { z } from 'zod';
-import { CorruptionError, hasErrno } from '../model/errors.ts';
+import { bootTimeMs, hasEnded, machineId, ownPidPlace, processStartOf } from '../disk/process-identity.ts';
+import { CorruptionError } from '../model/errors.ts';
 import { encodeGoJson } from './format/go-json.ts';
 
 /** A lock whose holder has not refreshed it for so long is dead: `internal/repository/lock_file.go` of restic. */
 export const staleAfterMs = 30 * 60_000;
+/** How often a live holder refreshes its lock, restic as well as tars. */
+export const refreshEveryMs = 5 * 60_000;
+/** A holder that works has refreshed its lock within three of those intervals, wherever it runs. */
+const silentAfterMs = 3 * refreshEveryMs;
+
+/** What a lock of tars says beyond restic's: enough to tell its process from every other one. */
+const holderSchema = z.object({
+  bootId: z.string(),
+  pidNamespace: z.string(),
+  processStart: z.string(),
+  machineId: z.string(),
+});
+type Holder = z.infer<typeof holderSchema>;
 
 /**
  * One lock as restic keeps it (`doc/design.rst`, "Locks"). Go leaves `uid` and `gid` out when they are 0. A PID
@@ -18,6 +32,8 @@ const lockSchema = z.object({
   pid: z.number().int().positive(),
   uid: z.number().int().nonnegative().optional(),
   gid: z.number().int().nonnegative().optional(),
+  // restic passes over members that it does not know.
+  tars: holderSchema.optional().catch(undefined),
 });
 /** A lock that was read, whoever wrote it. `time` is when it was last refreshed. */
 export type LockRecord = z.infer<typeof lockSchema>;
@@ -51,23 +67,53 @@ export function encodeOwnLock(exclusive: boolean, time: Date): string {
     pid: process.pid,
     uid: process.getuid?.() || undefined,
     gid: process.getgid?.() || undefined,
+    tars: ownHolder(),
   });
 }
 
-/** Signal 0 only asks; restic asks with SIGHUP, which kills a process that has no handler for it. */
-function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return hasErrno(error, 'EPERM');
-  }
+function ownHolder(): Holder | undefined {
+  const place = ownPidPlace();
+  if (place === undefined) return undefined;
+  return { ...place, processStart: processStartOf(process.pid), machineId: machineId() };
 }
 
-/** True when the lock was not refreshed for 30 minutes, or its holder was a process of this host that is gone. */
-export function isStale(lock: LockRecord, now: Date): boolean {
-  if (now.getTime() - Date.parse(lock.time) > staleAfterMs) return true;
-  return lock.hostname === hostname() && !processExists(lock.pid);
+/**
+ * `gone`: its process has certainly ended, so that its lock is in nobody's way. `stale`: it was not refreshed for
+ * 30 minutes, or is of a process that cannot be found here, which restic takes for its end too. `live`: neither is known.
+ */
+export type LockState = 'live' | 'stale' | 'gone';
+
+/** Judges a lock by what it says and by what this process can see of its holder. */
+export function lockState(lock: LockRecord, now: Date): LockState {
+  const silentMs = now.getTime() - Date.parse(lock.time);
+  if (isGone(lock, silentMs, now)) return 'gone';
+  if (silentMs > staleAfterMs) return 'stale';
+  return isUnseenHere(lock) ? 'stale' : 'live';
+}
+
+/** A process of another pid namespace has other pids: nothing can be said of it, except by the age of its lock. */
+function isGone(lock: LockRecord, silentMs: number, now: Date): boolean {
+  const { tars, pid } = lock;
+  // What does not say where its pid counts may run in a container that has the name of this host.
+  if (tars === undefined) return isUnseenHere(lock) && silentMs > silentAfterMs;
+  const here = ownPidPlace();
+  if (here === undefined) return false;
+  if (tars.bootId !== here.bootId) return wasBeforeBoot(lock, tars, now);
+  // tars gives up before its lock is stale, and one kernel has one clock.
+  if (tars.pidNamespace !== here.pidNamespace) return silentMs > staleAfterMs;
+  return hasEnded(pid, tars.processStart);
+}
+
+/** A copy of this machine that runs elsewhere would have refreshed its lock since. */
+function wasBeforeBoot(lock: LockRecord, tars: Holder, now: Date): boolean {
+  const isThisMachine =
+    lock.hostname === hostname() && tars.machineId !== '' && tars.machineId === machineId();
+  return isThisMachine && Date.parse(lock.time) < bootTimeMs(now);
+}
+
+/** How restic judges: a pid that this host does not have. */
+function isUnseenHere({ hostname: holderHost, pid, tars }: LockRecord): boolean {
+  return tars === undefined && holderHost === hostname() && hasEnded(pid, undefined);
 }
 
 function ageText(ageMs: number): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { hostname } from 'node:os';
+import { hostname, uptime } from 'node:os';
 import { before, test } from 'node:test';
 import { replaceKeys } from '../../test/fixtures/cheap-key.ts';
 import { MemoryStorage } from '../../test/fixtures/storage.ts';
@@ -8,6 +8,7 @@ import { testContext } from '../../test/fixtures/context.ts';
 import { InterruptedError, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import type { Clock, OperationContext } from '../ports/context.ts';
 import type { StorageFile } from '../ports/storage.ts';
+import { machineId, ownPidPlace, processStartOf } from '../disk/process-identity.ts';
 import { acquireLock } from './lock.ts';
 import { removeLocks } from './lock-holders.ts';
 import { loadLock } from './lock-file.ts';
@@ -93,6 +94,8 @@ interface Foreign {
   readonly pid?: number;
   readonly hostname?: string;
   readonly ageMs?: number;
+  /** What tars adds. */
+  readonly tars?: Readonly<Record<string, string>>;
 }
 const saveForeign = ({ repo, clock, ctx }: Bench, lock: Foreign): Promise<string> =>
   repo.saveUnpacked(
@@ -103,10 +106,24 @@ const saveForeign = ({ repo, clock, ctx }: Bench, lock: Foreign): Promise<string
       hostname: lock.hostname ?? 'elsewhere',
       username: 'ann',
       pid: lock.pid ?? 4711,
+      ...(lock.tars === undefined ? {} : { tars: lock.tars }),
     }),
     ctx.signal,
   );
 const deadPid = (): number => spawnSync('true').pid;
+const here = (): Record<string, string> => ({
+  ...(ownPidPlace() ?? assert.fail('/proc does not tell')),
+  processStart: '1',
+  machineId: machineId(),
+});
+/** With what it said meanwhile. */
+const acquireHeard = async (b: Bench): Promise<readonly string[]> => {
+  const heard: string[] = [];
+  const log = { ...b.ctx.log, warn: (text: string) => heard.push(text) };
+  await using held = await acquireLock(b.repo, { exclusive: true }, { ...b.ctx, log });
+  assert.equal(held.signal.aborted, false);
+  return heard;
+};
 
 test('on a full disk the lock for removing says how to get one; a shared one is as any other file', async () => {
   const b = await bench();
@@ -295,4 +312,97 @@ test('unlock removes locks of dead processes of this host and old ones, and no o
   assert.equal(await removeLocks(b.repo, { all: false }, b.ctx), 2);
   assert.deepEqual(lockNames(b).sort(), [alive, otherUser, remote].sort());
   assert.equal(await removeLocks(b.repo, { all: true }, b.ctx), 3);
+});
+
+test('a lock says enough to tell its process from every other one', async () => {
+  const b = await bench();
+  await using _held = await acquireLock(b.repo, { exclusive: true }, b.ctx);
+  const lock = await loadLock(b.repo, lockNames(b)[0] ?? '', b.ctx.signal);
+  assert.deepEqual(lock.tars, { ...here(), processStart: processStartOf(process.pid) });
+  assert.notEqual(lock.tars.processStart, '');
+});
+
+test('a lock whose process has ended is removed by whoever meets it, and that is reported once', async () => {
+  const gone: readonly Foreign[] = [
+    { pid: deadPid(), tars: here() },
+    // The pid is another process's by now.
+    { pid: process.pid, tars: here() },
+    // A container on the same kernel: tars gives up before its lock is as old as that.
+    { ageMs: 31 * minuteMs, tars: { ...here(), pidNamespace: '1' } },
+    // Of restic, or of an older tars: a live one had refreshed it.
+    { hostname: hostname(), pid: deadPid(), ageMs: 16 * minuteMs },
+  ];
+  for (const lock of gone) {
+    const b = await bench();
+    await saveForeign(b, { exclusive: true, ...lock });
+    const heard = await acquireHeard(b);
+    assert.equal(heard.length, 1, heard.join());
+    assert.match(
+      heard[0] ?? '',
+      /^Removed the lock that PID \d+ on \S+ \(.*\) left: that process has ended$/,
+    );
+    assert.deepEqual(await acquireHeard(b), []);
+  }
+});
+
+test('a lock stays when nothing here proves that its process has ended', async () => {
+  const alive: readonly Foreign[] = [
+    { pid: process.pid, tars: { ...here(), processStart: processStartOf(process.pid) } },
+    // Another pid namespace, whatever its host is called and whatever is below that pid here.
+    { hostname: hostname(), pid: deadPid(), ageMs: 29 * minuteMs, tars: { ...here(), pidNamespace: '1' } },
+    // Another kernel.
+    {
+      hostname: hostname(),
+      pid: deadPid(),
+      ageMs: 29 * minuteMs,
+      tars: { ...here(), bootId: 'x', machineId: 'y' },
+    },
+    {
+      hostname: hostname(),
+      pid: deadPid(),
+      ageMs: 29 * minuteMs,
+      tars: { ...here(), bootId: 'x', machineId: '' },
+    },
+    { pid: deadPid(), ageMs: 90 * minuteMs, tars: { ...here(), bootId: 'x' } },
+    // restic in a container that has the network, and with it the name, of this host.
+    { hostname: hostname(), pid: deadPid(), ageMs: 14 * minuteMs },
+    { pid: deadPid(), ageMs: 90 * minuteMs },
+  ];
+  for (const lock of alive) {
+    const b = await bench();
+    const name = await saveForeign(b, { exclusive: true, ...lock });
+    await assert.rejects(acquireLock(b.repo, { exclusive: false }, b.ctx), isLocked, JSON.stringify(lock));
+    assert.deepEqual(lockNames(b), [name]);
+  }
+});
+
+test('a lock of before this machine was started again is removed', async () => {
+  const b = await bench();
+  // Whenever that was: by the manual clock it was a moment ago.
+  await saveForeign(b, {
+    hostname: hostname(),
+    ageMs: uptime() * 1000 + minuteMs,
+    tars: { ...here(), bootId: 'x' },
+  });
+  assert.equal((await acquireHeard(b)).length, 1);
+});
+
+test("where nothing can be deleted, a lock of an ended process is in nobody's way", async () => {
+  const b = await bench();
+  const name = await saveForeign(b, { exclusive: true, pid: deadPid(), tars: here() });
+  const remove = b.storage.remove.bind(b.storage);
+  b.storage.remove = (file, signal) =>
+    file.name === name ? Promise.reject(new TarsError('access-denied', 'Append-only')) : remove(file, signal);
+  const [said = ''] = await acquireHeard(b);
+  assert.match(said, /^Ignored the lock .* cannot be removed: Append-only$/);
+  assert.deepEqual(lockNames(b), [name]);
+});
+
+test('unlock leaves the lock of another pid namespace alone until it is old', async () => {
+  const b = await bench();
+  const tars = { ...here(), pidNamespace: '1' };
+  const kept = await saveForeign(b, { hostname: hostname(), pid: deadPid(), ageMs: 29 * minuteMs, tars });
+  await saveForeign(b, { hostname: hostname(), pid: deadPid(), ageMs: 31 * minuteMs, tars });
+  assert.equal(await removeLocks(b.repo, { all: false }, b.ctx), 1);
+  assert.deepEqual(lockNames(b), [kept]);
 });

@@ -2,7 +2,7 @@ import { RepositoryLockedError, TarsError, toTarsError } from '../model/errors.t
 import type { OperationContext } from '../ports/context.ts';
 import { loadLock, removeOwnLock, saveLock, settleMs, type LockableRepository } from './lock-file.ts';
 import { surviveHangup } from './lock-hangup.ts';
-import { describeLock, isStale, type LockRecord } from './lock-record.ts';
+import { describeLock, lockState, type LockRecord } from './lock-record.ts';
 import { RefreshedLock, type HeldLock } from './held-lock.ts';
 
 const listAttempts = 4;
@@ -63,7 +63,8 @@ async function refuseConflicts(
       if (sizeBytes === 0 || harmless.has(name)) continue;
       try {
         const lock = await loadLock(repo, name, ctx.signal);
-        if (exclusive || lock.exclusive) throw conflict(repo, lock, ctx.clock.now());
+        const gone = await removeIfGone(repo, { name, lock }, ctx);
+        if (!gone && (exclusive || lock.exclusive)) throw conflict(repo, lock, ctx.clock.now());
         harmless.add(name);
       } catch (error) {
         unreadable = toTarsError(error, `Cannot read lock ${name}`);
@@ -81,14 +82,35 @@ async function refuseConflicts(
   );
 }
 
+/** Where nothing can be deleted, a lock of a dead process stays, and still is in nobody's way. */
+async function removeIfGone(
+  repo: LockableRepository,
+  { name, lock }: { readonly name: string; readonly lock: LockRecord },
+  ctx: OperationContext,
+): Promise<boolean> {
+  const now = ctx.clock.now();
+  if (lockState(lock, now) !== 'gone') return false;
+  const left = `the lock that ${describeLock(lock, now)} left: that process has ended`;
+  try {
+    await repo.storage.remove({ type: 'locks', name }, ctx.signal);
+    ctx.log.warn(`Removed ${left}`);
+  } catch (error) {
+    const { code, message } = toTarsError(error, `Cannot remove lock ${name}`);
+    if (code === 'interrupted') throw error;
+    ctx.log.warn(`Ignored ${left}; it stays, as it cannot be removed: ${message}`);
+  }
+  return true;
+}
+
 function conflict(repo: LockableRepository, lock: LockRecord, now: Date): RepositoryLockedError {
   const how = lock.exclusive ? 'locked exclusively' : 'locked';
   return new RepositoryLockedError(
     `The repository ${repo.storage.location} is ${how} by ${describeLock(lock, now)}`,
     {
-      hint: isStale(lock, now)
-        ? 'Its holder is gone: remove the lock with "tars unlock".'
-        : 'Wait until it has finished. If it crashed, "tars unlock" removes its lock once it is stale.',
+      hint:
+        lockState(lock, now) === 'live'
+          ? 'Wait until it has finished. If it crashed, "tars unlock" removes its lock once it is stale.'
+          : 'Its holder seems to have ended. Make sure of that, then remove the lock with "tars unlock".',
       context: { hostname: lock.hostname, pid: lock.pid, time: lock.time, exclusive: lock.exclusive },
     },
   );

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { CorruptionError } from '../model/errors.ts';
 import type { PruneLimits } from '../ports/prune.ts';
 import type { BlobType } from './format/pack.ts';
+import type { DamagedPacks } from './prune-damage.ts';
 import { decidePacks, keepAll, type RepositoryContent } from './prune-plan.ts';
 import type { PackContent } from './prune-usage.ts';
 
@@ -24,10 +25,11 @@ function content(
   packs: readonly PackContent[],
   used: readonly number[],
   files: ReadonlyMap<string, number> = new Map(packs.map(({ id, sizeBytes }) => [id, sizeBytes])),
+  damaged: DamagedPacks = new Map(),
 ): RepositoryContent {
   const marks = new Uint8Array(1000);
   for (const ordinal of used) marks[ordinal] = 1;
-  return { packs: new Map(packs.map((one) => [one.id, one])), files, used: marks, snapshots: 1 };
+  return { packs: new Map(packs.map((one) => [one.id, one])), files, used: marks, damaged, snapshots: 1 };
 }
 
 const sorted = (ids: ReadonlySet<string>): string[] => [...ids].sort();
@@ -106,14 +108,25 @@ test('packs that are gone matter only when something is needed of them', () => {
   assert.throws(() => decidePacks(content(packs, [1, 2], files), thorough), CorruptionError);
 });
 
-test('a needed pack of another size is refused, another one of that kind goes', () => {
-  const packs = [pack('kept', { 1: 10 }), pack('odd', { 2: 10 })];
-  const files = new Map([
-    ['kept', 10 + headerBytes],
-    ['odd', 3],
-  ]);
-  assert.deepEqual(sorted(decidePacks(content(packs, [1], files), thorough).remove), ['odd']);
-  assert.throws(() => decidePacks(content(packs, [1, 2], files), thorough), CorruptionError);
+test('of a damaged pack what is needed and whole is moved, once; it goes when nothing is, and stays when that is lost', () => {
+  const packs = [
+    pack('kept', { 1: 10 }),
+    pack('bad', { 1: 10, 2: 20, 3: 30 }),
+    pack('worse', { 2: 20, 3: 30 }),
+  ];
+  const decide = (used: number[], limits = thorough) => {
+    const damaged = new Map([
+      ['bad', new Set([1, 3])],
+      ['worse', new Set([3])],
+    ]);
+    const { remove, repack } = decidePacks(content(packs, used, undefined, damaged), limits);
+    return [sorted(remove), sorted(repack)];
+  };
+  assert.deepEqual(decide([1]), [['bad', 'worse'], []]);
+  assert.deepEqual(decide([1, 2]), [['worse'], ['bad']]);
+  assert.deepEqual(decide([1, 2], tolerant), [['worse'], ['bad']], 'however much may stay unused');
+  assert.deepEqual(decide([1, 2], { ...thorough, maxRepackBytes: 0 }), [['worse'], []]);
+  assert.throws(() => decide([1, 3]), /Pack bad is damaged, and snapshots need what only it had/);
 });
 
 test('without a snapshot all of it stays', () => {

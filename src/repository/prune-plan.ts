@@ -1,5 +1,6 @@
 import { CorruptionError } from '../model/errors.ts';
 import type { PruneLimits, PruneReport } from '../ports/prune.ts';
+import type { DamagedPacks } from './prune-damage.ts';
 import type { PackContent } from './prune-usage.ts';
 
 /**
@@ -23,6 +24,8 @@ export interface RepositoryContent {
   readonly files: ReadonlyMap<string, number>;
   /** By ordinal: 1 for blobs that a snapshot needs. */
   readonly used: Uint8Array;
+  /** Packs that are there and not whole. */
+  readonly damaged: DamagedPacks;
   readonly snapshots: number;
 }
 
@@ -51,18 +54,24 @@ interface PackUse {
   unusedBytes: number;
 }
 
-/** @throws CorruptionError when a pack that is needed is not there or has another size than its blobs make */
+/** @throws CorruptionError when something that is needed lies in no pack whole */
 export function decidePacks(content: RepositoryContent, limits: PruneLimits): PackDecisions {
-  const present = [...content.packs.values()].filter(({ id }) => content.files.has(id));
+  const there = [...content.packs.values()].filter(({ id }) => content.files.has(id));
   const vanished = [...content.packs.values()].filter(({ id }) => !content.files.has(id));
+  const present = there.filter(({ id }) => !content.damaged.has(id));
   const copies = countCopies(present, content.used);
-  requireNothingOf(vanished, content.used, copies);
-  const uses = present.map((pack) => countUse(pack, copies));
-  for (const use of uses) claimDuplicates(use, copies);
-  requireSizes(uses, content.files);
+  const salvaged = salvage(
+    there.filter(({ id }) => content.damaged.has(id)),
+    content,
+    copies,
+  );
+  requireNothingOf(vanished, content.used, salvaged.found, 'is missing');
+  const sound = present.map((pack) => countUse(pack, copies));
+  for (const use of sound) claimDuplicates(use, copies);
 
+  const uses = [...sound, ...salvaged.uses];
   const remove = uses.filter(({ usedBlobs }) => usedBlobs === 0);
-  const repack = chooseRepacked(uses, limits);
+  const repack = chooseRepacked(uses, content.damaged, limits);
   const unindexed = [...content.files.keys()].filter((id) => !content.packs.has(id));
   return {
     remove: idsOf(remove),
@@ -148,31 +157,57 @@ function* blobsOf({ entries }: PackContent): Generator<readonly [ordinal: number
   for (let i = 0; i < entries.length; i += 2) yield [entries[i] ?? 0, entries[i + 1] ?? 0];
 }
 
-function requireNothingOf(vanished: readonly PackContent[], used: Uint8Array, copies: Uint8Array): void {
-  for (const pack of vanished) {
+/** Of damaged packs only that is used which they hold whole, and no sound pack has. Each counts once. */
+function salvage(
+  packs: readonly PackContent[],
+  { used, damaged }: RepositoryContent,
+  copies: Uint8Array,
+): { readonly uses: readonly PackUse[]; readonly found: Uint8Array } {
+  const found = Uint8Array.from(copies);
+  const uses = packs.map((pack): PackUse => {
+    const counts = { usedBlobs: 0, unusedBlobs: 0, duplicateBlobs: 0, usedBytes: 0, unusedBytes: 0 };
+    for (const [ordinal, lengthBytes] of blobsOf(pack)) {
+      const isNeeded = used[ordinal] === 1 && found[ordinal] === 0 && !damaged.get(pack.id)?.has(ordinal);
+      counts[isNeeded ? 'usedBlobs' : 'unusedBlobs'] += 1;
+      counts[isNeeded ? 'usedBytes' : 'unusedBytes'] += lengthBytes;
+      if (isNeeded) found[ordinal] = 1;
+    }
+    return { pack, headerBytes: pack.sizeBytes - counts.usedBytes - counts.unusedBytes, ...counts };
+  });
+  requireNothingOf(packs, used, found, 'is damaged');
+  return { uses, found };
+}
+
+/** @param found by ordinal: not 0 for what lies whole anywhere */
+function requireNothingOf(
+  packs: readonly PackContent[],
+  used: Uint8Array,
+  found: Uint8Array,
+  state: string,
+): void {
+  for (const pack of packs) {
     for (const [ordinal] of blobsOf(pack)) {
-      if (used[ordinal] !== 1 || copies[ordinal] !== 0) continue;
-      throw new CorruptionError(`Pack ${pack.id} is missing, and snapshots need it`);
+      if (used[ordinal] !== 1 || found[ordinal] !== 0) continue;
+      throw new CorruptionError(`Pack ${pack.id} ${state}, and snapshots need what only it had`);
     }
   }
 }
 
-function requireSizes(uses: readonly PackUse[], files: ReadonlyMap<string, number>): void {
-  for (const { pack, usedBlobs } of uses) {
-    const found = files.get(pack.id);
-    if (usedBlobs === 0 || found === pack.sizeBytes) continue;
-    throw new CorruptionError(
-      `Pack ${pack.id} has ${found ?? 0} bytes where its index entries make ${pack.sizeBytes}`,
-    );
-  }
-}
-
-/** Packs of trees first, then small ones, then those with the largest share of waste; until enough is gone. */
-function chooseRepacked(uses: readonly PackUse[], limits: PruneLimits): readonly PackUse[] {
+/**
+ * Damaged packs first, then those of trees, then small ones, then those with the largest share of waste; until enough is
+ * gone.
+ */
+function chooseRepacked(
+  uses: readonly PackUse[],
+  damaged: DamagedPacks,
+  limits: PruneLimits,
+): readonly PackUse[] {
+  const isDamaged = ({ pack }: PackUse): boolean => damaged.has(pack.id);
   const largeEnoughBytes = largeEnough(uses);
   const isSmall = ({ pack }: PackUse): boolean => pack.sizeBytes < largeEnoughBytes;
-  const rank = (use: PackUse): number => (use.pack.type !== 'data' ? 0 : isSmall(use) ? 1 : 2);
-  const candidates = findCandidates(uses, isSmall).sort(
+  const rank = (use: PackUse): number =>
+    isDamaged(use) ? 0 : use.pack.type !== 'data' ? 1 : isSmall(use) ? 2 : 3;
+  const candidates = findCandidates(uses, isSmall, isDamaged).sort(
     (a, b) => rank(a) - rank(b) || wasteOf(b) - wasteOf(a),
   );
   const toleratedBytes = limits.maxUnusedBytes(sum(uses, ({ usedBytes }) => usedBytes));
@@ -180,17 +215,23 @@ function chooseRepacked(uses: readonly PackUse[], limits: PruneLimits): readonly
   let repackedBytes = 0;
   return candidates.filter((use) => {
     if (repackedBytes + use.pack.sizeBytes >= limits.maxRepackBytes) return false;
-    if (use.pack.type === 'data' && !isSmall(use) && unusedBytes < toleratedBytes) return false;
+    const mayStay = use.pack.type === 'data' && !isSmall(use) && !isDamaged(use);
+    if (mayStay && unusedBytes < toleratedBytes) return false;
     repackedBytes += use.pack.sizeBytes;
     unusedBytes -= use.unusedBytes;
     return true;
   });
 }
 
-function findCandidates(uses: readonly PackUse[], isSmall: (use: PackUse) => boolean): PackUse[] {
+function findCandidates(
+  uses: readonly PackUse[],
+  isSmall: (use: PackUse) => boolean,
+  isDamaged: (use: PackUse) => boolean,
+): PackUse[] {
   const needed = uses.filter(({ usedBlobs }) => usedBlobs > 0);
   // Blobs of both types in one pack are from before version 2 of the format.
-  const isCandidate = (use: PackUse): boolean => use.unusedBlobs > 0 || use.pack.type === 'mixed';
+  const isCandidate = (use: PackUse): boolean =>
+    use.unusedBlobs > 0 || use.pack.type === 'mixed' || isDamaged(use);
   const small = needed.filter((use) => !isCandidate(use) && isSmall(use));
   return [...needed.filter(isCandidate), ...(small.length < smallPacksMin ? [] : small)];
 }

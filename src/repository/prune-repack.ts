@@ -8,6 +8,7 @@ import { freeBuffer } from './free-buffer.ts';
 import type { OpenedRepository } from './open.ts';
 import { PackBuilder, packMaxBytes } from './pack-builder.ts';
 import type { PendingIndex } from './pending-index.ts';
+import type { DamagedPacks } from './prune-damage.ts';
 import type { IndexedContent } from './prune-usage.ts';
 
 /** Header and sealing of a pack that is larger than usual because a single blob is. */
@@ -30,6 +31,7 @@ export class Repacker {
   readonly #content: IndexedContent;
   readonly #needed: Uint8Array;
   readonly #pending: PendingIndex;
+  readonly #damaged: DamagedPacks;
   readonly #ctx: OperationContext;
   readonly #lanes: Readonly<Record<BlobType, Lane>>;
   /** Of the new packs. */
@@ -38,15 +40,18 @@ export class Repacker {
   /**
    * @param needed by ordinal: 1 for blobs that must be moved. What was moved is set to 0.
    * @param pending takes in the new packs
+   * @param damaged what is not read, as it is known not to be whole
    */
   constructor(
     repo: OpenedRepository,
     content: IndexedContent,
     needed: Uint8Array,
     pending: PendingIndex,
+    damaged: DamagedPacks,
     ctx: OperationContext,
   ) {
     this.#repo = repo;
+    this.#damaged = damaged;
     this.#content = content;
     this.#needed = needed;
     this.#pending = pending;
@@ -99,6 +104,7 @@ export class Repacker {
       const id = Buffer.from(hexId, 'hex');
       const ordinal = this.#content.index.ordinal(id, type);
       if (ordinal === undefined || this.#needed[ordinal] !== 1) continue;
+      if (this.#damaged.get(packId)?.has(ordinal) === true) continue;
       yield { id, type, ordinal, location: { packId, ...place } };
     }
   }

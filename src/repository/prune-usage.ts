@@ -4,7 +4,7 @@ import type { OperationContext, ProgressTask } from '../ports/context.ts';
 import { throwIfAborted } from './abort.ts';
 import { BlobIndex } from './blob-index.ts';
 import { BlobReader } from './blob-reader.ts';
-import { loadIndexedPacks } from './check-indexes.ts';
+import { loadIndexFile } from './check-indexes.ts';
 import type { IndexedPack } from './format/index-file.ts';
 import { packSizeBytes, type BlobType } from './format/pack.ts';
 import { decodeTree, treeProblems } from './format/tree.ts';
@@ -27,8 +27,10 @@ export interface PackContent {
 export interface IndexedContent {
   readonly index: BlobIndex;
   readonly packs: ReadonlyMap<string, PackContent>;
-  /** The index files. */
+  /** The index files; those that say which packs are damaged last. */
   readonly names: readonly string[];
+  /** Packs that a check found damaged. */
+  readonly damaged: ReadonlySet<string>;
 }
 
 /**
@@ -41,10 +43,15 @@ export async function loadIndexedContent(
 ): Promise<IndexedContent> {
   const index = new BlobIndex();
   const packs = new Map<string, PackContent>();
+  const damaged = new Set<string>();
+  const telling = new Set<string>();
   const names = await Array.fromAsync(repo.storage.list('index', ctx.signal), ({ name }) => name);
   for (const name of names) {
     throwIfAborted(ctx.signal);
-    for (const pack of await loadIndexedPacks(repo, name, ctx.signal)) {
+    const file = await loadIndexFile(repo, name, ctx.signal);
+    for (const id of file.damaged) damaged.add(id);
+    if (file.damaged.length > 0) telling.add(name);
+    for (const pack of file.packs) {
       index.addPack(pack);
       const content = contentOf(pack, index);
       const known = packs.get(pack.id);
@@ -54,7 +61,8 @@ export async function loadIndexedContent(
       packs.set(pack.id, content);
     }
   }
-  return { index, packs, names };
+  const ordered = [...names.filter((name) => !telling.has(name)), ...telling];
+  return { index, packs, names: ordered, damaged };
 }
 
 function contentOf({ id, blobs }: IndexedPack, index: BlobIndex): PackContent {

@@ -6,6 +6,8 @@ import { acquireLock } from './lock.ts';
 import type { HeldLock } from './held-lock.ts';
 import type { OpenedRepository } from './open.ts';
 import { PendingIndex } from './pending-index.ts';
+import { recordDamagedPacks } from './pack-trust.ts';
+import { findDamagedPacks, type DamagedPacks } from './prune-damage.ts';
 import { rewriteIndexes } from './prune-index.ts';
 import { decidePacks, keepAll, type PackDecisions } from './prune-plan.ts';
 import { Repacker } from './prune-repack.ts';
@@ -58,20 +60,21 @@ async function look(
   const files = new Map<string, number>();
   for await (const { name, sizeBytes } of repo.storage.list('data', ctx.signal)) files.set(name, sizeBytes);
   const { used, snapshots } = await findUsedBlobs(repo, indexed.index, without, ctx);
-  const content = { packs: indexed.packs, files, used, snapshots };
+  const damaged = await findDamagedPacks(repo, indexed, files, ctx);
+  const content = { packs: indexed.packs, files, used, damaged, snapshots };
   if (snapshots === 0 && files.size > 0) {
     ctx.log.warn(
       `There is no snapshot in ${repo.storage.location}: nothing is removed, as snapshots may only be missing`,
     );
   }
   const decisions = snapshots === 0 ? keepAll(content) : decidePacks(content, limits);
-  return { indexed, files, used, decisions };
+  return { indexed, files, used, damaged, decisions };
 }
 
 function refusal(error: unknown): unknown {
   if (!(error instanceof CorruptionError)) return error;
   return new CorruptionError(`Nothing is pruned from a damaged repository: ${error.message}`, {
-    hint: 'No data was deleted. `tars check --read-data` shows what is damaged: forget the snapshots it names; put a damaged file below snapshots/ back from a copy, or remove it.',
+    hint: 'No data was deleted. `tars backup` stores again what the stack still holds; `tars check --read-data` names the snapshots that stay damaged: forget those. Put a damaged file below snapshots/ or index/ back from a copy.',
     cause: error,
   });
 }
@@ -82,6 +85,7 @@ interface PlanParts {
   readonly indexed: IndexedContent;
   readonly files: ReadonlyMap<string, number>;
   readonly used: Uint8Array;
+  readonly damaged: DamagedPacks;
   readonly decisions: PackDecisions;
 }
 
@@ -113,7 +117,7 @@ class RepositoryPrunePlan implements PrunePlan {
   }
 
   async #execute(ctx: OperationContext): Promise<PruneResult> {
-    const { repo, lock, indexed, decisions } = this.#parts;
+    const { repo, lock, indexed, damaged, decisions } = this.#parts;
     const { remove, repack, vanished, unindexed } = decisions;
     await lock.confirm();
     const unfinishedBytes = await repo.storage.removeUnfinished(ctx.signal);
@@ -123,7 +127,10 @@ class RepositoryPrunePlan implements PrunePlan {
     const writtenBytes = await this.#repack(pending, ctx);
     const old = new Set([...remove, ...repack]);
     const gone = new Set([...old, ...vanished]);
-    if (gone.size > 0) {
+    const still = [...damaged.keys()].filter((id) => !gone.has(id));
+    const hasRecovered = [...indexed.damaged].some((id) => !damaged.has(id));
+    if (gone.size > 0 || hasRecovered) {
+      if (still.length > 0) await recordDamagedPacks(repo, still, ctx.signal);
       const obsolete = await rewriteIndexes(repo, indexed.names, gone, pending, ctx);
       // Whoever removed our lock may be adding to what the old index files list.
       await lock.confirm();
@@ -141,10 +148,10 @@ class RepositoryPrunePlan implements PrunePlan {
 
   /** Returns the bytes of the new packs. */
   async #repack(pending: PendingIndex, ctx: OperationContext): Promise<number> {
-    const { repo, indexed, decisions } = this.#parts;
+    const { repo, indexed, damaged, decisions } = this.#parts;
     if (decisions.repack.size === 0) return 0;
     const task = ctx.progress.start('Repack', decisions.report.repackBytes);
-    const repacker = new Repacker(repo, indexed, this.#neededElsewhere(), pending, ctx);
+    const repacker = new Repacker(repo, indexed, this.#neededElsewhere(), pending, damaged, ctx);
     try {
       await repacker.repack(decisions.repack, task);
       task.finish('ok');
@@ -157,11 +164,16 @@ class RepositoryPrunePlan implements PrunePlan {
 
   /** By ordinal: 1 for blobs that snapshots need and no pack has that stays. */
   #neededElsewhere(): Uint8Array {
-    const { indexed, files, used, decisions } = this.#parts;
+    const { indexed, files, used, damaged, decisions } = this.#parts;
     const needed = Uint8Array.from(used);
     for (const { id, entries } of indexed.packs.values()) {
       if (decisions.remove.has(id) || decisions.repack.has(id) || !files.has(id)) continue;
-      for (let i = 0; i < entries.length; i += 2) needed[entries[i] ?? 0] = 0;
+      // One that stays, as no repacking is wanted, keeps what it holds.
+      const broken = damaged.get(id);
+      for (let i = 0; i < entries.length; i += 2) {
+        const ordinal = entries[i] ?? 0;
+        if (broken?.has(ordinal) !== true) needed[ordinal] = 0;
+      }
     }
     return needed;
   }

@@ -6,6 +6,7 @@ import type { SnapshotRemoval } from '../ports/snapshot-shelf.ts';
 import type {
   CheckReport,
   LockHolder,
+  PackHealth,
   SnapshotLabel,
   SnapshotSource,
   SnapshotStore,
@@ -21,6 +22,7 @@ import { loadBlobIndex } from './load-index.ts';
 import { acquireLock } from './lock.ts';
 import { listHolders, removeLocks } from './lock-holders.ts';
 import type { HeldLock } from './held-lock.ts';
+import { examinePacks, loadTrustedIndex } from './pack-trust.ts';
 import { openRepository, type OpenedRepository } from './open.ts';
 import { findParents, ParentSnapshot } from './parent-snapshot.ts';
 import { removeSnapshots } from './remove-snapshots.ts';
@@ -68,14 +70,14 @@ class RepositorySnapshotStore implements SnapshotStore {
     const lock = await acquireLock(this.#repository, { exclusive: false }, ctx);
     try {
       const snapshots = await findParents(this.#repository, label.stack, ctx);
-      const index = await loadBlobIndex(this.#repository, ctx);
-      const reader = new BlobReader(this.#repository, index);
+      const { all, trusted } = await loadTrustedIndex(this.#repository, ctx);
+      const reader = new BlobReader(this.#repository, all, trusted);
       const parents = await Promise.all(
         snapshots.map((snapshot) => ParentSnapshot.open(reader, snapshot, ctx)),
       );
       const parts = {
         repository: this.#repository,
-        index,
+        index: trusted,
         lock,
         label,
         parents: parents.filter((parent) => parent !== undefined),
@@ -150,6 +152,10 @@ class RepositorySnapshotStore implements SnapshotStore {
       ctx.log.warn(`Reading without a lock: ${error.message}`);
       return undefined;
     }
+  }
+
+  examinePacks(ctx: OperationContext): Promise<PackHealth> {
+    return examinePacks(this.#repository, ctx);
   }
 
   check(options: { readonly readData: boolean }, ctx: OperationContext): Promise<CheckReport> {

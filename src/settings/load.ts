@@ -213,12 +213,25 @@ function resolvePaths(
   const base = dirname(path);
   const absolute = (value: string): string => absolutePath(base, value);
   const pathKeys = new Set([
-    ...['password_file', 'data_dir', 'client_bin_dir', 'age_identity_file', 'pid_file', 'log_file', 'path'],
+    ...[
+      'password_file',
+      'data_dir',
+      'client_bin_dir',
+      'sslcert',
+      'sslkey',
+      'age_identity_file',
+      'pid_file',
+      'log_file',
+      'path',
+    ],
     ...['scratch_dir', 'state_dir'],
   ]);
   const pathListKeys = new Set(['files', 'paths', 'compose_files', 'env_files']);
   const walk = (value: unknown, key: string): unknown => {
-    if (typeof value === 'string') return pathKeys.has(key) ? absolute(value) : value;
+    if (typeof value === 'string') {
+      const isPath = pathKeys.has(key) || (key === 'sslrootcert' && value !== 'system');
+      return isPath ? absolute(value) : value;
+    }
     if (Array.isArray(value))
       return pathListKeys.has(key) ? value.map((item) => absolute(String(item))) : value;
     if (typeof value !== 'object' || value === null || key === 'headers') return value;

@@ -21,6 +21,18 @@ const postgres = z.strictObject({
     .string()
     .optional()
     .describe('Where pg_dump and pg_restore are, when not found by themselves.'),
+  sslmode: z
+    .enum(['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'])
+    .optional()
+    .describe('As for psql. Default: PGSSLMODE, or else prefer.'),
+  sslrootcert: z
+    .string()
+    .optional()
+    .describe(
+      'A file with the certificate the server must be signed by, or `system`. Default: PGSSLROOTCERT.',
+    ),
+  sslcert: z.string().optional().describe('The certificate to log in with. Default: PGSSLCERT.'),
+  sslkey: z.string().optional().describe('Its key. Default: PGSSLKEY.'),
   ...secret,
   ...common,
 });

@@ -51,14 +51,15 @@ function* truncations(bytes: Uint8Array): Generator<Damage> {
   }
 }
 
-/** Damages one file after another, tells `examine`, and puts the file back. */
+/** Damages one file after another, tells `examine`, and puts everything back. */
 async function forEveryDamage(
   storage: MemoryStorage,
   damages: (bytes: Uint8Array) => Iterable<Damage>,
   examine: (key: string, damage: Damage) => Promise<void>,
 ): Promise<number> {
   let count = 0;
-  for (const [key, bytes] of [...storage.files]) {
+  const whole = new Map(storage.files);
+  for (const [key, bytes] of whole) {
     for (const damage of damages(bytes)) {
       if (damage.bytes === undefined) storage.files.delete(key);
       else storage.files.set(key, damage.bytes);
@@ -69,6 +70,8 @@ async function forEveryDamage(
         throw new Error(`Seed ${seed}: ${key}, ${damage.what}`, { cause });
       } finally {
         storage.files.set(key, bytes);
+        // A check records what it found.
+        for (const other of storage.files.keys()) if (!whole.has(other)) storage.files.delete(other);
       }
     }
   }

@@ -159,6 +159,17 @@ test('locks: a live holder is told, one that is left over is to be removed', asy
     assert.match(found[1]?.found ?? '', new RegExp(`PID ${process.pid} `));
   }
   await repository.storage.remove({ type: 'locks', name }, never);
+  for (const [json, cure] of [
+    [JSON.stringify({ ...lock, exclusive: true }), /run tars unlock\.$/],
+    ['{}', /run tars unlock --all\.$/],
+  ] as const) {
+    const other = await repository.saveUnpacked('locks', json, never);
+    const found = (await examined(new Date()))('locks');
+    assert.deepEqual(states(found), ['error'], 'being locked out is no small thing');
+    assert.match(found[0]?.found ?? '', /locked out|locks out/);
+    assert.match(found[0]?.cure ?? '', cure);
+    await repository.storage.remove({ type: 'locks', name: other }, never);
+  }
   assert.deepEqual((await examined(new Date()))('locks'), []);
 });
 

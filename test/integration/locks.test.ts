@@ -148,7 +148,7 @@ describe('locks beside stock restic', () => {
     child.kill('SIGKILL');
     await child;
     await assert.rejects(acquireLock(repo, { exclusive: false }, ctx), (error) => {
-      assert.match((error as RepositoryLockedError).hint ?? '', /holder is gone/);
+      assert.match((error as RepositoryLockedError).hint ?? '', /holder seems to have ended/);
       return true;
     });
     assert.equal(await removeLocks(repo, { all: false }, ctx), 1);

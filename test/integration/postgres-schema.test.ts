@@ -255,3 +255,56 @@ test('definitions that a restore puts in other words are no findings', async () 
   assert.deepEqual(await restore('reworded', taken, 'r1'), []);
   assert.deepEqual(await verify('reworded', taken), []);
 });
+
+test("the server's own notes among a column's options are no difference; options that a dump carries are", async () => {
+  await bench.sql('postgres', 'CREATE DATABASE noted');
+  await bench.sql('noted', 'CREATE TABLE t (x int); ALTER TABLE t ALTER x SET (n_distinct = 5)');
+  const note = (value: string): Promise<unknown> =>
+    bench.sql(
+      'noted',
+      `UPDATE pg_attribute SET attoptions = attoptions || '{${value}}' WHERE attrelid = 't'::regclass AND attname = 'x'`,
+    );
+  await note('pg_attver=1');
+  const taken = await takeSnapshot(bench.component({ databases: ['noted'] }), join(bench.root, 'noted'));
+  await note('pg_attver=2');
+  assert.deepEqual(await verify('noted', taken), []);
+  await bench.sql(
+    'noted',
+    `UPDATE pg_attribute SET attoptions = '{n_distinct=7}' WHERE attoptions IS NOT NULL`,
+  );
+  assert.deepEqual(
+    (await verify('noted', taken)).map(({ code }) => code),
+    ['table-differs'],
+  );
+});
+
+test('words that the server itself changes when it reads them back are no difference; other definitions are', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE worded');
+  await bench.sql(
+    'worded',
+    `CREATE TABLE t (a int, b int, s varchar(9), CHECK (a BETWEEN 1 AND 10 AND b > 0),
+       CONSTRAINT mixed CHECK (a IN (b, 1, 2) OR s IN ('x', lower(s))))`,
+    `CREATE VIEW v AS SELECT NULL::integer AS int4, a FROM t WHERE a BETWEEN 1 AND 10 AND b > 0 AND (b < 5 AND a > 2)`,
+    `CREATE INDEX i ON t (a) WHERE a BETWEEN 1 AND 10 AND b > 0`,
+    `CREATE FUNCTION f(x int) RETURNS int LANGUAGE sql BEGIN ATOMIC
+       SELECT count(*) FROM t WHERE a BETWEEN 1 AND x AND b > 0 AND s IN ('x', 'y'); END`,
+    'CREATE POLICY p ON t USING (a BETWEEN 1 AND 10 AND b > 0)',
+  );
+  const component = bench.component({ databases: ['worded'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'worded'));
+  const compare = (): Promise<readonly Finding[]> => component.verify(taken.manifest, ctx, taken.source);
+  assert.deepEqual(await compare(), []);
+  const staged = await restore('worded', taken, 'w1');
+  assert.ok(staged.length > 0, 'this server reads all of it back in the same words');
+  assert.ok(staged.every(({ severity, code }) => severity === 'info' && code.endsWith('-differs')));
+  assert.deepEqual(await compare(), []);
+  await bench.sql('worded', 'CREATE OR REPLACE VIEW v AS SELECT NULL::integer AS int4, a FROM t WHERE a > 1');
+  assert.deepEqual(
+    (await compare()).map(({ severity, code }) => `${severity} ${code}`),
+    ['error view-differs'],
+  );
+  assert.deepEqual(
+    (await bench.databaseNames()).filter((name) => name.includes('verify')),
+    [],
+  );
+});

@@ -175,3 +175,47 @@ test('names at the limit of 63 bytes are restored beside their live database', a
   assert.deepEqual(await bench.sql(name, 'SELECT value FROM state'), [{ value: 'live' }]);
   assert.deepEqual(await bench.databaseNames(), names);
 });
+
+test('a staged database that an interrupted DROP DATABASE left invalid is in the way of nothing', async () => {
+  const staged = await stage('invalid1');
+  await bench.sql(
+    'postgres',
+    `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'small_tars_new_invalid1'`,
+  );
+  await component.removeStaged('invalid1', ctx);
+  assert.deepEqual(await bench.databaseNames(), namesBefore);
+  await staged.discard(ctx);
+});
+
+test('a live database that an interrupted DROP DATABASE left invalid is named before anything is done', async () => {
+  await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'second'`);
+  try {
+    const options = { restoreConfig: false, restoreId: 'invalid2' };
+    await assert.rejects(
+      component.planRestore(taken.manifest, options, ctx, taken.source),
+      /"second" was left unusable/,
+    );
+  } finally {
+    await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'second'`);
+  }
+});
+
+test('a staged database that something holds is named, and keeps no other from being removed', async () => {
+  const staged = await stage('held1');
+  const holder = await bench.connect('postgres');
+  await holder.query(`BEGIN; COMMENT ON DATABASE second_tars_new_held1 IS 'held'`);
+  const naming = (error: unknown): boolean => {
+    assert.ok(error instanceof TarsError);
+    assert.match(error.message, /"second_tars_new_held1" cannot be dropped: .*lock timeout/);
+    assert.match(error.hint ?? '', /pg_stat_activity/);
+    return true;
+  };
+  await assert.rejects(component.removeStaged('held1', ctx), naming);
+  assert.deepEqual(
+    (await bench.databaseNames()).filter((name) => name.includes('held1')),
+    ['second_tars_new_held1'],
+  );
+  await holder.end();
+  await staged.discard(ctx);
+  assert.deepEqual(await bench.databaseNames(), namesBefore);
+});

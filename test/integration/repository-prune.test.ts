@@ -112,15 +112,15 @@ describe('a prune deletes nothing of a repository that cannot be seen whole', ()
 
   test('a missing pack', async () => {
     await rm(await largestPack());
-    await refuses(/Pack [0-9a-f]{64} is missing, and snapshots need it/);
+    await refuses(/Pack [0-9a-f]{64} is missing, and snapshots need what only it had/);
   });
 
   test('a truncated pack', async () => {
     const path = await largestPack();
     const bytes = await readFile(path);
     await chmod(path, 0o600);
-    await writeFile(path, bytes.subarray(0, -1));
-    await refuses(/Pack [0-9a-f]{64} has \d+ bytes where its index entries make \d+/);
+    await writeFile(path, bytes.subarray(0, bytes.length / 2));
+    await refuses(/Pack [0-9a-f]{64} is damaged, and snapshots need what only it had/);
   });
 
   test('a pack that indexes describe differently', async () => {

@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
 import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
-import type { Manifest } from '../../model/manifest.ts';
+import { describeIncomplete, type Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import {
@@ -182,9 +182,14 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
 
 /** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
 const failures = ({ components }: Manifest): readonly string[] =>
-  components.flatMap(({ name, error }) =>
-    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
-  );
+  components.flatMap((component) => {
+    const { name, error } = component;
+    const lacking = describeIncomplete(component);
+    return [
+      ...(error === undefined ? [] : [`${name} was not captured: ${error.message}`]),
+      ...(lacking === undefined ? [] : [`${name} was not captured completely: ${lacking}`]),
+    ];
+  });
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
   const { summary, ...counts } = snapshot;

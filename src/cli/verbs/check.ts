@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
 import { checkArchiveFile, openStore } from '../../compose.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
@@ -5,7 +6,6 @@ import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
-import { tmpdir } from 'node:os';
 
 interface CheckFlags {
   readonly readData?: boolean;
@@ -30,10 +30,13 @@ export function addCheck(program: Command, surroundings: Surroundings): void {
 async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags): Promise<number> {
   const conclude = (findings: readonly Finding[], value: object, sound: string): number => {
     for (const finding of findings) audience.event({ type: 'finding', finding });
-    const damaged = hasErrors(findings);
-    const errors = findings.filter(({ severity }) => severity === 'error').length;
-    audience.result({ ...value, findings }, damaged ? `Damaged: ${errors} errors, listed above` : sound);
-    return damaged ? exitCodes.error : exitCodes.success;
+    if (!hasErrors(findings)) {
+      audience.result({ ...value, findings }, sound);
+      return exitCodes.success;
+    }
+    const steps = needHealing(findings) ? healingSteps : [];
+    audience.result({ ...value, findings, steps }, [verdictOn(findings), ...numbered(steps)].join('\n'));
+    return exitCodes.error;
   };
   if (flags.backupFile !== undefined) {
     const findings = await checkArchiveFile(flags.backupFile, tmpdir(), ctx);
@@ -52,3 +55,33 @@ async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags)
     `No damage: ${counted(report.snapshots, 'snapshot')}, ${counted(report.packs, 'pack')}, ${counted(report.blobs, 'blob')} (${extent})`,
   );
 }
+
+/** How a repository with damaged packs becomes whole again; docs/BACKUP_RECOVERY.md has it at more length. */
+const healingSteps: readonly string[] = [
+  'If a copy of the repository has a whole file of that name, copy it back, then run tars check --read-data again.',
+  'Run tars backup: it stores again what it needs of these packs, wherever the stack still holds it.',
+  'Run tars check --read-data: it names the snapshots that still cannot be restored whole, and their files. Restore from them now whatever you need, then remove them with tars forget <id>.',
+  'Run tars prune: it saves what is whole of damaged packs, and only then removes them.',
+];
+
+const isUnreadable = ({ code }: Finding): boolean =>
+  code.endsWith('-unreadable') || code === 'listing-failed';
+
+const needHealing = (findings: readonly Finding[]): boolean =>
+  findings.some(({ code }) =>
+    ['pack-missing', 'pack-size-differs', 'pack-damaged', 'tree-damaged'].includes(code),
+  );
+
+/** What could not be read is not called damaged. */
+function verdictOn(findings: readonly Finding[]): string {
+  const errors = findings.filter(({ severity }) => severity === 'error');
+  const unreadable = errors.filter(isUnreadable).length;
+  const damaged = errors.length - unreadable;
+  if (damaged === 0)
+    return `Not checked whole: ${counted(unreadable, 'file')} could not be read, listed above`;
+  const more = unreadable === 0 ? '' : `; ${counted(unreadable, 'file')} could not be read`;
+  return `Damaged: ${counted(damaged, 'error')}, listed above${more}`;
+}
+
+const numbered = (steps: readonly string[]): string[] =>
+  steps.map((step, index) => `  ${index + 1}. ${step}`);

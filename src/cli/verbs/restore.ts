@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { composeStack, openArchiveFile, openStore } from '../../compose.ts';
 import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
-import { hasErrors } from '../../model/finding.ts';
+import { hasErrors, type Finding } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { counted } from '../../model/plural.ts';
 import { warnOfMissing } from '../../operations/missing.ts';
@@ -22,6 +22,8 @@ interface RestoreFlags {
   readonly backupFile?: string;
   readonly component?: readonly string[];
   readonly skip?: readonly string[];
+  readonly database?: readonly string[];
+  readonly acceptMissing?: boolean;
   readonly restoreConfig?: boolean;
   readonly skipValidation?: boolean;
   readonly discardPrevious?: boolean;
@@ -40,6 +42,12 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
     .option('--backup-file <file>', 'restore from this portable archive')
     .option('--component <names>', 'only these components (comma-separated, repeatable)', collectNames)
     .option('--skip <names>', 'all but these components', collectNames)
+    .option(
+      '--database <names>',
+      'only these PostgreSQL databases (comma-separated, repeatable)',
+      collectNames,
+    )
+    .option('--accept-missing', 'restore without the parts that a server refuses, and end with exit code 2')
     .option('--restore-config', 'also replace configuration files that exist and differ')
     .option('--skip-validation', 'do not compare the restored content with the snapshot')
     .option('--discard-previous', 'delete the previous data once the restored data is verified')
@@ -96,9 +104,13 @@ async function restoreFrom(
     restoreConfig: flags.restoreConfig === true,
     startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
+    databases: flags.database,
   };
   const wanted = target.components.map(({ name }) => name).filter((name) => !selection.skip.includes(name));
-  const missing = flags.component === undefined ? await warnOfMissing(wanted, source, store, ctx) : [];
+  const missing =
+    flags.component === undefined && flags.database === undefined
+      ? await warnOfMissing(wanted, source, store, ctx)
+      : [];
   const planned = await planRestore(source, target, selection, ctx);
   const plan = { ...planned, warnings: [...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
@@ -109,11 +121,28 @@ async function restoreFrom(
   const execution = {
     discardPrevious: flags.discardPrevious === true,
     skipValidation: flags.skipValidation === true,
+    acceptMissing: (lacking: readonly Finding[]) => acceptMissing(session, lacking, flags),
   };
   const result = await executeRestore(plan, source, target, stack.journal, execution, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   audience.result(result, renderResult(result));
-  return hasErrors(result.findings) ? exitCodes.error : exitCodes.success;
+  if (hasErrors(result.findings)) return exitCodes.error;
+  return result.missing.length > 0 ? exitCodes.partial : exitCodes.success;
+}
+
+/** Shows what would be missing and asks; without a terminal the flag decides. */
+async function acceptMissing(
+  { audience, ctx }: Session,
+  missing: readonly Finding[],
+  flags: RestoreFlags,
+): Promise<boolean> {
+  if (flags.acceptMissing !== true && flags.yes !== true && flags.force !== true) {
+    for (const finding of missing) audience.event({ type: 'finding', finding });
+    return (await audience.confirm('Restore everything else?', ctx.signal)) === true;
+  }
+  if (flags.acceptMissing !== true) return false;
+  for (const finding of missing) audience.event({ type: 'finding', finding });
+  return true;
 }
 
 /** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
@@ -235,7 +264,9 @@ function renderResult(result: RestoreResult): string {
     ? 'Restored, but the content is not what was captured: see the errors above'
     : unwell.length > 0
       ? `Restored, but not well: ${[...new Set(unwell)].join(', ')}; see the errors above`
-      : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
+      : result.missing.length > 0
+        ? `Restored without ${counted(result.missing.length, 'part')} of the snapshot that the server refused (named above): ${result.restored.join(', ')}`
+        : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
   return [
     `${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`,
     ...(result.notStarted.length === 0

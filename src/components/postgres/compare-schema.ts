@@ -1,6 +1,12 @@
 import type { Finding } from '../../model/finding.ts';
 import type { SchemaFacts, SchemaKind } from './facts.ts';
 
+/** True for a finding about a definition that reads otherwise; those about rows and grants are not among them. */
+export const isReworded = ({ code }: Finding): boolean =>
+  code.endsWith('-differs') &&
+  !code.endsWith('-access-differs') &&
+  !['content-differs', 'row-count-differs', 'property-differs'].includes(code);
+
 /** Makes a finding about the database that is compared. */
 export type MakeFinding = (severity: Finding['severity'], code: string, message: string) => Finding;
 
@@ -8,9 +14,8 @@ export type MakeFinding = (severity: Finding['severity'], code: string, message:
 const namedMax = 20;
 
 /**
- * Compares what the schemas hold. A definition that reads differently is a mere warning where it has been restored
- * just now (`justRestored`), or by another major version: the server writes definitions anew from what it has parsed,
- * and may do so in other words.
+ * Compares what the schemas hold. A definition that reads otherwise where it has been restored just now
+ * (`justRestored`) is what the server made of the captured text, and a mere warning on another major version.
  */
 export function compareSchema(
   expected: SchemaFacts | undefined,
@@ -23,15 +28,15 @@ export function compareSchema(
       'the snapshot does not describe its schemas: views, constraints and the like are not compared';
     return [finding('info', 'schema-not-captured', message)];
   }
-  const sameWords = expected.serverMajor === found.serverMajor && !justRestored;
-  const context: Context = { finding, differs: sameWords ? 'error' : 'warning' };
+  const sameMajor = expected.serverMajor === found.serverMajor;
+  const context: Context = { finding, differs: justRestored ? 'info' : sameMajor ? 'error' : 'warning' };
   if ('summed' in expected) return 'summed' in found ? compareSums(expected, found, context) : [];
   return 'listed' in found ? compareListed(expected.listed, found.listed, context) : [];
 }
 
 interface Context {
   readonly finding: MakeFinding;
-  readonly differs: 'error' | 'warning';
+  readonly differs: Finding['severity'];
 }
 
 type Summed = Extract<SchemaFacts, { summed: unknown }>;
@@ -86,7 +91,7 @@ function compareKind(
   kind: string,
   expected: SchemaKind['objects'],
   found: SchemaKind['objects'],
-  differs: 'error' | 'warning',
+  differs: Finding['severity'],
 ): Difference[] {
   const foundByName = new Map(found.map((object) => [object[0], object]));
   const label = words(kind);

@@ -13,15 +13,43 @@ export function compareContent(
   justRestored: boolean,
 ): readonly Finding[] {
   const finding = findingFactory(component, expected.name);
-  const findings = [
-    ...compareTables(expected.content.tables, found.tables, finding),
-    ...compareSequences(expected.content.sequences, found.sequences, finding),
-    ...compareLargeObjects(expected.content, found, finding),
-    ...compareExtensions(expected.content, found, finding),
-    ...compareIndexes(expected.content, found, finding),
+  const captured = expected.content;
+  const unread = [...(captured.unread ?? []), ...(found.unread ?? [])];
+  const excluded = new Set(unread.flatMap(({ table }) => (table === undefined ? [] : [key(table)])));
+  const readable = (tables: readonly TableFacts[]): TableFacts[] =>
+    tables.filter((table) => !excluded.has(key(table)));
+  const isRead = (part: string): boolean =>
+    !unread.some(({ what }) => what === part || what === 'the content');
+  const parts: readonly (readonly [part: string, compare: () => Finding[]])[] = [
+    ['the tables', () => compareTables(readable(captured.tables), readable(found.tables), finding)],
+    ['the sequences', () => compareSequences(captured.sequences, found.sequences, finding)],
+    ['the large objects', () => compareLargeObjects(captured, found, finding)],
+    ['the extensions', () => compareExtensions(captured, found, finding)],
+    ['the invalid indexes', () => compareIndexes(captured, found, finding)],
   ];
-  const schema = compareSchema(expected.content.schema, found.schema, justRestored, finding);
+  const findings = [
+    ...compareUnread(captured, found, finding),
+    ...parts.flatMap(([part, compare]) => (isRead(part) ? compare() : [])),
+  ];
+  if (!isRead('the schemas')) return findings;
+  const schema = compareSchema(captured.schema, found.schema, justRestored, finding);
   return [...findings, ...schema.filter((one) => !findings.some((other) => sameFinding(one, other)))];
+}
+
+/** What is not compared is said: no finding would read as equal. */
+function compareUnread(captured: ContentFacts, found: ContentFacts, finding: MakeFinding): Finding[] {
+  const before = captured.unread ?? [];
+  const now = (found.unread ?? []).filter(({ what }) => !before.some((other) => other.what === what));
+  return [
+    ...before.map(({ what, reason }) =>
+      finding(
+        'warning',
+        'not-compared',
+        `${what} could not be read at the backup, and is not compared: ${reason}`,
+      ),
+    ),
+    ...now.map(({ what, reason }) => finding('error', 'unreadable', `${what} cannot be read: ${reason}`)),
+  ];
 }
 
 /** The catalog quotes names where it must. */
@@ -87,9 +115,9 @@ function compareTables(
     if (other === undefined) return [finding('error', 'table-missing', `table ${label(table)} is missing`)];
     return compareTable(table, other, finding);
   });
-  const added = [...foundByKey.values()].map((table) =>
-    finding('warning', 'table-added', `table ${label(table)} was not captured`),
-  );
+  const added = [...foundByKey.values()]
+    .filter(({ kind }) => kind !== 'extension-table')
+    .map((table) => finding('warning', 'table-added', `table ${label(table)} was not captured`));
   return [...findings, ...added];
 }
 

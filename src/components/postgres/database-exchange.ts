@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { messageOf, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { invalidDatabase } from './databases.ts';
 import { identifier, literal } from './names.ts';
 import { sqlState, type Session } from './session.ts';
 
@@ -18,14 +20,43 @@ export async function databaseOids(control: Session, signal: AbortSignal): Promi
   return new Map([...(await namesByOid(control, signal))].map(([oid, name]) => [name, oid]));
 }
 
-/** Drops a database and whatever sessions are in it; none is no error. */
+/** Whatever holds a database that nobody is in any more is given this long. */
+const lockTimeoutMs = 5_000;
+/** Removing the files of a large database, and the checkpoint before it, may take a while. */
+const dropTimeoutMs = 120_000;
+
+/**
+ * Drops a database and whatever sessions are in it; none is no error. One that an interrupted DROP DATABASE left
+ * invalid is dropped as well.
+ * @throws TarsError `restore-failed` when something holds the database for longer than its time-outs
+ */
 export async function dropDatabase(control: Session, name: string, signal: AbortSignal): Promise<void> {
+  await control.run(`SET lock_timeout = ${lockTimeoutMs}; SET statement_timeout = ${dropTimeoutMs}`, signal);
   try {
-    await control.run(allowConnections(name, false), signal);
+    await dropWithin(control, name, signal);
   } catch (error) {
-    if (sqlState(error) === '3D000') return;
-    throw error;
+    // query_canceled, lock_not_available, object_in_use
+    if (!['57014', '55P03', '55006'].includes(sqlState(error) ?? '')) throw error;
+    throw new TarsError('restore-failed', `Database "${name}" cannot be dropped: ${messageOf(error)}`, {
+      hint: `Find in pg_locks and pg_stat_activity what holds it, end that, then: DROP DATABASE ${identifier(name)}`,
+      cause: error,
+    });
+  } finally {
+    if (!signal.aborted)
+      await control.run('SET lock_timeout = 0; SET statement_timeout = 0', signal).catch(() => undefined);
   }
+}
+
+async function dropWithin(control: Session, name: string, signal: AbortSignal): Promise<void> {
+  const [found] = await control.rows(
+    z.object({ invalid: z.boolean() }),
+    `SELECT datconnlimit = ${invalidDatabase} AS invalid FROM pg_database WHERE datname = $1`,
+    signal,
+    [name],
+  );
+  if (found === undefined) return;
+  // The server ends a session that would alter an invalid one.
+  if (!found.invalid) await control.run(allowConnections(name, false), signal);
   await terminateSessions(control, [name], signal);
   await control.run(`DROP DATABASE IF EXISTS ${identifier(name)}`, signal);
 }

@@ -1,15 +1,16 @@
-import { InterruptedError, TarsError } from '../../model/errors.ts';
+import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { ownAttributes } from '../own-attributes.ts';
 import type { Client } from './client.ts';
-import { lockTimeoutMs, readContent } from './content.ts';
-import type { DatabaseFacts, PostgresFacts, SequenceFacts } from './facts.ts';
+import { lockTimeoutMs, nothingRead, readContent } from './content.ts';
+import type { DatabaseFacts, PostgresFacts, SequenceFacts, Unread } from './facts.ts';
 import { dumpPath, globalsPath } from './names.ts';
 import type { PostgresOptions } from './options.ts';
 import { conninfo, programOutput } from './programs.ts';
 import { readProperties, type ServerIdentity } from './properties.ts';
 import { mayReadPasswords } from './roles.ts';
+import { ownSearchPath } from './search-path.ts';
 import type { Session } from './session.ts';
 
 /** One database with the transaction that fixes its state. */
@@ -19,6 +20,10 @@ export interface MarkedDatabase {
   readonly session: Session;
   snapshot: string | undefined;
   sequences: readonly SequenceFacts[];
+  /** What could not be read so far. */
+  readonly unread: Unread[];
+  /** Whether its tables are locked against what a dump would show wrong. */
+  held: boolean;
 }
 
 /** What a marked capture is taken with. */
@@ -27,7 +32,6 @@ export interface CaptureInputs {
   readonly server: ServerIdentity;
   readonly client: Client;
   readonly control: Session;
-  readonly databases: readonly MarkedDatabase[];
 }
 
 /**
@@ -64,8 +68,8 @@ export async function captureGlobals(
 }
 
 /**
- * Dumps one database into the sink while reading the facts of the same snapshot. The first failure of either
- * stops the other.
+ * Dumps one database into the sink while reading the facts of the same snapshot. Facts that cannot be read are named
+ * in them; a dump that fails stops their reading.
  */
 export async function captureDatabase(
   { options, client, control }: CaptureInputs,
@@ -73,41 +77,36 @@ export async function captureDatabase(
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<DatabaseFacts> {
-  const { name, session, sizeBytes, snapshot, sequences } = database;
+  const { name, session, sizeBytes, snapshot, sequences, unread } = database;
   if (snapshot === undefined) {
     throw new TarsError('internal', `Database "${name}" was to be captured without having been marked`);
   }
-  const failure = new AbortController();
-  const signal = AbortSignal.any([ctx.signal, failure.signal]);
   const artifact = dumpPath(options.name, name);
-  const dump = async (): Promise<void> => {
-    const args = dumpArguments(client.options, name, snapshot);
-    const body = programOutput({ path: client.pgDump, args, options: client.options }, signal);
-    const attributes = ownAttributes(ctx);
+  const properties = await readProperties(control, name, ctx.signal);
+  const failure = new AbortController();
+  const factsSignal = AbortSignal.any([ctx.signal, failure.signal]);
+  const searchPath = (): Promise<string> => ownSearchPath(session, properties, factsSignal);
+  const reading = readContent(session, { sequences, searchPath, unread }, factsSignal).catch(
+    (error: unknown) => ({ error }),
+  );
+  const args = dumpArguments(client.options, name, snapshot);
+  const body = programOutput({ path: client.pgDump, args, options: client.options }, ctx.signal);
+  const attributes = ownAttributes(ctx);
+  try {
     await sink.write(artifact, counted(body, `${options.name}: ${name}`, sizeBytes, ctx), {
-      attributes,
-      chunking: 'stream',
-      signal,
+      ...{ attributes, chunking: 'stream', signal: ctx.signal },
     });
-  };
-  const facts = async (): Promise<DatabaseFacts> => ({
-    name,
-    artifact,
-    sizeBytes,
-    properties: await readProperties(control, name, signal),
-    content: await readContent(session, sequences, signal),
-  });
-  let firstError: unknown;
-  const stopOther = (error: unknown): never => {
-    firstError ??= error;
+  } catch (error) {
     failure.abort();
-    throw error;
-  };
-  const [dumped, read] = await Promise.allSettled([dump().catch(stopOther), facts().catch(stopOther)]);
-  if (dumped.status === 'fulfilled' && read.status === 'fulfilled') return read.value;
-  // Whichever part notices the interruption first, with whatever error.
-  if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: firstError });
-  throw describeDumpError(firstError, name);
+    await reading;
+    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    throw describeDumpError(error, name);
+  }
+  const content = await reading;
+  if (!('error' in content)) return { name, artifact, sizeBytes, properties, content };
+  if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: content.error });
+  const nothing = nothingRead({ what: 'the content', reason: messageOf(content.error) });
+  return { name, artifact, sizeBytes, properties, content: nothing };
 }
 
 /**

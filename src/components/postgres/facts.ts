@@ -4,7 +4,8 @@ import { CorruptionError } from '../../model/errors.ts';
 const tableSchema = z.object({
   schema: z.string(),
   name: z.string(),
-  kind: z.enum(['table', 'materialised-view']),
+  /** `extension-table`: of an extension, whose configuration it holds; older snapshots do not have those. */
+  kind: z.enum(['table', 'materialised-view', 'extension-table']),
   rows: z.number().int().nonnegative(),
   /** Order-free hash of all rows as text; decimal. */
   hash: z.string(),
@@ -43,6 +44,14 @@ const schemaSchema = z.union([
   }),
 ]);
 
+const unreadSchema = z.object({
+  /** Such as `table public.t`, `sequences`. */
+  what: z.string(),
+  /** Of a table, as in {@link tableSchema}. */
+  table: z.object({ schema: z.string(), name: z.string() }).optional(),
+  reason: z.string(),
+});
+
 const contentSchema = z.object({
   /** Older snapshots do not have it. */
   schema: schemaSchema.optional(),
@@ -55,6 +64,8 @@ const contentSchema = z.object({
   /** Those of tables and indexes, beside the database's own. */
   tablespaces: z.array(z.object({ name: z.string() })),
   invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
+  /** What could not be read, and so is not compared. It is in the dump all the same. */
+  unread: z.array(unreadSchema).optional(),
 });
 
 /** What a role may do with the database itself. */
@@ -114,7 +125,26 @@ export const roleSchema = z.object({
 });
 
 /** `member` is a member of `role`. */
-export const membershipSchema = z.object({ role: z.string(), member: z.string(), admin: z.boolean() });
+export const membershipSchema = z.object({
+  role: z.string(),
+  member: z.string(),
+  admin: z.boolean(),
+  /** Of PostgreSQL 16 and newer: whether the member has the rights without SET ROLE, and may SET ROLE. */
+  inherit: z.boolean().optional(),
+  set: z.boolean().optional(),
+});
+
+/** `GRANT SET ON PARAMETER`, of PostgreSQL 15 and newer. */
+export const parameterGrantSchema = z.object({
+  parameter: z.string(),
+  /** Null is PUBLIC. */
+  grantee: z.string().nullable(),
+  privilege: z.string(),
+  grantable: z.boolean(),
+});
+
+/** `ALTER ROLE ALL SET`. */
+export const commonSettingSchema = z.object({ name: z.string(), value: z.string() });
 
 const factsSchema = z.object({
   serverMajor: z.number().int(),
@@ -124,6 +154,9 @@ const factsSchema = z.object({
   globalsArtifact: z.string(),
   roles: z.array(roleSchema),
   memberships: z.array(membershipSchema),
+  /** Older snapshots do not have these. */
+  parameterGrants: z.array(parameterGrantSchema).optional(),
+  commonSettings: z.array(commonSettingSchema).optional(),
   databases: z.array(databaseSchema),
 });
 
@@ -132,11 +165,14 @@ export type SequenceFacts = z.infer<typeof sequenceSchema>;
 export type LargeObjectFacts = z.infer<typeof largeObjectsSchema>;
 export type SchemaFacts = z.infer<typeof schemaSchema>;
 export type SchemaKind = z.infer<typeof schemaKindSchema>;
+export type Unread = z.infer<typeof unreadSchema>;
 export type ContentFacts = z.infer<typeof contentSchema>;
 export type DatabaseProperties = z.infer<typeof propertiesSchema>;
 export type DatabaseFacts = z.infer<typeof databaseSchema>;
 export type RoleFacts = z.infer<typeof roleSchema>;
 export type MembershipFacts = z.infer<typeof membershipSchema>;
+export type ParameterGrant = z.infer<typeof parameterGrantSchema>;
+export type CommonSetting = z.infer<typeof commonSettingSchema>;
 export type PostgresFacts = z.infer<typeof factsSchema>;
 
 /** Reads a capture's facts back. @throws CorruptionError when they are not what a capture writes */

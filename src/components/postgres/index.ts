@@ -1,17 +1,18 @@
 import { z } from 'zod';
-import { ServiceUnavailableError } from '../../model/errors.ts';
+import { collectArtifacts } from '../../model/artifact-list.ts';
+import { messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareCapture } from './capture.ts';
 import { findClient } from './client.ts';
-import { listDatabases } from './databases.ts';
+import { leftOut, listDatabases } from './databases.ts';
 import { parseFacts } from './facts.ts';
 import { asidePattern } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer } from './properties.ts';
 import { planRestore } from './restore-plan.ts';
-import { openControlSession, openSession } from './session.ts';
+import { openControlSession, openSession, sqlState } from './session.ts';
 import { stageRestore } from './stage.ts';
 import { postgresGeneration, removeStaged } from './swap.ts';
 import { verifyLive } from './verify.ts';
@@ -34,7 +35,11 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
-    verify: (from, ctx) => verifyLive(options, parseFacts(from.facts, from.name), ctx.signal),
+    verify: async (from, ctx, source) => {
+      const artifacts = await collectArtifacts(from, source, ctx.signal);
+      const byPath = new Map(artifacts.map((artifact) => [artifact.path, artifact]));
+      return verifyLive(options, parseFacts(from.facts, from.name), { source, artifacts: byPath }, ctx);
+    },
   };
 }
 
@@ -58,10 +63,16 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
   // Without it nothing can be dumped: whoever looks before a backup wants to know.
   await findClient(options, server.major, signal);
   const databases = await listDatabases(control, options, signal);
+  const warnings = await leftOut(control, options, signal);
   let tables = 0;
   for (const { name } of databases) {
-    await using session = await openSession(options, name, signal);
-    tables += (await session.row(z.object({ tables: z.coerce.number() }), tableCountQuery, signal)).tables;
+    try {
+      await using session = await openSession(options, name, signal);
+      tables += (await session.row(z.object({ tables: z.coerce.number() }), tableCountQuery, signal)).tables;
+    } catch (error) {
+      if (databases.length === 1 || sqlState(error) === undefined) throw error;
+      warnings.push(`Database "${name}" cannot be captured: ${messageOf(error)}`);
+    }
   }
   const aside = await control.rows(
     z.object({ name: z.string(), sizeBytes: z.coerce.number() }),
@@ -74,9 +85,12 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
     serverVersion: server.version,
     sizeBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     summary: `${counted(databases.length, 'database')}, ${counted(tables, 'table')}`,
-    warnings: aside.map(
-      ({ name, sizeBytes }) => `Database "${name}" was left by a restore and takes ${sizeBytes} bytes`,
-    ),
+    warnings: [
+      ...warnings,
+      ...aside.map(
+        ({ name, sizeBytes }) => `Database "${name}" was left by a restore and takes ${sizeBytes} bytes`,
+      ),
+    ],
   };
 }
 

@@ -1,4 +1,5 @@
 import type { ProgramRunner } from '../../ports/programs.ts';
+import type { TlsSettings } from './tls.ts';
 
 /** One PostgreSQL server as `tars.yaml` configures it. */
 export interface PostgresOptions {
@@ -13,6 +14,8 @@ export interface PostgresOptions {
   /** Undefined: every database that is no template and accepts connections. */
   readonly databases: readonly string[] | undefined;
   readonly scratchDir: string;
+  /** Where it says nothing, libpq's variables and files do. */
+  readonly tls?: TlsSettings;
   /** Directory of pg_dump, pg_dumpall and pg_restore; found by {@link findClient} when absent. */
   readonly clientBinDir?: string;
   /** A local server's process, whose own directory holds a fitting client. */
@@ -36,16 +39,23 @@ export function addressOf({ host, port }: Pick<PostgresOptions, 'host' | 'port'>
 
 /**
  * What every connection starts with, ours and the programs', before its first statement: a database or role may be
- * set to read-only, to short timeouts, to another role, or to a search_path whose functions and tables take the
- * place of the server's own. Only settings that every supported server knows.
+ * set to read-only, to short timeouts or to another role. Only settings that every supported server knows.
+ * Without a search_path: the programs set an empty one before anything else, and scripts of extensions that add
+ * themselves to the database's path go on from the one a session started with (postgis_topology).
  */
-export const startupOptions = Object.entries({
-  role: 'none',
-  search_path: '',
-  default_transaction_read_only: 'off',
-  statement_timeout: '0',
-  lock_timeout: '0',
-  idle_in_transaction_session_timeout: '0',
-})
-  .map(([name, value]) => `-c ${name}=${value}`)
-  .join(' ');
+export function startupSettings(more: Readonly<Record<string, string>> = {}): string {
+  const settings = {
+    role: 'none',
+    default_transaction_read_only: 'off',
+    statement_timeout: '0',
+    lock_timeout: '0',
+    idle_in_transaction_session_timeout: '0',
+    ...more,
+  };
+  return Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(' ');
+}
+
+/** Ours: a search_path may have functions and tables in the place of the server's own. */
+export const startupOptions = startupSettings({ search_path: '' });

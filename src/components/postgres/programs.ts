@@ -4,7 +4,8 @@ import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts'
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
-import { startupOptions, type PostgresOptions } from './options.ts';
+import { startupSettings, type PostgresOptions } from './options.ts';
+import { tlsEnvironment } from './tls.ts';
 
 const stderrTailBytes = 4096;
 
@@ -16,6 +17,10 @@ export interface Program {
   readonly path: string;
   readonly args: readonly string[];
   readonly options: PostgresOptions;
+  /** Beside those every connection starts with. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Sees everything the program writes to its stderr, as it comes. */
+  readonly onStderr?: (bytes: Uint8Array) => void;
 }
 
 /** The database as a connection string, so that a name with `=` in it is not taken for one. */
@@ -31,14 +36,16 @@ export function conninfo(options: PostgresOptions, database: string): string {
 }
 
 // The password travels in the environment: argv is readable by every user of the machine.
-function environment(options: PostgresOptions): Record<string, string> {
+function environment({ options, settings }: Program): Record<string, string> {
   return {
+    // Beside the server, files of this machine are not there, and nothing goes over a network.
+    ...(options.inside === undefined ? tlsEnvironment(options.tls) : {}),
     ...(options.password === undefined ? {} : { PGPASSWORD: options.password }),
     PGAPPNAME: 'tars',
     PGCONNECT_TIMEOUT: '10',
     // Without waiting for the disk at each commit a restore of many small tables is faster; the swap's own commit
     // makes all of it durable.
-    PGOPTIONS: `${startupOptions} -c synchronous_commit=off`,
+    PGOPTIONS: startupSettings({ synchronous_commit: 'off', ...settings }),
     LC_ALL: 'C',
   };
 }
@@ -51,7 +58,11 @@ function inheritedEnvironment(): Record<string, string> {
   return Object.fromEntries(kept);
 }
 
-function start({ path, args, environment: own }: ProgramCall, stdin: 'ignore' | 'pipe', signal: AbortSignal) {
+function start(
+  { path, args, environment: own, onStderr }: ProgramCall,
+  stdin: 'ignore' | 'pipe',
+  signal: AbortSignal,
+) {
   const child = execa(path, [...args], {
     env: { ...inheritedEnvironment(), ...own },
     extendEnv: false,
@@ -62,7 +73,7 @@ function start({ path, args, environment: own }: ProgramCall, stdin: 'ignore' | 
     cancelSignal: signal,
     forceKillAfterDelay: 2000,
   });
-  const stderr = tailOf(child.stderr);
+  const stderr = tailOf(child.stderr, onStderr);
   // Awaited later; until then a failure must not count as unhandled.
   const ended = child.then(
     () => undefined,
@@ -84,10 +95,11 @@ function start({ path, args, environment: own }: ProgramCall, stdin: 'ignore' | 
   };
 }
 
-async function tailOf(stream: Readable): Promise<string> {
+async function tailOf(stream: Readable, onChunk: ProgramCall['onStderr']): Promise<string> {
   let tail = Buffer.alloc(0);
   try {
     for await (const chunk of stream) {
+      onChunk?.(chunk as Buffer);
       tail = Buffer.concat([tail, chunk as Buffer]).subarray(-stderrTailBytes);
     }
   } catch {
@@ -96,9 +108,11 @@ async function tailOf(stream: Readable): Promise<string> {
   return tail.toString();
 }
 
-const callOf = ({ path, args, options }: Program): ProgramCall => ({
-  ...{ path, args },
-  environment: environment(options),
+const callOf = (program: Program): ProgramCall => ({
+  path: program.path,
+  args: program.args,
+  environment: environment(program),
+  ...(program.onStderr === undefined ? {} : { onStderr: program.onStderr }),
 });
 
 /** What the program writes, see {@link ProgramRunner.output}; in the server's container where its options say so. */

@@ -154,7 +154,7 @@ export function setClause(name: string, value: string): string {
 }
 
 /** Splits `"$user", public` into its names. */
-function splitNameList(list: string): string[] {
+export function splitNameList(list: string): string[] {
   return [...list.matchAll(/"((?:[^"]|"")*)"|([^\s,"]+)/g)].map(([, quoted, bare]) =>
     quoted === undefined ? (bare ?? '') : quoted.replaceAll('""', '"'),
   );

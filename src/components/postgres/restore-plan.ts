@@ -7,11 +7,12 @@ import { counted } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { findClient, type Client } from './client.ts';
+import { invalidDatabase } from './databases.ts';
 import { parseFacts, type PostgresFacts, type RoleFacts } from './facts.ts';
-import { asideNames, literal } from './names.ts';
+import { asideNames, identifier, literal } from './names.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer, readTablespaces } from './properties.ts';
-import { missingRoles } from './roles.ts';
+import { commonSettingStatement, missingRoles, readCommonSettings } from './roles.ts';
 import { openControlSession, type Session } from './session.ts';
 import { spaceNeeded } from './space.ts';
 
@@ -47,12 +48,13 @@ export class PostgresPlanDetails {
 export async function planRestore(
   options: PostgresOptions,
   from: ComponentManifest,
-  { restoreId }: RestoreOptions,
+  { restoreId, databases }: RestoreOptions,
   ctx: OperationContext,
   source: ArtifactSource,
 ): Promise<RestorePlan> {
   const { signal } = ctx;
-  const facts = parseFacts(from.facts, from.name);
+  const captured = parseFacts(from.facts, from.name);
+  const facts = databases === undefined ? captured : chosenDatabases(captured, databases, options.name);
   await using control = await openControlSession(options, signal);
   const server = await readServer(control, signal);
   requireMajor(options, facts.serverMajor, server.major);
@@ -61,9 +63,11 @@ export async function planRestore(
   await requireRights(control, options, roles, signal);
   await requireExtensions(control, facts, signal);
   const live = await liveDatabases(control, facts, signal);
+  requireUsable(live);
   requireNoPreparedTransactions(live);
   const tablespaces = await readTablespaces(control, signal);
   const space = await spaceNeeded(control, options, facts, signal);
+  const settings = await missingSettings(control, facts, signal);
   const artifacts = new Map(
     (await collectArtifacts(from, source, signal)).map((artifact) => [artifact.path, artifact]),
   );
@@ -75,10 +79,13 @@ export async function planRestore(
     warnings: [
       ...tablespaceWarnings(facts, tablespaces),
       ...planWarnings(facts, roles, server.major, space.known),
+      ...settings.map((statement) => `A setting of all roles is not restored; to have it, run: ${statement}`),
+      ...unreadWarnings(facts),
     ],
     artifacts: needed,
     requires: { stopped: [], running: options.service === undefined ? [] : [options.service] },
     space: space.directories,
+    ...(databases === undefined ? {} : { part: { ...from, facts } }),
     details: new PostgresPlanDetails({
       restoreId,
       facts,
@@ -88,6 +95,18 @@ export async function planRestore(
       artifacts,
     }),
   };
+}
+
+/** @throws RestoreRefusedError for a database that was not captured */
+function chosenDatabases(facts: PostgresFacts, names: readonly string[], component: string): PostgresFacts {
+  const known = facts.databases.map(({ name }) => name);
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new RestoreRefusedError(`The snapshot of ${component} has no database "${unknown}"`, {
+      hint: `It has: ${known.join(', ')}. With several servers, name the one with --component.`,
+    });
+  }
+  return { ...facts, databases: facts.databases.filter(({ name }) => names.includes(name)) };
 }
 
 function requireMajor(options: PostgresOptions, capturedMajor: number, targetMajor: number): void {
@@ -152,6 +171,8 @@ interface LiveDatabase {
   readonly sizeBytes: number;
   readonly sessions: number;
   readonly prepared: number;
+  /** Left by an interrupted DROP DATABASE. */
+  readonly invalid: boolean;
 }
 
 /** Those of the snapshot's databases that exist in the target. */
@@ -167,12 +188,23 @@ async function liveDatabases(
       sizeBytes: z.coerce.number(),
       sessions: z.coerce.number(),
       prepared: z.coerce.number(),
+      invalid: z.boolean(),
     }),
     `SELECT datname AS name, pg_database_size(oid)::text AS "sizeBytes",
        (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> pg_backend_pid())::text AS sessions,
-       (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname)::text AS prepared
+       (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname)::text AS prepared,
+       d.datconnlimit = ${invalidDatabase} AS invalid
      FROM pg_database d WHERE datname IN (${names || 'NULL'})`,
     signal,
+  );
+}
+
+function requireUsable(live: readonly LiveDatabase[]): void {
+  const invalid = live.find((database) => database.invalid);
+  if (invalid === undefined) return;
+  throw new RestoreRefusedError(
+    `Database "${invalid.name}" was left unusable by an interrupted DROP DATABASE, and cannot be moved aside`,
+    { hint: `Remove the rest of it with DROP DATABASE ${identifier(invalid.name)}, then run this again.` },
   );
 }
 
@@ -238,6 +270,28 @@ function planWarnings(
       ? []
       : ["The server's disk is out of sight: make sure it has room for a second copy of the databases"]),
   ];
+}
+
+/** Statements for settings that concern other databases of the server too, and so are the operator's to make. */
+async function missingSettings(
+  control: Session,
+  { commonSettings = [] }: PostgresFacts,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const present = await readCommonSettings(control, signal);
+  return commonSettings
+    .filter(({ name, value }) => !present.some((other) => other.name === name && other.value === value))
+    .map(commonSettingStatement);
+}
+
+function unreadWarnings({ databases }: PostgresFacts): string[] {
+  return databases.flatMap(({ name, content: { unread = [] } }) =>
+    unread.length === 0
+      ? []
+      : [
+          `Of database "${name}" these are restored and cannot be compared: ${unread.map(({ what }) => what).join(', ')}`,
+        ],
+  );
 }
 
 function tablespaceWarnings({ databases }: PostgresFacts, present: ReadonlySet<string>): string[] {

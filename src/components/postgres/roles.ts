@@ -1,14 +1,19 @@
 import { z } from 'zod';
 import type { Bytes } from '../../ports/artifacts.ts';
 import {
+  commonSettingSchema,
   membershipSchema,
+  parameterGrantSchema,
   roleSchema,
+  type CommonSetting,
   type MembershipFacts,
+  type ParameterGrant,
   type PostgresFacts,
   type RoleFacts,
 } from './facts.ts';
 import { identifier, literal } from './names.ts';
-import { setClause } from './properties.ts';
+import type { Globals } from './compare-globals.ts';
+import { readServer, setClause } from './properties.ts';
 import { sqlState, type Session } from './session.ts';
 
 /** The catalog has settings as `name=value`. */
@@ -36,15 +41,62 @@ export async function readRoles(session: Session, signal: AbortSignal): Promise<
 
 /** Who is a member of what, built-in roles such as pg_read_all_data included as the granted role. */
 export async function readMemberships(session: Session, signal: AbortSignal): Promise<MembershipFacts[]> {
-  return session.rows(
-    membershipSchema,
-    `SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member,
-       bool_or(admin_option) AS admin
-     FROM pg_auth_members WHERE pg_get_userbyid(member) !~ '^pg_'
+  // Options of a membership came with 16: as JSON, missing ones read as null.
+  const rows = await session.rows(
+    membershipSchema.extend({ inherit: z.boolean().nullable(), set: z.boolean().nullable() }),
+    `SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member, bool_or(admin_option) AS admin,
+       bool_or((to_jsonb(m) ->> 'inherit_option')::bool) AS inherit, bool_or((to_jsonb(m) ->> 'set_option')::bool) AS set
+     FROM pg_auth_members m WHERE pg_get_userbyid(member) !~ '^pg_'
      GROUP BY 1, 2 ORDER BY 1, 2`,
     signal,
   );
+  return rows.map(({ inherit, set, ...membership }) => ({
+    ...membership,
+    ...(inherit === null ? {} : { inherit }),
+    ...(set === null ? {} : { set }),
+  }));
 }
+
+/** Who may set which parameter; the catalog came with 15. */
+export async function readParameterGrants(
+  session: Session,
+  major: number,
+  signal: AbortSignal,
+): Promise<ParameterGrant[]> {
+  if (major < 15) return [];
+  return session.rows(
+    parameterGrantSchema,
+    `SELECT parname AS parameter, CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END AS grantee,
+       a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable
+     FROM pg_parameter_acl, aclexplode(paracl) a WHERE a.grantee <> 10 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+    signal,
+  );
+}
+
+/** Settings of all roles in all databases. */
+export async function readCommonSettings(session: Session, signal: AbortSignal): Promise<CommonSetting[]> {
+  return session.rows(
+    commonSettingSchema,
+    `SELECT split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value
+     FROM pg_db_role_setting s, unnest(s.setconfig) item WHERE s.setdatabase = 0 AND s.setrole = 0 ORDER BY 1`,
+    signal,
+  );
+}
+
+/** Everything that is compared of what databases share. */
+export async function readGlobals(session: Session, signal: AbortSignal): Promise<Globals> {
+  const { major } = await readServer(session, signal);
+  return {
+    roles: await readRoles(session, signal),
+    memberships: await readMemberships(session, signal),
+    parameterGrants: await readParameterGrants(session, major, signal),
+    commonSettings: await readCommonSettings(session, signal),
+  };
+}
+
+/** The statement that sets it again. */
+export const commonSettingStatement = ({ name, value }: CommonSetting): string =>
+  `ALTER ROLE ALL ${setClause(name, value)}`;
 
 /** True when password hashes can be read. */
 export async function mayReadPasswords(session: Session, signal: AbortSignal): Promise<boolean> {
@@ -125,20 +177,18 @@ export function createRoleStatements(role: RoleFacts, passwordHash: string | und
 export async function createRoles(
   session: Session,
   roles: readonly RoleFacts[],
-  memberships: readonly MembershipFacts[],
-  hashes: ReadonlyMap<string, string>,
+  { memberships, parameterGrants, hashes, serverMajor }: RoleGrants,
   signal: AbortSignal,
 ): Promise<void> {
   const created = new Set(roles.map(({ name }) => name));
-  const grants = memberships
-    .filter(({ member }) => created.has(member))
-    .map(
-      ({ role, member, admin }) =>
-        `GRANT ${identifier(role)} TO ${identifier(member)}${admin ? ' WITH ADMIN OPTION' : ''}`,
-    );
   const statements = [
     ...roles.flatMap((role) => createRoleStatements(role, hashes.get(role.name))),
-    ...grants,
+    ...memberships
+      .filter(({ member }) => created.has(member))
+      .map((membership) => membershipStatement(membership, serverMajor)),
+    ...(serverMajor < 15 ? [] : parameterGrants)
+      .filter(({ grantee }) => grantee !== null && created.has(grantee))
+      .map(parameterStatement),
   ];
   if (statements.length === 0) return;
   await session.run('BEGIN', signal);
@@ -150,6 +200,32 @@ export async function createRoles(
     await session.run('ROLLBACK', signal).catch(() => undefined);
     throw error;
   }
+}
+
+/** What new roles are given. */
+export interface RoleGrants {
+  readonly memberships: readonly MembershipFacts[];
+  readonly parameterGrants: readonly ParameterGrant[];
+  readonly hashes: ReadonlyMap<string, string>;
+  /** Of the server they are created on. */
+  readonly serverMajor: number;
+}
+
+function membershipStatement(
+  { role, member, admin, inherit, set }: MembershipFacts,
+  serverMajor: number,
+): string {
+  const grant = `GRANT ${identifier(role)} TO ${identifier(member)}`;
+  if (serverMajor < 16 || inherit === undefined || set === undefined)
+    return admin ? `${grant} WITH ADMIN OPTION` : grant;
+  return `${grant} WITH ADMIN ${admin}, INHERIT ${inherit}, SET ${set}`;
+}
+
+const parameterName = (parameter: string): string => parameter.split('.').map(identifier).join('.');
+
+function parameterStatement({ parameter, grantee, privilege, grantable }: ParameterGrant): string {
+  const to = grantee === null ? 'PUBLIC' : identifier(grantee);
+  return `GRANT ${privilege} ON PARAMETER ${parameterName(parameter)} TO ${to}${grantable ? ' WITH GRANT OPTION' : ''}`;
 }
 
 /** Statements with password hashes do not belong into the server's log. Only a superuser may say so. */
@@ -171,10 +247,20 @@ export async function dropRoles(
 ): Promise<void> {
   for (const name of names) {
     try {
+      await revokeParameters(session, name, signal);
       await session.run(`DROP ROLE IF EXISTS ${identifier(name)}`, signal);
     } catch (error) {
       // dependent_objects_still_exist, object_in_use
       if (!['2BP01', '55006'].includes(sqlState(error) ?? '')) throw error;
     }
+  }
+}
+
+/** What a role may set keeps it from being dropped. */
+async function revokeParameters(session: Session, role: string, signal: AbortSignal): Promise<void> {
+  const { major } = await readServer(session, signal);
+  for (const { parameter, grantee } of await readParameterGrants(session, major, signal)) {
+    if (grantee !== role) continue;
+    await session.run(`REVOKE ALL ON PARAMETER ${parameterName(parameter)} FROM ${identifier(role)}`, signal);
   }
 }

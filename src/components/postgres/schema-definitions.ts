@@ -75,11 +75,15 @@ const collationName = (column: string): string =>
   `(SELECT ROW(cn.nspname, co.collname)::text FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
     WHERE co.oid = ${column})`;
 
+/** The server keeps notes of its own among a column's options, which no dump carries. */
+const dumpedOptions = `(SELECT string_agg(item, ',' ORDER BY item COLLATE "C") FROM unnest(a.attoptions) item
+  WHERE item ~ '^n_distinct')`;
+
 /** In the order of their names: a dump puts inherited ones first. Those of a composite type keep their places. */
 const columns = (relation: string, order: 'attname' | 'attnum'): string =>
   `(SELECT string_agg(ROW(a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
        ${expression('pg_get_expr(ad.adbin, ad.adrelid)')}, ${collationName('nullif(a.attcollation, ty.typcollation)')},
-       ${sorted('a.attoptions')}, ${sorted('a.attfdwoptions')})::text, ','
+       ${dumpedOptions}, ${sorted('a.attfdwoptions')})::text, ','
      ORDER BY ${order === 'attname' ? 'a.attname COLLATE "C"' : 'a.attnum'})
    FROM pg_attribute a JOIN pg_type ty ON ty.oid = a.atttypid
      LEFT JOIN pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum

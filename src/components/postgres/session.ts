@@ -1,7 +1,8 @@
 import pg from 'pg';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
+import { tlsAttempts, type TlsAttempts } from './tls.ts';
 
 const connectTimeoutMs = 10_000;
 
@@ -56,19 +57,7 @@ export async function openSession(
   database: string,
   signal: AbortSignal,
 ): Promise<Session> {
-  const client = new pg.Client({
-    host: options.host,
-    port: options.port,
-    user: options.user,
-    password: options.password,
-    database,
-    connectionTimeoutMillis: connectTimeoutMs,
-    application_name: 'tars',
-    options: startupOptions,
-    keepAlive: true,
-  });
-  // Without a listener, a server that goes away between two queries would end this process.
-  client.on('error', () => undefined);
+  const client = await connect(options, database, signal);
   const query = async (
     sql: string,
     querySignal: AbortSignal,
@@ -79,7 +68,6 @@ export async function openSession(
       return (Array.isArray(result) ? (result.at(-1) as pg.QueryResult) : result).rows as unknown[];
     });
   try {
-    await abortable(client, options, database, signal, () => client.connect());
     await query(pinStatement, signal);
   } catch (error) {
     await client.end().catch(() => undefined);
@@ -100,6 +88,52 @@ export async function openSession(
     },
     [Symbol.asyncDispose]: () => client.end().catch(() => undefined),
   };
+}
+
+/** Servers known to refuse encryption where it is only preferred: half of the connections are saved. */
+const plainServers = new WeakSet<PostgresOptions>();
+
+/** A connected client, encrypted as the settings ask for. */
+async function connect(options: PostgresOptions, database: string, signal: AbortSignal): Promise<pg.Client> {
+  const all = await tlsAttempts(options.tls, process.env);
+  const attempts = plainServers.has(options) ? all.filter((ssl) => ssl === false) : all;
+  let firstError: unknown;
+  for (const ssl of attempts) {
+    const client = newClient(options, database, ssl);
+    try {
+      await abortable(client, options, database, signal, () => client.connect());
+      if (firstError !== undefined && ssl === false) plainServers.add(options);
+      return client;
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      firstError ??= error;
+      if (!otherEncryptionWanted(error)) throw error;
+    }
+  }
+  throw firstError;
+}
+
+/** The server has no encryption, or its pg_hba.conf has no line for a connection like this one. */
+function otherEncryptionWanted(error: unknown): boolean {
+  return sqlState(error) === '28000' || /does not support SSL/.test(messageOf(error));
+}
+
+function newClient(options: PostgresOptions, database: string, ssl: TlsAttempts[number]): pg.Client {
+  const client = new pg.Client({
+    host: options.host,
+    port: options.port,
+    user: options.user,
+    password: options.password,
+    database,
+    ssl,
+    connectionTimeoutMillis: connectTimeoutMs,
+    application_name: 'tars',
+    options: startupOptions,
+    keepAlive: true,
+  });
+  // Without a listener, a server that goes away between two queries would end this process.
+  client.on('error', () => undefined);
+  return client;
 }
 
 async function abortable<T>(
@@ -134,9 +168,13 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 // SQLSTATE classes: PostgreSQL manual, appendix A.
-const unavailableStates = new Set(['57P01', '57P02', '57P03', '57P05', '53300', '08006', '08001', '08004']);
+// Not class 08: as the server's answer it is about another server, one of its foreign tables or subscriptions.
+const unavailableStates = new Set(['57P01', '57P02', '57P03', '57P05', '53300']);
 const unavailablePattern =
   /^(ECONN|EHOST|ENET|ENOTFOUND|EAI_|ETIMEDOUT|EPIPE)|timeout expired|Connection terminated|not queryable|Client was closed/;
+
+/** Codes of Node and OpenSSL. */
+const certificateErrors = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
 
 /** Says what went wrong with which server, and what to do. Statements and parameters are never repeated. */
 export function describeServerError(error: unknown, options: PostgresOptions, database: string): TarsError {
@@ -155,9 +193,22 @@ export function describeServerError(error: unknown, options: PostgresOptions, da
   }
   const errno = (error as { code?: unknown } | null)?.code;
   const systemCode = state === undefined && typeof errno === 'string' ? errno : '';
-  if (unavailableStates.has(state ?? '') || unavailablePattern.test(systemCode || detail)) {
+  if (certificateErrors.test(systemCode || detail)) {
+    return new TarsError('access-denied', `${where} showed a certificate that is not trusted: ${detail}`, {
+      hint: 'Let sslrootcert in tars.yaml name the certificate it is signed by; sslmode verify-full wants its host name as well.',
+      cause: error,
+    });
+  }
+  const noAnswer = state === undefined && unavailablePattern.test(systemCode || detail);
+  if (unavailableStates.has(state ?? '') || noAnswer) {
     return new ServiceUnavailableError(`${where} does not answer: ${detail || systemCode}`, {
       hint: 'Start the server, or correct host and port in tars.yaml.',
+      cause: error,
+    });
+  }
+  if (state === '08P01' && detail.includes('startup parameter')) {
+    return new TarsError('configuration', `${where} is a connection pooler (PgBouncer): ${detail}`, {
+      hint: 'A snapshot needs sessions of its own: let host and port in tars.yaml name the PostgreSQL server itself.',
       cause: error,
     });
   }
@@ -171,6 +222,12 @@ export function describeServerError(error: unknown, options: PostgresOptions, da
 }
 
 function accessDenied(where: string, detail: string, options: PostgresOptions, cause: unknown): TarsError {
+  if (sqlState(cause) === '28000' && detail.includes('pg_hba.conf')) {
+    return new TarsError('access-denied', `${where} refused user ${options.user}: ${detail}`, {
+      hint: 'Allow this connection in pg_hba.conf, or set sslmode in tars.yaml to what that file asks for.',
+      cause,
+    });
+  }
   const what =
     options.password === undefined
       ? `${where} wants a password for user ${options.user}, and none is configured`
@@ -204,4 +261,14 @@ export async function openControlSession(
     }
   }
   throw firstError;
+}
+
+/** Whether the session's user may do everything. */
+export async function isSuperuser(session: Session, signal: AbortSignal): Promise<boolean> {
+  const { superuser } = await session.row(
+    z.object({ superuser: z.boolean() }),
+    'SELECT rolsuper AS superuser FROM pg_roles WHERE rolname = current_user',
+    signal,
+  );
+  return superuser;
 }

@@ -1,23 +1,25 @@
-import { createHash } from 'node:crypto';
-import { CorruptionError, RestoreRefusedError, TarsError } from '../../model/errors.ts';
+import { z } from 'zod';
+import { messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { ManifestArtifact } from '../../model/manifest.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { checked } from './checked-artifact.ts';
 import type { DatabaseFacts } from './facts.ts';
-import { asideNames } from './names.ts';
+import { asideNames, identifier, qualified } from './names.ts';
 import type { PostgresOptions } from './options.ts';
-import { conninfo, feedProgram } from './programs.ts';
 import { createDatabaseStatement, propertyStatements, settingStatements } from './properties.ts';
+import type { Rejection } from './rejections.ts';
+import { restoreWhatIsTaken } from './restore-dump.ts';
 import { PostgresPlanDetails } from './restore-plan.ts';
 import { createRoles, missingRoles, readPasswordHashes } from './roles.ts';
-import { openControlSession, openSession, sqlState, type Session } from './session.ts';
+import { ownSearchPath } from './search-path.ts';
+import { isSuperuser, openControlSession, openSession, sqlState, type Session } from './session.ts';
 import { dropStaged, swapDatabases } from './swap.ts';
 import { databaseOids } from './database-exchange.ts';
 import { parseSwapRecord, swapRecord, type DatabaseSwap } from './swap-record.ts';
-import { verifyDatabase } from './verify.ts';
+import { verifyStaged } from './verify.ts';
 
 /** What a restore has put on the server so far. */
 interface Created {
@@ -31,8 +33,12 @@ interface StageInputs {
   readonly source: ArtifactSource;
   readonly created: Created;
   readonly control: Session;
+  readonly superuser: boolean;
   readonly ctx: OperationContext;
 }
+
+/** By database, what the server did not take of its dump. */
+type Rejected = ReadonlyMap<string, readonly Rejection[]>;
 
 /** Restores every database of the snapshot under a new name. On failure none of it remains. */
 export async function stageRestore(
@@ -46,21 +52,32 @@ export async function stageRestore(
     throw new TarsError('internal', `The plan for component ${plan.component} was not made by it`);
   }
   const created: Created = { databases: [], createdRoles: [] };
+  const rejected = new Map<string, readonly Rejection[]>();
   try {
     await using control = await openControlSession(options, ctx.signal);
-    const inputs: StageInputs = { options, details, source, created, control, ctx };
+    const superuser = await isSuperuser(control, ctx.signal);
+    const inputs: StageInputs = { options, details, source, created, control, superuser, ctx };
     await createMissingRoles(inputs);
-    for (const database of details.facts.databases) await stageDatabase(inputs, database);
+    for (const database of details.facts.databases) {
+      rejected.set(database.name, await stageDatabase(inputs, database));
+    }
   } catch (error) {
+    if (created.databases.length > 0)
+      ctx.log.info(`${options.name}: what was staged is removed, because: ${messageOf(error)}`);
     await removeStaged(options, created).catch((cleanupError: unknown) => {
-      ctx.log.warn(`Cannot remove what was staged: ${String(cleanupError)}`);
+      ctx.log.warn(`Cannot remove what was staged: ${messageOf(cleanupError)}`);
     });
     throw error;
   }
-  return stagedDatabases(options, details, swapRecord(options, created));
+  return stagedDatabases(options, details, swapRecord(options, created), rejected);
 }
 
-function stagedDatabases(options: PostgresOptions, details: PostgresPlanDetails, record: SwapRecord): Staged {
+function stagedDatabases(
+  options: PostgresOptions,
+  details: PostgresPlanDetails,
+  record: SwapRecord,
+  rejected: Rejected,
+): Staged {
   const swap = parseSwapRecord(record);
   return {
     record,
@@ -69,7 +86,8 @@ function stagedDatabases(options: PostgresOptions, details: PostgresPlanDetails,
       await using control = await openControlSession(options, ctx.signal);
       for (const database of details.facts.databases) {
         const name = swap.databases.find(({ live }) => live === database.name)?.staged ?? database.name;
-        findings.push(...(await verifyDatabase(options, control, database, name, ctx.signal)));
+        const rejections = rejected.get(database.name) ?? [];
+        findings.push(...(await verifyStaged(options, control, { database, name, rejections }, ctx.signal)));
       }
       return findings;
     },
@@ -90,13 +108,19 @@ async function createMissingRoles({ details, source, created, control, ctx }: St
   const { facts } = details;
   const missing = await missingRoles(control, facts, ctx.signal);
   if (missing.length === 0) return;
-  const globals = checked(source.open(facts.globalsArtifact, ctx.signal), facts.globalsArtifact, details);
+  const globals = checked(
+    source.open(facts.globalsArtifact, ctx.signal),
+    facts.globalsArtifact,
+    details.artifacts,
+  );
   const hashes = await readPasswordHashes(globals);
   created.createdRoles.push(...missing.map(({ name }) => name));
-  await createRoles(control, missing, facts.memberships, hashes, ctx.signal);
+  const { memberships, parameterGrants = [] } = facts;
+  const { serverMajor } = details;
+  await createRoles(control, missing, { memberships, parameterGrants, hashes, serverMajor }, ctx.signal);
 }
 
-async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Promise<void> {
+async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Promise<readonly Rejection[]> {
   const { options, details, source, control, ctx } = inputs;
   const { staged } = asideNames(database.name, details.restoreId);
   await createStaged(inputs, database, staged);
@@ -105,9 +129,14 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
     details.artifacts.get(database.artifact)?.sizeBytes,
   );
   let outcome: 'ok' | 'failed' = 'failed';
+  let rejections: readonly Rejection[];
   try {
-    const bytes = checked(source.open(database.artifact, ctx.signal), database.artifact, details);
-    await restoreDump(inputs, database, staged, advancing(bytes, progress));
+    const open = (): Bytes =>
+      advancing(
+        checked(source.open(database.artifact, ctx.signal), database.artifact, details.artifacts),
+        progress,
+      );
+    rejections = await restoreDump(inputs, database, staged, open);
     outcome = 'ok';
   } catch (error) {
     throw describeRestoreError(error, database.name);
@@ -115,11 +144,14 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
     progress.finish(outcome);
   }
   // After the data: a captured default_transaction_read_only or statement_timeout must not meet pg_restore.
+  // Scripts of extensions may have made some of their own.
+  await control.run(`ALTER DATABASE ${identifier(staged)} RESET ALL`, ctx.signal);
   for (const statement of propertyStatements(staged, database.properties)) {
     await control.run(statement, ctx.signal);
   }
   await applySettings(inputs, database, staged);
   await analyse(options, staged, ctx);
+  return rejections;
 }
 
 async function createStaged(
@@ -151,21 +183,21 @@ async function createStaged(
 
 /** Without subscriptions: dropping a restored one would drop the replication slot of the live one. */
 async function restoreDump(
-  { details, ctx }: StageInputs,
-  { content }: DatabaseFacts,
+  { options, details, superuser, ctx }: StageInputs,
+  { content, properties }: DatabaseFacts,
   staged: string,
-  dump: Bytes,
-): Promise<void> {
-  const { pgRestore, options } = details.client;
-  const args = [
-    '--format=custom',
-    '--exit-on-error',
+  open: () => Bytes,
+): Promise<readonly Rejection[]> {
+  const flags = [
     '--no-subscriptions',
     ...(content.tablespaces.every(({ name }) => details.tablespaces.has(name)) ? [] : ['--no-tablespaces']),
-    '--no-password',
-    `--dbname=${conninfo(options, staged)}`,
   ];
-  await feedProgram({ path: pgRestore, args, options }, dump, ctx.signal);
+  const searchPath = async (): Promise<string> => {
+    await using session = await openSession(options, staged, ctx.signal);
+    return await ownSearchPath(session, properties, ctx.signal);
+  };
+  const restore = { client: details.client, database: staged, flags, superuser, open, searchPath };
+  return restoreWhatIsTaken(restore, ctx);
 }
 
 /** Settings this server does not know, or does not let us set, are reported; verification names them again. */
@@ -185,32 +217,31 @@ async function applySettings(
   }
 }
 
-/** Dumps carry no planner statistics; without them the first queries on large tables can be very slow. */
+/**
+ * Dumps carry no planner statistics; without them the first queries on large tables can be very slow. Table by table:
+ * one whose index or foreign partition cannot be reached keeps no other from having them.
+ */
 async function analyse(options: PostgresOptions, staged: string, ctx: OperationContext): Promise<void> {
   await using session = await openSession(options, staged, ctx.signal);
-  try {
-    await session.run('ANALYZE', ctx.signal);
-  } catch (error) {
-    if (sqlState(error) === undefined) throw error;
-    ctx.log.warn(`ANALYZE failed: ${(error as Error).message}`);
+  const tables = await session.rows(
+    z.object({ schema: z.string(), name: z.string() }),
+    `SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`,
+    ctx.signal,
+  );
+  const failures: string[] = [];
+  for (const { schema, name } of tables) {
+    try {
+      await session.run(`ANALYZE ${qualified(schema, name)}`, ctx.signal);
+    } catch (error) {
+      if (sqlState(error) === undefined) throw error;
+      failures.push(`${schema}.${name}: ${messageOf(error)}`);
+    }
   }
-}
-
-/**
- * Passes the artifact through and fails at its end unless it was the one the manifest describes. A flipped byte
- * in a row's data is invisible to pg_restore.
- */
-async function* checked(bytes: Bytes, path: string, details: PostgresPlanDetails): Bytes {
-  const expected: ManifestArtifact | undefined = details.artifacts.get(path);
-  const hash = createHash('sha256');
-  for await (const chunk of bytes) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  if (expected === undefined || hash.digest('hex') === expected.sha256) return;
-  throw new CorruptionError(`Artifact ${path} is not what the manifest says: its SHA-256 differs`, {
-    hint: 'Run tars check --read-data, and restore from another snapshot.',
-  });
+  const [first] = failures;
+  if (first === undefined) return;
+  const others = failures.length === 1 ? '' : `, and ${failures.length - 1} more`;
+  ctx.log.warn(`${options.name}: no statistics of ${first}${others}`);
 }
 
 async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void }): Bytes {
@@ -223,7 +254,7 @@ async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void
 function describeRestoreError(error: unknown, database: string): unknown {
   if (!(error instanceof TarsError) || error.code !== 'subprocess') return error;
   return new TarsError('restore-failed', `Cannot restore database "${database}": ${error.message}`, {
-    hint: 'Nothing live was changed. Look at the message of pg_restore above. Taken out of the snapshot, the dump can be restored by hand: pg_restore without --exit-on-error goes on past what it cannot do.',
+    hint: 'Nothing live was changed. Look at the message of pg_restore above and at the log of the server, then run the restore again.',
     cause: error,
   });
 }

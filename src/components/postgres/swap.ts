@@ -141,9 +141,12 @@ function requireUndoable(swap: DatabaseSwap, { former, strangerLive }: Whereabou
  */
 export async function dropStaged(control: Session, details: SwapDetails, signal: AbortSignal): Promise<void> {
   const names = await namesByOid(control, signal);
-  for (const swap of details.databases) {
-    if (locate(swap, names).restored === swap.staged) await dropDatabase(control, swap.staged, signal);
-  }
+  const staged = details.databases.filter((swap) => locate(swap, names).restored === swap.staged);
+  await dropAll(
+    control,
+    staged.map((swap) => swap.staged),
+    signal,
+  );
   const anyLive = details.databases.some((swap) => locate(swap, names).restored === swap.live);
   if (!anyLive) await dropRoles(control, details.createdRoles, signal);
 }
@@ -158,9 +161,21 @@ export async function removeStaged(
   { signal }: OperationContext,
 ): Promise<void> {
   await using control = await openControlSession(options, signal);
-  for (const name of (await databaseOids(control, signal)).keys()) {
-    if (name.endsWith(`_tars_new_${restoreId}`)) await dropDatabase(control, name, signal);
+  const names = [...(await databaseOids(control, signal)).keys()];
+  await dropAll(
+    control,
+    names.filter((name) => name.endsWith(`_tars_new_${restoreId}`)),
+    signal,
+  );
+}
+
+/** One that cannot be dropped keeps no other from being dropped. */
+async function dropAll(control: Session, names: readonly string[], signal: AbortSignal): Promise<void> {
+  const failures: unknown[] = [];
+  for (const name of names) {
+    await dropDatabase(control, name, signal).catch((error: unknown) => failures.push(error));
   }
+  if (failures.length > 0) throw failures[0];
 }
 
 async function discardPrevious(

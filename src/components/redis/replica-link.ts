@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { open, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
-import { makeDirectories } from '../../disk/make-directories.ts';
+import { openScratch } from '../../disk/run-scratch.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { requireSpace } from '../files/file-bytes.ts';
 import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';
@@ -93,13 +92,13 @@ export class ReplicaLink implements AsyncDisposable {
    * @throws TarsError `capture-failed` when the server could not save
    */
   async spool(ctx: OperationContext): Promise<SpooledRdb> {
-    const path = join(this.#scratchDir, `redis-${randomBytes(8).toString('hex')}.rdb`);
+    const scratch = await openScratch(this.#scratchDir, 'redis');
+    const path = join(scratch.path, 'dump.rdb');
     try {
-      await makeDirectories(this.#scratchDir, 0o700);
       const sizeBytes = await this.#receiveInto(path, ctx);
-      return { path, sizeBytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+      return { path, sizeBytes, [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose]() };
     } catch (error) {
-      await rm(path, { force: true });
+      await scratch[Symbol.asyncDispose]();
       if (error instanceof ServiceUnavailableError) throw await this.#whyNoRdb(error, ctx.signal);
       if (error instanceof TarsError || error instanceof RedisReplyError) throw error;
       throw toTarsError(error, `Cannot spool the RDB to ${path}`);

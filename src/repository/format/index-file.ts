@@ -19,9 +19,28 @@ const blobSchema = z.object({
   uncompressed_length: lengthSchema.optional(),
 });
 const packSchema = z.object({ id: idSchema, blobs: z.array(blobSchema).nullable() });
-const indexSchema = z.object({ packs: z.array(packSchema).nullable() });
+const indexSchema = z.object({
+  packs: z.array(packSchema).nullable(),
+  // restic passes over members that it does not know.
+  tars: z
+    .object({ damaged: z.array(idSchema) })
+    .optional()
+    .catch(undefined),
+});
 /** Before 2015 an index was the bare list of packs. */
 const oldIndexSchema = z.array(packSchema);
+
+/** What an index file says. */
+export interface IndexFile {
+  readonly packs: readonly IndexedPack[];
+  /** Ids of packs that a check found damaged. */
+  readonly damaged: readonly string[];
+}
+
+/** An index file that lists no pack, and says which ones are damaged. */
+export function encodeDamagedPacks(ids: readonly string[]): string {
+  return `${JSON.stringify({ packs: [], tars: { damaged: ids } })}\n`;
+}
 
 /** Put together by hand: an index has up to 50,000 blobs, and nothing in it needs escaping. */
 export function encodeIndex(packs: readonly IndexedPack[]): string {
@@ -38,15 +57,29 @@ function encodeBlob({ id, type, offsetBytes, lengthBytes, uncompressedBytes }: P
 }
 
 /** @throws CorruptionError when it is no index */
-export function decodeIndex(json: string, name: string): IndexedPack[] {
+export const decodeIndex = (json: string, name: string): readonly IndexedPack[] =>
+  decodeIndexFile(json, name).packs;
+
+/** @throws CorruptionError when it is no index */
+export function decodeIndexFile(json: string, name: string): IndexFile {
   let packs: z.infer<typeof oldIndexSchema>;
+  let damaged: readonly string[] = [];
   try {
     const value: unknown = JSON.parse(json);
-    packs = Array.isArray(value) ? oldIndexSchema.parse(value) : (indexSchema.parse(value).packs ?? []);
+    if (Array.isArray(value)) packs = oldIndexSchema.parse(value);
+    else {
+      const index = indexSchema.parse(value);
+      packs = index.packs ?? [];
+      damaged = index.tars?.damaged ?? [];
+    }
   } catch (cause) {
     throw new CorruptionError(`Index ${name} is not what it should be`, { cause });
   }
-  return packs.map(({ id, blobs }) => ({
+  return { packs: packs.map(toIndexedPack), damaged };
+}
+
+function toIndexedPack({ id, blobs }: z.infer<typeof packSchema>): IndexedPack {
+  return {
     id,
     blobs: (blobs ?? []).map((blob) => ({
       id: blob.id,
@@ -55,5 +88,5 @@ export function decodeIndex(json: string, name: string): IndexedPack[] {
       lengthBytes: blob.length,
       uncompressedBytes: blob.uncompressed_length === 0 ? undefined : blob.uncompressed_length,
     })),
-  }));
+  };
 }

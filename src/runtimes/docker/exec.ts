@@ -15,12 +15,13 @@ export interface ContainerProgram {
   readonly argv: readonly string[];
   /** Never visible in a process list. */
   readonly environment: Readonly<Record<string, string>>;
+  readonly onStderr?: ProgramCall['onStderr'];
 }
 
 /** Runs programs in a running container. */
 export function containerRunner(engine: Engine, containerId: string): ProgramRunner {
-  const programOf = ({ path, args, environment }: ProgramCall): ContainerProgram => ({
-    ...{ containerId, environment },
+  const programOf = ({ path, args, environment, onStderr }: ProgramCall): ContainerProgram => ({
+    ...{ containerId, environment, onStderr },
     argv: [path, ...args],
   });
   return {
@@ -54,7 +55,7 @@ export async function* containerOutput(
   const run = await start(engine, program, input !== undefined).catch((error: unknown) => {
     throw engineError(error, `Cannot run ${name} in the container`);
   });
-  const output = new ProgramOutput();
+  const output = new ProgramOutput(program.onStderr);
   // A program that has not said its process id could not be ended, and will say it at once.
   const interrupt = (): void => {
     if (output.announced) run.stream.destroy();
@@ -107,10 +108,16 @@ class ProgramOutput {
   stderr = Buffer.alloc(0);
   ended = false;
   announced = false;
+  readonly #onStderr: ProgramCall['onStderr'];
+
+  constructor(onStderr: ProgramCall['onStderr']) {
+    this.#onStderr = onStderr;
+  }
 
   /** What of the frame the program wrote to its stdout. */
   take({ stream, bytes }: Frame): Buffer {
     if (stream === stderrStream) {
+      this.#onStderr?.(bytes);
       this.stderr = Buffer.concat([this.stderr, bytes]).subarray(-stderrTailBytes);
       return Buffer.alloc(0);
     }

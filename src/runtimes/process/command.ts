@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openScratch } from '../../disk/run-scratch.ts';
 import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
 import { childEnvironment } from '../child-environment.ts';
 
@@ -30,17 +31,13 @@ export interface CommandLimits {
  * @throws InterruptedError when the signal aborts
  */
 export async function runCommand(argv: readonly string[], limits: CommandLimits): Promise<CommandResult> {
-  const directory = await mkdtemp(join(tmpdir(), 'tars-command-'));
-  try {
-    await using file = await open(join(directory, 'output'), 'wx+', 0o600);
-    const exitCode = await exitOf(argv, file.fd, limits);
-    const { size } = await file.stat();
-    const start = Math.max(0, size - tailBytes);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(tailBytes), 0, tailBytes, start);
-    return { exitCode, output: buffer.toString('utf8', 0, bytesRead).trim() };
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  await using scratch = await openScratch(tmpdir(), 'command');
+  await using file = await open(join(scratch.path, 'output'), 'wx+', 0o600);
+  const exitCode = await exitOf(argv, file.fd, limits);
+  const { size } = await file.stat();
+  const start = Math.max(0, size - tailBytes);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(tailBytes), 0, tailBytes, start);
+  return { exitCode, output: buffer.toString('utf8', 0, bytesRead).trim() };
 }
 
 async function exitOf(

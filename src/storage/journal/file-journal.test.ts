@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -46,6 +46,20 @@ test('the way back is a private file, by component, from the moment all is swapp
     await journal.write({ ...entry, phase: 'swapped' });
     await journal.remove(entry.restoreId);
     await assert.rejects(access(path));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test('what a kill -9 left of writing an entry goes when somebody claims the journal', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tars-journal-'));
+  try {
+    const journal = createFileJournal(directory);
+    await journal.write(entry);
+    await writeFile(join(directory, 'restore-zz99.json.tmp'), '{');
+    await writeFile(join(directory, 'way-back-zz99.txt.tmp'), '#');
+    using _claim = await journal.claim();
+    assert.deepEqual((await readdir(directory)).sort(), ['claim', 'restore-ab12cd34.json']);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -11,7 +11,8 @@ import {
 import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 import { wayBackText } from './way-back.ts';
 
 const entrySchema = z.object({
@@ -70,7 +71,11 @@ export function createFileJournal(directory: string): RestoreJournal {
         const hint = 'Make it writable, or name another directory as state_dir in tars.yaml.';
         throw new TarsError(code, message, { hint, cause });
       }
-      if (claim !== undefined) return claim;
+      if (claim !== undefined) {
+        // What cannot be removed is only untidy.
+        await removeCutOffWrites(directory).catch(() => undefined);
+        return claim;
+      }
       throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
         hint: 'Wait for it to end, then run this again.',
       });
@@ -102,7 +107,7 @@ export function createFileJournal(directory: string): RestoreJournal {
       for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
         const { entry, pid, processStart } = await readEntry(join(directory, name));
         if (entry.phase === 'done') continue;
-        pending.push({ entry, alive: processStartOf(pid) === processStart && processStart !== '' });
+        pending.push({ entry, alive: processStart !== '' && !hasEnded(pid, processStart) });
       }
       return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
     },
@@ -112,6 +117,12 @@ export function createFileJournal(directory: string): RestoreJournal {
       await rm(fileOf(restoreId), { force: true });
     },
   };
+}
+
+/** Entries are written by whoever holds the claim, so that nobody writes these any more. */
+async function removeCutOffWrites(directory: string): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => /^(restore|way-back)-.*\.tmp$/.test(name));
+  for (const name of names) await rm(join(directory, name), { force: true });
 }
 
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {

@@ -19,7 +19,8 @@ import {
   type RunLog,
   type RunRecord,
 } from '../../ports/run-log.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 
 /** The newest so many runs are kept. */
 const runsMax = 500;
@@ -177,7 +178,7 @@ function recordOf({ started, finished }: Run): RunRecord {
   if (finished !== undefined) {
     return { ...common, finishedAt: finished.at, end: finished.end, state: 'finished' };
   }
-  const alive = processStart !== '' && processStartOf(pid) === processStart;
+  const alive = processStart !== '' && !hasEnded(pid, processStart);
   return { ...common, state: alive ? 'running' : 'killed' };
 }
 

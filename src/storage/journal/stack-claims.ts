@@ -5,7 +5,8 @@ import { z } from 'zod';
 import { RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import type { ClaimHolder, ClaimName, StackClaims } from '../../ports/run-log.ts';
 import { replaceDurably } from './durable-file.ts';
-import { lockFile, processStartOf } from './kernel-lock.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
+import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 
 /** A holder of a moment, who only looks, must not be taken for another run. */
 const waitMs = 500;
@@ -27,7 +28,7 @@ export function createStackClaims(directory: string, stack: string): StackClaims
     const parsed = holderSchema.safeParse(parseJson(text));
     if (!parsed.success) return undefined;
     const { processStart, ...rest } = parsed.data;
-    return processStart !== '' && processStartOf(rest.pid) === processStart ? rest : undefined;
+    return processStart !== '' && !hasEnded(rest.pid, processStart) ? rest : undefined;
   };
 
   return {

@@ -1,11 +1,11 @@
 import { createWriteStream } from 'node:fs';
-import { lstat, mkdir, mkdtemp, readlink, rm, stat, symlink } from 'node:fs/promises';
+import { lstat, mkdir, readlink, rm, stat, symlink } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
-import { makeDirectories } from '../../../disk/make-directories.ts';
+import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
   OpenVolume,
@@ -35,6 +35,7 @@ const freezesMax = 2;
 export class FrozenCopy implements PersistCopy {
   readonly source: string;
   readonly directory: string;
+  readonly #scratch: ScratchDirectory;
   readonly #volume: OpenVolume;
   readonly #hold: StoreHold;
   #prepared: PreparedHold;
@@ -60,12 +61,10 @@ export class FrozenCopy implements PersistCopy {
     const open = stack.use(await volume.open('read', ctx));
     const listing: VolumeListing | undefined = await open.list(ctx.signal);
     requireSqlite(listing, volume.label);
-    await makeDirectories(scratchDir, 0o700);
-    await requireSpace(scratchDir, totalBytes(listing), `a copy of ${volume.label}`);
-    const directory = await mkdtemp(join(scratchDir, 'chroma-'));
-    stack.defer(() => rm(directory, { recursive: true, force: true }));
+    const scratch = stack.use(await openScratch(scratchDir, 'chroma'));
+    await requireSpace(scratch.path, totalBytes(listing), `a copy of ${volume.label}`);
     const prepared = stack.use(await hold.prepare('freeze', ctx));
-    const copy = new FrozenCopy(volume.label, directory, open, hold, prepared);
+    const copy = new FrozenCopy(volume.label, scratch, open, hold, prepared);
     await copy.#copyWarm(listing, ctx);
     stack.move();
     return copy;
@@ -73,13 +72,14 @@ export class FrozenCopy implements PersistCopy {
 
   private constructor(
     source: string,
-    directory: string,
+    scratch: ScratchDirectory,
     volume: OpenVolume,
     hold: StoreHold,
     prepared: PreparedHold,
   ) {
     this.source = source;
-    this.directory = directory;
+    this.#scratch = scratch;
+    this.directory = scratch.path;
     this.#volume = volume;
     this.#hold = hold;
     this.#prepared = prepared;
@@ -224,7 +224,7 @@ export class FrozenCopy implements PersistCopy {
       await this.#prepared[Symbol.asyncDispose]();
     } finally {
       await this.#volume[Symbol.asyncDispose]();
-      await rm(this.directory, { recursive: true, force: true });
+      await this.#scratch[Symbol.asyncDispose]();
     }
   }
 }

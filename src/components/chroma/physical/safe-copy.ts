@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
-import { copyFile, lstat, mkdir, mkdtemp, open, rm, symlink } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, open, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
-import { makeDirectories } from '../../../disk/make-directories.ts';
+import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
 import { sqliteFileName } from '../direct/tables.ts';
@@ -47,6 +47,7 @@ export class SafeCopy implements PersistCopy {
   readonly source: string;
   /** Holds the copy; mode 0700. Removed with the object. */
   readonly directory: string;
+  readonly #scratch: ScratchDirectory;
   #holder: LockProcess;
   readonly #prober: LockProcess;
   readonly #copied = new Map<string, CopiedEntry>();
@@ -62,15 +63,13 @@ export class SafeCopy implements PersistCopy {
   static async prepare(source: string, scratchDir: string, ctx: OperationContext): Promise<SafeCopy> {
     await requirePersistDirectory(source);
     const listing = await listDirectory(source);
-    await makeDirectories(scratchDir, 0o700);
-    await requireSpace(scratchDir, totalBytes(listing), `a copy of ${source}`);
     await using stack = new CleanupStack();
-    const directory = await mkdtemp(join(scratchDir, 'chroma-'));
-    stack.defer(() => rm(directory, { recursive: true, force: true }));
+    const scratch = stack.use(await openScratch(scratchDir, 'chroma'));
+    await requireSpace(scratch.path, totalBytes(listing), `a copy of ${source}`);
     const path = join(source, sqliteFileName);
     const holder = stack.use(await LockProcess.start(path));
     const prober = stack.use(await LockProcess.start(path));
-    const copy = new SafeCopy(source, directory, holder, prober);
+    const copy = new SafeCopy(source, scratch, holder, prober);
     for (const entry of listing.values()) {
       ctx.signal.throwIfAborted();
       await copy.#copyEntry(entry, ctx.clock.now().getTime() - timestampMarginMs);
@@ -79,9 +78,10 @@ export class SafeCopy implements PersistCopy {
     return copy;
   }
 
-  private constructor(source: string, directory: string, holder: LockProcess, prober: LockProcess) {
+  private constructor(source: string, scratch: ScratchDirectory, holder: LockProcess, prober: LockProcess) {
     this.source = source;
-    this.directory = directory;
+    this.#scratch = scratch;
+    this.directory = scratch.path;
     this.#holder = holder;
     this.#prober = prober;
   }
@@ -228,7 +228,7 @@ export class SafeCopy implements PersistCopy {
   /** Releases the lock if it is still held, by ending its process, and removes the copy. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([this.#holder[Symbol.asyncDispose](), this.#prober[Symbol.asyncDispose]()]);
-    await rm(this.directory, { recursive: true, force: true });
+    await this.#scratch[Symbol.asyncDispose]();
   }
 }
 

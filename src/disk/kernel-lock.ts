@@ -1,8 +1,8 @@
-import { openSync, closeSync, readFileSync } from 'node:fs';
+import { openSync, closeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { hasErrno } from '../../model/errors.ts';
-import { makeDirectoriesSync } from '../../disk/make-directories.ts';
+import { hasErrno } from '../model/errors.ts';
+import { makeDirectoriesSync } from './make-directories.ts';
 
 /**
  * Locks the file `path`, made with mode 0600 where it is missing, for this holder alone; undefined while another one
@@ -15,7 +15,7 @@ export function lockFile(path: string, waitMs = 0): Disposable | undefined {
   createPrivate(path);
   const database = new DatabaseSync(path);
   try {
-    database.exec(`PRAGMA busy_timeout = ${waitMs}; BEGIN EXCLUSIVE`);
+    database.exec(`PRAGMA busy_timeout = ${waitMs}; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE`);
   } catch (error) {
     database.close();
     if (error instanceof Error && error.message.includes('locked')) return undefined;
@@ -30,18 +30,5 @@ function createPrivate(path: string): void {
     closeSync(openSync(path, 'wx', 0o600));
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
-  }
-}
-
-/**
- * Field 22 of /proc/<pid>/stat, which a recycled pid has another value of; empty when there is no such process. The
- * name in field 2 may hold spaces, so fields are counted after it.
- */
-export function processStartOf(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
-  } catch {
-    return '';
   }
 }

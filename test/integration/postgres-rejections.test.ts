@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { stringify } from 'yaml';
+import type { Finding } from '../../src/model/finding.ts';
+import { tars, type CliRun } from '../fixtures/cli.ts';
+import { testContext } from '../fixtures/context.ts';
+import { allRows, startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
+
+const ctx = testContext();
+let bench: PostgresBench;
+let run: (...args: string[]) => Promise<CliRun>;
+
+/** What a dump of it does not restore, although the database works: each is one thing that pg_restore loses. */
+const broken = [
+  'CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1)',
+  'CREATE TABLE child (id int, p int REFERENCES parent)',
+  'SET session_replication_role = replica; INSERT INTO child VALUES (1, 99); RESET session_replication_role',
+  `CREATE TABLE never (secret text); INSERT INTO never VALUES ('row-secret')`,
+  'CREATE FUNCTION fine(text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT true $$',
+  'ALTER TABLE never ADD CHECK (fine(secret))',
+  'CREATE OR REPLACE FUNCTION fine(text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT false $$',
+];
+
+/** What pg_restore loses, and comes back once everything else is there. */
+const late = [
+  'CREATE TABLE zz_allowed (v text PRIMARY KEY)',
+  `INSERT INTO zz_allowed VALUES ('a'), ('b')`,
+  `CREATE FUNCTION allowed(text) RETURNS bool LANGUAGE sql STABLE AS $$ SELECT EXISTS (SELECT FROM public.zz_allowed WHERE v = $1) $$`,
+  `CREATE TABLE aa_data (v text PRIMARY KEY CHECK (allowed(v))); INSERT INTO aa_data VALUES ('a'), ('b')`,
+  `CREATE TABLE bb_child (v text REFERENCES aa_data); INSERT INTO bb_child VALUES ('a')`,
+  'CREATE FUNCTION bare(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower($1) $$',
+  'CREATE FUNCTION slug(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN bare($1); END $$',
+  `CREATE TABLE named (name text, low text GENERATED ALWAYS AS (slug(name)) STORED, CHECK (slug(name) <> ''))`,
+  `INSERT INTO named (name) VALUES ('A'), ('B')`,
+  'CREATE INDEX named_slug ON named (slug(name))',
+  'CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT count(*) FROM named); END $$',
+  'CREATE MATERIALIZED VIEW totals AS SELECT total() AS n',
+  `CREATE DOMAIN slugged AS text CHECK (slug(VALUE) <> ''); CREATE TABLE domained (s slugged); INSERT INTO domained VALUES ('x')`,
+  'CREATE TABLE touched (n int); INSERT INTO touched VALUES (1)',
+  'CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := NEW.v || NEW.v; RETURN NEW; END $$',
+  'CREATE TRIGGER doubling BEFORE INSERT ON aa_data FOR EACH ROW EXECUTE FUNCTION twice()',
+  `CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$`,
+  'CREATE EVENT TRIGGER refused ON ddl_command_start EXECUTE FUNCTION refuse()',
+];
+
+before(async () => {
+  bench = await startBench();
+  await bench.sql('postgres', 'CREATE DATABASE broken', 'CREATE DATABASE late', 'CREATE DATABASE whole');
+  await bench.sql('broken', ...broken);
+  await bench.sql('late', ...late);
+  await bench.sql('whole', `CREATE TABLE t AS SELECT 'captured' AS x`);
+  const { port, user, password } = bench.server;
+  const settings = {
+    ...{ version: 1, stack: 'rejections', repository: { path: 'repository', password_file: 'key' } },
+    ...{ scratch_dir: 'scratch', state_dir: 'state', components: { postgres: { port, user, password } } },
+  };
+  await mkdir(join(bench.root, 'scratch'));
+  await writeFile(join(bench.root, 'key'), 'a password for these tests\n', { mode: 0o600 });
+  await writeFile(join(bench.root, 'tars.yaml'), stringify(settings), { mode: 0o600 });
+  run = (...args) => tars(['--config', join(bench.root, 'tars.yaml'), ...args]);
+  const { exitCode, stderr } = await run('init');
+  assert.equal(exitCode, 0, stderr);
+});
+after(() => bench[Symbol.asyncDispose]());
+
+const rows = async (database: string): Promise<unknown> => {
+  const client = await bench.connect(database);
+  try {
+    return await allRows(client);
+  } finally {
+    await client.end();
+  }
+};
+
+test('what a dump restores only with everything else in place is tried again, and comes back', async () => {
+  const component = bench.component({ databases: ['late'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'late'));
+  const before = await rows('late');
+  const options = { restoreConfig: false, restoreId: 'late1' };
+  const staged = await component.stage(
+    await component.planRestore(taken.manifest, options, ctx, taken.source),
+    taken.source,
+    ctx,
+  );
+  assert.deepEqual(await staged.verify(ctx), []);
+  await staged.swap(ctx);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
+  assert.deepEqual(await rows('late'), before);
+  await component.generation(staged.record).undo(ctx);
+});
+
+test('what the server refuses is named; nothing is touched without consent, and everything else comes back with it', async () => {
+  const backup = await run('backup');
+  assert.equal(backup.exitCode, 0, backup.stderr);
+  await bench.sql('whole', `UPDATE t SET x = 'live'`);
+  const names = await bench.databaseNames();
+  const refused = await run('restore', '--yes');
+  assert.equal(refused.exitCode, 1);
+  assert.match(refused.stderr, /FK CONSTRAINT "public\.child child_p_fkey": .*violates foreign key/);
+  assert.match(
+    refused.stderr,
+    /the statement was: ALTER TABLE ONLY public\.child ADD CONSTRAINT child_p_fkey/,
+  );
+  assert.match(refused.stderr, /TABLE DATA "public\.never"/);
+  assert.match(refused.stderr, /nothing live was touched/);
+  assert.match(refused.stderr, /--accept-missing/);
+  assert.doesNotMatch(refused.stderr, /row-secret/);
+  assert.deepEqual(await bench.databaseNames(), names);
+  assert.deepEqual(await bench.sql('whole', 'SELECT x FROM t'), [{ x: 'live' }]);
+
+  const accepted = await run('restore', '--yes', '--accept-missing', '--json');
+  assert.equal(accepted.exitCode, 2, accepted.stderr);
+  assert.deepEqual(await bench.sql('whole', 'SELECT x FROM t'), [{ x: 'captured' }]);
+  assert.deepEqual(await bench.sql('broken', 'SELECT * FROM child'), [{ id: 1, p: 99 }]);
+  assert.deepEqual(await bench.sql('broken', 'SELECT * FROM never'), []);
+  const { missing, findings } = JSON.parse(accepted.stdout) as Record<'missing' | 'findings', Finding[]>;
+  assert.deepEqual(findings, []);
+  assert.deepEqual(missing.map(({ code }) => code).sort(), [
+    'object-rejected',
+    'object-rejected',
+    'row-count-differs',
+    'table-constraint-missing',
+  ]);
+});
+
+test('single databases are restored, and the others stay as they are', async () => {
+  await bench.sql('whole', `UPDATE t SET x = 'live'`);
+  await bench.sql('late', 'ALTER EVENT TRIGGER refused DISABLE', 'CREATE TABLE newer (x int)');
+  const restored = await run('restore', '--yes', '--database', 'whole');
+  assert.equal(restored.exitCode, 0, restored.stderr);
+  assert.deepEqual(await bench.sql('whole', 'SELECT x FROM t'), [{ x: 'captured' }]);
+  assert.deepEqual(await bench.sql('late', 'SELECT * FROM newer'), []);
+  const unknown = await run('restore', '--yes', '--database', 'nowhere');
+  assert.equal(unknown.exitCode, 1);
+  assert.match(unknown.stderr, /no database "nowhere"[^]*broken, late, postgres, whole/);
+});
