@@ -5,7 +5,6 @@ import type { Finding } from '../../src/model/finding.ts';
 import { readSchema } from '../../src/components/postgres/schema.ts';
 import { openSession } from '../../src/components/postgres/session.ts';
 import { compareSchema } from '../../src/components/postgres/compare-schema.ts';
-import { noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { startBench, takeSnapshot, type PostgresBench, type TakenSnapshot } from '../fixtures/postgres.ts';
 
@@ -65,8 +64,8 @@ async function createApp(name: string): Promise<TakenSnapshot> {
   return takeSnapshot(bench.component({ databases: [name] }), join(bench.root, name));
 }
 
-const verify = (name: string, { manifest }: TakenSnapshot): Promise<readonly Finding[]> =>
-  bench.component({ databases: [name] }).verify(manifest, ctx, noArtifacts);
+const verify = (name: string, { manifest, source }: TakenSnapshot): Promise<readonly Finding[]> =>
+  bench.component({ databases: [name] }).verify(manifest, ctx, source);
 
 async function restore(name: string, taken: TakenSnapshot, restoreId: string): Promise<readonly Finding[]> {
   const options = { restoreConfig: false, restoreId };
