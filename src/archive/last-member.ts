@@ -2,15 +2,17 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { CorruptionError, TarsError } from '../model/errors.ts';
+import { manifestMaxBytes } from '../model/limits.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
 import { oneChunk } from './bodies.ts';
 import type { ArchiveCompression } from './compression.ts';
 import { blockBytes, endOfArchiveBytes } from './tar-format.ts';
 import { readTar } from './tar-read.ts';
 
-/** Most manifests are found in the first; the largest hold some of 64 MiB. */
-const windowBytes = [64 << 10, 1 << 20, 16 << 20, 66 << 20];
-const memberMaxBytes = 66 << 20;
+/** With headers and padding; what does not compress may even grow. */
+const memberMaxBytes = manifestMaxBytes + (2 << 20);
+/** Most manifests are found in the first. */
+const windowBytes = [64 << 10, 1 << 20, 16 << 20, memberMaxBytes];
 
 /** Where a member that ends the archive may begin, counted from the start of `tail`, the last place first. */
 type Candidates = (tail: Buffer) => Iterable<number>;

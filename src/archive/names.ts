@@ -1,4 +1,6 @@
+import { encodeLossless } from '../model/byte-text.ts';
 import { CorruptionError, TarsError } from '../model/errors.ts';
+import { pathMaxBytes } from '../model/limits.ts';
 
 /** The folder all entries of an archive lie under, which is also the archive's base name: UTC, to the second. */
 export function archiveRoot(time: Date): string {
@@ -6,22 +8,29 @@ export function archiveRoot(time: Date): string {
   return `tars-backup-${digits}`;
 }
 
+const rootMaxBytes = 64;
 const rootPattern = /^tars-backup-\d{8}_\d{6}$/;
-
-const maxPathBytes = 4096;
 
 /** True when `path` is relative, normal and stays below its root whatever it is joined to. */
 function isSafePath(path: string): boolean {
   return (
     path !== '' &&
     !path.includes('\0') &&
-    Buffer.byteLength(path) < maxPathBytes &&
+    encodeLossless(path).length <= pathMaxBytes &&
     path.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..')
   );
 }
 
 /** @throws TarsError `internal` when a component asks for a path that no archive may hold */
 export function requireArtifactPath(path: string): void {
+  // The root's name comes before it.
+  if (encodeLossless(path).length + rootMaxBytes > pathMaxBytes) {
+    throw new TarsError(
+      'capture-failed',
+      `The path ${path.slice(0, 100)}… is longer than an archive can hold: ${pathMaxBytes - rootMaxBytes} bytes`,
+      { hint: 'Move it up, or exclude it.' },
+    );
+  }
   if (!isSafePath(path))
     throw new TarsError('internal', `Not a path inside an archive: ${JSON.stringify(path)}`);
 }
@@ -53,7 +62,7 @@ export function comparePaths(a: string, b: string): number {
   for (const [index, segment] of left.entries()) {
     const other = right[index];
     if (other === undefined) return 1;
-    const order = Buffer.compare(Buffer.from(segment), Buffer.from(other));
+    const order = Buffer.compare(encodeLossless(segment), encodeLossless(other));
     if (order !== 0) return order;
   }
   return left.length - right.length;

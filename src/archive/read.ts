@@ -100,13 +100,16 @@ class ArchiveSource implements SnapshotSource {
   readonly #scratch: Scratch;
   readonly #files: ReadonlyMap<string, string>;
   readonly #entries: readonly ArtifactEntry[];
+  /** By the path of a further name, that of the file. */
+  readonly #links: ReadonlyMap<string, string>;
 
   constructor(scanned: ScannedArchive, scratch: Scratch, files: ReadonlyMap<string, string>) {
     this.summary = archiveSummary(scanned.root, scanned.manifest);
     this.#manifest = scanned.manifest;
     this.#scratch = scratch;
     this.#files = files;
-    this.#entries = sortedEntries(scanned);
+    this.#links = linksIn(scanned);
+    this.#entries = sortedEntries(scanned, new Set(this.#links.values()));
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- they are in memory
@@ -118,7 +121,7 @@ class ArchiveSource implements SnapshotSource {
   }
 
   async *open(path: string, signal: AbortSignal): Bytes {
-    const file = this.#files.get(path);
+    const file = this.#files.get(this.#links.get(path) ?? path);
     if (file === undefined) {
       throw new TarsError('artifact-not-found', `The archive ${this.summary.id} holds no file ${path}`);
     }
@@ -141,7 +144,7 @@ class ArchiveSource implements SnapshotSource {
 }
 
 /** What a snapshot shows: every entry that is vouched for, with the folders above that the tar leaves implicit. */
-function sortedEntries({ entries, manifest }: ScannedArchive): ArtifactEntry[] {
+function sortedEntries({ entries, manifest }: ScannedArchive, linked: ReadonlySet<string>): ArtifactEntry[] {
   const implied: ArtifactAttributes = {
     mode: 0o700,
     uid: 0,
@@ -150,8 +153,8 @@ function sortedEntries({ entries, manifest }: ScannedArchive): ArtifactEntry[] {
   };
   const shown = new Map<string, ArtifactEntry>();
   for (const entry of entries.values()) {
-    if (isLeftover(entry.path, manifest)) continue;
-    shown.set(entry.path, artifactEntry(entry));
+    if (isLeftover(entry, manifest)) continue;
+    shown.set(entry.path, artifactEntry(entry, linked));
     for (const path of parentsOf(entry.path)) {
       if (!entries.has(path)) shown.set(path, { path, type: 'directory', sizeBytes: 0, attributes: implied });
     }
@@ -159,7 +162,22 @@ function sortedEntries({ entries, manifest }: ScannedArchive): ArtifactEntry[] {
   return [...shown.values()].sort((a, b) => comparePaths(a.path, b.path));
 }
 
-function artifactEntry({ path, header }: ScannedEntry): ArtifactEntry {
-  const { type, sizeBytes, attributes, linkTarget } = header;
-  return { path, type, sizeBytes, attributes, ...(linkTarget === undefined ? {} : { linkTarget }) };
+function linksIn({ entries }: ScannedArchive): ReadonlyMap<string, string> {
+  const links = new Map<string, string>();
+  for (const { path, linkTo } of entries.values()) if (linkTo !== undefined) links.set(path, linkTo);
+  return links;
+}
+
+function artifactEntry({ path, header, linkTo }: ScannedEntry, linked: ReadonlySet<string>): ArtifactEntry {
+  const { type, sizeBytes, attributes, linkTarget, device } = header;
+  const linkGroup = linkTo ?? (linked.has(path) ? path : undefined);
+  return {
+    path,
+    type: type === 'link' ? 'file' : type,
+    sizeBytes,
+    attributes,
+    ...(linkTarget === undefined ? {} : { linkTarget }),
+    ...(linkGroup === undefined ? {} : { linkGroup }),
+    ...(device === undefined ? {} : { device }),
+  };
 }

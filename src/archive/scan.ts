@@ -3,21 +3,37 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
+import {
+  artifactListPath,
+  decodeArtifactLine,
+  isArtifactList,
+  LineSplitter,
+} from '../model/artifact-list.ts';
 import { CorruptionError, hasErrno, isSystemError, TarsError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
+import { manifestMaxBytes } from '../model/limits.ts';
+import { decodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 import { decompressor, detectCompression, magicBytes } from './compression.ts';
+import { EntryCount } from './limits.ts';
 import { parentsOf, splitEntryName } from './names.ts';
 import type { TarHeader } from './tar-format.ts';
 import { readTar, type TarEntry } from './tar-read.ts';
 import { cutAtFrames } from './zstd-frames.ts';
 
-/** One entry as found, its path relative to the archive's root; `sha256` of files only. */
+/** A report of more is of no use. */
+const findingsMax = 1000;
+
+/** One entry as found, its path relative to the archive's root. A further name of a file has that file's header. */
 export interface ScannedEntry {
   readonly header: TarHeader;
   readonly path: string;
+  /** Of files only. */
   readonly sha256: string | undefined;
+  /** The path of the file of which this is a further name. */
+  readonly linkTo?: string;
+  /** The list of artifacts that has it. */
+  readonly listedIn?: string;
 }
 
 /** What one pass over an archive tells. */
@@ -33,12 +49,6 @@ export interface ScannedArchive {
 
 /** Takes a file's bytes in passing. It must read `body` to its end. */
 export type TakeFile = (path: string, sizeBytes: number, body: Bytes, signal: AbortSignal) => Promise<void>;
-
-/** Entries are remembered in memory. */
-const maxEntries = 1_000_000;
-/** Their names and link targets together: a bomb of a few kilobytes could hold gigabytes of them. */
-const maxNamesBytes = 128 * 1024 * 1024;
-const maxManifestBytes = 64 * 1024 * 1024;
 
 /**
  * Reads an archive once from start to end, hashing everything, and compares it with its manifest.
@@ -111,14 +121,20 @@ function readError(error: unknown, file: string): TarsError {
   return toTarsError(error, `Cannot read ${file}`);
 }
 
+interface Collected extends Omit<ScannedEntry, 'listedIn'> {
+  listedIn?: string;
+}
+
 class Collector {
   readonly #file: string;
   readonly #take: TakeFile;
   readonly #signal: AbortSignal;
-  readonly #entries = new Map<string, ScannedEntry>();
+  readonly #entries = new Map<string, Collected>();
+  /** What differs from the lists that passed, by list: the manifest, which comes last, says whose they are. */
+  readonly #lists = new Map<string, Finding[]>();
   /** Whatever something lies below, whether it is an entry itself or not. */
   readonly #folders = new Set<string>();
-  #namesBytes = 0;
+  readonly #count = new EntryCount((message) => new CorruptionError(message));
   #root: string | undefined;
   #manifest: Manifest | undefined;
 
@@ -134,15 +150,34 @@ class Collector {
     if (root !== this.#root)
       throw new CorruptionError(`The archive has two roots, ${this.#root} and ${root}`);
     if (path === '' && header.type === 'directory') return;
-    this.#requirePlace(path, header);
+    this.#requirePlace(path, header.type);
+    this.#count.add(path, header);
     if (this.#manifest !== undefined) {
       throw new CorruptionError(`The archive goes on after its manifest, with ${path}`);
+    }
+    if (header.type === 'link') {
+      this.#entries.set(path, this.#linked(path, header));
+      return;
     }
     const sha256 = header.type === 'file' ? await this.#takeFile(path, header, body) : undefined;
     this.#entries.set(path, { header, path, sha256 });
   }
 
-  #requirePlace(path: string, { type, linkTarget = '' }: TarHeader): void {
+  #linked(path: string, { linkTarget = '' }: TarHeader): ScannedEntry {
+    const { root, path: linkTo } = splitEntryName(linkTarget);
+    const file = this.#entries.get(linkTo);
+    if (root !== this.#root || file?.header.type !== 'file' || file.linkTo !== undefined) {
+      throw new CorruptionError(
+        `The archive holds ${path} as a further name of ${linkTarget}, no file before it`,
+        {
+          hint: 'Do not restore from it unless you know who made it.',
+        },
+      );
+    }
+    return { ...file, path, linkTo };
+  }
+
+  #requirePlace(path: string, type: TarHeader['type']): void {
     if (path === '' || this.#entries.has(path)) {
       throw new CorruptionError(`The archive holds ${path || 'its root'} twice`);
     }
@@ -159,36 +194,46 @@ class Collector {
       );
     }
     for (const each of parents) this.#folders.add(each);
-    this.#namesBytes += path.length + linkTarget.length;
-    if (this.#namesBytes > maxNamesBytes) {
-      throw new CorruptionError(`The names of its entries take more than ${maxNamesBytes} bytes`);
-    }
-    if (this.#entries.size >= maxEntries) {
-      throw new CorruptionError(`The archive holds more than ${maxEntries} entries`);
-    }
   }
 
   async #takeFile(path: string, header: TarHeader, body: Bytes): Promise<string> {
     const hash = createHash('sha256');
     const isManifest = path === manifestPath;
-    if (isManifest && header.sizeBytes > maxManifestBytes) {
+    if (isManifest && header.sizeBytes > manifestMaxBytes) {
       throw new CorruptionError(`The manifest of the archive claims ${header.sizeBytes} bytes`);
     }
     const kept: Uint8Array[] = [];
+    const list = isArtifactList(path) ? new LineSplitter(path) : undefined;
+    const take = (chunk: Uint8Array): void => {
+      hash.update(chunk);
+      if (isManifest) kept.push(chunk);
+      for (const line of list?.push(chunk) ?? []) this.#takeLine(path, line);
+    };
     const hashed = async function* (): Bytes {
       for await (const chunk of body) {
-        hash.update(chunk);
-        if (isManifest) kept.push(chunk);
+        take(chunk);
         yield chunk;
       }
     };
     await this.#take(path, header.sizeBytes, hashed(), this.#signal);
+    list?.end();
     const sha256 = hash.digest('hex');
     if (isManifest) {
       if (header.sha256 !== sha256) throw new CorruptionError('The manifest of the archive is damaged');
       this.#manifest = decodeManifest(Buffer.concat(kept), this.#file);
     }
     return sha256;
+  }
+
+  /** A list comes behind everything that it lists. */
+  #takeLine(list: string, line: Uint8Array): void {
+    const artifact = decodeArtifactLine(line, list);
+    const entry = this.#entries.get(artifact.path);
+    const finding = difference(artifact, entry);
+    if (entry) entry.listedIn = list;
+    const findings = this.#lists.get(list) ?? [];
+    this.#lists.set(list, findings);
+    if (finding && findings.length < findingsMax) findings.push(finding);
   }
 
   finish(): ScannedArchive {
@@ -201,44 +246,57 @@ class Collector {
       root: this.#root,
       manifest: this.#manifest,
       entries: this.#entries,
-      findings: [
-        ...differences(this.#manifest, this.#entries),
-        ...unknownFiles(this.#manifest, this.#entries),
-      ],
+      findings: [...this.#differences(this.#manifest), ...unknownFiles(this.#manifest, this.#entries)],
     };
   }
-}
 
-function* differences(manifest: Manifest, entries: ReadonlyMap<string, ScannedEntry>): Iterable<Finding> {
-  for (const { path, sizeBytes, sha256 } of manifest.components.flatMap((part) => part.artifacts)) {
-    const entry = entries.get(path);
-    const finding = (code: string, message: string): Finding => ({
-      severity: 'error',
-      subject: path,
-      code,
-      message,
-    });
-    if (entry?.sha256 === undefined) {
-      yield finding('artifact-missing', `The manifest lists ${path}, the archive does not hold it`);
-    } else if (entry.header.sizeBytes !== sizeBytes) {
-      yield finding(
-        'artifact-damaged',
-        `${path} has ${entry.header.sizeBytes} bytes, the manifest says ${sizeBytes}`,
-      );
-    } else if (entry.sha256 !== sha256) {
-      yield finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, the manifest says ${sha256}`);
+  *#differences({ components }: Manifest): Iterable<Finding> {
+    for (const { artifacts, artifactList } of components) {
+      for (const artifact of [...artifacts, ...(artifactList ? [artifactList] : [])]) {
+        const finding = difference(artifact, this.#entries.get(artifact.path));
+        if (finding) yield finding;
+      }
+      if (artifactList) yield* this.#lists.get(artifactList.path) ?? [];
     }
   }
 }
 
+function difference(
+  { path, sizeBytes, sha256 }: Pick<ManifestArtifact, 'path' | 'sizeBytes' | 'sha256'>,
+  entry: ScannedEntry | undefined,
+): Finding | undefined {
+  const finding = (code: string, message: string): Finding => ({
+    severity: 'error',
+    subject: path,
+    code,
+    message,
+  });
+  if (entry?.sha256 === undefined) {
+    return finding('artifact-missing', `The manifest lists ${path}, the archive does not hold it`);
+  }
+  if (entry.header.sizeBytes !== sizeBytes) {
+    return finding(
+      'artifact-damaged',
+      `${path} has ${entry.header.sizeBytes} bytes, the manifest says ${sizeBytes}`,
+    );
+  }
+  return entry.sha256 === sha256
+    ? undefined
+    : finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, the manifest says ${sha256}`);
+}
+
 /** A component that failed, or a part of it, may have left artifacts which its manifest does not list; nothing else may. */
-function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedEntry>): Iterable<Finding> {
+function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, Collected>): Iterable<Finding> {
+  const lists = new Set(manifest.components.flatMap(({ artifactList }) => artifactList?.path ?? []));
   const known = new Set([
     manifestPath,
+    ...lists,
     ...manifest.components.flatMap((part) => part.artifacts.map(({ path }) => path)),
   ]);
-  for (const { path, header } of entries.values()) {
-    if (header.type !== 'file' || known.has(path) || isLeftover(path, manifest)) continue;
+  for (const entry of entries.values()) {
+    const { path, header, listedIn } = entry;
+    if (header.type !== 'file' || known.has(path) || isLeftover(entry, manifest)) continue;
+    if (listedIn !== undefined && lists.has(listedIn)) continue;
     yield {
       severity: 'error',
       subject: path,
@@ -248,12 +306,21 @@ function* unknownFiles(manifest: Manifest, entries: ReadonlyMap<string, ScannedE
   }
 }
 
-/** True for what lies in the folder of a component that failed, or a part of it, and is no artifact. */
-export function isLeftover(path: string, manifest: Manifest): boolean {
-  return manifest.components.some(
-    ({ name, outcome, incomplete, artifacts }) =>
-      (outcome === 'failed' || incomplete !== undefined) &&
+/**
+ * True for what lies in the folder of a component that failed, or a part of it, and is no artifact; and for the list of
+ * one that failed.
+ */
+export function isLeftover(
+  { path, listedIn }: Pick<ScannedEntry, 'path' | 'listedIn'>,
+  manifest: Manifest,
+): boolean {
+  return manifest.components.some(({ name, outcome, incomplete, artifacts, artifactList }) => {
+    if (outcome !== 'failed' && incomplete === undefined) return false;
+    if (path === artifactListPath(name)) return artifactList === undefined;
+    return (
       path.startsWith(`${name}/`) &&
-      !artifacts.some((each) => each.path === path),
-  );
+      (listedIn === undefined || listedIn !== artifactList?.path) &&
+      !artifacts.some((each) => each.path === path)
+    );
+  });
 }

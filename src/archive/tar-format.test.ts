@@ -1,14 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CorruptionError } from '../model/errors.ts';
-import { decodePax, decodeTarBlock, encodeTarHeader, paddingBytes, type TarHeader } from './tar-format.ts';
+import {
+  decodePax,
+  decodeTarBlock,
+  encodeTarHeader,
+  paddingBytes,
+  PaxRecords,
+  type TarHeader,
+} from './tar-format.ts';
 
 const attributes = { mode: 0o640, uid: 1000, gid: 1000, mtimeNs: 1_700_000_000_000_000_000n };
 const plain: TarHeader = { name: 'root/file', type: 'file', sizeBytes: 5, attributes };
 
 function decode(bytes: Uint8Array): TarHeader {
   const blocks = Buffer.from(bytes);
-  const first = decodeTarBlock(blocks.subarray(0, 512), new Map());
+  const first = decodeTarBlock(blocks.subarray(0, 512), new PaxRecords());
   if (first.kind === 'entry') return first.header;
   const pax = decodePax(blocks.subarray(512, 512 + first.sizeBytes));
   const at = 512 + first.sizeBytes + paddingBytes(first.sizeBytes);
@@ -59,6 +66,6 @@ for (const [what, header] of Object.entries({ ...ustarLimits, ...beyondUstar }))
 }
 
 function isPadding(bytes: Uint8Array, at: number): boolean {
-  const first = decodeTarBlock(Buffer.from(bytes.subarray(0, 512)), new Map());
+  const first = decodeTarBlock(Buffer.from(bytes.subarray(0, 512)), new PaxRecords());
   return first.kind === 'pax' && at >= 512 + first.sizeBytes && at < bytes.length - 512;
 }

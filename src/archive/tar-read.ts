@@ -1,15 +1,20 @@
 import { CorruptionError } from '../model/errors.ts';
 import type { Bytes } from '../ports/artifacts.ts';
-import { blockBytes, decodePax, decodeTarBlock, paddingBytes, type TarHeader } from './tar-format.ts';
+import {
+  blockBytes,
+  decodePax,
+  decodeTarBlock,
+  paddingBytes,
+  paxMaxBytes,
+  PaxRecords,
+  type TarHeader,
+} from './tar-format.ts';
 
 /** One entry on its way through. The body must be read, or left, before the next entry is asked for. */
 export interface TarEntry {
   readonly header: TarHeader;
   readonly body: Bytes;
 }
-
-/** Path names are limited to 4096 bytes on Linux, and a pax header holds two at most. */
-const maxPaxBytes = 64 * 1024;
 
 /** Exact amounts out of chunks of any size. */
 class ByteReader {
@@ -92,10 +97,10 @@ async function readHeader(reader: ByteReader): Promise<TarHeader | undefined> {
     await requireEnd(reader);
     return undefined;
   }
-  let pax: ReadonlyMap<string, string> = new Map();
+  let pax = new PaxRecords();
   let decoded = decodeTarBlock(block, pax);
   if (decoded.kind === 'pax') {
-    if (decoded.sizeBytes > maxPaxBytes)
+    if (decoded.sizeBytes > paxMaxBytes)
       throw new CorruptionError('A pax header of the archive is too large');
     pax = decodePax(await reader.exactly(decoded.sizeBytes));
     await requireZeros(reader, paddingBytes(decoded.sizeBytes));

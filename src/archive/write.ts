@@ -1,26 +1,36 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { rename, rm, unlink } from 'node:fs/promises';
+import { open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { TarsError, toTarsError } from '../model/errors.ts';
+import { artifactsOf, isArtifactList } from '../model/artifact-list.ts';
+import { CorruptionError, TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
-import type { ArtifactAttributes, Bytes, ChunkingHint, WriteOptions } from '../ports/artifacts.ts';
+import type {
+  ArtifactAttributes,
+  Bytes,
+  ChunkingHint,
+  SpecialFile,
+  WriteOptions,
+} from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { closeBytes, exactBody, noBytes, oneChunk } from './bodies.ts';
 import { checksumPath, writeChecksum } from './checksum-file.ts';
 import { claimName, removePartials } from './claim.ts';
-import { archiveSuffix, compressor, type ArchiveCompression } from './compression.ts';
+import { archiveSuffix, compressor, decompressor, type ArchiveCompression } from './compression.ts';
 import { isThere } from '../disk/is-there.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
 import { requireMounted } from '../disk/mounts.ts';
 import { syncDirectory } from '../disk/sync.ts';
+import { readLastManifest } from './last-member.ts';
+import { EntryCount } from './limits.ts';
 import type { MemberFile } from './member-file.ts';
 import { parentsOf, requireArtifactPath } from './names.ts';
 import { createScratch, type Scratch } from './scratch.ts';
 import { archiveSummary } from './summary.ts';
 import { encodeTarHeader, endOfArchiveBytes, paddingBytes, type TarHeader } from './tar-format.ts';
+import { readTar } from './tar-read.ts';
 
 export type { ArchiveCompression } from './compression.ts';
 
@@ -92,11 +102,38 @@ interface ArchiveParts {
   readonly compression: ArchiveCompression;
 }
 
+interface Member {
+  readonly startBytes: number;
+  readonly endBytes: number;
+}
+
+interface WrittenFile extends ManifestArtifact {
+  readonly attributes: ArtifactAttributes;
+}
+
+function manifestAttributes(mtimeNs: bigint): ArtifactAttributes {
+  return { mode: 0o600, uid: 0, gid: 0, mtimeNs };
+}
+
+function unreadable(path: string): CorruptionError {
+  return new CorruptionError(`${path} of the new archive cannot be read back, so it is not published`, {
+    hint: 'Check the disk of the archives and the memory of this machine.',
+  });
+}
+
 class ArchiveWriter implements SnapshotWriter {
   readonly encrypted = false;
   readonly #parts: ArchiveParts;
-  readonly #written = new Map<string, ManifestArtifact>();
+  readonly #written = new Map<string, WrittenFile>();
   readonly #paths = new Map<string, TarHeader['type']>();
+  readonly #count = new EntryCount(
+    (message) =>
+      new TarsError('capture-failed', message, {
+        hint: 'Back up into a repository: an archive cannot hold so much.',
+      }),
+  );
+  /** Where lists of artifacts lie in the file. */
+  readonly #lists = new Map<string, Member>();
   /** Entries enter the tar one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
   readonly #pending = new Set<Promise<unknown>>();
@@ -106,6 +143,13 @@ class ArchiveWriter implements SnapshotWriter {
 
   constructor(parts: ArchiveParts) {
     this.#parts = parts;
+    // It comes last, and there must be room for it.
+    this.#count.add(manifestPath, {
+      name: manifestPath,
+      type: 'file',
+      sizeBytes: 0,
+      attributes: manifestAttributes(0n),
+    });
   }
 
   write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
@@ -117,7 +161,7 @@ class ArchiveWriter implements SnapshotWriter {
           options.sizeBytes === undefined
             ? await this.#writeSpooled(path, body, options, signal)
             : await this.#writeSized(path, body, { ...options, sizeBytes: options.sizeBytes }, signal);
-        this.#written.set(path, artifact);
+        this.#written.set(path, { ...artifact, attributes: options.attributes });
         return artifact;
       } catch (error) {
         this.#paths.delete(path);
@@ -139,6 +183,32 @@ class ArchiveWriter implements SnapshotWriter {
     return this.#bodiless({ name: path, type: 'symlink', sizeBytes: 0, attributes, linkTarget: target });
   }
 
+  link(path: string, existing: string): Promise<ManifestArtifact> {
+    return this.#track(async () => {
+      const file = this.#written.get(existing);
+      if (file === undefined) {
+        throw new TarsError('artifact-not-found', `${existing} is no file of the archive`);
+      }
+      this.#reserve(path, 'link');
+      const { attributes, sizeBytes, sha256 } = file;
+      const linkTarget = `${this.#parts.root}/${existing}`;
+      const header = { name: path, type: 'link', sizeBytes: 0, attributes, linkTarget } as const;
+      await this.#append(header, noBytes(), 'small', this.#disposal.signal);
+      this.#written.set(path, { ...file, path });
+      return { path, sizeBytes, sha256 };
+    });
+  }
+
+  async special(path: string, { type, device }: SpecialFile, attributes: ArtifactAttributes): Promise<void> {
+    if (type === 'socket') return;
+    const ofDevice = device === undefined ? {} : { device };
+    await this.#bodiless({ name: path, type, sizeBytes: 0, attributes, ...ofDevice });
+  }
+
+  finish(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async publish(manifest: Manifest, ctx: OperationContext): Promise<PublishedSnapshot> {
     this.#requireOpen();
     await Promise.allSettled(this.#pending);
@@ -149,6 +219,7 @@ class ArchiveWriter implements SnapshotWriter {
     try {
       await this.#appendManifest(manifest, ctx.signal);
       const sha256 = await file.seal();
+      await this.#readBack(manifest, ctx.signal);
       ctx.signal.throwIfAborted();
       await writeChecksum(archive, sha256);
       await this.#appear();
@@ -260,15 +331,18 @@ class ArchiveWriter implements SnapshotWriter {
   /** Appends one entry as one compressed member when it is its turn. */
   async #append(header: TarHeader, body: Bytes, chunking: ChunkingHint, signal: AbortSignal): Promise<void> {
     const { file, root, compression } = this.#parts;
+    this.#count.add(header.name, header);
     const name = `${root}/${header.name}${header.type === 'directory' ? '/' : ''}`;
     const entry = async function* (): Bytes {
       yield encodeTarHeader({ ...header, name });
       yield* body;
       yield new Uint8Array(paddingBytes(header.sizeBytes));
     };
-    const turn = this.#turn.then(() => {
+    const turn = this.#turn.then(async () => {
       signal.throwIfAborted();
-      return file.append(entry(), compressor(compression, chunking), signal);
+      const startBytes = file.sizeBytes;
+      await file.append(entry(), compressor(compression, chunking), signal);
+      if (isArtifactList(header.name)) this.#lists.set(header.name, { startBytes, endBytes: file.sizeBytes });
     });
     this.#turn = turn.catch(() => undefined);
     await turn;
@@ -281,7 +355,7 @@ class ArchiveWriter implements SnapshotWriter {
       name: `${root}/${manifestPath}`,
       type: 'file',
       sizeBytes: bytes.length,
-      attributes: { mode: 0o600, uid: 0, gid: 0, mtimeNs: BigInt(Date.parse(manifest.time)) * 1_000_000n },
+      attributes: manifestAttributes(BigInt(Date.parse(manifest.time)) * 1_000_000n),
       sha256: createHash('sha256').update(bytes).digest('hex'),
     });
     const end = new Uint8Array(paddingBytes(bytes.length) + endOfArchiveBytes);
@@ -289,9 +363,43 @@ class ArchiveWriter implements SnapshotWriter {
     await file.append(oneChunk(last), compressor(compression, 'small'), signal);
   }
 
+  /** What describes the archive is read from the file, with the limits of a reader: it must be of use to one. */
+  async #readBack({ components }: Manifest, signal: AbortSignal): Promise<void> {
+    const { file, root, compression } = this.#parts;
+    await using handle = await open(file.path);
+    const manifest = await readLastManifest(handle, { root, compression }, signal);
+    if (manifest === undefined) throw unreadable(manifestPath);
+    const source = { open: (path: string) => this.#readMember(path) };
+    for (const component of components) {
+      for await (const _ of artifactsOf(component, source, signal)) signal.throwIfAborted();
+    }
+  }
+
+  async *#readMember(path: string): Bytes {
+    const { file, compression } = this.#parts;
+    const member = this.#lists.get(path);
+    if (member === undefined) throw unreadable(path);
+    const stored = createReadStream(file.path, { start: member.startBytes, end: member.endBytes - 1 });
+    const plain = decompressor(compression);
+    stored.on('error', (error) => plain.destroy(error)).pipe(plain);
+    try {
+      for await (const { body } of readTar(plain as Bytes)) {
+        yield* body;
+        return;
+      }
+    } finally {
+      stored.destroy();
+      plain.destroy();
+    }
+  }
+
   /** A manifest that names what was never written would make an archive nobody can open. */
   #requireArtifacts(manifest: Manifest): void {
-    for (const { path, sizeBytes, sha256 } of manifest.components.flatMap((part) => part.artifacts)) {
+    const claimed = manifest.components.flatMap(({ artifacts, artifactList }) => [
+      ...artifacts,
+      ...(artifactList ? [artifactList] : []),
+    ]);
+    for (const { path, sizeBytes, sha256 } of claimed) {
       const written = this.#written.get(path);
       if (written?.sizeBytes !== sizeBytes || written.sha256 !== sha256) {
         throw new TarsError('internal', `The manifest names ${path}, which was not written like that`);

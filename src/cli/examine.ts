@@ -36,6 +36,7 @@ import {
   type StackUnderExamination,
 } from '../operations/doctor-stack.ts';
 import type { OperationContext } from '../ports/context.ts';
+import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { exposedFiles } from '../settings/exposure.ts';
 import { loadSettings, ownerOf, type Environment, type Settings } from '../settings/load.ts';
 import { pathNeeds } from './path-needs.ts';
@@ -130,7 +131,7 @@ function repositoryOf(
   settings: Settings,
   components: readonly ExaminedComponent[],
   env: Environment,
-): RepositoryUnderExamination {
+): RepositoryUnderExamination & Pick<StackUnderExamination, 'lastSnapshot'> {
   const store = once((ctx) => openStore(settings, env, ctx));
   const snapshots = once(async (ctx) => {
     try {
@@ -141,12 +142,13 @@ function repositoryOf(
       return undefined;
     }
   });
-  const lastManifest = once(async (ctx): Promise<Manifest | undefined> => {
+  const lastSnapshot = once(async (ctx): Promise<SnapshotSource | undefined> => {
     const last = (await snapshots(ctx))?.at(-1);
-    if (last === undefined) return undefined;
-    await using source = await (await store(ctx)).peek(last.id, undefined, ctx);
-    return await source.manifest(ctx.signal);
+    return last && (await store(ctx)).peek(last.id, undefined, ctx);
   });
+  const lastManifest = once(async (ctx): Promise<Manifest | undefined> =>
+    (await lastSnapshot(ctx))?.manifest(ctx.signal),
+  );
   const stackBytes = async (ctx: OperationContext): Promise<number> => {
     const probes = await Promise.allSettled(components.map(({ probe }) => probe(ctx)));
     return probes.reduce(
@@ -159,14 +161,14 @@ function repositoryOf(
     path: settings.repository.path,
     backupRhythm: settings.schedule?.backup,
     lastKit: (repositoryId) => lastKitExport(settings.state_dir, repositoryId),
-    ...{ store, snapshots, lastManifest, stackBytes },
+    ...{ store, snapshots, lastSnapshot, lastManifest, stackBytes },
   };
 }
 
 async function stackOf(
   settings: Settings,
   components: readonly ExaminedComponent[],
-  { lastManifest }: RepositoryUnderExamination,
+  { lastManifest, lastSnapshot }: Pick<StackUnderExamination, 'lastManifest' | 'lastSnapshot'>,
   env: Environment,
 ): Promise<StackUnderExamination> {
   const { runtime, journal, origin, provisioner } = await composeStack(
@@ -176,7 +178,7 @@ async function stackOf(
   );
   return {
     stack: settings.stack,
-    ...{ components, journal, origin, lastManifest, provisioner },
+    ...{ components, journal, origin, lastManifest, lastSnapshot, provisioner },
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -24,10 +24,10 @@ function delegating(base: Component): Component {
     leftovers: async (ctx) => (await base.leftovers?.(ctx)) ?? [],
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
-    planRestore: (from, options, ctx) => base.planRestore(from, options, ctx),
+    planRestore: (from, options, ctx, source) => base.planRestore(from, options, ctx, source),
     stage: (plan, source, ctx) => base.stage(plan, source, ctx),
     removeStaged: (restoreId, ctx) => base.removeStaged(restoreId, ctx),
     generation: (record) => base.generation(record),
-    verify: (from, ctx) => base.verify(from, ctx),
+    verify: (from, ctx, source) => base.verify(from, ctx, source),
   };
 }

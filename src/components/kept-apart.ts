@@ -105,11 +105,13 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
     probe: async (ctx) => (await toCapture()).probe(ctx),
     ready: (ctx) => plain.ready(ctx),
     prepare: async (ctx) => (await toCapture()).prepare(ctx),
-    planRestore: async (from, options, ctx) => (await toRestore()).planRestore(from, options, ctx),
+    planRestore: async (from, options, ctx, source) =>
+      (await toRestore()).planRestore(from, options, ctx, source),
     stage: async (plan, source, ctx) => (await toRestore()).stage(plan, source, ctx),
     // What a journal has is put right whatever the settings are by now.
     removeStaged: (restoreId, ctx) => plain.removeStaged(restoreId, ctx),
     generation: (record) => plain.generation(record),
-    verify: async (from, ctx) => build((await relationsOf(question)).leftOut).verify(from, ctx),
+    verify: async (from, ctx, source) =>
+      build((await relationsOf(question)).leftOut).verify(from, ctx, source),
   };
 }

@@ -80,9 +80,9 @@ export function createMirroredComponent(options: MirrorOptions): Component {
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     verify: (from, ctx, source) => base.verify(from, ctx, source),
-    async planRestore(from, restore, ctx) {
+    async planRestore(from, restore, ctx, source) {
       await using mirror = await Mirror.open(options, restore.restoreId, ctx);
-      return mirror.describe(await mirror.component.planRestore(from, restore, ctx));
+      return mirror.describe(await mirror.component.planRestore(from, restore, ctx, source));
     },
     async stage(plan, source, ctx) {
       const { restoreId } = z.object({ restoreId: z.string() }).parse(plan.details);

@@ -32,7 +32,8 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     leftovers: async (ctx) => (await (await locate(false, ctx)).leftovers?.(ctx)) ?? [],
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
     prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),
-    planRestore: async (from, options, ctx) => (await locate(false, ctx)).planRestore(from, options, ctx),
+    planRestore: async (from, options, ctx, source) =>
+      (await locate(false, ctx)).planRestore(from, options, ctx, source),
     stage: async (plan, source, ctx) => (await locate(false, ctx)).stage(plan, source, ctx),
     removeStaged: async (restoreId, ctx) => (await locate(false, ctx)).removeStaged(restoreId, ctx),
     generation: (record: SwapRecord): Generation => ({

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { CorruptionError, TarsError } from './errors.ts';
+import { manifestMaxBytes } from './limits.ts';
 
-/** The manifest schema version this build writes; readers refuse a higher one. */
-export const manifestSchemaVersion = 1;
+/** The highest manifest schema version that this build writes and reads; readers refuse a higher one. */
+export const manifestSchemaVersion = 2;
 
 /** The manifest's path in every snapshot. It is written last. */
 export const manifestPath = 'manifest.json';
@@ -15,6 +16,18 @@ const artifactSchema = z.object({
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   /** How the repository cut it (`fixed:65536`, `gear:16384`); absent in archives. */
   chunking: z.string().optional(),
+});
+
+/** Where the artifacts of a component are listed that has too many of them for one JSON document. */
+const artifactListSchema = z.object({
+  /** An artifact itself, `manifest.d/<component>.jsonl`: one artifact of {@link artifactSchema} a line, in the order of capture. */
+  path: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Lines. */
+  artifacts: z.number().int().nonnegative(),
+  /** Bytes of all these artifacts together. */
+  artifactBytes: z.number().int().nonnegative(),
 });
 
 /** What a captured component lacks: all are counted, some are named. */
@@ -46,7 +59,9 @@ const componentSchema = z.object({
   captureMs: z.number().nonnegative().optional(),
   /** What the component's own verification compares against; its schema belongs to the component. */
   facts: z.record(z.string(), z.unknown()),
+  /** All of them, or none where {@link artifactList} has them. */
   artifacts: z.array(artifactSchema),
+  artifactList: artifactListSchema.optional(),
 });
 
 const recordedServiceSchema = z.object({
@@ -149,9 +164,29 @@ export type RecordedService = z.infer<typeof recordedServiceSchema>;
 /** One volume of that project. */
 export type RecordedVolume = z.infer<typeof recordedVolumeSchema>;
 
-/** The manifest as stored: stable key order, two-space indent, trailing newline. */
+/** The schema version of a manifest with these components: lists of artifacts came with the second. */
+export function schemaVersionFor(components: readonly ComponentManifest[]): number {
+  return components.some(({ artifactList }) => artifactList !== undefined) ? 2 : 1;
+}
+
+/**
+ * The manifest as stored: stable key order, two-space indent, trailing newline.
+ * @throws TarsError `capture-failed` when it is larger than any reader takes
+ */
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  return new TextEncoder().encode(`${JSON.stringify(manifestSchema.parse(manifest), null, 2)}\n`);
+  const bytes = new TextEncoder().encode(`${JSON.stringify(manifestSchema.parse(manifest), null, 2)}\n`);
+  if (bytes.length <= manifestMaxBytes) return bytes;
+  const sizes = manifest.components.map(({ name, facts }) => `${name} ${JSON.stringify(facts).length}`);
+  throw new TarsError(
+    'capture-failed',
+    `The manifest has ${bytes.length} bytes, and no reader takes more than ${manifestMaxBytes}`,
+    { hint: `Capture less in one component. Bytes of facts: ${sizes.join(', ')}.` },
+  );
+}
+
+/** @throws ZodError when it is no artifact */
+export function decodeArtifact(value: unknown): ManifestArtifact {
+  return artifactSchema.parse(value);
 }
 
 /**

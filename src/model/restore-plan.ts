@@ -9,6 +9,8 @@ export interface RestorePlan<Details = unknown> {
   readonly warnings: readonly string[];
   /** Artifacts read during the restore, as manifest paths; all are verified before anything is touched. */
   readonly artifacts: readonly string[];
+  /** Folders of the snapshot all of whose artifacts are read too. */
+  readonly artifactTrees?: readonly string[];
   readonly requires: {
     /** Services that must be stopped while the swap happens. */
     readonly stopped: readonly string[];

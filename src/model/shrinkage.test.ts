@@ -50,9 +50,16 @@ test('rows, keys, records, vectors, models and files are counted', () => {
   assert.deepEqual(said([redis(20)], [redis(3)]), ['redis had 20 keys and now has 3']);
   assert.deepEqual(said([chroma(40)], [chroma(40, 20)]), ['chroma had 40 vectors and now has 20']);
   assert.deepEqual(said([ollama([5, 5], 0)], [ollama([], 0)]), ['ollama had 2 models and now has 0']);
-  const files = (count: number): Component =>
-    component('files', { trees: [{ entries: Array(count).fill({ type: 'file' }) }] });
+  const file = { path: 'files/a', sizeBytes: 0, sha256: '0'.repeat(64) };
+  const files = (count: number): Component => ({
+    ...component('files', {}),
+    artifacts: Array<typeof file>(count).fill(file),
+  });
+  const list = { path: 'manifest.d/files.jsonl', sizeBytes: 1, sha256: file.sha256, artifactBytes: 0 };
+  const many = (artifacts: number): Component => ({ ...files(0), artifactList: { ...list, artifacts } });
   assert.deepEqual(said([files(12)], [files(6)]), ['files had 12 files and now has 6']);
+  assert.deepEqual(said([many(2000)], [files(900)]), ['files had 2000 files and now has 900']);
+  assert.deepEqual(said([files(12)], [{ ...files(0), outcome: 'failed' }]), []);
   const config = (count: number): Component => component('config', { files: Array(count).fill({}) });
   assert.deepEqual(said([config(1)], [config(0)]), ['config had 1 files and now has 0']);
 });

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { artifactTotals } from './artifact-list.ts';
 import type { ComponentManifest, Manifest } from './manifest.ts';
 
 /** A store that holds at most half of what it held before. */
@@ -92,7 +93,9 @@ function amountsOf(component: ComponentManifest): Readonly<Record<string, number
   const counts = factCounts.flatMap((count) => count(component.facts));
   // The bytes of an Ollama store say how its models were stored, its facts say what it has.
   const ownBytes = counts.some(([unit]) => unit.startsWith('bytes'));
-  const storedBytes = sumOf(component.artifacts, ({ sizeBytes }) => sizeBytes);
+  const { count: artifacts, sizeBytes: storedBytes } = artifactTotals(component);
+  // Every file of a directory is an artifact; of what failed nothing is known.
+  if (component.kind === 'files' && component.outcome === 'captured') counts.push(['files', artifacts]);
   const stored: Amount[] = ownBytes ? [] : [[`bytes of ${component.method ?? component.kind}`, storedBytes]];
   return Object.fromEntries([...counts, ...stored]);
 }
@@ -166,11 +169,4 @@ const factCounts = [
   ),
   // Configuration
   counting(z.object({ files: z.array(z.unknown()) }), ({ files }) => [['files', files.length]]),
-  // Directories
-  counting(
-    z.object({ trees: z.array(z.object({ entries: z.array(z.object({ type: z.string() })) })) }),
-    ({ trees }) => [
-      ['files', sumOf(trees, ({ entries }) => entries.filter(({ type }) => type === 'file').length)],
-    ],
-  ),
 ] as const;

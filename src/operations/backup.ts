@@ -1,5 +1,5 @@
 import { ConfigurationError, InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
-import { manifestSchemaVersion, type ComponentManifest, type Manifest } from '../model/manifest.ts';
+import { schemaVersionFor, type ComponentManifest, type Manifest } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
 import type { Component, PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -229,7 +229,7 @@ function buildManifest(
   { startedAt, finishedAt }: { startedAt: Date; finishedAt: Date },
 ): Omit<Manifest, 'notCaptured'> {
   return {
-    schemaVersion: manifestSchemaVersion,
+    schemaVersion: schemaVersionFor(components),
     stack: target.stack,
     toolVersion: target.toolVersion,
     hostname: target.hostname,

@@ -1,9 +1,10 @@
 import { TarsError, toTarsError } from '../model/errors.ts';
-import type { ComponentManifest, ManifestArtifact } from '../model/manifest.ts';
+import type { ComponentManifest } from '../model/manifest.ts';
 import type { ArtifactSink } from '../ports/artifacts.ts';
 import type { CaptureReport, Component, PreparedCapture } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotWriter } from '../ports/snapshot-store.ts';
+import { ArtifactRecorder, type RecordedArtifacts } from './artifact-recorder.ts';
 
 /**
  * Captures every component at once into the writer. One that fails, now or before, is recorded as failed.
@@ -44,16 +45,19 @@ async function captureOne(
   ctx: OperationContext,
 ): Promise<ComponentManifest> {
   const startedMs = ctx.clock.monotonicMs();
-  const artifacts: ManifestArtifact[] = [];
+  const recorder = new ArtifactRecorder(component.name, writer, ctx);
   const task = ctx.progress.start(component.name);
   let report: CaptureReport;
+  let recorded: RecordedArtifacts;
   try {
     report = await prepared.capture(
-      recordingSink(writer, artifacts, (bytes) => task.advance(bytes)),
+      recordingSink(writer, recorder, (bytes) => task.advance(bytes)),
       ctx,
     );
+    recorded = await recorder.finish();
     task.finish('ok');
   } catch (error) {
+    await recorder.abandon(error);
     task.finish('failed');
     throw error;
   }
@@ -68,13 +72,13 @@ async function captureOne(
     ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     captureMs: ctx.clock.monotonicMs() - startedMs,
     facts: report.facts,
-    artifacts: artifacts.sort((a, b) => (a.path < b.path ? -1 : 1)),
+    ...recorded,
   };
 }
 
 function recordingSink(
   sink: ArtifactSink,
-  artifacts: ManifestArtifact[],
+  recorder: ArtifactRecorder,
   advance: (bytes: number) => void,
 ): ArtifactSink {
   return {
@@ -87,19 +91,26 @@ function recordingSink(
         }
       }
       const artifact = await sink.write(path, counted(), options);
-      artifacts.push(artifact);
+      await recorder.add(artifact);
       return artifact;
     },
-    async reuse(path, identity) {
-      const artifact = await sink.reuse(path, identity);
+    async reuse(path, identity, attributes) {
+      const artifact = await sink.reuse(path, identity, attributes);
       if (artifact !== undefined) {
-        artifacts.push(artifact);
+        await recorder.add(artifact);
         advance(artifact.sizeBytes);
       }
       return artifact;
     },
     directory: (path, attributes) => sink.directory(path, attributes),
     symlink: (path, linkTarget, attributes) => sink.symlink(path, linkTarget, attributes),
+    async link(path, existing, identity) {
+      const artifact = await sink.link(path, existing, identity);
+      await recorder.add(artifact);
+      return artifact;
+    },
+    special: (path, file, attributes) => sink.special(path, file, attributes),
+    finish: (path) => sink.finish(path),
   };
 }
 

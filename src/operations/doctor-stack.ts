@@ -2,6 +2,7 @@ import { ServiceUnavailableError, toTarsError } from '../model/errors.ts';
 import { formatBytes } from '../model/bytes.ts';
 import type { ComponentManifest, Manifest } from '../model/manifest.ts';
 import { counted } from '../model/plural.ts';
+import type { ArtifactSource } from '../ports/artifacts.ts';
 import type { Component, ComponentProbe } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RestoreJournal, RestoreOrigin } from '../ports/journal.ts';
@@ -46,6 +47,8 @@ export interface StackUnderExamination {
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
   readonly lastManifest: (ctx: OperationContext) => Promise<Manifest | undefined>;
+  /** The same snapshot, read without a lock. */
+  readonly lastSnapshot: (ctx: OperationContext) => Promise<ArtifactSource | undefined>;
 }
 
 /** Stores, services, the cut, and whether the last snapshot would restore. */
@@ -205,16 +208,16 @@ async function lookForUncaptured(
 
 /** What the newest snapshot holds is planned as a restore would; plans touch nothing. */
 async function lookAtRestore(
-  { components, lastManifest }: StackUnderExamination,
+  { components, lastManifest, lastSnapshot }: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const last = await lastManifest(ctx);
-  if (last === undefined) return [];
+  const [last, source] = [await lastManifest(ctx), await lastSnapshot(ctx)];
+  if (last === undefined || source === undefined) return [];
   const captured = last.components.filter(({ outcome }) => outcome === 'captured');
   const planned = await Promise.all(
     components.map(async (component) => {
       const from = captured.find(({ name }) => name === component.name);
-      return { component, from, problem: from && (await refusalOf(component, from, ctx)) };
+      return { component, from, problem: from && (await refusalOf(component, from, source, ctx)) };
     }),
   );
   const would = planned.filter(({ from, problem }) => from !== undefined && problem === undefined);
@@ -233,11 +236,13 @@ async function lookAtRestore(
 async function refusalOf(
   { open, name }: ExaminedComponent,
   from: ComponentManifest,
+  source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Outcome | undefined> {
   try {
     const component = await open(ctx);
-    const { space } = await component.planRestore(from, { restoreConfig: true, restoreId: 'doctor' }, ctx);
+    const options = { restoreConfig: true, restoreId: 'doctor' };
+    const { space } = await component.planRestore(from, options, ctx, source);
     await requireSpace(space);
     return undefined;
   } catch (cause) {

@@ -1,3 +1,4 @@
+import { artifactTotals } from '../model/artifact-list.ts';
 import type { ComposeRecord, Manifest } from '../model/manifest.ts';
 import { shellWord, type RecoveryStep } from '../model/recovery-kit.ts';
 import { configStep, treesStep } from './recovery-kit-files.ts';
@@ -69,10 +70,8 @@ function openStep({ repository, repositoryId, keyCheck }: RecoveryFacts): Recove
 }
 
 function fetchStep({ stack, hostname, manifest }: RecoveryFacts): RecoveryStep {
-  const sizeBytes = (manifest?.components ?? []).flatMap(({ artifacts }) =>
-    artifacts.map((a) => a.sizeBytes),
-  );
-  const needed = Math.ceil(sizeBytes.reduce((sum, bytes) => sum + bytes, 0) / 2 ** 20);
+  const sizes = (manifest?.components ?? []).map((component) => artifactTotals(component).sizeBytes);
+  const needed = Math.ceil(sizes.reduce((sum, bytes) => sum + bytes, 0) / 2 ** 20);
   return {
     title: 'Bring the newest snapshot out',
     text: [

@@ -1,9 +1,8 @@
 import { InterruptedError, messageOf } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
-import type { OperationContext } from '../ports/context.ts';
 import { startJudged } from './provision.ts';
 import type { StopAndStart } from '../ports/runtime.ts';
-import { planServices, type StackRestorePlan } from './restore-plan.ts';
+import { planServices } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
 import type { StagedComponent, StagedStack } from './restore-stage.ts';
 import { dependentsOf, startOrder } from './services.ts';
@@ -22,7 +21,7 @@ export async function concludeSwapped(
   const findings: Finding[] = [];
   let interruption: unknown;
   try {
-    if (!skipValidation) findings.push(...asStaged(await compareRestored(plan, ctx), known));
+    if (!skipValidation) findings.push(...asStaged(await compareRestored(run), known));
   } catch (error) {
     interruption = error;
   }
@@ -83,12 +82,12 @@ export async function leftDown({ plan, target, ctx, entry }: Run): Promise<reado
   }
 }
 
-function compareRestored({ planned, manifest }: StackRestorePlan, ctx: OperationContext) {
+function compareRestored({ plan: { planned, manifest }, source, ctx }: Run): Promise<readonly Finding[]> {
   const pairs = planned.flatMap(({ component, plan: { part } }) => {
     const captured = part ?? manifest.components.find(({ name }) => name === component.name);
     return captured === undefined ? [] : [{ component, captured }];
   });
-  return compareLive(pairs, ctx);
+  return compareLive(pairs, source, ctx);
 }
 
 /** The restore has succeeded by now: what cannot be deleted is a warning. */

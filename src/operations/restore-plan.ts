@@ -1,3 +1,4 @@
+import { artifactsOf } from '../model/artifact-list.ts';
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../model/errors.ts';
 import {
   describeIncomplete,
@@ -6,6 +7,7 @@ import {
   type ManifestArtifact,
 } from '../model/manifest.ts';
 import type { RestorePlan } from '../model/restore-plan.ts';
+import type { ArtifactSource } from '../ports/artifacts.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
@@ -17,6 +19,8 @@ import { dependentsOf, startOrder, startServices, waitReady } from './services.t
 export interface PlannedRestore {
   readonly component: Component;
   readonly plan: RestorePlan;
+  /** Of the artifacts that are read. */
+  readonly sizeBytes: number;
 }
 
 /** The whole restore as it will happen; `--dry-run` prints it, {@link executeRestore} consumes it. */
@@ -31,8 +35,8 @@ export interface StackRestorePlan {
   readonly stop: readonly string[];
   /** Services started for staging or afterwards, in the order of starting: stores first, then what ran before. */
   readonly start: readonly string[];
-  /** Every artifact that is verified before anything is touched. */
-  readonly artifacts: readonly ManifestArtifact[];
+  /** What is verified before anything is touched: {@link artifactsNeeded} reads it. */
+  readonly artifacts: { readonly count: number; readonly sizeBytes: number };
   readonly warnings: readonly string[];
 }
 
@@ -54,7 +58,9 @@ export async function planRestore(
   const later = new Set(provision?.later.map(({ name }) => name));
   for (const { component, captured } of chosen.pairs.filter(({ captured: { name } }) => !later.has(name))) {
     try {
-      planned.push({ component, plan: await planComponent(component, captured, target, selection, ctx) });
+      const plan = await planComponent(component, captured, source, target, selection, ctx);
+      const { sizeBytes } = await countArtifacts(artifactsRead(plan, captured, source, ctx.signal));
+      planned.push({ component, plan, sizeBytes });
     } catch (error) {
       refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
     }
@@ -62,11 +68,8 @@ export async function planRestore(
   ctx.signal.throwIfAborted();
   refuseOn(refusals);
   const { offline: _offline, ...services } = await planServices(planned, target, ctx);
-  const needed = new Set([
-    ...planned.flatMap(({ plan }) => plan.artifacts),
-    ...(provision?.later ?? []).flatMap((captured) => captured.artifacts.map(({ path }) => path)),
-  ]);
-  const artifacts = manifest.components.flatMap((c) => c.artifacts).filter(({ path }) => needed.has(path));
+  const parts = { manifest, planned, provision };
+  const artifacts = await countArtifacts(artifactsNeeded(parts, source, ctx.signal));
   return {
     snapshot: source.summary.id,
     manifest,
@@ -88,12 +91,13 @@ export async function planRestore(
 async function planComponent(
   component: Component,
   captured: ComponentManifest,
+  source: SnapshotSource,
   target: RestoreTarget,
   selection: RestoreSelection,
   ctx: OperationContext,
 ): Promise<RestorePlan> {
   try {
-    return await component.planRestore(captured, selection, ctx);
+    return await component.planRestore(captured, selection, ctx, source);
   } catch (error) {
     const { service } = component;
     if (!(error instanceof ServiceUnavailableError) || service === undefined || !selection.startServices)
@@ -102,8 +106,47 @@ async function planComponent(
     if (state !== 'stopped') throw error;
     await startServices(new Set([service]), target.runtime, ctx);
     await waitReady(component, target.runtime, ctx);
-    return component.planRestore(captured, selection, ctx);
+    return component.planRestore(captured, selection, ctx, source);
   }
+}
+
+/** Every artifact that the plan needs, one after the other. @throws CorruptionError when a list of them is damaged */
+export async function* artifactsNeeded(
+  { manifest, planned, provision }: Pick<StackRestorePlan, 'manifest' | 'planned' | 'provision'>,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): AsyncGenerator<ManifestArtifact> {
+  for (const captured of manifest.components) {
+    const plan = planned.find(({ component }) => component.name === captured.name)?.plan;
+    const isLater = provision?.later.some(({ name }) => name === captured.name) === true;
+    if (plan !== undefined) yield* artifactsRead(plan, captured, source, signal);
+    else if (isLater) yield* artifactsOf(captured, source, signal);
+  }
+}
+
+async function* artifactsRead(
+  { artifacts, artifactTrees = [] }: RestorePlan,
+  captured: ComponentManifest,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): AsyncGenerator<ManifestArtifact> {
+  const named = new Set(artifacts);
+  const folders = artifactTrees.map((folder) => `${folder}/`);
+  for await (const artifact of artifactsOf(captured, source, signal)) {
+    const { path } = artifact;
+    if (named.has(path) || folders.some((folder) => path.startsWith(folder))) yield artifact;
+  }
+}
+
+async function countArtifacts(
+  artifacts: AsyncIterable<ManifestArtifact>,
+): Promise<StackRestorePlan['artifacts']> {
+  let [count, totalBytes] = [0, 0];
+  for await (const { sizeBytes } of artifacts) {
+    count++;
+    totalBytes += sizeBytes;
+  }
+  return { count, sizeBytes: totalBytes };
 }
 
 function refuseOn(refusals: readonly TarsError[]): void {

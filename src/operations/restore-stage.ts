@@ -55,14 +55,12 @@ export async function stageAll(run: Run, accept: AcceptMissing): Promise<StagedS
   }
 }
 
-async function stageOne({ component, plan: planned }: PlannedRestore, run: Run): Promise<Staged> {
-  const { plan, source, ctx } = run;
-  const needed = plan.artifacts.filter(({ path }) => planned.artifacts.includes(path));
-  const totalBytes = needed.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const task = ctx.progress.start(`staging ${component.name}`, totalBytes);
+async function stageOne({ component, plan, sizeBytes }: PlannedRestore, run: Run): Promise<Staged> {
+  const { source, ctx } = run;
+  const task = ctx.progress.start(`staging ${component.name}`, sizeBytes);
   try {
     const counted = countingSource(source, (bytes) => task.advance(bytes));
-    const staged = await component.stage(planned, counted, ctx);
+    const staged = await component.stage(plan, counted, ctx);
     task.finish('ok');
     return staged;
   } catch (error) {

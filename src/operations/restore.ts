@@ -8,7 +8,7 @@ import { provision } from './provision.ts';
 import { refuseUnfinished } from './recover.ts';
 import { concludeSwapped, discardPrevious, leftDown } from './restore-conclusion.ts';
 import { putBackAfter } from './restore-failure.ts';
-import type { StackRestorePlan } from './restore-plan.ts';
+import { artifactsNeeded, type StackRestorePlan } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
 import { stageAll, type AcceptMissing, type StagedStack } from './restore-stage.ts';
 import { swapAll } from './restore-swap.ts';
@@ -139,7 +139,12 @@ async function requireIntactArtifacts(
   source: SnapshotSource,
   ctx: OperationContext,
 ): Promise<void> {
-  const findings = await verifyArtifacts(source, plan.artifacts, ctx);
+  const findings = await verifyArtifacts(
+    source,
+    artifactsNeeded(plan, source, ctx.signal),
+    plan.artifacts.sizeBytes,
+    ctx,
+  );
   if (findings.length === 0) return;
   const list = findings.map(({ subject, message }) => `${subject}: ${message}`).join('; ');
   throw new CorruptionError(`The snapshot is damaged, nothing was touched: ${list}`, {

@@ -11,13 +11,13 @@ import type { OperationContext } from '../ports/context.ts';
  */
 export async function verifyArtifacts(
   source: ArtifactSource,
-  artifacts: readonly ManifestArtifact[],
+  artifacts: AsyncIterable<ManifestArtifact>,
+  totalBytes: number,
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
-  const totalBytes = artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const task = ctx.progress.start('verifying the snapshot', totalBytes);
   const findings: Finding[] = [];
-  for (const artifact of artifacts) {
+  for await (const artifact of artifacts) {
     const finding = await verifyArtifact(source, artifact, (bytes) => task.advance(bytes), ctx);
     if (finding !== undefined) findings.push(finding);
   }

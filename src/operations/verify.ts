@@ -1,6 +1,7 @@
 import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import { describeIncomplete, type ComponentManifest } from '../model/manifest.ts';
+import type { ArtifactSource } from '../ports/artifacts.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
@@ -42,7 +43,7 @@ export async function verifyStack(
       captured === undefined ? 'The snapshot does not have it' : 'It was not captured in this snapshot';
     findings.push({ severity: 'warning', subject: component.name, code: 'not-in-snapshot', message });
   }
-  findings.push(...(await compareLive(pairs, ctx, source)));
+  findings.push(...(await compareLive(pairs, source, ctx)));
   return {
     snapshot: source.summary.id,
     compared: pairs.map(({ component }) => component.name),
@@ -53,8 +54,8 @@ export async function verifyStack(
 /** Compares live stores with their captures. @throws InterruptedError only; whatever else fails is a finding */
 export async function compareLive(
   pairs: readonly Comparison[],
+  source: ArtifactSource,
   ctx: OperationContext,
-  source?: SnapshotSource,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { component, captured } of pairs) {

@@ -11,14 +11,23 @@ export type Bytes = AsyncIterable<Uint8Array>;
  */
 export type ChunkingHint = 'stream' | 'pages' | 'large' | 'small';
 
+/** One extended attribute, such as `user.comment`, `system.posix_acl_access` or `security.capability`. */
+export interface ExtendedAttribute {
+  /** Bytes that are not UTF-8 stand as in model/byte-text.ts. */
+  readonly name: string;
+  readonly value: Uint8Array;
+}
+
 /** File attributes kept in the snapshot. */
 export interface ArtifactAttributes {
   /** Permission bits including setuid, setgid and sticky, such as 0o600. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Nanoseconds since the Unix epoch. */
+  /** Nanoseconds since the Unix epoch; negative before 1970. */
   readonly mtimeNs: bigint;
+  /** Sorted by the bytes of their names; absent where there are none, or nobody asked. */
+  readonly extended?: readonly ExtendedAttribute[];
 }
 
 /** Identity of a source file, to recognise it unchanged without reading it. */
@@ -27,6 +36,16 @@ export interface FileIdentity {
   readonly mtimeNs: bigint;
   readonly ctimeNs: bigint;
   readonly inode: bigint;
+  /** Device and number of names, for files that may have several (hard links). */
+  readonly deviceId?: bigint;
+  readonly links?: number;
+}
+
+/** What is neither file, directory nor symbolic link. */
+export interface SpecialFile {
+  readonly type: 'fifo' | 'socket' | 'character-device' | 'block-device';
+  /** `st_rdev` of a device. */
+  readonly device?: bigint;
 }
 
 /** What a sink is told of an artifact besides its bytes. */
@@ -40,7 +59,10 @@ export interface WriteOptions {
   readonly signal: AbortSignal;
 }
 
-/** Where a capture writes its artifacts: a repository snapshot or an archive under construction. */
+/**
+ * Where a capture writes its artifacts: a repository snapshot or an archive under construction. Paths and link targets
+ * are strings in which bytes that are not UTF-8 stand as in model/byte-text.ts: any name of the file system can be kept.
+ */
 export interface ArtifactSink {
   /** True for a repository (encrypted), false for an archive in the clear. */
   readonly encrypted: boolean;
@@ -53,21 +75,45 @@ export interface ArtifactSink {
   write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact>;
   /**
    * Takes the artifact over from the parent snapshot without reading it, when that has the same path with the
-   * same identity and all its blobs are still there; otherwise undefined, and the caller writes it.
+   * same identity and all its blobs are still there; otherwise undefined, and the caller writes it. A file that had
+   * changed within two seconds before the parent was begun, or after that, is written again: its time stamp proves nothing.
+   * @param attributes recorded in place of the parent's, whose extended attributes may never have been asked for
    */
-  reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined>;
+  reuse(
+    path: string,
+    identity: FileIdentity,
+    attributes?: ArtifactAttributes,
+  ): Promise<ManifestArtifact | undefined>;
   /** Records a directory with its attributes (empty ones too). Intermediate directories need no call. */
   directory(path: string, attributes: ArtifactAttributes): Promise<void>;
   symlink(path: string, target: string, attributes: ArtifactAttributes): Promise<void>;
+  /**
+   * Records `path` as one more name of the file that was written or reused as `existing` in this snapshot. It becomes an
+   * artifact of its own, with the same bytes. Both identities tell the device and the number of names.
+   * @throws TarsError `artifact-not-found` when as many names were given as the file has, or it never had several:
+   * `path` can be written like any other file then
+   */
+  link(path: string, existing: string, identity: FileIdentity): Promise<ManifestArtifact>;
+  /** An archive leaves sockets out: a tar cannot hold them, and without its process a socket is of no use. */
+  special(path: string, file: SpecialFile, attributes: ArtifactAttributes): Promise<void>;
+  /**
+   * Promises that nothing more will be written at or below this directory: it may be stored now, and leave memory.
+   * Optional for the caller; whatever is not finished is stored when the snapshot is published.
+   */
+  finish(path: string): Promise<void>;
 }
 
 /** One entry of a snapshot's tree. */
 export interface ArtifactEntry {
   readonly path: string;
-  readonly type: 'file' | 'directory' | 'symlink' | 'other';
+  readonly type: 'file' | 'directory' | 'symlink' | SpecialFile['type'] | 'other';
   readonly sizeBytes: number;
   readonly attributes: ArtifactAttributes;
   readonly linkTarget?: string;
+  /** The same for all names of one file, unlike those of other files of the snapshot; absent where it has one name. */
+  readonly linkGroup?: string;
+  /** `st_rdev` of a device. */
+  readonly device?: bigint;
 }
 
 /** Where a restore reads from: a repository snapshot or an opened archive. */

@@ -69,7 +69,12 @@ export interface Component {
    * Decides how `from` would be restored here; touches nothing.
    * @throws RestoreRefusedError when it cannot be done safely (version lower, extension missing, no space…)
    */
-  planRestore(from: ComponentManifest, options: RestoreOptions, ctx: OperationContext): Promise<RestorePlan>;
+  planRestore(
+    from: ComponentManifest,
+    options: RestoreOptions,
+    ctx: OperationContext,
+    source: ArtifactSource,
+  ): Promise<RestorePlan>;
   /** Builds the restored data beside the live data. Nothing live changes; on failure nothing staged remains. */
   stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged>;
   /**
@@ -79,15 +84,8 @@ export interface Component {
   removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
   /** The swap described by a journalled record, for going back or for tidying up; also after a crash. */
   generation(record: SwapRecord): Generation;
-  /**
-   * Compares what is live here with the capture's facts.
-   * @param source the snapshot's artifacts, for what facts alone do not decide
-   */
-  verify(
-    from: ComponentManifest,
-    ctx: OperationContext,
-    source?: ArtifactSource,
-  ): Promise<readonly Finding[]>;
+  /** Compares what is live here with the capture: with its facts, and where these are not all, with its entries. */
+  verify(from: ComponentManifest, ctx: OperationContext, source: ArtifactSource): Promise<readonly Finding[]>;
 }
 
 /**

@@ -11,6 +11,9 @@ import type { SealPool } from './seal-pool.ts';
 /** Bytes that go to a worker at a time, where chunks are smaller. */
 const batchBytes = 2 << 20;
 
+/** Up to this a body that is one chunk goes to the workers with others. */
+const smallMaxBytes = 128 << 10;
+
 /** How a body is cut and stored. */
 export interface BodyOptions {
   /** For messages. */
@@ -48,7 +51,8 @@ export async function storeBody(body: Bytes, pool: SealPool, options: BodyOption
     await batches.add(piece);
   }
   requireLength(sizeBytes, options);
-  return { sizeBytes, sha256: hash.digest('hex'), content: await batches.finish() };
+  const digest = hash.digest();
+  return { sizeBytes, sha256: digest.toString('hex'), content: await batches.finish(digest) };
 }
 
 function requireLength(sizeBytes: number, { path, expectedBytes }: BodyOptions): void {
@@ -80,10 +84,28 @@ class BatchWriter {
     }
   }
 
-  /** The ids of all chunks. */
-  async finish(): Promise<Buffer> {
+  /**
+   * The ids of all chunks. A small file that is one chunk has the hash of its bytes for an id, and waits for no worker.
+   * @param digest SHA-256 of the whole body
+   */
+  async finish(digest: Buffer): Promise<Buffer> {
+    const whole = this.#smallWhole();
+    if (whole) {
+      await this.#pool.addSmall(whole);
+      return digest;
+    }
     while (this.#queue.lengthBytes > 0) await this.#submit(true);
     return Buffer.concat(await Promise.all(this.#ids));
+  }
+
+  #smallWhole(): Uint8Array | undefined {
+    const { lengthBytes } = this.#queue;
+    if (!this.#compress || this.#ids.length > 0 || lengthBytes === 0 || lengthBytes > smallMaxBytes) return;
+    const bytes = new Uint8Array(lengthBytes);
+    this.#queue.copyTo(bytes);
+    if (this.#chunker.cut(bytes, 0, lengthBytes) < lengthBytes) return;
+    this.#queue.drop(lengthBytes);
+    return bytes;
   }
 
   /** No slot is held while anybody waits for more bytes: whoever has one can go on. */

@@ -35,6 +35,8 @@ export class BlobIndex {
   readonly #segments: Uint32Array[] = [];
   readonly #packIds: string[] = [];
   readonly #packNumbers = new Map<string, number>();
+  /** Where the last blob of each pack ends. */
+  readonly #packEnds: number[] = [];
   readonly #probe = new Uint32Array(idWords);
   readonly #probeBytes = new Uint8Array(this.#probe.buffer);
   /** Entry number + 1; 0 is free. */
@@ -50,6 +52,8 @@ export class BlobIndex {
   addPack(pack: IndexedPack): void {
     const number = this.#packNumber(pack.id);
     for (const blob of pack.blobs) {
+      const endBytes = blob.offsetBytes + blob.lengthBytes;
+      if (endBytes > (this.#packEnds[number] ?? 0)) this.#packEnds[number] = endBytes;
       const entry = this.#findOrInsert(Buffer.from(blob.id, 'hex'), blob.type);
       const segment = this.#segmentOf(entry);
       const at = (entry % segmentEntries) * entryWords;
@@ -94,6 +98,12 @@ export class BlobIndex {
       lengthBytes: segment[at + lengthWord] ?? 0,
       uncompressedBytes: uncompressed === 0 ? undefined : uncompressed,
     };
+  }
+
+  /** Where the last known blob of a pack ends. */
+  packEndBytes(packId: string): number {
+    const number = this.#packNumbers.get(packId);
+    return number === undefined ? 0 : (this.#packEnds[number] ?? 0);
   }
 
   #packNumber(id: string): number {

@@ -6,6 +6,7 @@ import { FurtherCopies } from './further-copies.ts';
 import { groupIntoRanges, type BlobRange, type WantedBlob } from './blob-ranges.ts';
 import type { BlobType } from './format/pack.ts';
 import type { OpenedRepository } from './open.ts';
+import { PackWindows, type PackRange } from './pack-windows.ts';
 
 const idBytes = 32;
 const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
@@ -19,6 +20,7 @@ export class BlobReader {
   readonly #index: BlobIndex;
   readonly #trusted: BlobIndex;
   #copies: Promise<FurtherCopies> | undefined;
+  readonly #windows = new PackWindows((range, signal) => this.#loadRange(range, signal));
 
   /** @param trusted what {@link hasAll} goes by */
   constructor(repository: OpenedRepository, index: BlobIndex, trusted = index) {
@@ -152,11 +154,14 @@ export class BlobReader {
     });
   }
 
+  #load(packId: string, offsetBytes: number, lengthBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+    const range = { packId, offsetBytes, lengthBytes };
+    return this.#windows.read(range, this.#index.packEndBytes(packId), signal);
+  }
+
   /** A pack that an index refers to and that is gone is damage, as one with wrong bytes is. */
-  async #load(
-    packId: string,
-    offsetBytes: number,
-    lengthBytes: number,
+  async #loadRange(
+    { packId, offsetBytes, lengthBytes }: PackRange,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
     const file = { type: 'data', name: packId } as const;

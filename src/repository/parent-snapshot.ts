@@ -1,14 +1,22 @@
 import { TarsError } from '../model/errors.ts';
-import type { ManifestArtifact } from '../model/manifest.ts';
+import type { Manifest, ManifestArtifact } from '../model/manifest.ts';
 import { isOwnedBy, shortId, type SnapshotOwner } from '../model/snapshot.ts';
 import type { FileIdentity } from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { BlobReader } from './blob-reader.ts';
+import { parseGoTime } from './format/go-time.ts';
 import type { TreeNode } from './format/tree.ts';
+import { ListedArtifacts } from './listed-artifacts.ts';
 import type { OpenedRepository } from './open.ts';
 import { listSnapshots, summarize, type NamedSnapshot } from './snapshot-list.ts';
 import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
+
+/**
+ * A file that changes within the granularity of time stamps after it was read keeps the time stamp that it had: two
+ * seconds on the coarsest file systems, some milliseconds on others.
+ */
+const timestampMarginNs = 2_000_000_000n;
 
 /** Something a new snapshot takes over from an earlier one. */
 export interface ReusableArtifact {
@@ -39,15 +47,24 @@ export class ParentSnapshot {
   readonly #reader: BlobReader;
   readonly #tree: SnapshotTree;
   readonly #artifacts: ReadonlyMap<string, ManifestArtifact>;
+  /** By the component whose artifacts they list. */
+  readonly #lists: ReadonlyMap<string, ListedArtifacts>;
+  /** What was older than this when it was read would have another time stamp if it had changed since. */
+  readonly #provenBeforeNs: bigint;
 
   private constructor(
     reader: BlobReader,
     tree: SnapshotTree,
-    artifacts: ReadonlyMap<string, ManifestArtifact>,
+    { components, startedAt }: Manifest,
+    lists: ReadonlyMap<string, ListedArtifacts>,
   ) {
     this.#reader = reader;
     this.#tree = tree;
-    this.#artifacts = artifacts;
+    const artifacts = components.flatMap((component) => component.artifacts);
+    this.#artifacts = new Map(artifacts.map((artifact) => [artifact.path, artifact]));
+    this.#lists = lists;
+    // Everything was read after that.
+    this.#provenBeforeNs = parseGoTime(startedAt) - timestampMarginNs;
   }
 
   /** Undefined, and a warning, when its manifest cannot be read: everything is captured anew then. */
@@ -59,12 +76,13 @@ export class ParentSnapshot {
     try {
       const source = new RepositorySnapshotSource(reader, snapshot, () => Promise.resolve());
       const manifest = await source.manifest(ctx.signal);
-      const artifacts = manifest.components.flatMap((component) => component.artifacts);
-      return new ParentSnapshot(
-        reader,
-        new SnapshotTree(reader, snapshot),
-        new Map(artifacts.map((artifact) => [artifact.path, artifact])),
-      );
+      const tree = new SnapshotTree(reader, snapshot);
+      const lists = new Map<string, ListedArtifacts>();
+      for (const { name, artifactList } of manifest.components) {
+        if (artifactList === undefined) continue;
+        lists.set(name, await ListedArtifacts.open(reader, tree, artifactList, ctx.signal));
+      }
+      return new ParentSnapshot(reader, tree, manifest, lists);
     } catch (error) {
       if (!(error instanceof TarsError) || error.code === 'interrupted') throw error;
       ctx.log.warn(`Not building on snapshot ${shortId(snapshot.id)}: ${error.message}`);
@@ -72,9 +90,10 @@ export class ParentSnapshot {
     }
   }
 
-  /** The artifact as the manifest has it. */
-  artifact(path: string): ManifestArtifact | undefined {
-    return this.#artifacts.get(path);
+  /** The artifact as the manifest, or a list, has it. @throws CorruptionError when the list is damaged */
+  async artifact(path: string, signal: AbortSignal): Promise<ManifestArtifact | undefined> {
+    const list = this.#lists.get(path.slice(0, path.indexOf('/')));
+    return list === undefined ? this.#artifacts.get(path) : list.find(path, signal);
   }
 
   /** The artifact at `path` when it is of the same, unchanged file and nothing of it is missing. */
@@ -83,11 +102,16 @@ export class ParentSnapshot {
     identity: FileIdentity,
     signal: AbortSignal,
   ): Promise<ReusableArtifact | undefined> {
-    const artifact = this.#artifacts.get(path);
+    const artifact = await this.artifact(path, signal);
     if (artifact?.sizeBytes !== identity.sizeBytes) return undefined;
     const node = await this.#tree.find(path, signal);
-    if (node?.type !== 'file' || !hasIdentity(node, identity)) return undefined;
+    if (node?.type !== 'file' || !hasIdentity(node, identity) || this.#mayHaveChanged(node)) return undefined;
     return this.#reader.hasAll(node.content ?? Buffer.alloc(0)) ? { node, artifact } : undefined;
+  }
+
+  /** git calls such an entry racily clean. */
+  #mayHaveChanged({ mtimeNs, ctimeNs }: TreeNode): boolean {
+    return mtimeNs >= this.#provenBeforeNs || ctimeNs >= this.#provenBeforeNs;
   }
 }
 

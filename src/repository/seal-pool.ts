@@ -12,6 +12,9 @@ const workersMax = 3;
 const sparePackBuffers = 1;
 /** A slot is filled, hashed or sealed; two for each worker keep it busy. */
 const slotsPerWorker = 2;
+/** Small chunks go to a worker when they have so many bytes together, or are so many. */
+const smallBatchBytes = 1 << 20;
+const smallBatchChunks = 2048;
 /** Heap limits, so that garbage is collected long before it counts. */
 const workerLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 
@@ -65,6 +68,7 @@ export class SealPool implements AsyncDisposable {
   /** Workers whose pack buffer is being stored. */
   readonly #starving: Member[] = [];
   #idleWaiter: (() => void) | undefined;
+  readonly #small = new SmallChunks();
   #nextBatch = 0;
   #closed = false;
 
@@ -119,8 +123,28 @@ export class SealPool implements AsyncDisposable {
     });
   }
 
+  /**
+   * Takes in a small chunk, to be compressed, whose id the caller knows. Many of them go to a worker together; resolves
+   * when there is room for the next.
+   */
+  async addSmall(chunk: Uint8Array): Promise<void> {
+    this.#small.add(chunk);
+    if (this.#small.isFull) await this.#submitSmall();
+  }
+
+  async #submitSmall(): Promise<void> {
+    const { bytes, chunkBytes } = this.#small.take();
+    if (chunkBytes.length === 0) return;
+    const slot = await this.acquireSlot();
+    slot.bytes.set(bytes);
+    const ids = this.submit(slot, chunkBytes, true);
+    // Failures are reported by whoever waits for the pool next.
+    ids.catch(() => undefined);
+  }
+
   /** Resolves when everything submitted is in packs, and those are stored. */
   async flush(): Promise<void> {
+    await this.#submitSmall();
     while (this.#batches.size > 0) {
       await this.#wait<undefined>((resolve) => {
         this.#idleWaiter = () => resolve(undefined);
@@ -249,6 +273,28 @@ export class SealPool implements AsyncDisposable {
 
   #post(member: Member, message: ToWorker, transfer: ArrayBuffer[] = []): void {
     member.worker.postMessage(message, transfer);
+  }
+}
+
+/** Chunks that wait to be handed over together. */
+class SmallChunks {
+  #chunks: Uint8Array[] = [];
+  #lengthBytes = 0;
+
+  get isFull(): boolean {
+    return this.#lengthBytes >= smallBatchBytes || this.#chunks.length >= smallBatchChunks;
+  }
+
+  add(chunk: Uint8Array): void {
+    this.#chunks.push(chunk);
+    this.#lengthBytes += chunk.length;
+  }
+
+  take(): { readonly bytes: Uint8Array; readonly chunkBytes: readonly number[] } {
+    const chunks = this.#chunks;
+    this.#chunks = [];
+    this.#lengthBytes = 0;
+    return { bytes: Buffer.concat(chunks), chunkBytes: chunks.map(({ length }) => length) };
   }
 }
 

@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { encodeLossless } from '../model/byte-text.ts';
+import { manifestMaxBytes, pathMaxBytes } from '../model/limits.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
 import { shortId, type SnapshotSummary } from '../model/snapshot.ts';
 import { CorruptionError, TarsError } from '../model/errors.ts';
@@ -5,15 +8,9 @@ import type { ArtifactEntry, Bytes } from '../ports/artifacts.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { throwIfAborted } from './abort.ts';
 import type { BlobReader } from './blob-reader.ts';
-import type { TreeNode } from './format/tree.ts';
+import type { NodeType, TreeNode } from './format/tree.ts';
 import { summarize, type NamedSnapshot } from './snapshot-list.ts';
 import { SnapshotTree } from './snapshot-tree.ts';
-
-/** A manifest is small; a file that size is something else. */
-const manifestMaxBytes = 64 << 20;
-
-/** Linux takes no longer path. */
-const pathMaxBytes = 4096;
 
 /** A directory whose entries are being listed. */
 interface OpenTree {
@@ -62,7 +59,7 @@ export class RepositorySnapshotSource implements SnapshotSource {
         continue;
       }
       const path = `${tree.within}${node.name}`;
-      if (Buffer.byteLength(path) > pathMaxBytes) {
+      if (encodeLossless(path).length > pathMaxBytes) {
         throw new CorruptionError(
           `A path of snapshot ${shortId(this.summary.id)} is too long to be restored`,
         );
@@ -112,17 +109,38 @@ export class RepositorySnapshotSource implements SnapshotSource {
   }
 }
 
+const entryTypes: Readonly<Record<NodeType, ArtifactEntry['type']>> = {
+  file: 'file',
+  dir: 'directory',
+  symlink: 'symlink',
+  fifo: 'fifo',
+  socket: 'socket',
+  chardev: 'character-device',
+  dev: 'block-device',
+  irregular: 'other',
+  '': 'other',
+};
+
 function toEntry(path: string, node: TreeNode): ArtifactEntry {
+  const { mode, uid, gid, mtimeNs, extended, linkTarget, device } = node;
+  const linkGroup = linkGroupOf(node);
   return {
     path,
-    type: entryType(node),
+    type: entryTypes[node.type],
     sizeBytes: node.sizeBytes ?? 0,
-    attributes: { mode: node.mode, uid: node.uid, gid: node.gid, mtimeNs: node.mtimeNs },
-    ...(node.linkTarget === undefined ? {} : { linkTarget: node.linkTarget }),
+    attributes: { mode, uid, gid, mtimeNs, ...(extended === undefined ? {} : { extended }) },
+    ...(linkTarget === undefined ? {} : { linkTarget }),
+    ...(linkGroup === undefined ? {} : { linkGroup }),
+    ...(device === undefined ? {} : { device }),
   };
 }
 
-function entryType({ type }: TreeNode): ArtifactEntry['type'] {
-  if (type === 'file' || type === 'symlink') return type;
-  return type === 'dir' ? 'directory' : 'other';
+/**
+ * Inode and device tell the file. Its content does too: an inode may have been given to another file while files were
+ * read one after the other, and the two must not become one.
+ */
+function linkGroupOf({ type, links = 1, inode, deviceId, content }: TreeNode): string | undefined {
+  if (type !== 'file' || links < 2 || inode === undefined) return undefined;
+  const blobs = createHash('sha256').update(content ?? '');
+  return `${deviceId ?? 0n}:${inode}:${blobs.digest('hex').slice(0, 16)}`;
 }

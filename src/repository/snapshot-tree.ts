@@ -1,17 +1,32 @@
+import { encodeLossless } from '../model/byte-text.ts';
 import { CorruptionError } from '../model/errors.ts';
 import type { BlobReader } from './blob-reader.ts';
-import { encodeLossless } from './format/go-quote.ts';
 import { decodeTree, treeProblems, type TreeNode } from './format/tree.ts';
 import { stackPath, stackOf, type NamedSnapshot } from './snapshot-list.ts';
 
-/** Trees kept decoded: enough for a deep path, few enough for large directories. */
-const treesKept = 16;
+/**
+ * Trees kept decoded, by the length of their JSON; in memory they take some times as much. The trees of the path that
+ * was looked up last stay, however large: whoever asks in the order of a walk has each directory loaded once.
+ */
+const keptBytes = 8 << 20;
+
+/** A directory's nodes in byte order of their names. */
+interface LoadedTree {
+  readonly nodes: readonly TreeNode[];
+  readonly byName: ReadonlyMap<string, TreeNode>;
+  readonly sizeBytes: number;
+}
+
+/** `tars`, the stack's name. */
+const rootDepth = 2;
 
 /** Finds nodes by their path below the snapshot's root. */
 export class SnapshotTree {
   readonly #reader: BlobReader;
   readonly #snapshot: NamedSnapshot;
-  readonly #kept = new Map<string, readonly TreeNode[]>();
+  /** The least recently used first. */
+  readonly #kept = new Map<string, LoadedTree>();
+  #keptBytes = 0;
 
   constructor(reader: BlobReader, snapshot: NamedSnapshot) {
     this.#reader = reader;
@@ -23,18 +38,37 @@ export class SnapshotTree {
    * @throws CorruptionError
    */
   async nodes(treeId: string, signal: AbortSignal): Promise<readonly TreeNode[]> {
-    const kept = this.#kept.get(treeId);
-    if (kept) return kept;
-    const nodes = decodeTree(await this.#reader.read(Buffer.from(treeId, 'hex'), 'tree', signal), treeId);
+    const { nodes } = await this.#load(treeId, signal);
+    this.#forget(1);
+    return nodes;
+  }
+
+  async #load(treeId: string, signal: AbortSignal): Promise<LoadedTree> {
+    const tree = this.#kept.get(treeId) ?? (await this.#read(treeId, signal));
+    if (!this.#kept.delete(treeId)) this.#keptBytes += tree.sizeBytes;
+    this.#kept.set(treeId, tree);
+    return tree;
+  }
+
+  async #read(treeId: string, signal: AbortSignal): Promise<LoadedTree> {
+    const plaintext = await this.#reader.read(Buffer.from(treeId, 'hex'), 'tree', signal);
+    const nodes = decodeTree(plaintext, treeId);
     const [problem] = treeProblems(nodes);
     if (problem !== undefined) throw new CorruptionError(`In tree ${treeId} ${problem}`);
     const named = nodes.map((node) => ({ node, bytes: encodeLossless(node.name) }));
     named.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     const sorted = named.map(({ node }) => node);
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size >= treesKept && oldest !== undefined) this.#kept.delete(oldest);
-    this.#kept.set(treeId, sorted);
-    return sorted;
+    const byName = new Map(sorted.map((node) => [node.name, node]));
+    return { nodes: sorted, byName, sizeBytes: plaintext.length };
+  }
+
+  /** @param inUse how many of those used last stay whatever they take */
+  #forget(inUse: number): void {
+    for (const [id, { sizeBytes }] of this.#kept) {
+      if (this.#keptBytes <= keptBytes || this.#kept.size <= inUse) return;
+      this.#kept.delete(id);
+      this.#keptBytes -= sizeBytes;
+    }
   }
 
   /** The tree of the root: below `/tars/<stack>` in what tars wrote, the very root otherwise. */
@@ -60,10 +94,12 @@ export class SnapshotTree {
     let node: TreeNode | undefined;
     for (const name of names) {
       if (directory === undefined) return undefined;
-      const nodes: readonly TreeNode[] = await this.nodes(directory, signal);
-      node = nodes.find((candidate) => candidate.name === name);
+      const tree: LoadedTree = await this.#load(directory, signal);
+      node = tree.byName.get(name);
       directory = node?.subtree;
     }
+    // Those above the snapshot's root were used too.
+    this.#forget(names.length + rootDepth);
     return node;
   }
 }

@@ -1,26 +1,43 @@
+import { artifactsOf } from '../model/artifact-list.ts';
 import { localOffsetAt } from '../model/calendar.ts';
 import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
 import type { PublishedSnapshot } from '../model/snapshot.ts';
-import type { ArtifactAttributes, Bytes, FileIdentity, WriteOptions } from '../ports/artifacts.ts';
+import type {
+  ArtifactAttributes,
+  Bytes,
+  FileIdentity,
+  SpecialFile,
+  WriteOptions,
+} from '../ports/artifacts.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotLabel, SnapshotWriter } from '../ports/snapshot-store.ts';
 import { throwIfAborted } from './abort.ts';
 import { storeBody } from './artifact-body.ts';
 import type { BlobIndex } from './blob-index.ts';
+import { BlobReader } from './blob-reader.ts';
 import { deriveGearTable, type GearTable } from './chunker/gear.ts';
 import { chooseParameters, formatParameters } from './chunker/parameters.ts';
 import { dateToNs, parseGoTime } from './format/go-time.ts';
 import { encodeSnapshot, type SnapshotFile } from './format/snapshot-file.ts';
 import type { TreeNode } from './format/tree.ts';
+import { HardLinks } from './hard-links.ts';
 import type { HeldLock } from './held-lock.ts';
-import { nodeOwner, nodeTimes, ownerOfProcess } from './node-attributes.ts';
+import {
+  nodeLinks,
+  nodeOwner,
+  nodeSpecial,
+  nodeTimes,
+  ownerOfProcess,
+  reusedNode,
+} from './node-attributes.ts';
 import type { OpenedRepository } from './open.ts';
 import type { FinishedPack } from './pack-builder.ts';
 import type { ParentSnapshot } from './parent-snapshot.ts';
 import { PendingIndex } from './pending-index.ts';
 import { SealPool } from './seal-pool.ts';
 import { stackPath, summarize } from './snapshot-list.ts';
+import { RepositorySnapshotSource } from './snapshot-source.ts';
 import { TreeDraft, TreeWriter } from './tree-writer.ts';
 
 /** An abandoned run may take so long to index what it stored. */
@@ -57,7 +74,9 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   readonly #signal: AbortSignal;
   readonly #pool: SealPool;
   readonly #pending: PendingIndex;
-  readonly #draft = new TreeDraft();
+  readonly #trees: TreeWriter;
+  readonly #draft: TreeDraft;
+  readonly #hardLinks = new HardLinks();
   readonly #gearTable: GearTable;
   readonly #compressionLevel: number;
   readonly #stopFailing: () => void;
@@ -82,6 +101,18 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       decide: (ids) => this.#decide(ids),
       store: (pack, bytes) => this.#storePack(pack, bytes, this.#signal),
     });
+    this.#trees = new TreeWriter({
+      key: repository.crypto,
+      compressionLevel: this.#compressionLevel,
+      index,
+      store: (pack, bytes) => this.#storePack(pack, bytes, this.#signal),
+    });
+    const parent = { ...ownerOfProcess(), mode: 0o755, mtimeNs: dateToNs(ctx.clock.now()) };
+    this.#draft = new TreeDraft(this.#trees, {
+      type: 'dir',
+      ...nodeTimes(parent, undefined),
+      ...nodeOwner(parent),
+    });
     const fail = (): void => this.#pool.fail(this.#signal.reason);
     this.#signal.addEventListener('abort', fail, { once: true });
     this.#stopFailing = () => this.#signal.removeEventListener('abort', fail);
@@ -94,7 +125,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
 
   async #write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
     const { attributes, identity, chunking, sizeBytes: expectedBytes } = options;
-    const previous = this.#parts.parents.map((parent) => parent.artifact(path)).find(Boolean);
+    const previous = await this.#previous(path);
     const parameters = chooseParameters(
       chunking,
       expectedBytes,
@@ -106,32 +137,46 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       gearTable: this.#gearTable,
       compress: chunking !== 'large',
       expectedBytes,
-      signal: AbortSignal.any([this.#signal, options.signal]),
+      signal: this.#signalWith(options.signal),
     });
-    this.#draft.add(path, {
-      type: 'file',
-      ...nodeTimes(attributes, identity),
-      ...nodeOwner(attributes),
-      sizeBytes: stored.sizeBytes,
-      links: 1,
-      content: stored.content,
-    });
-    this.#processedBytes += stored.sizeBytes;
-    return {
-      path,
-      sizeBytes: stored.sizeBytes,
-      sha256: stored.sha256,
-      chunking: formatParameters(parameters),
-    };
+    const { sizeBytes, sha256, content } = stored;
+    const artifact = { path, sizeBytes, sha256, chunking: formatParameters(parameters) };
+    const times = { ...nodeTimes(attributes, identity), ...nodeOwner(attributes), ...nodeLinks(identity) };
+    this.#addFile(artifact, { type: 'file', ...times, sizeBytes, content });
+    this.#processedBytes += sizeBytes;
+    return artifact;
   }
 
-  async reuse(path: string, identity: FileIdentity): Promise<ManifestArtifact | undefined> {
+  /** Combined only where it has to be: a snapshot may have a million files. */
+  #signalWith(signal: AbortSignal): AbortSignal {
+    return signal === this.#ctx.signal ? this.#signal : AbortSignal.any([this.#signal, signal]);
+  }
+
+  /** How it was cut before. */
+  async #previous(path: string): Promise<ManifestArtifact | undefined> {
+    for (const parent of this.#parts.parents) {
+      const found = await this.#attempt(path, () => parent.artifact(path, this.#signal));
+      if (found) return found;
+    }
+    return undefined;
+  }
+
+  #addFile(artifact: ManifestArtifact, node: Omit<TreeNode, 'name'>): void {
+    this.#draft.add(artifact.path, node);
+    this.#hardLinks.note(artifact, node);
+  }
+
+  async reuse(
+    path: string,
+    identity: FileIdentity,
+    attributes?: ArtifactAttributes,
+  ): Promise<ManifestArtifact | undefined> {
     this.#requireOpen();
     for (const parent of this.#parts.parents) {
-      const found = await this.#unchanged(parent, path, identity);
+      const found = await this.#attempt(path, () => parent.unchanged(path, identity, this.#signal));
       if (!found) continue;
       const { node, artifact } = found;
-      this.#draft.add(path, node);
+      this.#addFile(artifact, reusedNode(node, identity, attributes));
       this.#processedBytes += artifact.sizeBytes;
       this.#reusedBlobs += (node.content?.length ?? 0) / 32;
       return artifact;
@@ -139,14 +184,10 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     return undefined;
   }
 
-  /** A parent with a damaged tree is no reason not to back up. */
-  async #unchanged(
-    parent: ParentSnapshot,
-    path: string,
-    identity: FileIdentity,
-  ): Promise<{ readonly node: TreeNode; readonly artifact: ManifestArtifact } | undefined> {
+  /** A parent with a damaged tree or list is no reason not to back up. */
+  async #attempt<T>(path: string, look: () => Promise<T | undefined>): Promise<T | undefined> {
     try {
-      return await parent.unchanged(path, identity, this.#signal);
+      return await look();
     } catch (error) {
       if (!(error instanceof CorruptionError)) throw error;
       this.#ctx.log.warn(`Reading ${path} anew: ${error.message}`);
@@ -164,6 +205,26 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
+  async link(path: string, existing: string, identity: FileIdentity): Promise<ManifestArtifact> {
+    this.#requireOpen();
+    const { artifact, node } = this.#hardLinks.next(existing, identity);
+    this.#draft.add(path, { ...node, ...nodeLinks(identity) });
+    return { ...artifact, path };
+  }
+
+  special(path: string, file: SpecialFile, attributes: ArtifactAttributes): Promise<void> {
+    const times = { ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) };
+    // restic gives devices a number of names, and neither pipes nor sockets.
+    const links = file.device === undefined ? {} : { links: 1 };
+    return this.#add(path, { ...nodeSpecial(file), ...times, ...links });
+  }
+
+  async finish(path: string): Promise<void> {
+    this.#requireOpen();
+    await this.#draft.finish(path);
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
   async #add(path: string, node: Omit<TreeNode, 'name'>): Promise<void> {
     this.#requireOpen();
     this.#draft.add(path, node);
@@ -175,12 +236,14 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     const signal = AbortSignal.any([this.#signal, ctx.signal]);
     await this.#writeManifest(manifest, signal);
     await this.#pool.flush();
-    const tree = await this.#saveTrees(manifest, signal);
+    const tree = await this.#draft.save(stackPath(this.#parts.label.stack).slice(1).split('/'));
+    await this.#trees.flush();
     await this.#pending.save(signal);
     // A lock that was lost means that somebody may be deleting what this snapshot refers to.
     throwIfAborted(signal);
     await this.#parts.lock.confirm();
     const file = this.#snapshotFile(manifest, tree);
+    await this.#readBack(file, signal);
     const id = await this.#parts.repository.saveUnpacked('snapshots', encodeSnapshot(file), signal);
     this.#state = 'published';
     return {
@@ -199,19 +262,27 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     await this.#write(manifestPath, once(bytes), options);
   }
 
-  async #saveTrees(manifest: Manifest, signal: AbortSignal): Promise<string> {
-    const { repository, index, label } = this.#parts;
-    const writer = new TreeWriter({
-      key: repository.crypto,
-      compressionLevel: this.#compressionLevel,
-      index,
-      store: (pack, bytes) => this.#storePack(pack, bytes, signal),
-    });
-    const attributes = { ...ownerOfProcess(), mode: 0o755, mtimeNs: parseGoTime(manifest.time) };
-    const parents = { type: 'dir', ...nodeTimes(attributes, undefined), ...nodeOwner(attributes) } as const;
-    const root = await this.#draft.save(writer, stackPath(label.stack).slice(1).split('/'), parents);
-    await writer.flush();
-    return root;
+  /**
+   * What describes the snapshot is read from the storage as a restore would read it, with the same limits: a snapshot
+   * that nobody can read must not be published.
+   */
+  async #readBack(file: SnapshotFile, signal: AbortSignal): Promise<void> {
+    const { repository, index } = this.#parts;
+    const reader = new BlobReader(repository, index);
+    const source = new RepositorySnapshotSource(reader, { id: file.tree, file }, () => Promise.resolve());
+    try {
+      const { components } = await source.manifest(signal);
+      for (const component of components) {
+        for await (const _ of artifactsOf(component, source, signal)) throwIfAborted(signal);
+      }
+    } catch (cause) {
+      if (!(cause instanceof TarsError) || cause.code === 'interrupted') throw cause;
+      throw new TarsError(
+        'capture-failed',
+        `The new snapshot cannot be read back, so it is not published: ${cause.message}`,
+        { hint: 'Check the disk of the repository and the memory of this machine.', cause },
+      );
+    }
   }
 
   #snapshotFile(manifest: Manifest, tree: string): SnapshotFile {

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { encodeLossless } from '../model/byte-text.ts';
 import { TarsError } from '../model/errors.ts';
+import { pathMaxBytes } from '../model/limits.ts';
 import type { BlobIndex } from './blob-index.ts';
 import type { SealingKey } from './format/crypto.ts';
 import { encodeTree, type TreeNode } from './format/tree.ts';
@@ -12,6 +14,7 @@ interface Directory {
   readonly children: Map<string, Directory | Leaf>;
 }
 
+/** What gets no more children: a file, or a directory whose tree is stored. */
 interface Leaf {
   readonly kind: 'leaf';
   readonly node: TreeNode;
@@ -22,7 +25,15 @@ const oversizeSlackBytes = 4096;
 
 /** The entries of a snapshot under construction. */
 export class TreeDraft {
+  readonly #writer: TreeWriter;
+  readonly #parents: Omit<TreeNode, 'name'>;
   readonly #root: Directory = newDirectory();
+
+  /** @param parents what directories look like that were never recorded themselves */
+  constructor(writer: TreeWriter, parents: Omit<TreeNode, 'name'>) {
+    this.#writer = writer;
+    this.#parents = parents;
+  }
 
   /** Puts a file, symlink or (with `node.type` `dir`) directory at `path`. @throws TarsError when it is taken */
   add(path: string, node: Omit<TreeNode, 'name'>): void {
@@ -30,6 +41,7 @@ export class TreeDraft {
     if (names.some((name) => name === '' || name === '.' || name === '..')) {
       throw new TarsError('internal', `"${path}" is no path inside a snapshot`);
     }
+    requirePathLength(path);
     const name = names.pop() ?? '';
     let parent = this.#root;
     for (const step of names) parent = this.#enter(parent, step, path);
@@ -50,45 +62,64 @@ export class TreeDraft {
   #enter(parent: Directory, name: string, path: string): Directory {
     const existing = parent.children.get(name);
     if (existing?.kind === 'leaf') {
-      throw new TarsError('internal', `A parent of "${path}" is in the snapshot already, and no directory`);
+      throw new TarsError('internal', `A parent of "${path}" is finished already, or no directory`);
     }
     const directory = existing ?? newDirectory();
     parent.children.set(name, directory);
     return directory;
   }
 
+  /** Stores the tree of a directory, with those below, and forgets its entries. Nothing can be added to it then. */
+  async finish(path: string): Promise<void> {
+    const names = path.split('/');
+    const name = names.pop() ?? '';
+    let parent: Directory | Leaf | undefined = this.#root;
+    for (const step of names) parent = parent?.kind === 'directory' ? parent.children.get(step) : undefined;
+    if (parent?.kind !== 'directory') return;
+    const directory = parent.children.get(name);
+    if (directory?.kind !== 'directory') return;
+    parent.children.set(name, { kind: 'leaf', node: await this.#saved(name, directory) });
+  }
+
   /**
-   * Stores all trees, the deepest first. Resolves with the root's id.
+   * Stores all trees that are not stored yet, the deepest first. Resolves with the root's id.
    * @param above names of the directories the draft lies in, outermost first
-   * @param parents what directories look like that were never recorded themselves
    */
-  async save(writer: TreeWriter, above: readonly string[], parents: Omit<TreeNode, 'name'>): Promise<string> {
-    let subtree = await saveDirectory(this.#root, writer, parents);
+  async save(above: readonly string[]): Promise<string> {
+    let subtree = await this.#saveChildren(this.#root);
     for (const name of above.toReversed()) {
-      subtree = await writer.save(encodeTree([{ ...parents, name, subtree }]));
+      subtree = await this.#writer.save(encodeTree([{ ...this.#parents, name, subtree }]));
     }
     return subtree;
   }
+
+  async #saved(name: string, directory: Directory): Promise<TreeNode> {
+    const subtree = await this.#saveChildren(directory);
+    return { ...(directory.node ?? { ...this.#parents, name }), subtree };
+  }
+
+  async #saveChildren({ children }: Directory): Promise<string> {
+    const nodes: TreeNode[] = [];
+    for (const [name, child] of children) {
+      nodes.push(child.kind === 'leaf' ? child.node : await this.#saved(name, child));
+    }
+    return this.#writer.save(encodeTree(nodes));
+  }
+}
+
+/** A reader refuses longer ones. */
+function requirePathLength(path: string): void {
+  const lengthBytes = path.length * 3 < pathMaxBytes ? 0 : encodeLossless(path).length;
+  if (lengthBytes <= pathMaxBytes) return;
+  throw new TarsError(
+    'capture-failed',
+    `The path ${path.slice(0, 100)}… has ${lengthBytes} bytes, and no reader takes more than ${pathMaxBytes}`,
+    { hint: 'Move it up, or exclude it.' },
+  );
 }
 
 function newDirectory(): Directory {
   return { kind: 'directory', node: undefined, children: new Map() };
-}
-
-async function saveDirectory(
-  directory: Directory,
-  writer: TreeWriter,
-  parents: Omit<TreeNode, 'name'>,
-): Promise<string> {
-  const nodes: TreeNode[] = [];
-  for (const [name, child] of directory.children) {
-    if (child.kind === 'leaf') nodes.push(child.node);
-    else {
-      const subtree = await saveDirectory(child, writer, parents);
-      nodes.push({ ...(child.node ?? { ...parents, name }), subtree });
-    }
-  }
-  return writer.save(encodeTree(nodes));
 }
 
 /** How trees are sealed and stored. */
@@ -105,17 +136,23 @@ export class TreeWriter {
   readonly #options: TreeWriterOptions;
   readonly #builder: PackBuilder;
   #buffer: Buffer | undefined;
+  /** One tree after the other: there is one buffer. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: TreeWriterOptions) {
     this.#options = options;
     this.#builder = new PackBuilder(options.key, 'tree', options.compressionLevel);
   }
 
-  /** Returns the tree's id; stores nothing when it is known. */
-  async save(tree: Buffer): Promise<string> {
+  /** Returns the tree's id; stores nothing when it is known. May be called concurrently. */
+  save(tree: Buffer): Promise<string> {
+    return this.#inTurn(() => this.#save(tree));
+  }
+
+  async #save(tree: Buffer): Promise<string> {
     const id = createHash('sha256').update(tree).digest();
     if (this.#options.index.announce(id, 'tree')) {
-      if (this.#builder.isFullFor(tree.length)) await this.flush();
+      if (this.#builder.isFullFor(tree.length)) await this.#flush();
       this.#buffer ??= Buffer.allocUnsafeSlow(Math.max(packMaxBytes, tree.length + oversizeSlackBytes));
       this.#builder.add(this.#buffer, id, tree, true);
     }
@@ -123,11 +160,21 @@ export class TreeWriter {
   }
 
   /** Stores what is not stored yet. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    return this.#inTurn(() => this.#flush());
+  }
+
+  async #flush(): Promise<void> {
     if (this.#builder.isEmpty || !this.#buffer) return;
     const buffer = this.#buffer;
     this.#buffer = undefined;
     const pack = this.#builder.finish(buffer);
     await this.#options.store(pack, buffer.subarray(0, pack.lengthBytes));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.catch(() => undefined);
+    return turn;
   }
 }

@@ -173,10 +173,21 @@ test('entries that would leave their place, links, devices and duplicates are re
     [place, forged(`${base}/a/./b`)],
     [place, forged(`${base}//a`)],
     [place, forged(`${base}/${'long/'.repeat(60)}../../x`)],
-    [/a hard link/, forged(`${base}/a`, { flag: '1', linkTarget: '/etc/passwd' })],
-    [/a character device/, forged(`${base}/a`, { flag: '3' })],
-    [/a block device/, forged(`${base}/a`, { flag: '4' })],
-    [/a named pipe/, forged(`${base}/a`, { flag: '6' })],
+    [place, forged(`${base}/a`, { flag: '1', linkTarget: '/etc/passwd' })],
+    [place, forged(`${base}/a`, { flag: '1', linkTarget: `${base}/../etc/passwd` })],
+    [/no file before it/, forged(`${base}/a`, { flag: '1', linkTarget: `${base}/b` }), forged(`${base}/b`)],
+    [
+      /no file before it/,
+      forged(`${base}/b`, { flag: '2', linkTarget: '/etc/passwd' }),
+      forged(`${base}/a`, { flag: '1', linkTarget: `${base}/b` }),
+    ],
+    [
+      /no file before it/,
+      forged(`${base}/b`),
+      forged(`${base}/a`, { flag: '1', linkTarget: 'tars-backup-20260101_000001/b' }),
+    ],
+    [/impossible major/, forged(`${base}/a`, { flag: '3' })],
+    [/a\/b below a/, forged(`${base}/a`, { flag: '6' }), forged(`${base}/a/b`)],
     [/unknown type "g"/, forged(`${base}/a`, { flag: 'g' })],
     [/holds a twice/, forged(`${base}/a`), forged(`${base}/a`)],
     [/holds a twice/, forged(`${base}/a/`, { flag: '5' }), forged(`${base}/a`)],
@@ -209,7 +220,7 @@ test('a small archive whose names would fill the memory is refused', async () =>
     ),
   );
   const file = await forgedArchive(entries);
-  const expected = { code: 'corruption', message: /names of its entries/ };
+  const expected = { code: 'corruption', message: /names and attributes of its entries/ };
   await assert.rejects(openArchive(file, { scratchDir }, testContext()), expected);
 });
 

@@ -22,7 +22,7 @@ import {
 } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import {
   createCollection,
   defaultPath,
@@ -150,7 +150,7 @@ test('a collection deleted while it is captured is left out, and the snapshot st
   const { manifest, directory } = await capture({ url: faulty.url });
   assert.deepEqual([...placedCollections(chromaFactsOf(manifest))], []);
   const options = { name: 'chroma', kind: 'chroma', service: undefined, url: server.url };
-  const plan = await planLogicalRestore(manifest, options, { restoreId: 'gone' }, ctx);
+  const plan = await planLogicalRestore(manifest, options, { restoreId: 'gone' }, ctx, noArtifacts);
   const staged = await stageLogicalRestore(plan, options, createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
 });
@@ -180,7 +180,7 @@ test('a record whose vector Chroma lost does not cost the others, and is not pas
   const artifact = captured.manifest.artifacts[0];
   assert.match(await readFile(join(captured.directory, artifact?.path ?? ''), 'utf8'), /"kept text"/);
   const options = { name: 'chroma', kind: 'chroma', service: undefined, url: server.url };
-  const plan = await planLogicalRestore(captured.manifest, options, { restoreId: 'sane' }, ctx);
+  const plan = await planLogicalRestore(captured.manifest, options, { restoreId: 'sane' }, ctx, noArtifacts);
   const staged = await stageLogicalRestore(plan, options, createDirectorySource(captured.directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);

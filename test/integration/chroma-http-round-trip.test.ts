@@ -15,7 +15,7 @@ import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
 import type { ArtifactSource } from '../../src/ports/artifacts.ts';
 import type { Staged } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import {
   assertSameDatabase,
   createCollection,
@@ -56,7 +56,7 @@ let originalDumps: Map<string, CollectionDump>[];
 const restoreOptions = (url = server.url) => ({ name: 'chroma', kind: 'chroma', service: 'chromadb', url });
 
 async function stageInto(url: string, restoreId: string): Promise<Staged> {
-  const plan = await planLogicalRestore(manifest, restoreOptions(url), { restoreId }, ctx);
+  const plan = await planLogicalRestore(manifest, restoreOptions(url), { restoreId }, ctx, noArtifacts);
   return stageLogicalRestore(plan, restoreOptions(url), source, ctx);
 }
 
@@ -280,7 +280,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
         }
       },
     };
-    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'cut' }, ctx);
+    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'cut' }, ctx, noArtifacts);
     await assert.rejects(stageLogicalRestore(plan, restoreOptions(), truncated, ctx), CorruptionError);
     const missing = { ...plan, artifacts: plan.artifacts.slice(1) };
     await assert.rejects(stageLogicalRestore(missing, restoreOptions(), source, ctx), CorruptionError);
@@ -288,7 +288,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
   });
 
   test('the plan names every collection and where the live one goes', async () => {
-    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'p1' }, ctx);
+    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'p1' }, ctx, noArtifacts);
     assert.equal(plan.steps.length, 6);
     assert.match(
       plan.steps.join('\n'),
@@ -297,7 +297,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
     assert.deepEqual(plan.requires, { stopped: [], running: ['chromadb'] });
     const physical = { ...manifest, facts: { ...manifest.facts, method: 'physical' } };
     await assert.rejects(
-      planLogicalRestore(physical, restoreOptions(), { restoreId: 'p2' }, ctx),
+      planLogicalRestore(physical, restoreOptions(), { restoreId: 'p2' }, ctx, noArtifacts),
       RestoreRefusedError,
     );
   });

@@ -7,7 +7,7 @@ import { createChromaComponent, type ChromaOptions } from '../../src/components/
 import { RestoreRefusedError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, Staged } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { loadedChroma, type LoadedChroma } from '../fixtures/chroma-directory.ts';
 import { differencesFromLedger, type Ledger } from '../fixtures/chroma-load.ts';
 import { testContext } from '../fixtures/context.ts';
@@ -56,7 +56,7 @@ async function capture(component: Component, target: string): Promise<ComponentM
 
 async function stageOn(component: Component, from = artifacts): Promise<Staged> {
   const options = { restoreConfig: false, restoreId: `r${++restores}` };
-  const plan = await component.planRestore(manifest, options, ctx);
+  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
   return component.stage(plan, createDirectorySource(from), ctx);
 }
 
@@ -84,7 +84,7 @@ test('a restore swaps the whole directory, keeps owner and mode, and can be undo
   assert.equal((await stat(join(dataDir, 'chroma.sqlite3'))).uid, owner.uid);
   await chroma.server.start();
   assert.deepEqual(await differencesFromLedger(chroma.server.url, captured), []);
-  assert.deepEqual(await component.verify(manifest, ctx), []);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
 
   await chroma.server.stop();
   const generation = component.generation(staged.record);
@@ -92,7 +92,7 @@ test('a restore swaps the whole directory, keeps owner and mode, and can be undo
   await generation.undo(ctx);
   await chroma.server.start();
   assert.deepEqual(await differencesFromLedger(chroma.server.url, later), []);
-  assert.ok((await component.verify(manifest, ctx)).length > 0);
+  assert.ok((await component.verify(manifest, ctx, noArtifacts)).length > 0);
   assert.deepEqual(await besideLive(), []);
 
   const again = await stageOn(component);
@@ -102,7 +102,7 @@ test('a restore swaps the whole directory, keeps owner and mode, and can be undo
   assert.equal((await besideLive()).length, 1);
   await component.generation(again.record).discardPrevious(ctx);
   assert.deepEqual(await besideLive(), []);
-  assert.deepEqual(await component.verify(manifest, ctx), []);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
 });
 
 test('a swap that was killed between its two renames is undone or finished by another process', async () => {
@@ -140,7 +140,7 @@ test('the swap brings everything back into a directory that was lost', async () 
   await chroma.server.stop();
   await rm(chroma.server.dataDir, { recursive: true });
   const options = { restoreConfig: false, restoreId: 'lost' };
-  const plan = await component.planRestore(manifest, options, ctx);
+  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
   assert.deepEqual(plan.warnings, [], 'a restore from nothing is no reason to warn');
   assert.match(plan.steps.join(), /which holds nothing yet; the server there must not be older/);
   const staged = await component.stage(plan, createDirectorySource(artifacts), ctx);
@@ -151,9 +151,9 @@ test('the swap brings everything back into a directory that was lost', async () 
 
 test('without a url the live data is verified through a safe copy', async () => {
   const offline = componentWith({ url: undefined });
-  assert.deepEqual(await offline.verify(manifest, ctx), []);
+  assert.deepEqual(await offline.verify(manifest, ctx, noArtifacts), []);
   await chroma.load.writeOnce();
-  const codes = (await offline.verify(manifest, ctx)).map(({ code }) => code);
+  const codes = (await offline.verify(manifest, ctx, noArtifacts)).map(({ code }) => code);
   assert.deepEqual(codes, ['record-count-differs', 'content-differs', 'vectors-missing']);
 });
 
@@ -177,12 +177,17 @@ test('a snapshot of a newer Chroma is refused before anything is touched', async
   }));
   const newer: ComponentManifest = { ...manifest, facts: { ...facts, migrations } };
   await assert.rejects(
-    componentWith({}).planRestore(newer, { restoreConfig: false, restoreId: 'x' }, ctx),
+    componentWith({}).planRestore(newer, { restoreConfig: false, restoreId: 'x' }, ctx, noArtifacts),
     (error) =>
       error instanceof RestoreRefusedError && /newer Chroma .* metadb 6 \(here 5\)/.test(error.message),
   );
   await assert.rejects(
-    componentWith({ path: undefined }).planRestore(manifest, { restoreConfig: false, restoreId: 'x' }, ctx),
+    componentWith({ path: undefined }).planRestore(
+      manifest,
+      { restoreConfig: false, restoreId: 'x' },
+      ctx,
+      noArtifacts,
+    ),
     (error) => error instanceof RestoreRefusedError && /persist directory is not known/.test(error.message),
   );
   assert.deepEqual(await besideLive(), []);
@@ -191,7 +196,7 @@ test('a snapshot of a newer Chroma is refused before anything is touched', async
 test('a staging that is interrupted leaves nothing', async () => {
   const component = componentWith({});
   const options = { restoreConfig: false, restoreId: 'aborted' };
-  const plan = await component.planRestore(manifest, options, ctx);
+  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
   const source = createDirectorySource(artifacts);
   const controller = new AbortController();
   let opened = 0;

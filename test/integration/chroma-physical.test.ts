@@ -9,7 +9,7 @@ import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.t
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, PreparedCapture } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { ChromaLoad, differencesFromLedger, type Ledger } from '../fixtures/chroma-load.ts';
 import { testContext } from '../fixtures/context.ts';
 
@@ -61,7 +61,7 @@ async function restoreInto(
   restoreId: string,
   ctx: OperationContext,
 ): Promise<void> {
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx);
+  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx, noArtifacts);
   assert.deepEqual(plan.requires, { stopped: ['chroma'], running: [] });
   const staged = await component.stage(plan, createDirectorySource(from), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
@@ -102,7 +102,7 @@ test(`captures under constant writes restore with every acknowledged record (see
       );
       await restoreInto(fresh, target, manifest, artifacts, `r${i}`, ctx);
       assert.deepEqual(await differencesFromLedger(fresh.url, ledger), [], where);
-      assert.deepEqual(await target.verify(manifest, ctx), [], where);
+      assert.deepEqual(await target.verify(manifest, ctx, noArtifacts), [], where);
       t.diagnostic(`${where}: writes blocked for ${Math.round(manifest.writesBlockedMs ?? 0)} ms`);
     }
   } finally {

@@ -26,7 +26,7 @@ import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, Staged } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const root = process.getuid?.() === 0;
@@ -84,7 +84,7 @@ async function capture(component: Component, encrypted: boolean): Promise<Compon
 }
 
 async function stage(component: Component, from: ComponentManifest, restoreConfig = false): Promise<Staged> {
-  const plan = await component.planRestore(from, { restoreConfig, restoreId: 'r1' }, ctx);
+  const plan = await component.planRestore(from, { restoreConfig, restoreId: 'r1' }, ctx, noArtifacts);
   const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   return staged;
@@ -141,7 +141,7 @@ test('into a repository: redacted views and true copies, restored with content, 
   const restored = await stat(envFile);
   assert.deepEqual([restored.uid, restored.gid], [stats.uid, stats.gid]);
   assert.ok(Math.abs(restored.mtimeMs - stats.mtimeMs) < 1000);
-  assert.deepEqual(await component.verify(manifest, ctx), []);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
 
   await component.generation(staged.record).undo(ctx);
   await component.generation(staged.record).undo(ctx);
@@ -154,12 +154,17 @@ test('a file that differs is left with a warning, and replaced and kept aside on
   await writeFile(envFile, 'EDITED=1\n');
   const before = await tree(live);
 
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx);
+  const plan = await component.planRestore(
+    manifest,
+    { restoreConfig: false, restoreId: 'r1' },
+    ctx,
+    noArtifacts,
+  );
   assert.match(plan.warnings.join('\n'), /tars-home\.env differs.*--restore-config/);
   await (await stage(component, manifest)).swap(ctx);
   assert.deepEqual(await tree(live), before);
   assert.match(warned.join('\n'), /--restore-config/);
-  const findings = await component.verify(manifest, ctx);
+  const findings = await component.verify(manifest, ctx, noArtifacts);
   assert.deepEqual(
     findings.map(({ severity, code }) => `${severity} ${code}`),
     ['warning file-differs'],
@@ -169,7 +174,7 @@ test('a file that differs is left with a warning, and replaced and kept aside on
   await staged.swap(ctx);
   assert.match(await readFile(envFile, 'utf8'), new RegExp(secret));
   assert.equal(await readFile(`${envFile}.tars-prev-r1`, 'utf8'), 'EDITED=1\n');
-  assert.deepEqual(await component.verify(manifest, ctx), []);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
   const record = JSON.parse(JSON.stringify(staged.record)) as typeof staged.record;
   assert.ok(!JSON.stringify(record).includes(secret));
   await component.generation(record).undo(ctx);
@@ -235,7 +240,7 @@ test('an archive in the clear holds no secret, no hash and no length of the true
   assert.match(await readFile(`${envFile}.redacted-r1`, 'utf8'), /\[redacted\]/);
   assert.match(await readFile(envFile, 'utf8'), new RegExp(secret), 'the live file stays');
   assert.deepEqual(
-    (await component.verify(manifest, ctx)).map((finding) => finding.code),
+    (await component.verify(manifest, ctx, noArtifacts)).map((finding) => finding.code),
     ['hashes-withheld'],
   );
   await component.generation(staged.record).undo(ctx);
@@ -389,14 +394,19 @@ test('only configured files are restored', async () => {
   const manifest = await capture(componentWith(), true);
   await rm(live, { recursive: true });
   const component = componentWith({ files: [envFile] });
-  const plan = await component.planRestore(manifest, { restoreConfig: true, restoreId: 'r1' }, ctx);
+  const plan = await component.planRestore(
+    manifest,
+    { restoreConfig: true, restoreId: 'r1' },
+    ctx,
+    noArtifacts,
+  );
   assert.match(plan.warnings.join('\n'), /docker-compose\.yml is in the snapshot and stays there/);
   await (await stage(component, manifest)).swap(ctx);
   assert.deepEqual(await readdir(live), ['tars-home.env']);
   const facts = structuredClone(manifest.facts) as { files: { path: string }[] };
   facts.files[0]!.path = `${live}/../../../escape`;
   await assert.rejects(
-    component.planRestore({ ...manifest, facts }, { restoreConfig: true, restoreId: 'r1' }, ctx),
+    component.planRestore({ ...manifest, facts }, { restoreConfig: true, restoreId: 'r1' }, ctx, noArtifacts),
     CorruptionError,
   );
 });

@@ -17,7 +17,7 @@ import { connectEngine, type Engine } from '../../src/runtimes/docker/engine.ts'
 import { createContainerHold } from '../../src/runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../../src/runtimes/docker/volume.ts';
 import { createGuardian } from '../../src/runtimes/guardian/index.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { ChromaLoad, differencesFromLedger, type Ledger } from '../fixtures/chroma-load.ts';
 import { testContext } from '../fixtures/context.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -226,6 +226,7 @@ test('Chroma behind an Engine is captured hot', { skip }, async (t) => {
         captured.manifest,
         { restoreConfig: false, restoreId: 'r1' },
         ctx,
+        noArtifacts,
       );
       const source = createDirectorySource(captured.directory);
       await assert.rejects(

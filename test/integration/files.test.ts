@@ -28,7 +28,7 @@ import type { ArtifactSink } from '../../src/ports/artifacts.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import type { SnapshotWriter } from '../../src/ports/snapshot-store.ts';
 import { parseSettings } from '../../src/settings/load.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createEmptyingSink, createDirectorySource } from '../fixtures/artifacts.ts';
 import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 
@@ -162,7 +162,7 @@ test('a mounted directory stays itself: its entries are exchanged, also what cam
   await chmod(tree, 0o700);
   const { ino } = await lstat(tree);
 
-  const plan = await component.planRestore(manifest, restoreOptions, ctx);
+  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
   const staged = await component.stage(plan, createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await rm(join(tree, 'two'));
@@ -173,7 +173,7 @@ test('a mounted directory stays itself: its entries are exchanged, also what cam
   assert.deepEqual(await contents(tree), { one: 'one then', three: 'three then', two: 'two then' });
   assert.equal((await lstat(tree)).ino, ino);
   assert.equal((await lstat(tree)).mode & 0o7777, 0o2771);
-  assert.deepEqual(await component.verify(manifest, ctx), []);
+  assert.deepEqual(await component.verify(manifest, ctx, createDirectorySource(directory)), []);
 
   await component.generation(record).undo(ctx);
   await component.generation(record).undo(ctx);
@@ -182,7 +182,12 @@ test('a mounted directory stays itself: its entries are exchanged, also what cam
   assert.deepEqual((await readdir(tree)).sort(), ['five', 'four', 'one'], 'nothing of the restore is left');
 
   const second = await component.stage(
-    await component.planRestore(manifest, { ...restoreOptions, restoreId: 'r2' }, ctx),
+    await component.planRestore(
+      manifest,
+      { ...restoreOptions, restoreId: 'r2' },
+      ctx,
+      createDirectorySource(directory),
+    ),
     createDirectorySource(directory),
     ctx,
   );
@@ -203,7 +208,7 @@ test('a directory of its own is renamed, and missing ones are made', async () =>
   });
   const { manifest, directory } = await captured(component);
   await rm(join(parent, 'deep'), { recursive: true });
-  const plan = await component.planRestore(manifest, restoreOptions, ctx);
+  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
   assert.deepEqual(plan.requires.stopped, ['web']);
   const staged = await component.stage(plan, createDirectorySource(directory), ctx);
   await staged.swap(ctx);
@@ -224,7 +229,7 @@ test('damage is found: before the swap, and later by the time a file has', async
     trees: [{ path: tree, live: tree, exclude: [] }],
   });
   const { manifest, directory } = await captured(component);
-  const plan = await component.planRestore(manifest, restoreOptions, ctx);
+  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
   await writeFile(join(directory, 'data', tree, 'kept'), 'as it wos');
   const staged = await component.stage(plan, createDirectorySource(directory), ctx);
   assert.deepEqual(
@@ -241,14 +246,21 @@ test('damage is found: before the swap, and later by the time a file has', async
   await utimes(join(tree, 'kept'), 1000, 1000);
   await writeFile(join(tree, 'edited'), 'as it wos');
   await utimes(join(tree, 'edited'), 1, 1);
-  const found = (await component.verify(manifest, ctx)).map(({ severity, code }) => `${severity} ${code}`);
+  const found = (await component.verify(manifest, ctx, createDirectorySource(directory))).map(
+    ({ severity, code }) => `${severity} ${code}`,
+  );
   assert.deepEqual(found.sort(), ['error file-damaged', 'warning file-differs']);
 
   const foreign: ComponentManifest = {
     ...manifest,
     facts: { trees: [{ path: '/etc', entries: [], skipped: [], changing: [] }] },
   };
-  const elsewhere = await component.planRestore(foreign, restoreOptions, ctx);
+  const elsewhere = await component.planRestore(
+    foreign,
+    restoreOptions,
+    ctx,
+    createDirectorySource(directory),
+  );
   assert.deepEqual(elsewhere.steps, []);
   assert.match(elsewhere.warnings[0] ?? '', /\/etc is in the snapshot and stays there/);
 });
@@ -260,7 +272,7 @@ test('a file that cannot be read fails the component by its name, unless it is e
   await chmod(tree, 0o755);
   await chmod(root, 0o755);
   const captureWithout = (exclude: readonly string[]): Promise<unknown> =>
-    captureInto(memorySink(), [{ path: tree, live: tree, exclude }]);
+    captureInto(createEmptyingSink(), [{ path: tree, live: tree, exclude }]);
   if (isRoot) process.seteuid?.(65_534);
   try {
     await assert.rejects(captureWithout([]), {
@@ -272,20 +284,6 @@ test('a file that cannot be read fails the component by its name, unless it is e
     if (isRoot) process.seteuid?.(0);
   }
 });
-
-function memorySink(): ArtifactSink {
-  return {
-    encrypted: true,
-    async write(path, body) {
-      let sizeBytes = 0;
-      for await (const chunk of body) sizeBytes += chunk.byteLength;
-      return { path, sizeBytes, sha256: '0'.repeat(64) };
-    },
-    reuse: () => Promise.resolve(undefined),
-    directory: () => Promise.resolve(),
-    symlink: () => Promise.resolve(),
-  };
-}
 
 async function captureInto(
   sink: ArtifactSink,
@@ -372,5 +370,8 @@ function touching(
     reuse: (path, identity) => writer.reuse(path, identity),
     directory: (path, attributes) => writer.directory(path, attributes),
     symlink: (path, target, attributes) => writer.symlink(path, target, attributes),
+    link: (path, existing, identity) => writer.link(path, existing, identity),
+    special: (path, file, attributes) => writer.special(path, file, attributes),
+    finish: (path) => writer.finish(path),
   };
 }

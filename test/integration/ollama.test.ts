@@ -21,7 +21,12 @@ import { swapPaths, type PathSwap } from '../../src/components/files/path-swap.t
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Staged } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import {
+  createDirectorySink,
+  createDirectorySource,
+  createEmptyingSink,
+  noArtifacts,
+} from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -107,7 +112,7 @@ async function capture(
 
 async function stage(manifest: ComponentManifest, restoreId = 'r1'): Promise<Staged> {
   const component = componentFor('all');
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx);
+  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx, noArtifacts);
   assert.deepEqual(plan.requires.stopped, ['ollama']);
   const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
@@ -157,7 +162,7 @@ test('a wiped store comes back byte for byte, without partial downloads and keys
   await staged.swap(ctx);
   assert.deepEqual(await tree(store), before);
   assert.deepEqual(await readdir(store), ['blobs', 'manifests']);
-  assert.deepEqual(await componentFor('all').verify(manifest, ctx), []);
+  assert.deepEqual(await componentFor('all').verify(manifest, ctx, noArtifacts), []);
 
   await componentFor('all').generation(staged.record).undo(ctx);
   assert.ok(!(await readdir(dir)).includes('models'), 'undo leaves nothing where nothing was');
@@ -169,7 +174,7 @@ test('verify reports a damaged blob, a changed manifest and a missing model', as
   await writeFile(join(store, 'blobs', `sha256-${hex('embedding weights')}`), 'embedding weighty');
   await rm(join(store, 'manifests', llama));
   await addModel(own, ['changed']);
-  const findings = await componentFor('all').verify(manifest, ctx);
+  const findings = await componentFor('all').verify(manifest, ctx, noArtifacts);
   assert.deepEqual(findings.map((f) => `${f.severity} ${f.code}`).sort(), [
     'error blob-damaged',
     'error model-differs',
@@ -191,7 +196,7 @@ test('a replaced model keeps its blobs through a start of Ollama, so that undo b
   await pruneLikeOllama();
   const after = await tree(store);
   assert.ok('manifests/registry.ollama.ai/library/extra/latest' in after, 'models not in the snapshot stay');
-  assert.deepEqual(await componentFor('all').verify(manifest, ctx), []);
+  assert.deepEqual(await componentFor('all').verify(manifest, ctx, noArtifacts), []);
   assert.ok(!(`blobs/sha256-${hex('newer llama weights')}` in after));
 
   const record = JSON.parse(JSON.stringify(staged.record)) as typeof staged.record;
@@ -213,7 +218,7 @@ test('discarding the previous data leaves only the store', async () => {
   await generation.discardPrevious(ctx);
   await generation.discardPrevious(ctx);
   assert.deepEqual(await readdir(store), ['blobs', 'manifests']);
-  assert.deepEqual(await componentFor('all').verify(manifest, ctx), []);
+  assert.deepEqual(await componentFor('all').verify(manifest, ctx, noArtifacts), []);
 });
 
 test('undo works from every point at which a crash can leave the swap', async () => {
@@ -353,13 +358,14 @@ test('list stores local models whole and only the manifests of what can be pulle
     manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
+    noArtifacts,
   );
   assert.ok(plan.steps.some((step) => step.endsWith('ollama pull nomic-embed-text:latest')));
   await (await stage(manifest)).swap(ctx);
   const restored = Object.keys(await tree(join(store, 'manifests')));
   assert.ok(!restored.includes(embed), 'a manifest without its blobs is not restored');
   assert.ok(restored.includes(own));
-  const findings = await componentFor('list').verify(manifest, ctx);
+  const findings = await componentFor('list').verify(manifest, ctx, noArtifacts);
   assert.deepEqual([...new Set(findings.map((f) => f.severity))], ['warning']);
 });
 
@@ -430,12 +436,12 @@ test('a snapshot that leads out of the store, or lacks an artifact, is refused',
   const facts = structuredClone(manifest.facts) as { models: { path: string }[] };
   facts.models[0]!.path = '../../etc/passwd/x';
   await assert.rejects(
-    componentFor('all').planRestore({ ...manifest, facts }, restoreOptions, ctx),
+    componentFor('all').planRestore({ ...manifest, facts }, restoreOptions, ctx, noArtifacts),
     CorruptionError,
   );
   await rm(store, { recursive: true });
   await assert.rejects(
-    componentFor('all').planRestore({ ...manifest, artifacts: [] }, restoreOptions, ctx),
+    componentFor('all').planRestore({ ...manifest, artifacts: [] }, restoreOptions, ctx, noArtifacts),
     RestoreRefusedError,
   );
 });
@@ -477,19 +483,10 @@ test('a large sparse blob streams in bounded memory', async () => {
   let peak = before;
   let taken = 0;
   await prepared.capture(
-    {
-      encrypted: true,
-      reuse: () => Promise.resolve(undefined),
-      directory: () => Promise.resolve(),
-      symlink: () => Promise.resolve(),
-      async write(path, body) {
-        for await (const chunk of body) {
-          taken += chunk.byteLength;
-          peak = Math.max(peak, process.memoryUsage.rss());
-        }
-        return { path, sizeBytes: taken, sha256: '0'.repeat(64) };
-      },
-    },
+    createEmptyingSink((chunk) => {
+      taken += chunk.byteLength;
+      peak = Math.max(peak, process.memoryUsage.rss());
+    }),
     ctx,
   );
   assert.ok(taken > sizeBytes);

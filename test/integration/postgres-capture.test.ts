@@ -3,7 +3,12 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { describeIncomplete } from '../../src/model/manifest.ts';
 import type { PreparedCapture } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import {
+  createDirectorySink,
+  createDirectorySource,
+  createDirectorySource,
+  noArtifacts,
+} from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { manifestOf, startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
 
@@ -47,11 +52,11 @@ async function roundTrip(name: string): Promise<void> {
   const facts = taken.manifest.facts as { databases: { content: { unread?: unknown } }[] };
   assert.equal(facts.databases[0]?.content.unread, undefined);
   const options = { restoreConfig: false, restoreId: `r${name}` };
-  const plan = await component.planRestore(taken.manifest, options, ctx);
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
   const staged = await component.stage(plan, taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   await bench.sql('postgres', `DROP DATABASE ${name}`, `DROP DATABASE ${name}_tars_prev_r${name}`);
 }
 
@@ -105,9 +110,14 @@ test('more tables and indexes than locks, in one database and in several, are ca
 async function finish(prepared: PreparedCapture, directory: string, own = ctx) {
   await prepared.mark(own.signal);
   await prepared.settle(own);
-  const sink = createDirectorySink(join(bench.root, directory), { encrypted: true });
+  const at = join(bench.root, directory);
+  const sink = createDirectorySink(at, { encrypted: true });
   const report = await prepared.capture(sink, own);
-  return { report, manifest: manifestOf(bench.component(), report, sink.artifacts) };
+  return {
+    report,
+    manifest: manifestOf(bench.component(), report, sink.artifacts),
+    source: createDirectorySource(at),
+  };
 }
 
 const namesIn = (facts: Readonly<Record<string, unknown>>): string[] =>
@@ -154,7 +164,7 @@ test('a database that cannot be captured is named, and keeps no other from being
   assert.match(probe.warnings.join('\n'), /"half" is not captured/);
   const plan = await bench
     .component()
-    .planRestore(manifest, { restoreConfig: false, restoreId: 'good1' }, ctx);
+    .planRestore(manifest, { restoreConfig: false, restoreId: 'good1' }, ctx, noArtifacts);
   const staged = await bench.component().stage(plan, createDirectorySource(join(bench.root, 'good')), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);
@@ -191,7 +201,7 @@ test('what cannot be read to be compared is dumped all the same, and verificatio
   await using prepared = await component.prepare(own);
   const { manifest } = await finish(prepared, 'unread', own);
   assert.match(warnings.join(), /"unread" is dumped, and nothing is recorded to verify table public\.t with/);
-  const findings = await component.verify(manifest, ctx);
+  const findings = await component.verify(manifest, ctx, noArtifacts);
   assert.deepEqual(
     findings.map(({ severity, code }) => `${severity} ${code}`),
     ['warning not-compared'],
@@ -219,10 +229,12 @@ test('configuration that an extension keeps in tables is compared, as far as it 
   const taken = await finish(prepared, 'configured', own);
   assert.match(warnings.join(), /extension hstore keeps rows in public\.queue that pg_dump leaves out/);
   await bench.sql('configured', `UPDATE config SET v = 'newer version' WHERE id = 1`);
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   await bench.sql('configured', 'DELETE FROM config');
   assert.deepEqual(
-    (await component.verify(taken.manifest, ctx)).map(({ severity, code }) => `${severity} ${code}`),
+    (await component.verify(taken.manifest, ctx, taken.source)).map(
+      ({ severity, code }) => `${severity} ${code}`,
+    ),
     ['error row-count-differs'],
   );
 });

@@ -102,7 +102,12 @@ test('a server that takes encrypted connections only is captured and restored, w
   await requireTls();
   const component = bench.component({ databases: ['app'] });
   const taken = await takeSnapshot(component, join(bench.root, 'tls'));
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId: 'tls1' }, ctx);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId: 'tls1' },
+    ctx,
+    taken.source,
+  );
   const staged = await component.stage(plan, taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);

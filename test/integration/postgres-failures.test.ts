@@ -14,7 +14,7 @@ import {
 } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { ArtifactSink, Bytes } from '../../src/ports/artifacts.ts';
-import { createDirectorySink } from '../fixtures/artifacts.ts';
+import { createDirectorySink, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import {
   manifestOf,
@@ -172,7 +172,12 @@ test('a user with pg_read_all_data captures everything, hashes included, and may
   assert.equal(warnings, '');
   assert.match(globals, /ALTER ROLE weak .*PASSWORD 'SCRAM-SHA-256/);
   const weak = bench.component({ user: 'weak', password: 'weak-password', databases: ['app'] });
-  const restoring = weak.planRestore(manifest, { restoreConfig: false, restoreId: 'weak1' }, ctx);
+  const restoring = weak.planRestore(
+    manifest,
+    { restoreConfig: false, restoreId: 'weak1' },
+    ctx,
+    noArtifacts,
+  );
   await assert.rejects(restoring, withCode('restore-refused', /weak may not create databases/));
 });
 
@@ -284,7 +289,12 @@ async function restoreFails(
   await bench.sql('postgres', 'ALTER ROLE weak RENAME TO not_weak');
   const roles = await bench.sql('postgres', 'SELECT rolname FROM pg_roles ORDER BY 1');
   try {
-    const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId: 'bad1' }, ctx);
+    const plan = await component.planRestore(
+      manifest,
+      { restoreConfig: false, restoreId: 'bad1' },
+      ctx,
+      noArtifacts,
+    );
     assert.match(plan.steps[0] ?? '', /missing roles weak/);
     await assert.rejects(component.stage(plan, taken.source, ctx), check);
     assert.deepEqual(await bench.databaseNames(), names);
@@ -337,7 +347,12 @@ test('an interrupted restore leaves nothing on the server', async () => {
   const names = await bench.databaseNames();
   const controller = new AbortController();
   const own = testContext(controller.signal);
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId: 'stop1' }, own);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId: 'stop1' },
+    own,
+    taken.source,
+  );
   const source = {
     ...taken.source,
     open: async function* (path: string, signal: AbortSignal): Bytes {
@@ -356,7 +371,12 @@ test('an older server, a missing extension and unreadable facts refuse the resto
   const component = bench.component({ databases: ['app'] });
   const { manifest } = await takeSnapshot(component, join(bench.root, 'refused'));
   const plan = (facts: Record<string, unknown>): Promise<unknown> =>
-    component.planRestore({ ...manifest, facts }, { restoreConfig: false, restoreId: 'no1' }, ctx);
+    component.planRestore(
+      { ...manifest, facts },
+      { restoreConfig: false, restoreId: 'no1' },
+      ctx,
+      noArtifacts,
+    );
   const facts = manifest.facts as { databases: { content: { extensions: unknown[] } }[] };
   const newer = plan({ ...manifest.facts, serverMajor: 99 });
   await assert.rejects(newer, RestoreRefusedError);
@@ -377,7 +397,12 @@ test('without its tablespaces a database is restored into the default one, and t
   const component = bench.component({ databases: ['placed'] });
   const taken = await takeSnapshot(component, join(bench.root, 'placed'));
   const restore = async (restoreId: string): Promise<readonly string[]> => {
-    const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId }, ctx);
+    const plan = await component.planRestore(
+      taken.manifest,
+      { restoreConfig: false, restoreId },
+      ctx,
+      taken.source,
+    );
     const staged = await component.stage(plan, taken.source, ctx);
     assert.deepEqual(await staged.verify(ctx), []);
     await staged.swap(ctx);
@@ -412,7 +437,12 @@ test('a user that owns a database and may create some restores it without being 
   const component = bench.component({ databases: ['own'], user: 'maker', password });
   const taken = await takeSnapshot(component, join(bench.root, 'own'));
   await bench.sql('own', `UPDATE mine.t SET x = 'live'`);
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId: 'own1' }, ctx);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId: 'own1' },
+    ctx,
+    taken.source,
+  );
   const staged = await component.stage(plan, taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);

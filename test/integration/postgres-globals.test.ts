@@ -35,12 +35,12 @@ test('what databases share is restored with new roles, or named; verification co
   const component = bench.component({ databases: ['app'] });
   const before = await described();
   const taken = await takeSnapshot(component, join(bench.root, 'app'));
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
 
   await bench.sql('postgres', 'REVOKE boss FROM worker', 'ALTER ROLE worker RESET work_mem');
   await bench.sql('postgres', 'REVOKE ALL ON PARAMETER log_min_duration_statement FROM worker');
   await bench.sql('postgres', 'ALTER ROLE ALL RESET maintenance_work_mem');
-  const codes = (await component.verify(taken.manifest, ctx)).map(
+  const codes = (await component.verify(taken.manifest, ctx, taken.source)).map(
     ({ severity, code }) => `${severity} ${code}`,
   );
   assert.deepEqual(codes, [
@@ -52,7 +52,7 @@ test('what databases share is restored with new roles, or named; verification co
 
   await bench.sql('postgres', 'DROP DATABASE app', 'DROP ROLE worker');
   const options = { restoreConfig: false, restoreId: 'app1' };
-  const plan = await component.planRestore(taken.manifest, options, ctx);
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
   const statement = 'ALTER ROLE ALL SET "maintenance_work_mem" TO \'70MB\'';
   assert.ok(
     plan.warnings.some((warning) => warning.includes(statement)),
@@ -64,6 +64,6 @@ test('what databases share is restored with new roles, or named; verification co
   const again = await component.stage(plan, taken.source, ctx);
   await again.swap(ctx);
   await bench.sql('postgres', statement);
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   assert.deepEqual(await described(), before);
 });

@@ -95,13 +95,14 @@ for (const [index, [what, { content, settings, damage }]] of Object.entries(data
       taken.manifest,
       { restoreConfig: false, restoreId: `h${index}` },
       ctx,
+      taken.source,
     );
     const staged = await component.stage(plan, taken.source, ctx);
     assert.deepEqual(await staged.verify(ctx), []);
     await staged.swap(ctx);
-    assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+    assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
     await bench.sql('postgres', `ALTER DATABASE ${name} RESET ALL`);
     await bench.sql(name, damage);
-    assert.ok(hasErrors(await component.verify(taken.manifest, ctx)), 'the damage is not seen');
+    assert.ok(hasErrors(await component.verify(taken.manifest, ctx, taken.source)), 'the damage is not seen');
   });
 }

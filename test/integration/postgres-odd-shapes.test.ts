@@ -98,7 +98,12 @@ test(`databases of odd shapes come back as they were, or what is missing is name
   const before = new Map<string, [unknown, string]>();
   for (const name of databases.keys()) before.set(name, [await content(name), await schemaOf(bench, name)]);
   const taken = await takeSnapshot(component, join(bench.root, 'odd'));
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId: 'odd1' }, ctx);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId: 'odd1' },
+    ctx,
+    taken.source,
+  );
   const staged = await component.stage(plan, taken.source, ctx);
   const findings = await staged.verify(ctx);
   assert.deepEqual(

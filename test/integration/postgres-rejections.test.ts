@@ -80,13 +80,13 @@ test('what a dump restores only with everything else in place is tried again, an
   const before = await rows('late');
   const options = { restoreConfig: false, restoreId: 'late1' };
   const staged = await component.stage(
-    await component.planRestore(taken.manifest, options, ctx),
+    await component.planRestore(taken.manifest, options, ctx, taken.source),
     taken.source,
     ctx,
   );
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   assert.deepEqual(await rows('late'), before);
   await component.generation(staged.record).undo(ctx);
 });

@@ -48,7 +48,12 @@ async function everything(): Promise<unknown> {
 
 async function restore(taken: TakenSnapshot, restoreId: string): Promise<readonly string[]> {
   const component = bench.component();
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId }, ctx);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId },
+    ctx,
+    taken.source,
+  );
   const staged = await component.stage(plan, taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
@@ -61,14 +66,14 @@ test('everything lost, everything restored: roles, passwords, databases, schemas
   const before = await everything();
   const taken = await takeSnapshot(component, join(bench.root, 'quiet'));
   await wipeCorpus(bench);
-  const lost = await component.verify(taken.manifest, ctx);
+  const lost = await component.verify(taken.manifest, ctx, taken.source);
   assert.deepEqual(
     lost.map(({ code }) => code),
     ['role-missing', 'role-missing', 'database-missing', 'database-missing'],
   );
   await restore(taken, 'lost1');
   assert.deepEqual(await everything(), before);
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   const asApp = await bench.connect('shop', appLogin);
   const inserted = await asApp.query<{ current_user: string }>('SELECT current_user');
   assert.equal(inserted.rows[0]?.current_user, appLogin.user);
@@ -111,7 +116,7 @@ test('without encryption no password hash leaves the server; roles come back wit
   assert.doesNotMatch(JSON.stringify(taken.manifest), /SCRAM/);
   await bench.sql('postgres', 'ALTER ROLE readers RENAME TO readers_were_here');
   const options = { restoreConfig: false, restoreId: 'clear1' };
-  const plan = await component.planRestore(taken.manifest, options, ctx);
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
   assert.match(plan.steps[0] ?? '', /missing roles readers/);
   assert.doesNotMatch(plan.warnings.join(), /readers/, 'a role without login needs no password');
   await bench.sql(
@@ -119,7 +124,7 @@ test('without encryption no password hash leaves the server; roles come back wit
     'ALTER ROLE readers_were_here RENAME TO readers',
     'ALTER ROLE "App User" RENAME TO renamed',
   );
-  const second = await component.planRestore(taken.manifest, options, ctx);
+  const second = await component.planRestore(taken.manifest, options, ctx, taken.source);
   assert.match(second.warnings.join(), /no passwords: App User/);
   await bench.sql(
     'postgres',
@@ -239,7 +244,7 @@ async function recordOf(live: string, restoreId: string): Promise<Record<string,
 test('a verification sees a changed value, a lost row, a lost large object and a sequence set back', async () => {
   const component = bench.component({ databases: ['shop'] });
   const taken = await takeSnapshot(component, join(bench.root, 'compare'));
-  assert.equal(hasErrors(await component.verify(taken.manifest, ctx)), false);
+  assert.equal(hasErrors(await component.verify(taken.manifest, ctx, taken.source)), false);
   const damages: [string, string, string][] = [
     [`UPDATE public.kinds SET f8 = 1.5 WHERE id = 1007`, 'content-differs', ''],
     [`DELETE FROM public.child`, 'row-count-differs', 'public.child has 0 rows, captured were 1'],
@@ -250,16 +255,16 @@ test('a verification sees a changed value, a lost row, a lost large object and a
   ];
   for (const [statement, code, text] of damages) {
     await bench.sql('shop', statement);
-    const findings = await component.verify(taken.manifest, ctx);
+    const findings = await component.verify(taken.manifest, ctx, taken.source);
     const found = findings.find((finding) => finding.code === code);
     assert.equal(found?.severity, 'error', `${statement} gave ${JSON.stringify(findings)}`);
     assert.ok(found.message.includes(text), found.message);
   }
   const wayBack = await restore(taken, 'compare1');
-  assert.deepEqual(await component.verify(taken.manifest, ctx), []);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   // The printed way back works as printed.
   const { password } = bench.server;
   for (const line of wayBack) await execa('sh', ['-c', line], { env: { PGPASSWORD: password } });
-  const undone = await component.verify(taken.manifest, ctx);
+  const undone = await component.verify(taken.manifest, ctx, taken.source);
   assert.ok(undone.some(({ code }) => code === 'table-missing'));
 });

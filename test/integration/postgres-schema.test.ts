@@ -64,13 +64,13 @@ async function createApp(name: string): Promise<TakenSnapshot> {
   return takeSnapshot(bench.component({ databases: [name] }), join(bench.root, name));
 }
 
-const verify = (name: string, { manifest }: TakenSnapshot): Promise<readonly Finding[]> =>
-  bench.component({ databases: [name] }).verify(manifest, ctx);
+const verify = (name: string, { manifest, source }: TakenSnapshot): Promise<readonly Finding[]> =>
+  bench.component({ databases: [name] }).verify(manifest, ctx, source);
 
 async function restore(name: string, taken: TakenSnapshot, restoreId: string): Promise<readonly Finding[]> {
   const options = { restoreConfig: false, restoreId };
   const component = bench.component({ databases: [name] });
-  const plan = await component.planRestore(taken.manifest, options, ctx);
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
   const staged = await component.stage(plan, taken.source, ctx);
   const findings = await staged.verify(ctx);
   await staged.swap(ctx);

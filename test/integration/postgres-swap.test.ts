@@ -28,7 +28,12 @@ before(async () => {
 after(() => bench[Symbol.asyncDispose]());
 
 async function stage(restoreId: string): Promise<Staged> {
-  const plan = await component.planRestore(taken.manifest, { restoreConfig: false, restoreId }, ctx);
+  const plan = await component.planRestore(
+    taken.manifest,
+    { restoreConfig: false, restoreId },
+    ctx,
+    taken.source,
+  );
   return component.stage(plan, taken.source, ctx);
 }
 
@@ -155,7 +160,12 @@ test('names at the limit of 63 bytes are restored beside their live database', a
   const long = await takeSnapshot(own, join(bench.root, 'long'));
   await bench.sql(name, `UPDATE state SET value = 'live'`);
   const names = await bench.databaseNames();
-  const plan = await own.planRestore(long.manifest, { restoreConfig: false, restoreId: 'long1' }, ctx);
+  const plan = await own.planRestore(
+    long.manifest,
+    { restoreConfig: false, restoreId: 'long1' },
+    ctx,
+    long.source,
+  );
   const staged = await own.stage(plan, long.source, ctx);
   await staged.swap(ctx);
   assert.deepEqual(await bench.sql(name, 'SELECT value FROM state'), [{ value: 'captured' }]);
@@ -184,7 +194,10 @@ test('a live database that an interrupted DROP DATABASE left invalid is named be
   await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'second'`);
   try {
     const options = { restoreConfig: false, restoreId: 'invalid2' };
-    await assert.rejects(component.planRestore(taken.manifest, options, ctx), /"second" was left unusable/);
+    await assert.rejects(
+      component.planRestore(taken.manifest, options, ctx, taken.source),
+      /"second" was left unusable/,
+    );
   } finally {
     await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'second'`);
   }

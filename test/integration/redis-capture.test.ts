@@ -16,7 +16,7 @@ import {
 } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, PreparedCapture } from '../../src/ports/component.ts';
-import { createDirectorySink } from '../fixtures/artifacts.ts';
+import { createDirectorySink, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { clientOf, disposable, loadCorpus } from '../fixtures/redis.ts';
 
@@ -149,7 +149,7 @@ test('nothing written after mark returned is in the capture, everything acknowle
     await withCommands(['SET', 'after', '1'], ['DEL', 'before']);
     const captured = await finish(prepared);
     await withCommands(['DEL', 'after'], ['SET', 'before', String(round)]);
-    assert.deepEqual(await component.verify(captured, ctx), []);
+    assert.deepEqual(await component.verify(captured, ctx, noArtifacts), []);
   }
 });
 
@@ -218,7 +218,7 @@ test('diskless replication without a delay is used and gives the same content', 
   });
   const lasting = (from: ComponentManifest): unknown => (content(from) as { databases: unknown }).databases;
   assert.deepEqual(lasting(diskless), lasting(captured));
-  assert.deepEqual(await componentFor().verify(captured, ctx), []);
+  assert.deepEqual(await componentFor().verify(captured, ctx, noArtifacts), []);
   await withCommands(
     ['CONFIG', 'SET', 'repl-diskless-sync', 'no'],
     ['CONFIG', 'SET', 'repl-diskless-sync-delay', '5'],
@@ -247,9 +247,9 @@ for (const [what, change, code] of [
     await withCommands(['FLUSHALL']);
     await loadCorpus(server, 11);
     const captured = await capture(componentFor());
-    assert.deepEqual(await componentFor().verify(captured, ctx), []);
+    assert.deepEqual(await componentFor().verify(captured, ctx, noArtifacts), []);
     await withCommands(change);
-    const errors = (await componentFor().verify(captured, ctx)).filter(
+    const errors = (await componentFor().verify(captured, ctx, noArtifacts)).filter(
       ({ severity }) => severity === 'error',
     );
     assert.ok(
@@ -266,29 +266,29 @@ test('keys that expired since the capture are no difference, those that should s
   await client.redis.set('minutes', 'x', 'PX', 200_000);
   const captured = await capture(componentFor());
   await until('expiry', async () => (await client.redis.dbsize()) === 1);
-  const findings = await componentFor().verify(captured, ctx);
+  const findings = await componentFor().verify(captured, ctx, noArtifacts);
   assert.deepEqual(
     findings.map(({ severity, code }) => [severity, code]),
     [['info', 'expired-not-compared']],
   );
   await client.redis.del('minutes');
-  const codes = (await componentFor().verify(captured, ctx)).map(({ code }) => code);
+  const codes = (await componentFor().verify(captured, ctx, noArtifacts)).map(({ code }) => code);
   assert.deepEqual(codes, ['expiring-count-differs', 'expired-not-compared']);
 });
 
 test('an empty server is captured and verified', async () => {
   await withCommands(['FLUSHALL'], ['FUNCTION', 'FLUSH']);
   const captured = await capture(componentFor());
-  assert.deepEqual(await componentFor().verify(captured, ctx), []);
+  assert.deepEqual(await componentFor().verify(captured, ctx, noArtifacts), []);
   await withCommands(['SET', 'k', 'v']);
-  assert.equal((await componentFor().verify(captured, ctx)).length, 1);
+  assert.equal((await componentFor().verify(captured, ctx, noArtifacts)).length, 1);
   await withCommands(['DEL', 'k']);
 });
 
 test('without a data directory the restore is refused with what to configure', async () => {
   const captured = await capture(componentFor());
   await assert.rejects(
-    componentFor().planRestore(captured, { restoreConfig: false, restoreId: 'x' }, ctx),
+    componentFor().planRestore(captured, { restoreConfig: false, restoreId: 'x' }, ctx, noArtifacts),
     failsWith('restore-refused', /data directory/),
   );
 });
@@ -331,7 +331,7 @@ test('a server with a full disk is captured past its disk', { skip: process.getu
     assert.equal(second.pointInTime, 'own');
     await second.mark(ctx.signal);
     const captured = await finish(second);
-    assert.deepEqual(await component.verify(captured, ctx), []);
+    assert.deepEqual(await component.verify(captured, ctx, noArtifacts), []);
   } finally {
     await execa('umount', [data]);
   }

@@ -9,7 +9,7 @@ import { RestoreRefusedError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { RestorePlan } from '../../src/model/restore-plan.ts';
 import type { Component } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { clientOf, disposable } from '../fixtures/redis.ts';
 
@@ -32,7 +32,7 @@ const componentFor = (options: Partial<RedisOptions> = {}): Component =>
   });
 
 const plan = (component: Component, restoreId = 'r1'): Promise<RestorePlan> =>
-  component.planRestore(captured, { restoreConfig: false, restoreId }, ctx);
+  component.planRestore(captured, { restoreConfig: false, restoreId }, ctx, noArtifacts);
 
 const refused =
   (message: RegExp) =>

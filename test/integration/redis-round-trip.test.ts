@@ -9,7 +9,7 @@ import { RestoreRefusedError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
 import type { Component, Staged } from '../../src/ports/component.ts';
-import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { clientOf, disposable, dumpAll, loadCorpus } from '../fixtures/redis.ts';
 
@@ -63,7 +63,7 @@ async function stage(
   out: string,
   restoreId: string,
 ): Promise<Staged> {
-  const plan = await component.planRestore(from, { restoreConfig: false, restoreId }, ctx);
+  const plan = await component.planRestore(from, { restoreConfig: false, restoreId }, ctx, noArtifacts);
   return component.stage(plan, createDirectorySource(out), ctx);
 }
 
@@ -166,7 +166,7 @@ for (const settings of [
     });
 
     test('writes after the mark are found by the live verification', async () => {
-      const findings = await setup.component.verify(captured, ctx);
+      const findings = await setup.component.verify(captured, ctx, noArtifacts);
       assert.deepEqual(
         findings.map(({ code }) => code),
         ['key-count-differs'],
@@ -186,7 +186,7 @@ for (const settings of [
       const counters = [...restored.keys()].filter((key) => key.startsWith('1 w:'));
       assert.equal(counters.length, acknowledgedBefore);
       assert.deepEqual(restored, original, `seed ${seed}`);
-      assert.deepEqual(await component.verify(captured, ctx), []);
+      assert.deepEqual(await component.verify(captured, ctx, noArtifacts), []);
     });
 
     test('a restored server keeps what is written to it over a restart', async () => {
@@ -230,7 +230,7 @@ for (const settings of [
         (await readdir(server.dataDir)).filter((name) => name.startsWith('.tars') && !name.includes('r1')),
         [],
       );
-      const codes = (await component.verify(captured, ctx)).map(({ code }) => code);
+      const codes = (await component.verify(captured, ctx, noArtifacts)).map(({ code }) => code);
       assert.deepEqual(codes, ['key-content-differs']);
     });
 
@@ -344,7 +344,7 @@ for (const settings of [
         facts: { ...captured.facts, rdb: { magic: 'REDIS', version: 80, checksum: 'verified' } },
       };
       const plan = (): Promise<unknown> =>
-        component.planRestore(newer, { restoreConfig: false, restoreId: 'r8' }, ctx);
+        component.planRestore(newer, { restoreConfig: false, restoreId: 'r8' }, ctx, noArtifacts);
       const refused = (error: unknown): boolean =>
         error instanceof RestoreRefusedError && /does not load REDIS RDB version 80/.test(error.message);
       await assert.rejects(plan(), refused);

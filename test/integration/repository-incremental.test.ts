@@ -58,7 +58,7 @@ test('an insertion at the front of a dump and a change in pages store little', a
 const identity: FileIdentity = {
   sizeBytes: 300_000,
   mtimeNs: 5n,
-  ctimeNs: 2n ** 62n + 1n,
+  ctimeNs: 1_600_000_000_000_000_001n,
   inode: 2n ** 63n + 5n,
 };
 const content = seededBytes(seed, identity.sizeBytes);
@@ -100,6 +100,37 @@ test('an unchanged file is taken over without being read, any change of its iden
   }
   await using source = await store.open('latest', label, ctx);
   assert.ok((await collect(source.open('model', never))).equals(content));
+});
+
+test('a file that may have changed right after it was read, with the same time stamp, is read again', async () => {
+  await using store = await openStore(newRepository());
+  const startedNs = BigInt(Date.parse(manifestOf([]).startedAt)) * 1_000_000n;
+  const marginNs = 2_000_000_000n;
+  const times = {
+    old: { mtimeNs: startedNs - marginNs - 1n, ctimeNs: startedNs - marginNs - 1n },
+    written: { mtimeNs: startedNs - marginNs, ctimeNs: 5n },
+    changed: { mtimeNs: 5n, ctimeNs: startedNs - marginNs },
+    later: { mtimeNs: startedNs + marginNs, ctimeNs: startedNs + marginNs },
+  };
+  {
+    await using writer = await store.begin(label, ctx);
+    const artifacts = await Promise.all(
+      Object.entries(times).map(([name, time]) =>
+        writer.write(name, bytesOf(content), {
+          ...modelOptions,
+          attributes: attributes({ mtimeNs: time.mtimeNs }),
+          identity: { ...identity, ...time },
+        }),
+      ),
+    );
+    await writer.publish(manifestOf(artifacts), ctx);
+  }
+  await using writer = await store.begin(label, ctx);
+  const reused: string[] = [];
+  for (const [name, time] of Object.entries(times)) {
+    if (await writer.reuse(name, { ...identity, ...time })) reused.push(name);
+  }
+  assert.deepEqual(reused, ['old']);
 });
 
 test('a file whose blobs are gone is not taken over', async () => {

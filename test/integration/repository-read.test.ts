@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { execa } from 'execa';
+import { link, lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { TarsError } from '../../src/model/errors.ts';
@@ -28,7 +29,7 @@ const files = new Map<string, Buffer>([
   ['sub/deep/file', Buffer.from('deep')],
 ]);
 
-async function makeTree(root: string): Promise<string> {
+async function makeTree(root: string, stock: StockRestic): Promise<string> {
   const tree = join(root, 'tree');
   for (const [name, content] of files) {
     await mkdir(join(tree, name, '..'), { recursive: true });
@@ -36,6 +37,17 @@ async function makeTree(root: string): Promise<string> {
   }
   await symlink('sub/deep', join(tree, 'link'));
   await writeFile(Buffer.concat([Buffer.from(`${tree}/bad`), Buffer.of(0xff)]), 'not UTF-8');
+  // Before, restic lost the bytes.
+  if (stock.isAtLeast(16)) await symlink(Buffer.from([0x74, 0x6f, 0xfe]), join(tree, 'bad link'));
+  await link(join(tree, 'one'), join(tree, 'uno'));
+  await execa('touch', ['-d', '@-1.5', join(tree, 'old')]);
+  await execa('mkfifo', [join(tree, 'pipe')]);
+  await execa('setfattr', ['-n', 'user.<b>', '-v', '0x00ff', join(tree, 'one')]);
+  await execa('setfattr', ['-n', 'user.empty', join(tree, 'one')]);
+  if (process.getuid?.() === 0) {
+    await execa('mknod', [join(tree, 'null'), 'c', '1', '3']);
+    await execa('mknod', [join(tree, 'loop'), 'b', '7', '200']);
+  }
   return tree;
 }
 
@@ -81,7 +93,7 @@ for (const stock of stockRestics) {
     for (const { name, version, compression } of variants) {
       test(`is read, checked and added to: ${name}`, async () => {
         await using directory = await freshRepository(stock, version);
-        const tree = await makeTree(directory.root);
+        const tree = await makeTree(directory.root, stock);
         await directory.restic(['backup', '--compression', compression, '--tag', 'native', 'tree']);
         await using store = await directory.store();
         assert.deepEqual((await store.check({ readData: true }, testContext())).findings, []);
@@ -114,7 +126,7 @@ for (const stock of stockRestics) {
 
 async function reencode(stock: StockRestic): Promise<void> {
   await using directory = await freshRepository(stock, 2);
-  await makeTree(directory.root);
+  await makeTree(directory.root, stock);
   await directory.restic(['backup', '--tag', 'a', '--tag', 'b<c>', 'tree']);
   const ctx = testContext();
   const repository = await openRepository(createLocalStorage(directory.path), password, ctx);

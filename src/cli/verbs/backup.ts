@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
+import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { describeIncomplete, type Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
@@ -71,7 +72,11 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     });
   }
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: flags.includeModels === true, outputDir: flags.outputDir }, env);
+  const stack = await composeStack(
+    settings,
+    { includeModels: flags.includeModels === true, outputDir: flags.outputDir },
+    env,
+  );
   const target = backupTarget(stack, flags);
   if (flags.outputDir !== undefined) {
     const directory = directoryFromHere(flags.outputDir, env);
@@ -205,7 +210,7 @@ function renderResult({ manifest, snapshot }: BackupResult): string {
   const rows = manifest.components.map((component) => [
     component.name,
     component.outcome,
-    formatBytes(component.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)),
+    formatBytes(artifactTotals(component).sizeBytes),
     component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
   ]);
   const elapsedMs = Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt);

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
 import { composeStack, openStoreAndPassword, recordKitExport } from '../../compose.ts';
 import { requireMounted } from '../../disk/mounts.ts';
+import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import {
@@ -187,7 +188,12 @@ async function newestSnapshot(
   const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
   if (chosen === undefined) return undefined;
   await using source = await store.open(chosen.id, undefined, ctx);
-  return { summary: chosen, manifest: await source.manifest(ctx.signal) };
+  const manifest = await source.manifest(ctx.signal);
+  // The page names single artifacts of stores. Of directories it names none, however many they have.
+  const components = manifest.components.map((component) =>
+    component.kind === 'files' ? Promise.resolve(component) : withArtifacts(component, source, ctx.signal),
+  );
+  return { summary: chosen, manifest: { ...manifest, components: await Promise.all(components) } };
 }
 
 async function homesOf(

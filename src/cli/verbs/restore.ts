@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { composeStack, openArchiveFile, openStore } from '../../compose.ts';
+import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
@@ -204,7 +205,9 @@ function foreignHost(
 }
 
 const foreignWarnings = (foreign: ForeignHost | undefined): readonly string[] =>
-  foreign === undefined ? [] : [`Snapshot ${foreign.snapshot} was taken on ${foreign.host}; this is ${foreign.own}`];
+  foreign === undefined
+    ? []
+    : [`Snapshot ${foreign.snapshot} was taken on ${foreign.host}; this is ${foreign.own}`];
 
 const foreignHint = ({ host }: ForeignHost): string =>
   `If you want the data of ${host} here, add --from-host ${host}. If this machine takes its place for good, write host: ${host} into tars.yaml.`;
@@ -268,10 +271,9 @@ function renderPlan(plan: StackRestorePlan, columns = Infinity): string {
 }
 
 function planLines(plan: StackRestorePlan): readonly string[] {
-  const totalBytes = plan.artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return [
     `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack} on ${plan.manifest.hostname}, taken ${plan.manifest.time}`,
-    `  verify ${counted(plan.artifacts.length, 'artifact')} (${formatBytes(totalBytes)}) before anything is touched`,
+    `  verify ${counted(plan.artifacts.count, 'artifact')} (${formatBytes(plan.artifacts.sizeBytes)}) before anything is touched`,
     ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
       `  ${component.name}:`,
@@ -289,9 +291,9 @@ function renderProvision({ provision }: StackRestorePlan): string[] {
   return [
     `  project ${plan.project}, after its files are in place:`,
     ...plan.steps.map((step) => `    - ${step}`),
-    ...later.map(({ name, artifacts }) => {
-      const sizeBytes = artifacts.reduce((sum, artifact) => sum + artifact.sizeBytes, 0);
-      return `    - Restore ${name} into its new container (${counted(artifacts.length, 'artifact')}, ${formatBytes(sizeBytes)})`;
+    ...later.map((component) => {
+      const { count, sizeBytes } = artifactTotals(component);
+      return `    - Restore ${component.name} into its new container (${counted(count, 'artifact')}, ${formatBytes(sizeBytes)})`;
     }),
     '    - Start in the order of dependencies, each when those it needs are ready, and compare with the snapshot',
     '    - If anything fails, remove again what was created',

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { openStore } from '../../compose.ts';
-import type { Manifest } from '../../model/manifest.ts';
+import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
 import { openWanted } from '../../operations/choose-snapshot.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
@@ -46,17 +46,23 @@ function renderProject({ compose }: Manifest): string[] {
   return ['', `Project ${compose.project}`, formatTable(['SERVICE', 'STATE', 'IMAGE', 'DIGEST'], rows)];
 }
 
+/** Those in a list are too many for a screen. */
+function artifactRows({ name, artifacts, artifactList }: ComponentManifest): string[][] {
+  const row = (sizeBytes: number, sha256: string, what: string): string[] => [
+    formatBytes(sizeBytes),
+    sha256.slice(0, 16),
+    what,
+  ];
+  if (artifactList === undefined) return artifacts.map((each) => row(each.sizeBytes, each.sha256, each.path));
+  const { path, sha256, artifactBytes } = artifactList;
+  return [row(artifactBytes, sha256, `${name}/ with ${artifactList.artifacts} artifacts, listed in ${path}`)];
+}
+
 function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
   const pause =
     manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
   const reason = manifest.consistencyReason === undefined ? '' : ` (${manifest.consistencyReason})`;
-  const artifacts = manifest.components.flatMap((component) =>
-    component.artifacts.map(({ path, sizeBytes, sha256 }) => [
-      formatBytes(sizeBytes),
-      sha256.slice(0, 16),
-      path,
-    ]),
-  );
+  const artifacts = manifest.components.flatMap(artifactRows);
   const components = manifest.components.map((component) => [
     component.name,
     component.outcome,

@@ -176,12 +176,14 @@ class ChromaComponent implements Component {
     from: ComponentManifest,
     restoreOptions: RestoreOptions,
     ctx: OperationContext,
+    source: ArtifactSource,
   ): Promise<RestorePlan> {
     const facts = chromaFactsOf(from);
     if (facts.method === 'physical') {
-      return planPhysicalRestore(from, facts, this.#place(), restoreOptions);
+      return planPhysicalRestore(from, facts, this.#place(), restoreOptions, source, ctx.signal);
     }
-    return planLogicalRestore(from, { ...this.#endpoint(), ...this.#identity() }, restoreOptions, ctx);
+    const endpoint = { ...this.#endpoint(), ...this.#identity() };
+    return planLogicalRestore(from, endpoint, restoreOptions, ctx, source);
   }
 
   async stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged> {

@@ -49,7 +49,8 @@ export function createConfigComponent(given: ConfigOptions): Component {
       await requireOptions(options);
       return prepareConfigCapture(options);
     },
-    planRestore: (from, restoreOptions, ctx) => planConfigRestore(place, from, restoreOptions, ctx.signal),
+    planRestore: (from, restoreOptions, ctx, source) =>
+      planConfigRestore(place, from, restoreOptions, source, ctx.signal),
     stage: (plan, source, ctx) =>
       stageConfigRestore(place, plan as RestorePlan<ConfigPlanDetails>, source, ctx),
     removeStaged: (restoreId) => removeStaged(files, restoreId),

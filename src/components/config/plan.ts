@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { artifactsOf } from '../../model/artifact-list.ts';
 import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';
 
@@ -42,6 +44,7 @@ export async function planConfigRestore(
   place: ConfigPlace,
   from: ComponentManifest,
   options: RestoreOptions,
+  source: ArtifactSource,
   signal: AbortSignal,
 ): Promise<RestorePlan<ConfigPlanDetails>> {
   const facts = parseConfigFacts(from.facts, from.name);
@@ -62,7 +65,7 @@ export async function planConfigRestore(
     });
   }
   const artifacts = artifactsFor(from.name, facts.trueCopy, files);
-  requireArtifacts(from, artifacts);
+  await requireArtifacts(from, artifacts, source, signal);
   const steps: string[] = [];
   for (const file of files) {
     const { step, warning } = await stepFor(file, facts.trueCopy, options, signal);
@@ -98,9 +101,15 @@ function artifactsFor(
   return files.map(({ path }) => `${folder}/${part}/${pathInSnapshot(path)}`);
 }
 
-function requireArtifacts(from: ComponentManifest, wanted: readonly string[]): void {
-  const present = new Set(from.artifacts.map((artifact) => artifact.path));
-  const missing = wanted.find((path) => !present.has(path));
+async function requireArtifacts(
+  from: ComponentManifest,
+  wanted: readonly string[],
+  source: ArtifactSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const absent = new Set(wanted);
+  for await (const { path } of artifactsOf(from, source, signal)) absent.delete(path);
+  const [missing] = absent;
   if (missing === undefined) return;
   throw new RestoreRefusedError(`Cannot restore ${from.name}: the snapshot lacks ${missing}`, {
     hint: 'Restore from another snapshot.',

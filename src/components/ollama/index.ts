@@ -68,7 +68,8 @@ export function createOllamaComponent(options: OllamaOptions): Component {
       const store = await openStore(options, ctx);
       return prepareOllamaCapture({ name, store, mode: options.models, serverVersion });
     },
-    planRestore: (from, restoreOptions, ctx) => planOllamaRestore(place, from, restoreOptions, ctx),
+    planRestore: (from, restoreOptions, ctx, source) =>
+      planOllamaRestore(place, from, restoreOptions, ctx, source),
     stage: (plan, source, ctx) =>
       stageOllamaRestore(place, plan as RestorePlan<OllamaPlanDetails>, source, ctx),
     leftovers: () => leftoversAt([root, join(root, 'blobs'), join(root, 'manifests')]),

@@ -1,7 +1,9 @@
 import { join } from 'node:path';
+import { artifactsOf } from '../../model/artifact-list.ts';
 import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName, readModels } from './model-store.ts';
@@ -38,6 +40,7 @@ export async function planOllamaRestore(
   from: ComponentManifest,
   options: RestoreOptions,
   ctx: OperationContext,
+  source: ArtifactSource,
 ): Promise<RestorePlan<OllamaPlanDetails>> {
   const facts = parseOllamaFacts(from.facts, from.name);
   const live = new Map((await readModels(place.root, ctx.signal)).models.map((m) => [m.path, m.digest]));
@@ -66,7 +69,7 @@ export async function planOllamaRestore(
     }
     steps.push(stepFor(place.root, options.restoreId, model, live.get(model.path), lacking));
   }
-  requireArtifacts(from, artifacts);
+  await requireArtifacts(from, artifacts, source, ctx.signal);
   const kept = [...live.keys()].filter((path) => !facts.models.some((model) => model.path === path)).length;
   if (kept > 0) steps.push(`Keep ${kept} ${kept === 1 ? 'model' : 'models'} that the snapshot does not have`);
   return {
@@ -104,9 +107,15 @@ function stepFor(
   return `Replace ${model.name} in ${root}${blobs}; the present one is kept in ${previous}`;
 }
 
-function requireArtifacts(from: ComponentManifest, wanted: ReadonlySet<string>): void {
-  const present = new Set(from.artifacts.map((artifact) => artifact.path));
-  const missing = [...wanted].filter((path) => !present.has(path));
+async function requireArtifacts(
+  from: ComponentManifest,
+  wanted: ReadonlySet<string>,
+  source: ArtifactSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const absent = new Set(wanted);
+  for await (const { path } of artifactsOf(from, source, signal)) absent.delete(path);
+  const missing = [...absent];
   if (missing.length === 0) return;
   throw new RestoreRefusedError(
     `Cannot restore ${from.name}: the snapshot lacks ${missing.length} of its artifacts, such as ${missing[0] ?? ''}`,

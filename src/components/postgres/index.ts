@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { collectArtifacts } from '../../model/artifact-list.ts';
 import { messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe, Leftover } from '../../ports/component.ts';
@@ -32,14 +33,14 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     leftovers: (ctx) => leftovers(options, ctx),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
-    planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
+    planRestore: (from, restore, ctx, source) => planRestore(options, from, restore, ctx, source),
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
     stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
-    verify: (from, ctx, source) => {
-      const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
-      const dumps = source === undefined ? undefined : { source, artifacts };
-      return verifyLive(options, parseFacts(from.facts, from.name), dumps, ctx);
+    verify: async (from, ctx, source) => {
+      const artifacts = await collectArtifacts(from, source, ctx.signal);
+      const byPath = new Map(artifacts.map((artifact) => [artifact.path, artifact]));
+      return verifyLive(options, parseFacts(from.facts, from.name), { source, artifacts: byPath }, ctx);
     },
   };
 }

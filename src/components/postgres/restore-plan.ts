@@ -1,8 +1,10 @@
 import { z } from 'zod';
+import { collectArtifacts } from '../../model/artifact-list.ts';
 import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest, ManifestArtifact } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { findClient, type Client } from './client.ts';
 import { invalidDatabase } from './databases.ts';
@@ -48,6 +50,7 @@ export async function planRestore(
   from: ComponentManifest,
   { restoreId, databases }: RestoreOptions,
   ctx: OperationContext,
+  source: ArtifactSource,
 ): Promise<RestorePlan> {
   const { signal } = ctx;
   const captured = parseFacts(from.facts, from.name);
@@ -65,7 +68,9 @@ export async function planRestore(
   const tablespaces = await readTablespaces(control, signal);
   const space = await spaceNeeded(control, options, facts, signal);
   const settings = await missingSettings(control, facts, signal);
-  const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
+  const artifacts = new Map(
+    (await collectArtifacts(from, source, signal)).map((artifact) => [artifact.path, artifact]),
+  );
   const needed = [facts.globalsArtifact, ...facts.databases.map(({ artifact }) => artifact)];
   return {
     component: options.name,

@@ -6,7 +6,8 @@ import { CorruptionError, TarsError } from '../../model/errors.ts';
 import { decodeConfig, encodeConfig, newConfig } from './config-file.ts';
 import { SealingKey } from './crypto.ts';
 import { encodeGoJson, parseJson64 } from './go-json.ts';
-import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
+import { decodeLossless, encodeLossless } from '../../model/byte-text.ts';
+import { goQuote, goUnquote } from './go-quote.ts';
 import { formatGoTime, parseGoOffset, parseGoTime } from './go-time.ts';
 import { decodeIndex, encodeIndex } from './index-file.ts';
 import {
@@ -222,7 +223,7 @@ test('a tree as restic writes it', () => {
     '{"nodes":[' +
       [
         `{"name":"B","type":"dir","mode":2147484141,${times},"user":"root","content":null,"subtree":"${'ab'.repeat(32)}"}`,
-        `{"name":"a\\u003c\\\\\\"","type":"symlink","mode":134218239,${times},"links":1,"linktarget":"x\ufffd","linktarget_raw":"eP8=","content":null}`,
+        `{"name":"a\\u003c\\\\\\"","type":"symlink","mode":134218239,${times},"links":1,"linktarget":"x\\ufffd","linktarget_raw":"eP8=","content":null}`,
         `{"name":"b","type":"file","mode":8389028,${times},"inode":18446744073709551615,"content":[]}`,
         `{"name":"\uffee","type":"fifo","mode":33554816,${times},"content":null}`,
         `{"name":"\u{10000}","type":"file","mode":384,${times},"size":9,"content":["${'cd'.repeat(32)}","${'cd'.repeat(32)}"]}`,

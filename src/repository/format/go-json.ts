@@ -15,6 +15,8 @@ export type GoJsonValue =
 
 /** Go escapes these so that JSON can stand inside HTML and JavaScript. */
 const htmlSensitive = /[<>&\u2028\u2029]/g;
+/** It stands for a byte that is not UTF-8. */
+const loneSurrogate = /\p{Surrogate}/u;
 
 /** The JSON text, in the order of the members and without any white space or newline at the end. */
 export function encodeGoJson(value: GoJsonValue): string {
@@ -28,8 +30,15 @@ export function encodeGoJson(value: GoJsonValue): string {
   return `{${members.join(',')}}`;
 }
 
+/** A byte that is not UTF-8 is `\ufffd`; the character U+FFFD stands as it is. */
 function encodeGoString(text: string): string {
-  return JSON.stringify(text.toWellFormed()).replace(
+  if (!text.isWellFormed()) {
+    return `"${text
+      .split(loneSurrogate)
+      .map((part) => encodeGoString(part).slice(1, -1))
+      .join('\\ufffd')}"`;
+  }
+  return JSON.stringify(text).replace(
     htmlSensitive,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

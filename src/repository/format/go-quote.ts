@@ -1,9 +1,9 @@
+import { decodeLossless, isEscapedByte } from '../../model/byte-text.ts';
 import { CorruptionError } from '../../model/errors.ts';
 
 /**
  * File names in trees are quoted with Go's `strconv.Quote` (without the outer quotes) before they are put into
- * JSON, so that any byte sequence survives. Here names are JavaScript strings in which a byte that is not valid
- * UTF-8 stands as the lone surrogate U+DC00 + byte, so that they survive too.
+ * JSON, so that any byte sequence survives. Here names are the strings of model/byte-text.ts.
  */
 
 const simpleEscapes: Readonly<Record<string, string>> = {
@@ -71,42 +71,6 @@ function unescape(text: string, whole: string): { bytes: Uint8Array; length: num
   const code = Number.parseInt(rune?.[1] ?? rune?.[2] ?? '', 16);
   if (!rune || code > 0x10ffff) throw new CorruptionError(`The name "${whole}" is not quoted as Go would`);
   return { bytes: Buffer.from(String.fromCodePoint(code)), length: rune[0].length };
-}
-
-/** UTF-8 to string; bytes that are not UTF-8 become lone surrogates U+DC80 to U+DCFF. */
-export function decodeLossless(bytes: Buffer): string {
-  const text = bytes.toString('utf8');
-  if (!text.includes('\ufffd')) return text;
-  let result = '';
-  for (let at = 0; at < bytes.length;) {
-    const character = characterAt(bytes, at);
-    result += character ?? String.fromCharCode(0xdc00 + (bytes[at] ?? 0));
-    at += character === undefined ? 1 : Buffer.byteLength(character);
-  }
-  return result;
-}
-
-function characterAt(bytes: Buffer, at: number): string | undefined {
-  const first = bytes[at] ?? 0;
-  const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  const sequence = bytes.subarray(at, at + length);
-  const text = sequence.toString('utf8');
-  return Buffer.from(text).equals(sequence) ? text : undefined;
-}
-
-/** The bytes of a name as {@link decodeLossless} made it. Names are sorted by these. */
-export function encodeLossless(name: string): Buffer {
-  if (name.isWellFormed()) return Buffer.from(name);
-  return Buffer.concat(
-    Array.from(name, (character) => {
-      const code = character.codePointAt(0) ?? 0;
-      return isEscapedByte(code) ? Buffer.of(code & 0xff) : Buffer.from(character);
-    }),
-  );
-}
-
-function isEscapedByte(code: number): boolean {
-  return code >= 0xdc80 && code <= 0xdcff;
 }
 
 function hex(value: number, digits: number): string {

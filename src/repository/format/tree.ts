@@ -1,15 +1,17 @@
 import { z } from 'zod';
-import { CorruptionError } from '../../model/errors.ts';
-import { encodeGoJson, parseJson64 } from './go-json.ts';
-import { decodeLossless, encodeLossless, goQuote, goUnquote } from './go-quote.ts';
+import { decodeLossless, encodeLossless } from '../../model/byte-text.ts';
+import { CorruptionError, TarsError } from '../../model/errors.ts';
+import type { ExtendedAttribute } from '../../ports/artifacts.ts';
+import { encodeGoJson, parseJson64, type GoJsonValue } from './go-json.ts';
+import { goQuote, goUnquote } from './go-quote.ts';
 import { formatGoTime, parseGoTime } from './go-time.ts';
 
 /** restic's node types. */
 export type NodeType = 'file' | 'dir' | 'symlink' | 'dev' | 'chardev' | 'fifo' | 'socket' | 'irregular' | '';
 
-/** One entry of a directory. Extended attributes and the like are read over: tars writes none. */
+/** One entry of a directory. Members of restic that tars has no use for, such as attributes of Windows, are read over. */
 export interface TreeNode {
-  /** Bytes that are not UTF-8 stand as lone surrogates (see go-quote.ts). */
+  /** Bytes that are not UTF-8 stand as lone surrogates (see model/byte-text.ts). */
   readonly name: string;
   readonly type: NodeType;
   /** Permission bits with setuid, setgid and sticky, as in `stat` (not Go's layout). */
@@ -26,6 +28,9 @@ export interface TreeNode {
   readonly sizeBytes?: number;
   readonly links?: number;
   readonly linkTarget?: string;
+  readonly extended?: readonly ExtendedAttribute[];
+  /** `st_rdev` of a device. */
+  readonly device?: bigint;
   /** Blobs of a file, 32 bytes each one after another; undefined for other types. */
   readonly content?: Buffer;
   /** The tree of a directory, 64 hex digits. */
@@ -48,6 +53,12 @@ const goTypeBits: Readonly<Record<NodeType, number>> = {
   '': 0,
 };
 
+/**
+ * JSON has no bytes, and restic keeps the names of extended attributes as text. Where one is not UTF-8, all names of the
+ * node are here once more, in base64: restic copies generic attributes that it does not know.
+ */
+const rawNamesMember = 'tars.extended_attribute_names';
+
 const idSchema = z.string().regex(/^[0-9a-f]{64}$/);
 const integerSchema = z.union([z.number().int(), z.bigint()]);
 const nodeSchema = z.object({
@@ -67,17 +78,45 @@ const nodeSchema = z.object({
   links: integerSchema.optional(),
   linktarget: z.string().optional(),
   linktarget_raw: z.base64().optional(),
+  extended_attributes: z.array(z.object({ name: z.string(), value: z.base64().nullish() })).nullish(),
+  generic_attributes: z.object({ [rawNamesMember]: z.array(z.base64()).optional() }).nullish(),
+  device: integerSchema.optional(),
   content: z.array(z.string()).nullish(),
   subtree: idSchema.optional(),
 });
 const treeSchema = z.object({ nodes: z.array(nodeSchema).nullable() });
 type StoredNode = z.infer<typeof nodeSchema>;
 
-/** The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires. */
+/**
+ * A tree is parsed as one text, and that is how long one can be: a million entries of a directory, more or less. restic
+ * parses it as a whole too.
+ */
+export const treeMaxBytes = 500 << 20;
+
+/**
+ * The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires.
+ * @throws TarsError `capture-failed` when it is larger than {@link decodeTree} takes
+ */
 export function encodeTree(nodes: readonly TreeNode[]): Buffer {
   const named = nodes.map((node) => ({ node, bytes: encodeLossless(node.name) }));
   named.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
-  return Buffer.from(`{"nodes":[${named.map(({ node }) => encodeNode(node)).join(',')}]}\n`);
+  const parts: Buffer[] = [];
+  let lengthBytes = 0;
+  for (const [i, { node }] of named.entries()) {
+    const part = Buffer.from(`${i === 0 ? '{"nodes":[' : ','}${encodeNode(node)}`);
+    lengthBytes += part.length;
+    if (lengthBytes > treeMaxBytes) throw treeTooLarge(nodes);
+    parts.push(part);
+  }
+  return Buffer.concat([...parts, Buffer.from(parts.length === 0 ? '{"nodes":[]}\n' : ']}\n')]);
+}
+
+function treeTooLarge(nodes: readonly TreeNode[]): TarsError {
+  return new TarsError(
+    'capture-failed',
+    `A directory with ${nodes.length} entries, such as ${nodes[0]?.name ?? ''}, takes more than ${treeMaxBytes} bytes in a snapshot`,
+    { hint: 'Spread its entries over several directories, or exclude it.' },
+  );
 }
 
 /** Members in the order of restic's struct (`internal/data/node.go`), zero values left out where it does. */
@@ -98,6 +137,8 @@ function encodeNode(node: TreeNode): string {
     size: node.sizeBytes || undefined,
     links: node.links || undefined,
     ...encodeLinkTarget(node.linkTarget),
+    ...encodeExtended(node.extended ?? []),
+    device: node.device || undefined,
   });
   const content = node.content === undefined ? 'null' : encodeContent(node.content);
   const subtree = node.subtree === undefined ? '' : `,"subtree":"${node.subtree}"`;
@@ -107,9 +148,24 @@ function encodeNode(node: TreeNode): string {
 function encodeLinkTarget(target: string | undefined): { linktarget?: string; linktarget_raw?: string } {
   if (target === undefined || target === '') return {};
   if (target.isWellFormed()) return { linktarget: target };
-  const bytes = encodeLossless(target);
-  // Go's encoder puts U+FFFD for each byte that is not UTF-8; the raw member carries the truth.
-  return { linktarget: target.toWellFormed(), linktarget_raw: bytes.toString('base64') };
+  // Go's encoder puts `\ufffd` for each byte that is not UTF-8; the raw member carries the truth.
+  return { linktarget: target, linktarget_raw: encodeLossless(target).toString('base64') };
+}
+
+function encodeExtended(attributes: readonly ExtendedAttribute[]): {
+  readonly extended_attributes?: GoJsonValue;
+  readonly generic_attributes?: GoJsonValue;
+} {
+  if (attributes.length === 0) return {};
+  // Go decodes its own `\ufffd` to U+FFFD and writes that as it is: only so do the bytes stay the same in a rewrite.
+  const members = attributes.map(({ name, value }) => ({ name: name.toWellFormed(), value: base64(value) }));
+  if (attributes.every(({ name }) => name.isWellFormed())) return { extended_attributes: members };
+  const raw = attributes.map(({ name }) => base64(encodeLossless(name)));
+  return { extended_attributes: members, generic_attributes: { [rawNamesMember]: raw } };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
 function encodeContent(content: Buffer): string {
@@ -128,6 +184,9 @@ export function splitIds(content: Buffer): string[] {
 /** @throws CorruptionError when it is no tree */
 export function decodeTree(plaintext: Uint8Array, name: string): TreeNode[] {
   let stored: StoredNode[];
+  if (plaintext.length > treeMaxBytes) {
+    throw new CorruptionError(`Tree ${name} has ${plaintext.length} bytes, more than ${treeMaxBytes}`);
+  }
   try {
     stored = treeSchema.parse(parseJson64(Buffer.from(plaintext).toString('utf8'))).nodes ?? [];
   } catch (cause) {
@@ -157,9 +216,21 @@ function decodeNode(node: StoredNode, tree: string): TreeNode {
     ...(node.size === undefined ? {} : { sizeBytes: Number(node.size) }),
     ...(node.links === undefined ? {} : { links: Number(node.links) }),
     ...(linkTarget === undefined ? {} : { linkTarget }),
+    ...decodeExtended(node),
+    ...(node.device === undefined ? {} : { device: BigInt(node.device) }),
     ...(node.content == null ? {} : { content: decodeContent(node.content, tree) }),
     ...(node.subtree === undefined ? {} : { subtree: node.subtree }),
   };
+}
+
+function decodeExtended(node: StoredNode): Pick<TreeNode, 'extended'> {
+  if (!node.extended_attributes?.length) return {};
+  const raw = node.generic_attributes?.[rawNamesMember];
+  const extended = node.extended_attributes.map(({ name, value }, i) => ({
+    name: raw?.[i] === undefined ? name : decodeLossless(Buffer.from(raw[i], 'base64')),
+    value: Buffer.from(value ?? '', 'base64'),
+  }));
+  return { extended };
 }
 
 /**

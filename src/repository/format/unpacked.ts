@@ -11,9 +11,18 @@ const compressionLevel = 3;
 /** An index of a million blobs; what inflates to more is no document. */
 const jsonMaxBytes = 256 << 20;
 
-/** @param repositoryVersion version 1 knows no compression */
+/**
+ * @param repositoryVersion version 1 knows no compression
+ * @throws TarsError `capture-failed` when it is larger than {@link decodeUnpacked} takes
+ */
 export function encodeUnpacked(json: string, repositoryVersion: number): Buffer {
   const bytes = Buffer.from(json);
+  if (bytes.length > jsonMaxBytes) {
+    throw new TarsError(
+      'capture-failed',
+      `A document of the repository would have ${bytes.length} bytes, more than ${jsonMaxBytes}`,
+    );
+  }
   if (repositoryVersion < 2) return bytes;
   const compressed = zstdCompressSync(bytes, {
     params: { [constants.ZSTD_c_compressionLevel]: compressionLevel },
@@ -29,6 +38,9 @@ export function encodeUnpacked(json: string, repositoryVersion: number): Buffer 
 export function decodeUnpacked(plaintext: Buffer, what: string): string {
   const version = plaintext[0];
   if (version === undefined) throw new CorruptionError(`The ${what} is empty`);
+  if (plaintext.length > jsonMaxBytes) {
+    throw new CorruptionError(`The ${what} has ${plaintext.length} bytes, more than ${jsonMaxBytes}`);
+  }
   if (plainJsonStarts.includes(version)) return plaintext.toString('utf8');
   if (version !== compressedVersion) {
     throw new TarsError('unsupported-version', `The ${what} is stored in the unknown encoding ${version}`, {

@@ -1,3 +1,4 @@
+import { collectArtifacts } from '../../../model/artifact-list.ts';
 import { CorruptionError, messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
@@ -52,6 +53,7 @@ export async function planLogicalRestore(
   options: LogicalRestoreOptions,
   { restoreId }: Pick<RestoreOptions, 'restoreId'>,
   ctx: OperationContext,
+  source: ArtifactSource,
 ): Promise<LogicalRestorePlan> {
   const facts = chromaFactsOf(from);
   if (facts.method !== 'logical') {
@@ -71,12 +73,13 @@ export async function planLogicalRestore(
     );
   }
   const services = options.service === undefined ? [] : [options.service];
+  const artifacts = await collectArtifacts(from, source, ctx.signal);
   return {
     component: options.name,
     kind: options.kind,
     steps,
     warnings: ['Collections that are not in the snapshot stay as they are', 'Collections get new ids'],
-    artifacts: from.artifacts.map(({ path }) => path).filter((path) => exportPath.test(path)),
+    artifacts: artifacts.map(({ path }) => path).filter((path) => exportPath.test(path)),
     requires: { stopped: [], running: services },
     space: [],
     details: { method: 'logical', restoreId, serverVersion: version, facts },

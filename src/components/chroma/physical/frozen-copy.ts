@@ -151,7 +151,9 @@ export class FrozenCopy implements PersistCopy {
   /** What changes while it is copied is copied again in the end. */
   async #copyWarm(listing: VolumeListing, ctx: OperationContext): Promise<void> {
     for (const entry of ownEntries(listing)) {
-      const settled = entry.identity.mtimeNs < listing.takenAtNs - timestampMarginNs;
+      const { mtimeNs, ctimeNs } = entry.identity;
+      const provenBeforeNs = listing.takenAtNs - timestampMarginNs;
+      const settled = mtimeNs < provenBeforeNs && ctimeNs < provenBeforeNs;
       const copied = await this.#copyEntry(entry, ctx).catch((error: unknown) => {
         ctx.signal.throwIfAborted();
         ctx.log.debug(`${entry.path} is copied later: ${messageOf(error)}`);

@@ -1,11 +1,13 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { holdsNothing } from '../../../disk/holds-nothing.ts';
+import { collectArtifacts } from '../../../model/artifact-list.ts';
 import { formatBytes } from '../../../model/bytes.ts';
 import { messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
 import { counted } from '../../../model/plural.ts';
+import type { ArtifactSource } from '../../../ports/artifacts.ts';
 import { PersistDirectory } from '../direct/persist-directory.ts';
 import { sqliteFileName } from '../direct/tables.ts';
 import { placedCollections, type ChromaFacts, type Migration } from '../facts.ts';
@@ -41,13 +43,16 @@ export async function planPhysicalRestore(
   facts: ChromaFacts,
   place: PhysicalPlace,
   { restoreId }: Pick<RestoreOptions, 'restoreId'>,
+  source: ArtifactSource,
+  signal: AbortSignal,
 ): Promise<RestorePlan<PhysicalRestoreDetails>> {
   const warnings: string[] = [];
   const isNew = await holdsNothing(place.path);
   const live = isNew ? undefined : await liveMigrations(place.path, warnings);
   if (live !== undefined) refuseDowngrade(facts.migrations ?? [], live, place.path);
   const prefix = `${persistPrefix(from.name)}/`;
-  const artifacts = from.artifacts.filter(({ path }) => path.startsWith(prefix));
+  const all = await collectArtifacts(from, source, signal);
+  const artifacts = all.filter(({ path }) => path.startsWith(prefix));
   const sizeBytes = artifacts.reduce((sum, artifact) => sum + artifact.sizeBytes, 0);
   if (!artifacts.some(({ path }) => path === `${prefix}${sqliteFileName}`)) {
     throw new RestoreRefusedError(`The snapshot has no ${prefix}${sqliteFileName}`, {
