@@ -2,6 +2,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsync,
   lstatSync,
   openSync,
   readdirSync,
@@ -9,9 +10,13 @@ import {
   type BigIntStats,
 } from 'node:fs';
 import { link, mkdir, rename, rmdir, symlink, unlink } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { decodeLossless, encodeLossless } from '../model/byte-text.ts';
-import { hasErrno, TarsError } from '../model/errors.ts';
+import { hasErrno, isSystemError, TarsError } from '../model/errors.ts';
 import type { SystemPath } from './posix/index.ts';
+import { unsupportedErrnos } from './sync.ts';
+
+const syncAside = promisify(fsync);
 
 /** Opens for nothing but steps from there on; needs no right to read. The same number on x64 and arm64. */
 const pathOnly = 0x20_0000;
@@ -106,6 +111,15 @@ export class OpenDirectory implements Disposable {
 
   rmdir(name: string): Promise<void> {
     return rmdir(this.at(name));
+  }
+
+  /** Makes what was created, renamed and removed in it survive a power cut. It must be open for reading. */
+  async sync(): Promise<void> {
+    try {
+      await syncAside(this.descriptor);
+    } catch (error) {
+      if (!isSystemError(error) || !unsupportedErrnos.has(error.code ?? '')) throw error;
+    }
   }
 
   close(): void {

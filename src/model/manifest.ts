@@ -30,6 +30,12 @@ const artifactListSchema = z.object({
   artifactBytes: z.number().int().nonnegative(),
 });
 
+/** What a captured component lacks: all are counted, some are named. */
+const incompleteSchema = z.object({
+  count: z.number().int().positive(),
+  named: z.array(z.object({ path: z.string(), reason: z.string() })),
+});
+
 const componentErrorSchema = z.object({
   code: z.string(),
   message: z.string(),
@@ -41,6 +47,8 @@ const componentSchema = z.object({
   kind: z.string(),
   outcome: z.enum(['captured', 'failed']),
   error: componentErrorSchema.optional(),
+  /** What is missing of a captured component; the rest restores. The snapshot is `partial` then. */
+  incomplete: incompleteSchema.optional(),
   serverVersion: z.string().optional(),
   /** `cut` when the component's state is that of the snapshot's cut, `own` when it fixed a moment of its own. */
   pointInTime: z.enum(['cut', 'own']).optional(),
@@ -128,7 +136,7 @@ const manifestSchema = z.object({
   consistency: z.enum(['cut', 'per-store']),
   consistencyReason: z.string().optional(),
   writerPauseMs: z.number().nonnegative().optional(),
-  /** `partial` when at least one component failed. */
+  /** `partial` when at least one component failed or is incomplete. */
   outcome: z.enum(['complete', 'partial']),
   components: z.array(componentSchema),
   /** Parts of the stack nothing captures, and components left out on request. */
@@ -141,6 +149,8 @@ const manifestSchema = z.object({
 export type ManifestArtifact = z.infer<typeof artifactSchema>;
 /** What a snapshot holds of one component, or why it holds nothing of it. */
 export type ComponentManifest = z.infer<typeof componentSchema>;
+/** What could not be captured of a component whose other parts were. */
+export type Incomplete = z.infer<typeof incompleteSchema>;
 /** A part of the stack that is knowingly not in the snapshot, and why. */
 export type NotCaptured = z.infer<typeof notCapturedSchema>;
 /** The description that every snapshot carries of itself, at {@link manifestPath}: docs/FORMAT.md. */

@@ -1,5 +1,5 @@
 import type { Finding } from '../model/finding.ts';
-import type { ComponentManifest } from '../model/manifest.ts';
+import type { ComponentManifest, Incomplete } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
 import type { OperationContext } from './context.ts';
@@ -20,6 +20,8 @@ export interface CaptureReport {
   readonly method: string;
   readonly writesBlockedMs: number;
   readonly facts: Readonly<Record<string, unknown>>;
+  /** What could not be captured beside what was; absent when nothing is missing. */
+  readonly incomplete?: Incomplete;
 }
 
 /** Files that a component captures. */
