@@ -13,6 +13,7 @@ import { causeOf, ChangedError, FileBody, readBufferBytes, ReadError } from './f
 import { IncompleteList } from './incomplete.ts';
 import { Lanes } from './lanes.ts';
 import { keptOutOf, TreeScope, type Tree } from './scope.ts';
+import { someOf } from './some-of.ts';
 import { walkTree, type WalkStep } from './walk.ts';
 
 /** How often a file that changes is read before it is kept as it was read last. */
@@ -317,10 +318,6 @@ class TreeCapture {
 }
 
 const mountedReason = 'another file system is mounted there; list it under paths: as well, or under exclude:';
-
-/** Named ones, and how many more there are. */
-export const someOf = (named: readonly string[], count: number): string =>
-  `${named.join(', ')}${count > named.length ? ` and ${count - named.length} more` : ''}`;
 
 /** What was there when its directory was read, and is no more, or is something else. */
 const hasVanished = (error: unknown): boolean =>
