@@ -210,6 +210,9 @@ function nothingCaptured(failed: ReadonlyMap<string, TarsError>): TarsError {
   );
 }
 
+const isWhole = ({ outcome, incomplete }: ComponentManifest): boolean =>
+  outcome === 'captured' && incomplete === undefined;
+
 function buildManifest(
   target: BackupTarget,
   cut: Cut,
@@ -227,7 +230,7 @@ function buildManifest(
     consistency: cut.consistency,
     ...(cut.reason === undefined ? {} : { consistencyReason: cut.reason }),
     ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
-    outcome: components.some(({ outcome }) => outcome === 'failed') ? 'partial' : 'complete',
+    outcome: components.every(isWhole) ? 'complete' : 'partial',
     components: [...components],
   };
 }

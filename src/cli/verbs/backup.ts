@@ -21,6 +21,7 @@ import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
 interface BackupFlags extends KeepFlags {
   readonly outputDir?: string;
@@ -181,10 +182,12 @@ function renderWriters({ pausable, idle, free }: BackupPlan['writers']): string[
 }
 
 /** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
-const failures = ({ components }: Manifest): readonly string[] =>
-  components.flatMap(({ name, error }) =>
+const failures = ({ components }: Manifest): readonly string[] => [
+  ...components.flatMap(({ name, error }) =>
     error === undefined ? [] : [`${name} was not captured: ${error.message}`],
-  );
+  ),
+  ...incompleteSentences(components),
+];
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
   const { summary, ...counts } = snapshot;
@@ -194,7 +197,7 @@ function resultValue({ manifest, snapshot }: BackupResult): unknown {
 function renderResult({ manifest, snapshot }: BackupResult): string {
   const rows = manifest.components.map((component) => [
     component.name,
-    component.outcome,
+    outcomeWord(component),
     formatBytes(artifactTotals(component).sizeBytes),
     component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
   ]);
