@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { mountPoints } from '../../disk/mounts.ts';
 import { OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath } from '../../disk/open-path.ts';
+import { setTimes } from '../../disk/posix/index.ts';
 import { removeTree } from '../../disk/remove-tree.ts';
 import { hasErrno, RestoreRefusedError, TarsError, toTarsError } from '../../model/errors.ts';
 import { closeToOthers } from './attributes.ts';
@@ -25,6 +26,23 @@ export type TreeExchange = z.infer<typeof exchangeSchema>;
 /** In both directories: the tree's root, or what there is of it. */
 export const contentName = 'tree';
 
+/**
+ * What is done in the holder changes its time, which may be that of the tree itself.
+ * @param isTree whether it is
+ */
+export async function keepingTime<T>(
+  holder: OpenDirectory,
+  isTree: boolean,
+  work: () => Promise<T>,
+): Promise<T> {
+  const { mtimeNs } = holder.stat();
+  try {
+    return await work();
+  } finally {
+    if (isTree) setTimes(holder.at('.'), mtimeNs, mtimeNs);
+  }
+}
+
 /** An exchange whose staged directory is open, to be filled. */
 export interface BegunExchange extends Disposable {
   readonly exchange: TreeExchange;
@@ -46,7 +64,9 @@ export async function beginExchange(
   try {
     using holder = await openPath(holderPath, { create: 0o755 });
     const { staged, previous } = namesOf(live, holder.path, restoreId);
-    using container = await holder.directory.createDirectory(staged);
+    using container = await keepingTime(holder.directory, holder.path === live, () =>
+      holder.directory.createDirectory(staged),
+    );
     try {
       closeToOthers(container);
       const { dev, ino } = container.stat();
@@ -74,7 +94,8 @@ export async function removeBegun(path: string, restoreId: string): Promise<void
     const { live, holder: holderPath } = await placeOf(path, keepDirectory);
     using holder = await openIfThere(holderPath);
     if (holder === undefined) continue;
-    await removeTree(holder, namesOf(live, holderPath, restoreId).staged);
+    const { staged } = namesOf(live, holderPath, restoreId);
+    await keepingTime(holder, holderPath === live, () => removeTree(holder, staged));
   }
 }
 
@@ -106,6 +127,12 @@ async function isMountPoint(live: string): Promise<boolean> {
   using own = await openIfThere(live, 'path');
   if (above === undefined || own === undefined) return false;
   return own.stat().dev !== above.stat().dev || (await mountPoints()).includes(live);
+}
+
+/** Removes what was staged. Harmless when it is gone. */
+export async function removeStagedTree({ holder: path, live, staged }: TreeExchange): Promise<void> {
+  using holder = await openIfThere(path);
+  if (holder !== undefined) await keepingTime(holder, path === live, () => removeTree(holder, staged));
 }
 
 /** The directory at a path; undefined when it is missing. */

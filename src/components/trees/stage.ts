@@ -4,9 +4,7 @@ import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { openPath } from '../../disk/open-path.ts';
-import { removeTree } from '../../disk/remove-tree.ts';
-import { beginExchange, type BegunExchange } from './exchange.ts';
+import { beginExchange, removeStagedTree, type BegunExchange } from './exchange.ts';
 import { ArtifactHashes } from './hashes.ts';
 import type { TreesPlanDetails } from './plan.ts';
 import { folderOf, restoredTrees, scopeOf, type RestoredTree, type TreesPlace } from './restoring.ts';
@@ -81,7 +79,6 @@ export async function stageTreesRestore(
 async function discard(staged: readonly StagedTree[]): Promise<void> {
   for (const { begun } of staged) {
     begun[Symbol.dispose]();
-    using holder = await openPath(begun.exchange.holder);
-    await removeTree(holder.directory, begun.exchange.staged);
+    await removeStagedTree(begun.exchange);
   }
 }

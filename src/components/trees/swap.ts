@@ -3,12 +3,11 @@ import { setImmediate } from 'node:timers/promises';
 import { isThere } from '../../disk/is-there.ts';
 import { isSameFile, OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath } from '../../disk/open-path.ts';
-import { setTimes } from '../../disk/posix/index.ts';
 import { removeTree } from '../../disk/remove-tree.ts';
 import { hasErrno, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import { ensureAlong, openAlong, openAlongIfThere, splitPath } from './along.ts';
 import { directoryAttributes, resetDirectory, type OnUnset } from './attributes.ts';
-import { contentName, type TreeExchange } from './exchange.ts';
+import { contentName, keepingTime, type TreeExchange } from './exchange.ts';
 import { directoriesAbove, findKept } from './kept.ts';
 import type { TreeScope } from './scope.ts';
 import {
@@ -96,15 +95,12 @@ class Place implements Disposable {
 
   async openPrevious(): Promise<OpenDirectory> {
     const { previous } = this.exchange;
-    if (this.holder.lstat(previous) === undefined) return this.holder.createDirectory(previous);
-    return this.holder.openDirectory(previous);
+    if (this.holder.lstat(previous) !== undefined) return this.holder.openDirectory(previous);
+    return this.keepingTime(() => this.holder.createDirectory(previous));
   }
 
-  /** What is done in the holder changes its time, which may be the tree's own. */
-  async keepingTime(work: () => Promise<void>): Promise<void> {
-    const { mtimeNs } = this.holder.stat();
-    await work();
-    if (this.name === undefined) setTimes(this.holder.at('.'), mtimeNs, mtimeNs);
+  keepingTime<T>(work: () => Promise<T>): Promise<T> {
+    return keepingTime(this.holder, this.name === undefined, work);
   }
 
   openLive(): OpenDirectory | undefined {
