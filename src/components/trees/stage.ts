@@ -29,9 +29,9 @@ export async function stageTreesRestore(
   const staged: StagedTree[] = [];
   const findings: Finding[] = [];
   const unset = new UnsetList();
+  await using hashes = new ArtifactHashes(from, source, ctx.signal);
   const shared: Omit<StagingContext, 'onDamage'> = {
-    ...{ source, unset, ctx, hardLinks: new Map() },
-    hashes: new ArtifactHashes(from, source, ctx.signal),
+    ...{ source, unset, ctx, hashes, hardLinks: new Map() },
   };
   const options = {
     keepDirectory: place.keepDirectory,

@@ -34,7 +34,7 @@ export async function verifyTrees(
   source: ArtifactSource,
 ): Promise<readonly Finding[]> {
   const differences = new Differences(from.name);
-  const hashes = new ArtifactHashes(from, source, ctx.signal);
+  await using hashes = new ArtifactHashes(from, source, ctx.signal);
   for (const restored of restoredTrees(place, from)) {
     const { live: path } = restored.tree;
     if (!(await isThere(path))) {
