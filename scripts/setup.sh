@@ -16,6 +16,8 @@ command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
 if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v crontab >/dev/null 2>&1 || missing="$missing cron"
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+  command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
+  command -v setcap >/dev/null 2>&1 || [ -x /sbin/setcap ] || missing="$missing libcap2-bin"
 fi
 # Where nothing is to be skipped.
 if [ "${CI:-}" = true ]; then
