@@ -1,14 +1,28 @@
 import assert from 'node:assert/strict';
 import { execa } from 'execa';
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { artifactsOf } from '../../src/model/artifact-list.ts';
 import { messageOf } from '../../src/model/errors.ts';
-import { noArtifacts } from '../fixtures/artifacts.ts';
+import { createTreesComponent } from '../../src/components/trees/index.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { testContext } from '../fixtures/context.ts';
 import { counted } from '../fixtures/campaign.ts';
 import { TreeStack } from '../fixtures/tree-stack.ts';
 
@@ -86,3 +100,78 @@ test(
     assert.ok(outcomes['backed up'] + outcomes.restored > 0, [...reasons].join('\n'));
   },
 );
+
+test('what takes the place of a file, of what is staged or of the tree itself is not taken for it', async (t) => {
+  const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-replaced-')));
+  t.after(() => rm(root, { recursive: true, force: true }));
+  const [tree, outside] = [join(root, 'tree'), join(root, 'outside')];
+  for (const directory of [tree, outside]) await mkdir(join(directory, 'sub'), { recursive: true });
+  await writeFile(join(outside, 'secret'), 'the secret of root');
+  for (const name of ['a', 'b', 'sub/c']) await writeFile(join(tree, name), 'own');
+  const component = createTreesComponent({
+    ...{ name: 'data', service: undefined },
+    trees: [{ path: tree, live: tree, exclude: [] }],
+  });
+  const ctx = testContext();
+  const before = await pictureOf(outside);
+
+  // Between the look at the file and its opening it becomes a link.
+  const sink = createDirectorySink(join(root, 'artifacts'), { encrypted: true });
+  await using prepared = await component.prepare(ctx);
+  const { facts, incomplete } = await prepared.capture(
+    {
+      ...sink,
+      async reuse(path) {
+        if (path.endsWith('/a')) {
+          await rm(join(tree, 'a'));
+          await symlink(join(outside, 'secret'), join(tree, 'a'));
+        }
+        return undefined;
+      },
+    },
+    ctx,
+  );
+  assert.equal(incomplete, undefined);
+  const names = sink.artifacts.map(({ path }) => path.slice(`data${tree}/`.length));
+  assert.deepEqual(names, ['b', 'sub/c']);
+
+  // While a tree is staged its place becomes a link to what is outside.
+  const manifest = {
+    name: 'data',
+    kind: 'files',
+    outcome: 'captured' as const,
+    facts,
+    artifacts: [...sink.artifacts],
+  };
+  const source = createDirectorySource(join(root, 'artifacts'));
+  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, source);
+  const place = join(root, 'tree.tars-new-r1');
+  const replaced = {
+    ...source,
+    async *open(path: string, signal: AbortSignal) {
+      if (path.endsWith('/b')) {
+        await rename(place, join(root, 'taken'));
+        await symlink(outside, place);
+      }
+      yield* source.open(path, signal);
+    },
+  };
+  const misplaced = await component.stage(plan, replaced, ctx);
+  await assert.rejects(
+    misplaced.swap(ctx),
+    /tree\.tars-new-r1 is not what tars staged: somebody replaced it/,
+  );
+  await component.generation(misplaced.record).undo(ctx);
+  assert.equal(await pictureOf(outside), before);
+  await rm(place, { force: true });
+
+  // What is staged is another directory by the time of the exchange.
+  await rm(join(root, 'taken'), { recursive: true, force: true });
+  const staged = await component.stage(plan, source, ctx);
+  await rename(place, join(root, 'taken'));
+  await cp(join(root, 'taken'), place, { recursive: true });
+  await assert.rejects(staged.swap(ctx), /tree\.tars-new-r1 is not what tars staged: somebody replaced it/);
+  await component.generation(staged.record).undo(ctx);
+  assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
+  assert.equal(await pictureOf(outside), before);
+});

@@ -46,7 +46,10 @@ export interface Surroundings {
 export async function swapTree(exchange: TreeExchange, { scopeOf, onUnset }: Surroundings): Promise<void> {
   using place = await Place.open(exchange);
   using staged = place.openStaged();
-  if (staged === undefined) return;
+  if (staged === undefined) {
+    if (await place.isSwapped()) return;
+    throw place.replaced();
+  }
   using previous = await place.openPrevious();
   const note = (await readNote(previous)) ?? (await makeNote(place, staged, scopeOf));
   await writeNote(previous, noteName, note);
@@ -78,13 +81,24 @@ class Place implements Disposable {
 
   /** @throws TarsError when something else lies there */
   openStaged(): OpenDirectory | undefined {
-    const { staged, stagedFile, holder } = this.exchange;
+    const { staged, stagedFile } = this.exchange;
     const directory = openAlongIfThere(this.holder, staged);
     if (directory === undefined) return undefined;
     const { dev, ino } = directory.stat();
     if (`${dev}:${ino}` === stagedFile) return directory;
     directory.close();
-    throw new TarsError(
+    throw this.replaced();
+  }
+
+  /** The staged directory goes when all of it is in place. */
+  async isSwapped(): Promise<boolean> {
+    using previous = openAlongIfThere(this.holder, this.exchange.previous);
+    return previous !== undefined && (await readIncoming(previous)) !== undefined;
+  }
+
+  replaced(): TarsError {
+    const { staged, holder } = this.exchange;
+    return new TarsError(
       'restore-failed',
       `${holder}/${staged} is not what tars staged: somebody replaced it`,
       {
