@@ -17,6 +17,8 @@ if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v crontab >/dev/null 2>&1 || missing="$missing cron"
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
   [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+  command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
+  command -v setcap >/dev/null 2>&1 || [ -x /sbin/setcap ] || missing="$missing libcap2-bin"
 fi
 # Where nothing is to be skipped.
 if [ "${CI:-}" = true ]; then

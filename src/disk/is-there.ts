@@ -1,4 +1,5 @@
-import { lstat } from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
+import { lstat, stat } from 'node:fs/promises';
 import { hasErrno, toTarsError } from '../model/errors.ts';
 
 /** True when there is anything at `path`, also a dangling link. @throws TarsError when that cannot be told */
@@ -8,6 +9,16 @@ export async function isThere(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw toTarsError(error, `Cannot look at ${path}`);
+  }
+}
+
+/** What `path` is, or leads to; undefined when that is not there. @throws TarsError when that cannot be told */
+export async function statIfThere(path: string): Promise<BigIntStats | undefined> {
+  try {
+    return await stat(path, { bigint: true });
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
     throw toTarsError(error, `Cannot look at ${path}`);
   }
 }

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { mountPoints, requireMounted } from './mounts.ts';
+import { mountPoints, mountsBelow, requireMounted } from './mounts.ts';
 
 /** A place whose `disk name` fstab names, and tables with more of those that are mounted. */
 async function scene(t: TestContext, ...mounted: string[]) {
@@ -55,6 +55,13 @@ test('what is mounted there, or nearer, is a disk', async (t) => {
   const { refused, root, tables } = await scene(t, 'disk name');
   assert.equal(await refused('disk name', 'tars'), undefined);
   assert.deepEqual(await mountPoints(tables), ['/', join(root, 'disk name')]);
+  assert.deepEqual(await mountsBelow(root, tables), new Set(['disk name']));
+  assert.deepEqual(await mountsBelow(join(root, 'disk'), tables), new Set());
+  await appendFile(
+    tables.mountinfo,
+    Buffer.concat([Buffer.from(`9 1 8:1 / ${root}/a`), Buffer.from([0xe9, 10])]),
+  );
+  assert.deepEqual(await mountsBelow(root, tables), new Set(['disk name', 'a\udce9']));
   const nearer = await scene(t, 'disk name/usb');
   assert.equal(await nearer.refused('disk name', 'usb', 'tars'), undefined);
   assert.match((await nearer.refused('disk name', 'tars')) ?? '', /is not mounted/);

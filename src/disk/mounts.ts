@@ -1,6 +1,7 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { dirname, join, basename, resolve } from 'node:path';
-import { hasErrno, TarsError } from '../model/errors.ts';
+import { decodeLossless } from '../model/byte-text.ts';
+import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 
 /** Where the system says what is mounted, and what is to be. */
 export interface MountTables {
@@ -13,20 +14,41 @@ const ofTheSystem: MountTables = { mountinfo: '/proc/self/mountinfo', fstab: '/e
 /** What is mounted now, as proc_pid_mountinfo(5) has it; nothing where there is no such table. */
 export const mountPoints = ({ mountinfo } = ofTheSystem): Promise<readonly string[]> => column(mountinfo, 4);
 
-/** A path as both tables write it: blanks and backslashes as octal numbers. */
+/** A path as both tables write it: blanks and backslashes as octal numbers; read as latin1, told as model/byte-text.ts has it. */
 export const decodeMountPath = (text: string): string =>
-  text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+  decodeLossless(
+    Buffer.from(
+      text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
+      'latin1',
+    ),
+  );
+
+/** Where something is mounted below `directory`, relative to it; paths as model/byte-text.ts has them. */
+export async function mountsBelow(directory: string, tables = ofTheSystem): Promise<ReadonlySet<string>> {
+  const above = directory === '/' ? '/' : `${directory}/`;
+  const points = await mountPoints(tables);
+  return new Set(points.filter((point) => point.startsWith(above)).map((point) => point.slice(above.length)));
+}
 
 /** The column of a table, counted from 0. */
 async function column(table: string, index: number): Promise<readonly string[]> {
-  const text = await readFile(table, 'utf8').catch(() => '');
-  return text
+  return (await textOf(table))
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => !line.startsWith('#'))
     .map((line) => line.split(/\s+/)[index] ?? '')
     .map(decodeMountPath)
     .filter((path) => path.startsWith('/'));
+}
+
+/** One character for each byte; empty where there is no such table. */
+async function textOf(table: string): Promise<string> {
+  try {
+    return await readFile(table, 'latin1');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return '';
+    throw toTarsError(error, `Cannot read ${table}`);
+  }
 }
 
 /**

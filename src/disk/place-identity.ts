@@ -101,7 +101,7 @@ const isWithin = (path: string, directory: string): boolean =>
   path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 
 async function readMounts(): Promise<readonly Mount[]> {
-  const text = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  const text = await readFile('/proc/self/mountinfo', 'latin1').catch(() => '');
   return text.split('\n').flatMap((line) => {
     const [, , device, root, point] = line.split(' ');
     if (device === undefined || root === undefined || point === undefined) return [];

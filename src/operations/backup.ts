@@ -222,6 +222,9 @@ function nothingCaptured(failed: ReadonlyMap<string, TarsError>): TarsError {
   );
 }
 
+const isWhole = ({ outcome, incomplete }: ComponentManifest): boolean =>
+  outcome === 'captured' && incomplete === undefined;
+
 function buildManifest(
   target: BackupTarget,
   cut: Cut,
@@ -239,10 +242,7 @@ function buildManifest(
     consistency: cut.consistency,
     ...(cut.reason === undefined ? {} : { consistencyReason: cut.reason }),
     ...(cut.writerPauseMs === undefined ? {} : { writerPauseMs: Math.round(cut.writerPauseMs * 10) / 10 }),
-    outcome: components.some(isLacking) ? 'partial' : 'complete',
+    outcome: components.every(isWhole) ? 'complete' : 'partial',
     components: [...components],
   };
 }
-
-const isLacking = ({ outcome, incomplete }: ComponentManifest): boolean =>
-  outcome === 'failed' || incomplete !== undefined;

@@ -92,7 +92,9 @@ const files = z.strictObject({
   exclude: z
     .array(z.string())
     .default([])
-    .describe('What is left out: files and directories, relative to each of the directories.'),
+    .describe(
+      'What is left out of each of the directories: patterns as in a .gitignore there. `cache` matches at any depth, `/cache` only at the top, `cache/` only directories, `*.tmp` and `**/x` as usual; `!keep.tmp` takes back. A pattern that matches nothing is reported.',
+    ),
   ...common,
 });
 

@@ -6,7 +6,6 @@ import type { PreparedCapture } from '../../src/ports/component.ts';
 import {
   createDirectorySink,
   createDirectorySource,
-  createDirectorySource,
   noArtifacts,
 } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';

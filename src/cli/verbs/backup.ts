@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
 import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
-import { describeIncomplete, type Manifest } from '../../model/manifest.ts';
+import type { Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import {
@@ -22,6 +22,7 @@ import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
 interface BackupFlags extends KeepFlags {
   readonly outputDir?: string;
@@ -191,15 +192,12 @@ function renderWriters({ pausable, idle, free, undeclared }: BackupPlan['writers
 }
 
 /** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
-const failures = ({ components }: Manifest): readonly string[] =>
-  components.flatMap((component) => {
-    const { name, error } = component;
-    const lacking = describeIncomplete(component);
-    return [
-      ...(error === undefined ? [] : [`${name} was not captured: ${error.message}`]),
-      ...(lacking === undefined ? [] : [`${name} was not captured completely: ${lacking}`]),
-    ];
-  });
+const failures = ({ components }: Manifest): readonly string[] => [
+  ...components.flatMap(({ name, error }) =>
+    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
+  ),
+  ...incompleteSentences(components),
+];
 
 function resultValue({ manifest, snapshot }: BackupResult): unknown {
   const { summary, ...counts } = snapshot;
@@ -209,7 +207,7 @@ function resultValue({ manifest, snapshot }: BackupResult): unknown {
 function renderResult({ manifest, snapshot }: BackupResult): string {
   const rows = manifest.components.map((component) => [
     component.name,
-    component.outcome,
+    outcomeWord(component),
     formatBytes(artifactTotals(component).sizeBytes),
     component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
   ]);

@@ -8,6 +8,7 @@ import { exitCodes } from '../exit-codes.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
 export function addShow(program: Command, surroundings: Surroundings): void {
   program
@@ -65,7 +66,7 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
   const artifacts = manifest.components.flatMap(artifactRows);
   const components = manifest.components.map((component) => [
     component.name,
-    component.outcome,
+    outcomeWord(component),
     component.serverVersion ?? '',
     component.error?.message ?? component.method ?? '',
   ]);
@@ -77,6 +78,7 @@ function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
     ...manifest.components.flatMap(({ name, error }) =>
       error?.hint === undefined ? [] : [`${name}: ${error.hint}`],
     ),
+    ...incompleteSentences(manifest.components),
     '',
     formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
     ...renderProject(manifest),

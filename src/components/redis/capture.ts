@@ -1,4 +1,5 @@
-import { lstat, stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
+import { statIfThere } from '../../disk/is-there.ts';
 import { TarsError } from '../../model/errors.ts';
 import type { ArtifactSink } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
@@ -40,7 +41,7 @@ function warnOfState(name: string, { info, delayed }: ReplicaLink, ctx: Operatio
 
 async function ownerOf(directory: string | undefined): Promise<Owner | undefined> {
   if (directory === undefined) return undefined;
-  const stats = await stat(directory, { bigint: true }).catch(() => undefined);
+  const stats = await statIfThere(directory);
   if (stats === undefined) return undefined;
   const { uid, gid, mode } = attributesOf(stats);
   return { uid, gid, mode };

@@ -1,10 +1,11 @@
 import { execa } from 'execa';
-import { open, stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { holdsNothing } from '../../disk/holds-nothing.ts';
 import { formatBytes } from '../../model/bytes.ts';
-import { RestoreRefusedError, ServiceUnavailableError } from '../../model/errors.ts';
+import { isThere, statIfThere } from '../../disk/is-there.ts';
+import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -155,7 +156,7 @@ async function placeWarnings(name: string, dataDir: string, { directory }: Targe
 }
 
 async function identity(path: string | undefined): Promise<string | undefined> {
-  const stats = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  const stats = path === undefined ? undefined : await statIfThere(path);
   return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`;
 }
 
@@ -226,8 +227,10 @@ function refuseUnloadable(name: string, rdb: RdbFormat, server: ServerVersion): 
 }
 
 async function formatOf(path: string): Promise<RdbFormat | undefined> {
-  const file = await open(path, 'r').catch(() => undefined);
-  if (file === undefined) return undefined;
+  if (!(await isThere(path))) return undefined;
+  const file = await open(path, 'r').catch((error: unknown) => {
+    throw toTarsError(error, `Cannot read ${path}`);
+  });
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(9), 0, 9, 0);
     const match = /^(REDIS|VALKEY)(\d+)$/.exec(buffer.toString('latin1', 0, bytesRead));

@@ -1,4 +1,4 @@
-import { chown, link, lstat, mkdir, open, rm, stat } from 'node:fs/promises';
+import { chown, link, lstat, mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno, isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
@@ -7,6 +7,7 @@ import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
+import { statIfThere } from '../../disk/is-there.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { compareContent, readContent } from './content.ts';
 import type { Owner } from './facts.ts';
@@ -69,7 +70,7 @@ function refusal(details: RestoreDetails, cause: unknown): RestoreRefusedError {
 
 /** The directory's owner and mode. One that is gone is created again as it was at capture. */
 async function ensureDataDir({ dataDir, facts }: RestoreDetails): Promise<Owner> {
-  const stats = await stat(dataDir, { bigint: true }).catch(() => undefined);
+  const stats = await statIfThere(dataDir);
   if (stats !== undefined) return attributesOf(stats);
   const owner = facts.directory ?? defaultOwner;
   await mkdir(dataDir, { recursive: true, mode: owner.mode });
@@ -86,7 +87,7 @@ async function writeFiles(
 ): Promise<void> {
   const { persistence, dataDir } = details;
   const rdb = join(stagedDir, persistence.dbFilename);
-  const liveRdb = await stat(join(dataDir, persistence.dbFilename), { bigint: true }).catch(() => undefined);
+  const liveRdb = await statIfThere(join(dataDir, persistence.dbFilename));
   const fileOwner = liveRdb === undefined ? { ...owner, mode: 0o600 } : attributesOf(liveRdb);
   await writeDurably(rdb, fileOwner, source.open(details.artifact, ctx.signal));
   if (stagesAppendOnly(persistence)) {

@@ -1,244 +1,335 @@
-import { constants, type BigIntStats } from 'node:fs';
-import { open, readlink, realpath, stat, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
-import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
-import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
+import { closeSync, constants, fstatSync, type BigIntStats } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { isSameFile, wasReplaced, type OpenDirectory } from '../../disk/open-directory.ts';
+import { openPath } from '../../disk/open-path.ts';
+import { hasErrno, TarsError } from '../../model/errors.ts';
+import type { ArtifactAttributes, ArtifactSink, FileIdentity, SpecialFile } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, identityOf } from '../files/file-bytes.ts';
-import { treeFolder, type CapturedEntry, type CapturedTree, type TreesFacts } from './facts.ts';
-import { walkTree } from './walk.ts';
-
-/** One directory that is captured. */
-export interface Tree {
-  /** Absolute, as configured: of this machine, or in the container of its service. */
-  readonly path: string;
-  /** Where that is on this machine. */
-  readonly live: string;
-  /** Left out, relative to the tree. */
-  readonly exclude: readonly string[];
-  /** What is not the tree's own, relative to it: neither captured nor exchanged, whatever a snapshot holds. */
-  readonly keepOut?: readonly string[];
-}
-
-/** What a walk passes over. */
-export const passedOver = ({ exclude, keepOut = [] }: Pick<Tree, 'exclude' | 'keepOut'>): ReadonlySet<string> =>
-  new Set([...exclude, ...keepOut]);
-
-/** Whether `path`, relative to the tree, is or lies below something that is not the tree's own. */
-export const isKeptOut = ({ keepOut = [] }: Pick<Tree, 'keepOut'>, path: string): boolean =>
-  keepOut.some((kept) => path === kept || path.startsWith(`${kept}/`));
+import { attributesAt } from './attributes.ts';
+import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
+import { causeOf, ChangedError, FileBody, readBufferBytes, ReadError } from './file-body.ts';
+import { IncompleteList } from './incomplete.ts';
+import { Lanes } from './lanes.ts';
+import { keptOutOf, TreeScope, type Tree } from './scope.ts';
+import { someOf } from './some-of.ts';
+import { walkTree, type WalkStep } from './walk.ts';
 
 /** How often a file that changes is read before it is kept as it was read last. */
 const readsMax = 3;
-const readBufferBytes = 1 << 20;
-/** Of the files that cannot be read, so many are named. */
-const namedMax = 5;
+const filesAtOnce = 8;
+/** After so many entries others get their turn. */
+const entriesPerTurn = 64;
+/** Of what is only told for information, so many are named. */
+const namedMax = 20;
+
+/** What is captured, under which name. */
+export interface CapturedTrees {
+  readonly name: string;
+  readonly trees: readonly Tree[];
+  readonly keepOut: readonly string[];
+}
 
 /** Directories are captured while they are used: each file has a moment of its own. */
-export function prepareTreesCapture(name: string, trees: readonly Tree[]): PreparedCapture {
+export function prepareTreesCapture(what: CapturedTrees): PreparedCapture {
   return {
     pointInTime: 'own',
     mark: () => Promise.resolve(),
     settle: () => Promise.resolve(),
-    capture: (sink, ctx) => captureTrees(name, trees, sink, ctx),
+    capture: (sink, ctx) => captureTrees(what, sink, ctx),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }
 
-/** The directory itself, through links. @throws TarsError `capture-failed` when it is none */
-export async function requireDirectory(path: string): Promise<string> {
-  const live = await realpath(path).catch((error: unknown) => {
-    throw toTarsError(error, `Cannot read the directory ${path}`);
-  });
-  if ((await stat(live)).isDirectory()) return live;
-  throw new TarsError('capture-failed', `Cannot capture ${path}: it is no directory`, {
-    hint: 'List single files under files: of the config component in tars.yaml.',
-  });
+/** @throws TarsError `capture-failed` when there is no directory, or only a way to it that others may change */
+export async function requireDirectory(path: string): Promise<void> {
+  try {
+    using _opened = await openPath(path);
+  } catch (error) {
+    if (!(error instanceof TarsError) || !hasErrno(error.cause, 'ENOTDIR')) throw error;
+    throw new TarsError('capture-failed', `Cannot capture ${path}: it is no directory`, {
+      hint: 'List single files under files: of the config component in tars.yaml.',
+      cause: error,
+    });
+  }
 }
 
 async function captureTrees(
-  name: string,
-  trees: readonly Tree[],
+  { name, trees, keepOut }: CapturedTrees,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<CaptureReport> {
-  const failures: TarsError[] = [];
-  const captured: CapturedTree[] = [];
-  for (const tree of trees) captured.push(await captureTree(name, tree, failures, sink, ctx));
-  const [first] = failures;
-  if (first !== undefined) {
-    const named = failures.slice(0, namedMax).map(({ message }) => message);
-    const more = failures.length > namedMax ? `; and ${failures.length - namedMax} more` : '';
-    throw new TarsError('capture-failed', `Cannot capture all of ${name}: ${named.join('; ')}${more}`, {
-      hint:
-        first.hint ??
-        'Correct that, or list what may be left out under exclude: of the component in tars.yaml.',
-      cause: first,
-    });
+  const incomplete = new IncompleteList();
+  const captured = new Map<Tree, CapturedTree>();
+  const unmatched: (readonly string[])[] = [];
+  const hardLinks = new HardLinks();
+  // What lies in another tree is finished first.
+  for (const tree of [...trees].sort((a, b) => b.path.length - a.path.length)) {
+    using opened = await openPath(tree.live);
+    const scope = await TreeScope.of(opened, tree, await keptOutOf(tree, trees, keepOut));
+    const capture = new TreeCapture({ name, tree, scope, incomplete, hardLinks, sink, ctx });
+    captured.set(tree, await capture.run(opened.directory));
+    unmatched.push(scope.exclusions.unmatched);
   }
-  const facts: TreesFacts = { trees: captured };
-  return { serverVersion: undefined, method: 'tree', writesBlockedMs: 0, facts };
+  for (const pattern of unmatchedInAll(unmatched)) ctx.log.warn(unmatchedWarning(name, pattern, trees));
+  const facts: TreesFacts = { trees: trees.flatMap((tree) => captured.get(tree) ?? []) };
+  const report = { serverVersion: undefined, method: 'tree', writesBlockedMs: 0, facts };
+  return { ...report, ...(incomplete.report === undefined ? {} : { incomplete: incomplete.report }) };
 }
 
-async function captureTree(
-  name: string,
-  tree: Tree,
-  failures: TarsError[],
-  sink: ArtifactSink,
-  ctx: OperationContext,
-): Promise<CapturedTree> {
-  const live = await requireDirectory(tree.live);
-  const folder = treeFolder(name, tree.path);
-  const captured: CapturedTree = { path: tree.path, entries: [], skipped: [], changing: [] };
-  const onFailure = (_path: string, error: TarsError): void => void failures.push(error);
-  for await (const { path, stats } of walkTree(live, passedOver(tree), onFailure, ctx.signal)) {
-    const target = path === '' ? folder : `${folder}/${path}`;
+/** Patterns that matched nothing in any of the trees. */
+export const unmatchedInAll = (unmatched: readonly (readonly string[])[]): readonly string[] =>
+  (unmatched[0] ?? []).filter((pattern) => unmatched.every((patterns) => patterns.includes(pattern)));
+
+export const unmatchedWarning = (name: string, pattern: string, trees: readonly Tree[]): string =>
+  `${name}: "${pattern}" under exclude: matches nothing in ${trees.map(({ path }) => path).join(', ')}`;
+
+/** Artifacts by the file that they are a name of. */
+class HardLinks {
+  readonly #first = new Map<string, Promise<string | undefined>>();
+
+  static keyOf = ({ dev, ino }: BigIntStats): string => `${dev}:${ino}`;
+
+  /** Where the file was captured under another name; undefined for the first. */
+  find(stats: BigIntStats): Promise<string | undefined> | undefined {
+    return stats.nlink > 1n ? this.#first.get(HardLinks.keyOf(stats)) : undefined;
+  }
+
+  /** @param captured resolves to the artifact, or undefined when it could not be captured */
+  note(stats: BigIntStats, captured: Promise<string | undefined>): void {
+    if (stats.nlink > 1n) this.#first.set(HardLinks.keyOf(stats), captured);
+  }
+}
+
+interface Surroundings {
+  readonly name: string;
+  readonly tree: Tree;
+  readonly scope: TreeScope;
+  readonly incomplete: IncompleteList;
+  readonly hardLinks: HardLinks;
+  readonly sink: ArtifactSink;
+  readonly ctx: OperationContext;
+}
+
+type Entry = Extract<WalkStep, { kind: 'entry' }>;
+
+class TreeCapture {
+  readonly #parts: Surroundings;
+  readonly #folder: string;
+  readonly #lanes = new Lanes(filesAtOnce);
+  readonly #leftOut: string[] = [];
+  #leftOutCount = 0;
+  readonly #changing: string[] = [];
+  #files = 0;
+  #sizeBytes = 0;
+
+  constructor(parts: Surroundings) {
+    this.#parts = parts;
+    this.#folder = treeFolder(parts.name, parts.tree.path);
+  }
+
+  async run(root: OpenDirectory): Promise<CapturedTree> {
+    const { tree, ctx } = this.#parts;
+    const mounted: string[] = [];
+    const rules = {
+      leaveOut: (path: string, stats: BigIntStats): boolean => this.#leaveOut(path, stats, mounted),
+      onFailure: (path: string, error: unknown): void => this.#missing(path, error),
+    };
     try {
-      const entry = await captureEntry(join(live, path), path, stats, target, captured, sink, ctx);
-      if (entry !== undefined) captured.entries.push(entry);
-    } catch (error) {
-      if (ctx.signal.aborted || !isReadFailure(error)) throw error;
-      failures.push(toTarsError(error, `Cannot read ${join(live, path)}`));
-    }
-  }
-  if (captured.skipped.length > 0)
-    ctx.log.info(`${name}: sockets, pipes and devices are left out: ${captured.skipped.join(', ')}`);
-  for (const path of captured.changing)
-    ctx.log.warn(`${join(tree.path, path)} changed each time it was read; it is kept as it was read last`);
-  return captured;
-}
-
-/** Undefined for what is left out. */
-async function captureEntry(
-  at: string,
-  path: string,
-  stats: BigIntStats,
-  artifact: string,
-  captured: CapturedTree,
-  sink: ArtifactSink,
-  ctx: OperationContext,
-): Promise<CapturedEntry | undefined> {
-  if (stats.isDirectory()) {
-    await sink.directory(artifact, attributesOf(stats));
-    return entryOf(path, 'directory', stats);
-  }
-  if (stats.isSymbolicLink()) {
-    const target = await readlink(at);
-    await sink.symlink(artifact, target, attributesOf(stats));
-    return { ...entryOf(path, 'symlink', stats), target };
-  }
-  const read = stats.isFile() ? await captureFile(at, artifact, sink, ctx) : undefined;
-  if (read === 'vanished') return undefined;
-  if (read === undefined) {
-    captured.skipped.push(path);
-    return undefined;
-  }
-  if (read.changing) captured.changing.push(path);
-  return entryOf(path, 'file', read.stats);
-}
-
-function entryOf(path: string, type: CapturedEntry['type'], stats: BigIntStats): CapturedEntry {
-  const { mode, uid, gid, mtimeNs } = attributesOf(stats);
-  return { path, type, mode, uid, gid, mtimeNs: mtimeNs.toString() };
-}
-
-/** Reading a file failed, not writing it. */
-class ReadError extends TarsError {}
-class ChangedError extends Error {}
-
-const isReadFailure = (error: unknown): boolean => causeOf(error, ReadError) !== undefined;
-
-/** A sink may wrap what the body threw. */
-function causeOf<T extends Error>(error: unknown, type: new (...args: never[]) => T): T | undefined {
-  if (error instanceof type) return error;
-  return error instanceof Error && error.cause !== undefined ? causeOf(error.cause, type) : undefined;
-}
-
-const readError = (error: unknown, at: string): ReadError => {
-  const { code, message, hint } = toTarsError(error, `Cannot read ${at}`);
-  return new ReadError(code, message, { ...(hint === undefined ? {} : { hint }), cause: error });
-};
-
-interface CapturedFile {
-  readonly stats: BigIntStats;
-  readonly changing: boolean;
-}
-
-async function captureFile(
-  at: string,
-  artifact: string,
-  sink: ArtifactSink,
-  ctx: OperationContext,
-): Promise<CapturedFile | 'vanished' | undefined> {
-  for (let reads = 1; ; reads++) {
-    // What took the file's place meanwhile must neither be followed nor waited for.
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    const handle = await open(at, flags).catch((error: unknown) => {
-      if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ELOOP')) return undefined;
-      throw readError(error, at);
-    });
-    if (handle === undefined) return 'vanished';
-    try {
-      const stats = await handle.stat({ bigint: true });
-      if (!stats.isFile()) return undefined;
-      const identity = identityOf(stats);
-      if ((await sink.reuse(artifact, identity)) !== undefined) return { stats, changing: false };
-      const isLast = reads === readsMax;
-      const body = new FileBody(handle, at, stats, isLast, ctx.signal);
-      await sink.write(artifact, body.bytes(), {
-        attributes: attributesOf(stats),
-        chunking: identity.sizeBytes > readBufferBytes ? 'stream' : 'small',
-        // An archive begins an entry of known size at once, and then it could not be read again.
-        ...(sink.encrypted && !isLast ? { sizeBytes: identity.sizeBytes, identity } : {}),
-        signal: ctx.signal,
-      });
-      return { stats, changing: body.hasChanged };
-    } catch (error) {
-      if (ctx.signal.aborted || causeOf(error, ChangedError) === undefined) throw error;
-    } finally {
-      await handle.close();
-    }
-  }
-}
-
-/** A file's bytes up to the length it had when it was opened. */
-class FileBody {
-  hasChanged = false;
-  readonly #handle: FileHandle;
-  readonly #at: string;
-  readonly #before: BigIntStats;
-  readonly #mayChange: boolean;
-  readonly #signal: AbortSignal;
-
-  constructor(handle: FileHandle, at: string, before: BigIntStats, mayChange: boolean, signal: AbortSignal) {
-    this.#handle = handle;
-    this.#at = at;
-    this.#before = before;
-    this.#mayChange = mayChange;
-    this.#signal = signal;
-  }
-
-  /** @throws ChangedError after the last byte when the file is another by then and must not be */
-  async *bytes(): Bytes {
-    const sizeBytes = Number(this.#before.size);
-    let position = 0;
-    try {
-      while (position < sizeBytes) {
-        this.#signal.throwIfAborted();
-        const buffer = Buffer.allocUnsafeSlow(Math.min(readBufferBytes, sizeBytes - position));
-        const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, position);
-        if (bytesRead === 0) break;
-        position += bytesRead;
-        yield buffer.subarray(0, bytesRead);
+      let steps = 0;
+      for (const step of walkTree(root, rules)) {
+        ctx.signal.throwIfAborted();
+        await this.#take(step);
+        for (const path of mounted.splice(0)) this.#missing(path, mountedReason);
+        if (++steps % entriesPerTurn === 0) await setImmediate();
       }
-      const { size, mtimeNs, ctimeNs } = await this.#handle.stat({ bigint: true });
-      const { size: sizeBefore, mtimeNs: mtimeBefore, ctimeNs: ctimeBefore } = this.#before;
-      this.hasChanged = size !== sizeBefore || mtimeNs !== mtimeBefore || ctimeNs !== ctimeBefore;
-    } catch (error) {
-      this.#signal.throwIfAborted();
-      throw readError(error, this.#at);
+    } finally {
+      await this.#lanes.settle();
     }
-    if (this.hasChanged && !this.#mayChange) throw new ChangedError(`${this.#at} changed while it was read`);
+    this.#report();
+    return {
+      ...{ path: tree.path, entries: [], skipped: [], changing: this.#changing.slice(0, namedMax) },
+      ...{ files: this.#files, sizeBytes: this.#sizeBytes, exclude: [...tree.exclude] },
+    };
   }
+
+  #leaveOut(path: string, stats: BigIntStats, mounted: string[]): boolean {
+    const reason = this.#parts.scope.outside(path, stats);
+    if (reason === 'mounted') mounted.push(path);
+    if (reason === 'excluded') {
+      this.#leftOutCount += 1;
+      if (this.#leftOut.length < namedMax) this.#leftOut.push(path);
+    }
+    return reason !== undefined;
+  }
+
+  async #take(step: WalkStep): Promise<void> {
+    const { sink } = this.#parts;
+    switch (step.kind) {
+      case 'enter':
+        return sink.directory(
+          this.#artifact(step.path),
+          this.#attributes(step.path, step.directory, '.', step.stats),
+        );
+      case 'leave':
+        // Files of a directory are opened from there.
+        await this.#lanes.settle();
+        return sink.finish(this.#artifact(step.path));
+      case 'entry':
+        return step.stats.isFile() ? this.#startFile(step) : this.#other(step);
+    }
+  }
+
+  async #other({ path, parent, name, stats }: Entry): Promise<void> {
+    const { sink } = this.#parts;
+    const attributes = this.#attributes(path, parent, name, stats);
+    if (!stats.isSymbolicLink()) return sink.special(this.#artifact(path), specialFile(stats), attributes);
+    let target: string;
+    try {
+      target = parent.readlink(name);
+    } catch (error) {
+      if (!hasVanished(error) && !hasErrno(error, 'EINVAL')) this.#missing(path, error);
+      return;
+    }
+    return sink.symlink(this.#artifact(path), target, attributes);
+  }
+
+  async #startFile(entry: Entry): Promise<void> {
+    const { hardLinks } = this.#parts;
+    const known = hardLinks.find(entry.stats);
+    const first = known === undefined ? Promise.withResolvers<string | undefined>() : undefined;
+    if (first !== undefined) hardLinks.note(entry.stats, first.promise);
+    await this.#lanes.start(async () => {
+      let artifact: string | undefined;
+      try {
+        if (known !== undefined && (await this.#link(entry, await known))) return;
+        if (await this.#file(entry)) artifact = this.#artifact(entry.path);
+      } finally {
+        first?.resolve(artifact);
+      }
+    });
+  }
+
+  /** False when the file is to be captured as any other. */
+  async #link({ path, stats }: Entry, existing: string | undefined): Promise<boolean> {
+    if (existing === undefined) return false;
+    try {
+      await this.#parts.sink.link(this.#artifact(path), existing, identityOfFile(stats));
+      this.#files += 1;
+      return true;
+    } catch (error) {
+      if (error instanceof TarsError && error.code === 'artifact-not-found') return false;
+      throw error;
+    }
+  }
+
+  /** False when it could not be captured. */
+  async #file({ path, parent, name, stats }: Entry): Promise<boolean> {
+    const { sink, ctx } = this.#parts;
+    const artifact = this.#artifact(path);
+    const attributes = this.#attributes(path, parent, name, stats);
+    const reused = await sink.reuse(artifact, identityOfFile(stats), attributes);
+    if (reused !== undefined) {
+      this.#count(stats);
+      return true;
+    }
+    let descriptor: number | undefined;
+    try {
+      descriptor = parent.openFile(name, constants.O_RDONLY | constants.O_NONBLOCK);
+      const opened = fstatSync(descriptor, { bigint: true });
+      // What took its place is captured the next time.
+      if (!opened.isFile()) return false;
+      const again = isSameFile(stats, opened) ? attributes : this.#attributes(path, parent, name, opened);
+      await this.#read(path, descriptor, again);
+      return true;
+    } catch (error) {
+      if (ctx.signal.aborted) throw error;
+      const isOfReading = descriptor === undefined || causeOf(error, ReadError) !== undefined;
+      if (!isOfReading) throw error;
+      if (!hasVanished(error)) this.#missing(path, causeOf(error, ReadError) ?? error);
+      return false;
+    } finally {
+      if (descriptor !== undefined) closeSync(descriptor);
+    }
+  }
+
+  /** Reads a file again that changes meanwhile. */
+  async #read(path: string, descriptor: number, { extended }: ArtifactAttributes): Promise<void> {
+    const { sink, ctx, tree } = this.#parts;
+    const about = `${tree.live}/${path}`;
+    for (let reads = 1; ; reads++) {
+      const stats = fstatSync(descriptor, { bigint: true });
+      const isLast = reads === readsMax;
+      const body = new FileBody(descriptor, about, stats, isLast, ctx.signal);
+      const identity = identityOfFile(stats);
+      try {
+        await sink.write(this.#artifact(path), body.bytes(), {
+          attributes: { ...attributesOf(stats), ...(extended === undefined ? {} : { extended }) },
+          chunking: identity.sizeBytes > readBufferBytes ? 'stream' : 'small',
+          // An archive begins an entry of known size at once, and then it could not be read again.
+          ...(sink.encrypted && !isLast ? { sizeBytes: identity.sizeBytes, identity } : {}),
+          signal: ctx.signal,
+        });
+        this.#count(stats);
+        if (body.hasChanged) this.#changing.push(path);
+        return;
+      } catch (error) {
+        if (ctx.signal.aborted || causeOf(error, ChangedError) === undefined) throw error;
+      }
+    }
+  }
+
+  /** Holes take no space, nor will they. */
+  #count({ size, blocks }: BigIntStats): void {
+    this.#files += 1;
+    this.#sizeBytes += Math.min(Number(size), Number(blocks) * 512);
+  }
+
+  /** What cannot be read of them is missing; what can is kept. */
+  #attributes(path: string, parent: OpenDirectory, name: string, stats: BigIntStats): ArtifactAttributes {
+    try {
+      return attributesAt(parent.at(name), stats);
+    } catch (error) {
+      if (!hasVanished(error)) this.#missing(path, error);
+      return attributesOf(stats);
+    }
+  }
+
+  #artifact(path: string): string {
+    return path === '' ? this.#folder : `${this.#folder}/${path}`;
+  }
+
+  #missing(path: string, reason: unknown): void {
+    const { incomplete, tree } = this.#parts;
+    incomplete.add(path === '' ? tree.path : `${tree.path === '/' ? '' : tree.path}/${path}`, reason);
+  }
+
+  #report(): void {
+    const { name, tree, ctx } = this.#parts;
+    if (this.#leftOutCount > 0)
+      ctx.log.info(
+        `${name}: exclude: leaves out ${someOf(this.#leftOut, this.#leftOutCount)} of ${tree.path}`,
+      );
+    if (this.#changing.length === 0) return;
+    const paths = someOf(this.#changing.slice(0, namedMax), this.#changing.length);
+    ctx.log.warn(`${paths} in ${tree.path} changed each time it was read; it is kept as it was read last`);
+  }
+}
+
+const mountedReason = 'another file system is mounted there; list it under paths: as well, or under exclude:';
+
+/** What was there when its directory was read, and is no more, or is something else. */
+const hasVanished = (error: unknown): boolean =>
+  hasErrno(error, 'ENOENT') || hasErrno(error, 'ESTALE') || wasReplaced(error);
+
+const identityOfFile = (stats: BigIntStats): FileIdentity => ({
+  ...identityOf(stats),
+  ...{ deviceId: stats.dev, links: Number(stats.nlink) },
+});
+
+function specialFile(stats: BigIntStats): SpecialFile {
+  if (stats.isFIFO()) return { type: 'fifo' };
+  if (stats.isSocket()) return { type: 'socket' };
+  return { type: stats.isCharacterDevice() ? 'character-device' : 'block-device', device: stats.rdev };
 }

@@ -18,11 +18,17 @@ const entrySchema = z.object({
 const treeSchema = z.object({
   /** Absolute, as configured. */
   path: z.string().refine((path) => isAbsolute(path) && normalize(path) === path, 'is not an absolute path'),
+  /** Of version 1.0 of tars; since then the snapshot's own tree is all there is, and this stays empty for old readers. */
   entries: z.array(entrySchema),
-  /** Sockets, devices and pipes, which hold nothing to keep. */
+  /** Of version 1.0, which left out sockets, devices and pipes. */
   skipped: z.array(z.string()),
-  /** Files that changed while they were read, each time. */
+  /** Files that changed while they were read, each time; some of them. */
   changing: z.array(z.string()),
+  /** How many names of files, and what the files take on a disk. */
+  files: z.number().int().nonnegative().optional(),
+  sizeBytes: z.number().int().nonnegative().optional(),
+  /** The patterns that left something out. */
+  exclude: z.array(z.string()).optional(),
 });
 
 const factsSchema = z.object({ trees: z.array(treeSchema) });
@@ -30,7 +36,6 @@ const factsSchema = z.object({ trees: z.array(treeSchema) });
 /** What a capture of directories leaves in the manifest. A file's hash is that of its artifact. */
 export type TreesFacts = z.infer<typeof factsSchema>;
 export type CapturedTree = z.infer<typeof treeSchema>;
-export type CapturedEntry = z.infer<typeof entrySchema>;
 
 /** @throws CorruptionError when the manifest's facts are not those of such a capture */
 export function parseTreesFacts(facts: Readonly<Record<string, unknown>>, component: string): TreesFacts {

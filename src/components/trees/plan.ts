@@ -1,112 +1,140 @@
-import { stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { RestoreRefusedError } from '../../model/errors.ts';
-import type { ComponentManifest } from '../../model/manifest.ts';
-import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import { dirname } from 'node:path';
+import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { isThere } from '../../disk/is-there.ts';
-import { isKeptOut, type Tree } from './capture.ts';
-import { parseTreesFacts, treeFolder, type CapturedTree } from './facts.ts';
+import type { ComponentManifest } from '../../model/manifest.ts';
+import { counted } from '../../model/plural.ts';
+import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { someOf } from './some-of.ts';
+import { parseTreesFacts } from './facts.ts';
+import { joinTree, type JoinedEntry } from './joined.ts';
+import type { KeptReason } from './kept.ts';
+import { folderOf, restoredTrees, scopeOf, type RestoredTree, type TreesPlace } from './restoring.ts';
 
 /** What staging has to know of a planned restore. */
 export interface TreesPlanDetails {
   readonly restoreId: string;
-  /** The component's folder in the snapshot. */
-  readonly folder: string;
-  readonly trees: readonly CapturedTree[];
-  /** SHA-256 by artifact. */
-  readonly hashes: ReadonlyMap<string, string>;
+  readonly from: ComponentManifest;
 }
 
-/** Where a component restores to. */
-export interface TreesPlace {
-  readonly name: string;
-  readonly kind: string;
-  readonly service: string | undefined;
-  readonly trees: readonly Tree[];
-  /** The directories themselves are mounted elsewhere and stay. */
-  readonly keepDirectory: boolean;
-}
+/** Of what stays in place, so many are named. */
+const namedMax = 5;
 
-/** Only directories that are configured here are restored: a snapshot cannot choose other places to write to. */
+/** Looks at both sides and says what is replaced, what is moved aside with it, and what stays in place. */
 export async function planTreesRestore(
   place: TreesPlace,
   from: ComponentManifest,
   { restoreId }: RestoreOptions,
+  ctx: OperationContext,
+  source: ArtifactSource,
 ): Promise<RestorePlan<TreesPlanDetails>> {
+  const trees = restoredTrees(place, from);
   const facts = parseTreesFacts(from.facts, from.name);
-  const trees = facts.trees.flatMap((captured) => {
-    const own = place.trees.find(({ path }) => path === captured.path);
-    if (own === undefined) return [];
-    return [{ ...captured, entries: captured.entries.filter(({ path }) => !isKeptOut(own, path)) }];
-  });
-  const warnings = facts.trees
-    .filter(({ path }) => !trees.some((tree) => tree.path === path))
-    .map(
-      ({ path }) => `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
-    );
-  const artifacts = new Map(from.artifacts.map((artifact) => [artifact.path, artifact]));
-  const wanted: string[] = [];
+  const warnings = [
+    ...facts.trees
+      .filter(({ path }) => !trees.some(({ tree }) => tree.path === path))
+      .map(
+        ({ path }) =>
+          `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
+      ),
+    ...incompleteWarning(from),
+  ];
   const steps: string[] = [];
   const space: { path: string; sizeBytes: number }[] = [];
-  for (const { path, entries } of trees) {
-    const files = entries
-      .filter(({ type }) => type === 'file')
-      .map((entry) => `${treeFolder(from.name, path)}/${entry.path}`);
-    wanted.push(...files);
-    const sizeBytes = files.reduce((sum, file) => sum + (artifacts.get(file)?.sizeBytes ?? 0), 0);
-    const own = place.trees.find((tree) => tree.path === path);
-    const live = own?.live ?? path;
-    const kept = await keptEntries(place.name, live, own?.keepOut ?? []);
-    if (kept.length > 0) steps.push(`Leave ${kept.map((way) => join(live, way)).join(', ')} as it is`);
-    steps.push(
-      `Restore ${files.length} ${files.length === 1 ? 'file' : 'files'} into ${live}; what is there now is kept aside`,
-    );
-    space.push({
-      path: await nearestExisting(place.keepDirectory || kept.length > 0 ? live : dirname(live)),
-      sizeBytes,
-    });
+  for (const restored of trees) {
+    const { live } = restored.tree;
+    const found = await compareForPlan(restored, place, source, ctx);
+    steps.push(...stepsFor(live, found));
+    const { sizeBytes = found.sizeBytes } = restored.captured;
+    space.push({ path: await nearestExisting(place.keepDirectory ? live : dirname(live)), sizeBytes });
   }
-  const missing = wanted.find((path) => !artifacts.has(path));
-  if (missing !== undefined) {
-    throw new RestoreRefusedError(`Cannot restore ${from.name}: the snapshot lacks ${missing}`, {
-      hint: 'Restore from another snapshot.',
-    });
-  }
+  const folders = trees.map(({ prefix }) => prefix);
+  const inFolders = (path: string): boolean => folders.some((folder) => path.startsWith(`${folder}/`));
   return {
-    ...{ component: place.name, kind: place.kind, steps, warnings, artifacts: wanted, space },
+    ...{ component: place.name, kind: place.kind, steps, warnings, space },
+    artifacts: from.artifacts.map(({ path }) => path).filter(inFolders),
+    artifactTrees: folders,
     requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
-    details: {
-      ...{ restoreId, trees, folder: from.name },
-      hashes: new Map(from.artifacts.map(({ path, sha256 }) => [path, sha256])),
-    },
+    details: { restoreId, from },
   };
+}
+
+function incompleteWarning({ name, incomplete }: ComponentManifest): readonly string[] {
+  if (incomplete === undefined) return [];
+  const named = incomplete.named.slice(0, namedMax).map(({ path, reason }) => `${path} (${reason})`);
+  return [`The snapshot of ${name} is not complete. It lacks ${someOf(named, incomplete.count)}`];
+}
+
+interface Found {
+  files: number;
+  sizeBytes: number;
+  /** Live, and not in the snapshot. */
+  appeared: number;
+  readonly kept: { readonly path: string; readonly reason: KeptReason }[];
+}
+
+async function compareForPlan(
+  restored: RestoredTree,
+  place: TreesPlace,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<Found> {
+  const found: Found = { files: 0, sizeBytes: 0, appeared: 0, kept: [] };
+  using live = await openIfThere(restored.tree.live);
+  const scope = live === undefined ? undefined : await scopeOf(restored, place, live);
+  // Left out there, and to be replaced all the same where the snapshot has it.
+  const outside = new Map<string, KeptReason>();
+  const rules = {
+    leaveOut(path: string, stats: Parameters<NonNullable<typeof scope>['outside']>[1]): boolean {
+      const reason = scope?.outside(path, stats);
+      if (reason !== undefined && reason !== 'restore') outside.set(path, reason);
+      return reason !== undefined;
+    },
+    onFailure: (path: string): void => void outside.set(path, 'not-captured'),
+  };
+  for await (const entry of joinTree(folderOf(restored, source), live?.directory, rules, ctx.signal))
+    note(entry, found, outside);
+  for (const [path, reason] of outside) found.kept.push({ path, reason });
+  return found;
+}
+
+function note({ path, captured, live }: JoinedEntry, found: Found, outside: Map<string, KeptReason>): void {
+  if (captured?.type === 'file') {
+    found.files += 1;
+    found.sizeBytes += captured.sizeBytes;
+  }
+  if (captured === undefined && live !== undefined) found.appeared += 1;
+  const reason = captured === undefined ? undefined : outside.get(path);
+  if (reason === 'excluded' || reason === 'not-captured') outside.delete(path);
+}
+
+const reasons: Readonly<Record<KeptReason, string>> = {
+  excluded: 'excluded',
+  'kept-out': 'belongs to something else',
+  mounted: 'another file system',
+  'not-captured': 'not in the snapshot',
+};
+
+function stepsFor(live: string, { files, appeared, kept }: Found): readonly string[] {
+  const steps = [`Restore ${counted(files, 'file')} into ${live}; what is there now is kept aside`];
+  if (appeared > 0)
+    steps.push(
+      `Move aside with it ${counted(appeared, 'entry', 'entries')} of ${live} that the snapshot lacks`,
+    );
+  if (kept.length > 0) {
+    const named = kept.slice(0, namedMax).map(({ path, reason }) => `${path} (${reasons[reason]})`);
+    steps.push(`Leave in place in ${live}: ${someOf(named, kept.length)}`);
+  }
+  return steps;
+}
+
+async function openIfThere(path: string): Promise<OpenedPath | undefined> {
+  return (await isThere(path)) ? openPath(path) : undefined;
 }
 
 async function nearestExisting(path: string): Promise<string> {
   let candidate = path;
-  while (dirname(candidate) !== candidate && (await stat(candidate).catch(() => undefined)) === undefined)
-    candidate = dirname(candidate);
+  while (dirname(candidate) !== candidate && !(await isThere(candidate))) candidate = dirname(candidate);
   return candidate;
-}
-
-/**
- * Entries of the directory `live` that are not the tree's own and are there now: they stay where they are.
- * @throws RestoreRefusedError when something lies deeper, and would be moved with its parent
- */
-export async function keptEntries(
-  name: string,
-  live: string,
-  keepOut: readonly string[],
-): Promise<readonly string[]> {
-  const there = await Promise.all(keepOut.map((way) => isThere(join(live, way))));
-  const kept = keepOut.filter((_, index) => there[index]);
-  const deep = kept.find((way) => way.includes('/'));
-  if (deep === undefined) return kept;
-  const [parent = ''] = deep.split('/');
-  throw new RestoreRefusedError(
-    `Cannot restore ${name}: the exchange of ${join(live, parent)} would move ${join(live, deep)}, which must stay where it is`,
-    {
-      hint: `Move it out of ${live} and correct its path in tars.yaml, or name the directories beside it one by one under paths: of ${name} in tars.yaml.`,
-    },
-  );
 }

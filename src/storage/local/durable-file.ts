@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { link, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { link, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { isThere } from '../../disk/is-there.ts';
 import { syncDirectory, syncWhereSupported, unsupportedErrnos } from '../../disk/sync.ts';
 import { hasErrno, isSystemError } from '../../model/errors.ts';
 import { throwIfAborted } from './storage-errors.ts';
@@ -42,8 +43,7 @@ async function publish(temporary: string, path: string): Promise<void> {
     await link(temporary, path);
   } catch (error) {
     if (!failedWith(error, noHardLinks)) throw error;
-    const taken = await stat(path).catch(() => undefined);
-    if (taken !== undefined) throw Object.assign(new Error(`${path} exists`), { code: 'EEXIST' });
+    if (await isThere(path)) throw Object.assign(new Error(`${path} exists`), { code: 'EEXIST' });
     await rename(temporary, path);
   }
 }

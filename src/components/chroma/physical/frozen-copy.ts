@@ -1,10 +1,11 @@
 import { createWriteStream } from 'node:fs';
-import { lstat, mkdir, readlink, rm, stat, symlink } from 'node:fs/promises';
+import { lstat, mkdir, readlink, rm, symlink } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
+import { isThere } from '../../../disk/is-there.ts';
 import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
@@ -282,8 +283,7 @@ function statsOf({ type, attributes, identity }: VolumeEntry): EntryStats {
 /** Opening the copied file for writing carries out what its journal says. @returns whether there was one */
 async function rollBack(directory: string): Promise<boolean> {
   const path = join(directory, journalName);
-  const journal = await stat(path).catch(() => undefined);
-  if (journal === undefined) return false;
+  if (!(await isThere(path))) return false;
   try {
     const database = new DatabaseSync(join(directory, sqliteFileName));
     try {

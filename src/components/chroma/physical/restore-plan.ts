@@ -1,8 +1,8 @@
-import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { holdsNothing } from '../../../disk/holds-nothing.ts';
 import { collectArtifacts } from '../../../model/artifact-list.ts';
 import { formatBytes } from '../../../model/bytes.ts';
+import { isThere } from '../../../disk/is-there.ts';
 import { messageOf, RestoreRefusedError } from '../../../model/errors.ts';
 import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
@@ -82,9 +82,7 @@ export async function planPhysicalRestore(
 }
 
 async function liveMigrations(path: string, warnings: string[]): Promise<readonly Migration[] | undefined> {
-  try {
-    await access(join(path, sqliteFileName));
-  } catch {
+  if (!(await isThere(join(path, sqliteFileName)))) {
     warnings.push(
       `There is no ${sqliteFileName} in ${path}, so the version of the server is unknown: it must not be older than the one captured`,
     );

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { lstat, mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { setTimes } from '../../src/disk/posix/index.ts';
+import { campaignSeed, counted } from '../fixtures/campaign.ts';
+import { stockRestics } from '../fixtures/restic.ts';
+import { TreeStack, type RestoredStack } from '../fixtures/tree-stack.ts';
+import { plantWildTree, type WildTree } from '../fixtures/wild-tree.ts';
+
+const skip = process.getuid?.() === 0 ? false : 'owners, devices, capabilities and mounts need root';
+const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-everything-')));
+const tree = join(root, 'tree');
+const size = { files: counted(2000, 200_000), directories: counted(400, 40_000), seed: campaignSeed };
+const outside = ['socket', 'mounted', 'cache'];
+
+let wild: WildTree;
+let stack: TreeStack;
+let restored: RestoredStack;
+
+before(async () => {
+  if (skip !== false) return;
+  await mkdir(join(tree, 'mounted'), { recursive: true });
+  await mkdir(join(tree, 'cache'));
+  await writeFile(join(tree, 'cache/what is left out'), 'stays');
+  await execa('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', join(tree, 'mounted')]);
+  await writeFile(join(tree, 'mounted/file'), 'stays');
+  wild = await plantWildTree(tree, size);
+  stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: ['/cache/'] }] });
+});
+after(async () => {
+  if (skip === false) {
+    wild.server.close();
+    await execa('umount', [join(tree, 'mounted')], { reject: false });
+    await stack[Symbol.asyncDispose]();
+  }
+  await rm(root, { recursive: true, force: true });
+});
+
+/** What is different, as rsync has it, with every attribute and all content. */
+async function differences(from: string, to: string): Promise<string> {
+  const excluded = outside.map((name) => `--exclude=/${name}`);
+  const args = ['-aHAXn', '--checksum', '--delete', '--itemize-changes', '--numeric-ids', '-x', ...excluded];
+  const { stdout } = await execa('rsync', [...args, `${from}/`, `${to}/`], { encoding: 'buffer' });
+  return Buffer.from(stdout).toString('latin1').slice(0, 2000);
+}
+
+/** Name, time to the nanosecond, owner, mode, type and link of every entry, as find has it. */
+async function picture(directory: string, ...more: readonly string[]): Promise<Buffer> {
+  const but = outside.flatMap((name) => ['-path', `./${name}`, '-prune', '-o']);
+  const format = ['%P', '%T@', '%U:%G', '%m', '%y', '%l', ...more].join('\\t');
+  const { stdout } = await execa('find', ['.', '-xdev', ...but, '-printf', `${format}\\0`], {
+    ...{ cwd: directory, encoding: 'buffer', maxBuffer: 1 << 30 },
+  });
+  const lines = Buffer.from(stdout).toString('latin1').split('\0');
+  return Buffer.from(lines.sort().join('\n'), 'latin1');
+}
+
+function requireSame(found: Buffer, expected: Buffer, what: string): void {
+  if (found.equals(expected)) return;
+  const lines = new Set(expected.toString('latin1').split('\n'));
+  const first = found
+    .toString('latin1')
+    .split('\n')
+    .find((line) => !lines.has(line));
+  assert.fail(`${what}: ${first ?? 'an entry is missing'}`);
+}
+
+test('a second backup of an unchanged tree reads no file', { skip }, async () => {
+  const captured = await stack.backup();
+  assert.equal(captured.outcome, 'captured');
+  assert.deepEqual(captured.incomplete, {
+    count: 1,
+    named: [
+      {
+        path: join(tree, 'mounted'),
+        reason: 'another file system is mounted there; list it under paths: as well, or under exclude:',
+      },
+    ],
+  });
+  assert.ok(stack.written.length > size.files / 2);
+  await stack.backup();
+  assert.deepEqual(
+    stack.written.filter((path) => path.startsWith('data/')),
+    [],
+  );
+  assert.deepEqual(await stack.verify(), []);
+});
+
+test(
+  'the tree comes back as it was, to the last attribute, and what is in no snapshot stays',
+  { skip },
+  async () => {
+    const original = await picture(tree);
+    const { mtimeNs } = await lstat(tree, { bigint: true });
+    await writeFile(join(tree, 'stranger'), 'new since');
+    const before = await picture(tree, '%i');
+    restored = await stack.restore();
+    assert.deepEqual(restored.findings, []);
+    assert.ok(
+      restored.plan.steps.some((step) => step.includes('cache (excluded), mounted (another file system)')),
+    );
+    const [name] = (await readdir(root)).filter((each) => each.startsWith('tree.tars-prev-'));
+    const previous = join(root, name ?? '', 'tree');
+    requireSame(await picture(tree), original, 'restored');
+    // Of the previous generation the tree's own directory is another, and what is new since is there.
+    const changed = (await differences(previous, tree)).split('\n');
+    assert.deepEqual(
+      changed.filter((line) => line !== '' && !line.endsWith(' ./') && !line.endsWith(' stranger')),
+      [],
+    );
+    assert.deepEqual(await readdir(join(tree, 'mounted')), ['file']);
+    assert.deepEqual(await readdir(join(tree, 'cache')), ['what is left out']);
+    const sparse = await execa('du', ['-k', join(tree, 'sparse-0')]);
+    assert.ok(Number(sparse.stdout.split('\t')[0]) < 1000, sparse.stdout);
+    assert.deepEqual(await stack.verify(), []);
+
+    await stack.component.generation(restored.record).undo(stack.ctx);
+    requireSame(await picture(tree, '%i'), before, 'undone');
+    assert.deepEqual(await readdir(root), ['tree']);
+    await rm(join(tree, 'stranger'));
+    setTimes(tree, mtimeNs, mtimeNs);
+  },
+);
+
+for (const stock of stockRestics) {
+  test(`restic ${stock.version} restores the same from our snapshot`, { skip }, async () => {
+    const target = join(root, `restic-${stock.version}`);
+    await stack.repository.restic(['restore', 'latest', '--target', target], { stock });
+    const { stdout } = await execa('find', [target, '-type', 'd', '-path', `*/data${tree}`]);
+    const changed = (await differences(tree, stdout)).split('\n').filter((line) => line !== '');
+    if (stock.isAtLeast(17)) {
+      assert.deepEqual(changed, []);
+      requireSame(await picture(stdout), await picture(tree), 'restic');
+    } else {
+      // It does not know of links that lead to names that are not UTF-8, whoever wrote the snapshot.
+      assert.deepEqual(
+        changed.filter((line) => !/^cLc\.{8} .* -> .*\\#\d{3}/s.test(line)),
+        [],
+      );
+    }
+    await rm(target, { recursive: true });
+  });
+}

@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { execa } from 'execa';
+import { createHash } from 'node:crypto';
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { artifactsOf } from '../../src/model/artifact-list.ts';
+import { messageOf } from '../../src/model/errors.ts';
+import { createTreesComponent } from '../../src/components/trees/index.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { testContext } from '../fixtures/context.ts';
+import { counted } from '../fixtures/campaign.ts';
+import { TreeStack } from '../fixtures/tree-stack.ts';
+
+const skip = process.getuid?.() === 0 ? false : 'it takes another user than root';
+const nobody = 65_534;
+const service = fileURLToPath(new URL('../fixtures/hostile-service.ts', import.meta.url));
+
+/** Everything outside, to the time when its inodes were changed last. */
+async function pictureOf(outside: string): Promise<string> {
+  const format = '%P %y %m %U:%G %s %T@ %C@ %l\n';
+  const { stdout } = await execa('find', [outside, '-printf', format]);
+  return stdout.split('\n').sort().join('\n') + (await readFile(join(outside, 'secret'), 'utf8'));
+}
+
+test(
+  'a service that plants links in its own directory makes root read and change nothing outside',
+  { skip },
+  async (t) => {
+    const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-hostile-')));
+    t.after(() => rm(root, { recursive: true, force: true }));
+    await chmod(root, 0o755);
+    const [home, outside] = [join(root, 'home'), join(root, 'outside')];
+    const tree = join(home, 'tree');
+    await mkdir(join(outside, 'sub'), { recursive: true });
+    await writeFile(join(outside, 'secret'), 'the secret of root');
+    await writeFile(join(outside, 'file'), 'the secret of root');
+    await writeFile(join(outside, 'sub/file'), 'the secret of root');
+    for (let i = 0; i < 5; i++) {
+      await mkdir(join(tree, `d${i}/sub`), { recursive: true });
+      await writeFile(join(tree, `d${i}/file`), 'own');
+      await writeFile(join(tree, `d${i}/sub/file`), 'own');
+    }
+    await execa('chown', ['-R', `${nobody}:${nobody}`, home]);
+    await chown(home, nobody, nobody);
+    const before = await pictureOf(outside);
+    const secret = createHash('sha256').update('the secret of root').digest('hex');
+
+    await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: ['*.tmp'] }] });
+    await stack.backup();
+    const child = execa(process.execPath, [service, tree, outside], {
+      uid: nobody,
+      gid: nobody,
+      reject: false,
+    });
+    const outcomes = { 'backed up': 0, restored: 0, refused: 0 };
+    const reasons = new Set<string>();
+    try {
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      for (let round = 0; round < counted(6, 200); round++) {
+        try {
+          const captured = await stack.backup();
+          outcomes['backed up'] += 1;
+          for await (const { path, sha256 } of artifactsOf(captured, noArtifacts, stack.ctx.signal))
+            assert.notEqual(sha256, secret, `${path} was read from outside`);
+        } catch (error) {
+          if (error instanceof assert.AssertionError) throw error;
+          outcomes.refused += 1;
+          reasons.add(messageOf(error));
+        }
+        try {
+          const { record } = await stack.restore();
+          await stack.component.generation(record).discardPrevious(stack.ctx);
+          outcomes.restored += 1;
+        } catch (error) {
+          outcomes.refused += 1;
+          reasons.add(messageOf(error));
+        }
+        assert.equal(await pictureOf(outside), before, `round ${round}`);
+      }
+    } finally {
+      child.kill('SIGKILL');
+      await child;
+    }
+    t.diagnostic(`${JSON.stringify(outcomes)} ${[...reasons].slice(0, 5).join(' | ')}`);
+    assert.ok(outcomes['backed up'] + outcomes.restored > 0, [...reasons].join('\n'));
+  },
+);
+
+test('what takes the place of a file, of what is staged or of the tree itself is not taken for it', async (t) => {
+  const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-replaced-')));
+  t.after(() => rm(root, { recursive: true, force: true }));
+  const [tree, outside] = [join(root, 'tree'), join(root, 'outside')];
+  for (const directory of [tree, outside]) await mkdir(join(directory, 'sub'), { recursive: true });
+  await writeFile(join(outside, 'secret'), 'the secret of root');
+  for (const name of ['a', 'b', 'sub/c']) await writeFile(join(tree, name), 'own');
+  const component = createTreesComponent({
+    ...{ name: 'data', service: undefined },
+    trees: [{ path: tree, live: tree, exclude: [] }],
+  });
+  const ctx = testContext();
+  const before = await pictureOf(outside);
+
+  // Between the look at the file and its opening it becomes a link.
+  const sink = createDirectorySink(join(root, 'artifacts'), { encrypted: true });
+  await using prepared = await component.prepare(ctx);
+  const { facts, incomplete } = await prepared.capture(
+    {
+      ...sink,
+      async reuse(path) {
+        if (path.endsWith('/a')) {
+          await rm(join(tree, 'a'));
+          await symlink(join(outside, 'secret'), join(tree, 'a'));
+        }
+        return undefined;
+      },
+    },
+    ctx,
+  );
+  assert.equal(incomplete, undefined);
+  const names = sink.artifacts.map(({ path }) => path.slice(`data${tree}/`.length));
+  assert.deepEqual(names, ['b', 'sub/c']);
+
+  // While a tree is staged its place becomes a link to what is outside.
+  const manifest = {
+    name: 'data',
+    kind: 'files',
+    outcome: 'captured' as const,
+    facts,
+    artifacts: [...sink.artifacts],
+  };
+  const source = createDirectorySource(join(root, 'artifacts'));
+  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, source);
+  const place = join(root, 'tree.tars-new-r1');
+  const replaced = {
+    ...source,
+    async *open(path: string, signal: AbortSignal) {
+      if (path.endsWith('/b')) {
+        await rename(place, join(root, 'taken'));
+        await symlink(outside, place);
+      }
+      yield* source.open(path, signal);
+    },
+  };
+  const misplaced = await component.stage(plan, replaced, ctx);
+  await assert.rejects(
+    misplaced.swap(ctx),
+    /tree\.tars-new-r1 is not what tars staged: somebody replaced it/,
+  );
+  await component.generation(misplaced.record).undo(ctx);
+  assert.equal(await pictureOf(outside), before);
+  await rm(place, { force: true });
+
+  // What is staged is another directory by the time of the exchange.
+  await rm(join(root, 'taken'), { recursive: true, force: true });
+  const staged = await component.stage(plan, source, ctx);
+  await rename(place, join(root, 'taken'));
+  await cp(join(root, 'taken'), place, { recursive: true });
+  await assert.rejects(staged.swap(ctx), /tree\.tars-new-r1 is not what tars staged: somebody replaced it/);
+  await component.generation(staged.record).undo(ctx);
+  assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
+  assert.equal(await pictureOf(outside), before);
+});
