@@ -221,3 +221,50 @@ test(
     }
   },
 );
+
+test('an address of another kind creates no directory of its name, and is not repeated', async () => {
+  const directory = at('addresses');
+  await mkdir(directory);
+  for (const args of [
+    ['init', '--repository', 's3:https://key:sesame@host/bucket'],
+    ['init', '--yes', '--repository', 'rest:http://bob:sesame@host/'],
+    [...(await stack.changed({})), 'backup', '--output-dir', 'sftp:bob@sesame:/srv'],
+  ]) {
+    const { exitCode, stderr } = await tars(args, { cwd: directory });
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /(s3|rest|sftp): addresses are not supported yet\n +Mount that place/);
+    assert.doesNotMatch(stderr, /sesame/);
+  }
+  assert.deepEqual(await readdir(directory), []);
+});
+
+test(
+  'a user without HOME and without an entry in the password database can do everything',
+  root,
+  async () => {
+    const home = at('homeless');
+    await mkdir(join(home, 'scratch'), { recursive: true });
+    await writeFile(join(home, 'app.env'), 'LOG_LEVEL=info\n');
+    await writeFile(join(home, 'key'), 'long enough\n', { mode: 0o600 });
+    const settings = (more: string): string =>
+      `version: 1\nstack: homeless\nrepository: { path: repo, password_file: key }\nscratch_dir: scratch\n${more}components: { config: { files: [app.env] } }\n`;
+    await writeFile(join(home, 'tars.yaml'), settings('state_dir: state\n'), { mode: 0o600 });
+    const uid = '54321';
+    await execa('chown', ['-R', `${uid}:${uid}`, home]);
+    await chmod(stack.root, 0o711);
+    const as = async (...args: string[]) =>
+      execa(
+        'setpriv',
+        [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, cliPath, ...args],
+        { cwd: home, env: { PATH: process.env['PATH'] ?? '' }, extendEnv: false, reject: false },
+      );
+    for (const verb of ['init', 'backup', 'status']) {
+      const { exitCode, stderr } = await as(verb);
+      assert.equal(exitCode, 0, `${verb}: ${stderr}`);
+    }
+    await writeFile(join(home, 'tars.yaml'), settings(''));
+    const { exitCode, stderr } = await as('status');
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /no state_dir, and HOME is not set\n +Add to .*: state_dir: \/var\/lib\/tars/);
+  },
+);
