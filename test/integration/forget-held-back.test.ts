@@ -42,7 +42,7 @@ test('a component that left tars.yaml holds back, which status and doctor say, u
   assert.equal(held.exitCode, 0, held.stderr);
   assert.match(
     held.stderr,
-    /Nothing of lab is forgotten: postgres is no longer in tars\.yaml\. .*: tars forget --allow-shrunk$/m,
+    /Nothing of lab on box is forgotten: postgres is no longer in tars\.yaml\. .*: tars forget --allow-shrunk$/m,
   );
   assert.deepEqual(await snapshotIds(directory), [...shelf.ids].sort());
   const [warning, ...more] = await warningsIn(shelf.config);

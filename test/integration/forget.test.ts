@@ -232,7 +232,7 @@ test('tars forget previews, asks, removes and prunes', async () => {
     'daily snapshot',
   ]);
   assert.deepEqual(lines[2]?.slice(2), ['remove', 'kept by no rule']);
-  assert.equal(lines.at(-1)?.[0], 'Stack lab: would remove 2 snapshots, 1 kept');
+  assert.equal(lines.at(-1)?.[0], 'Stack lab on box: would remove 2 snapshots, 1 kept');
   assert.equal(unasked.exitCode, 1);
   assert.match(unasked.stderr, /add --yes/);
   const { stacks, dryRun } = JSON.parse(asJson.stdout) as {
@@ -307,7 +307,7 @@ test('a complete backup forgets what retention no longer keeps, and stays good w
   // The first backup by these settings has no postgres.
   const held = await backup();
   assert.equal(held.exitCode, 0, held.stderr);
-  assert.match(held.stderr, /Nothing of lab is forgotten: postgres is no longer in tars\.yaml/);
+  assert.match(held.stderr, /Nothing of lab on box is forgotten: postgres is no longer in tars\.yaml/);
   assert.equal((await snapshotIds(directory)).length, 3);
   assert.equal((await tars([...shelf.config, 'forget', '--allow-shrunk', '--yes'])).exitCode, 0);
   {
