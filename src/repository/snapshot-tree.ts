@@ -17,9 +17,6 @@ interface LoadedTree {
   readonly sizeBytes: number;
 }
 
-/** `tars`, the stack's name. */
-const rootDepth = 2;
-
 /** Finds nodes by their path below the snapshot's root. */
 export class SnapshotTree {
   readonly #reader: BlobReader;
@@ -27,6 +24,7 @@ export class SnapshotTree {
   /** The least recently used first. */
   readonly #kept = new Map<string, LoadedTree>();
   #keptBytes = 0;
+  #rootTree: string | undefined;
 
   constructor(reader: BlobReader, snapshot: NamedSnapshot) {
     this.#reader = reader;
@@ -73,6 +71,10 @@ export class SnapshotTree {
 
   /** The tree of the root: below `/tars/<stack>` in what tars wrote, the very root otherwise. */
   async rootTree(signal: AbortSignal): Promise<string> {
+    return (this.#rootTree ??= await this.#findRootTree(signal));
+  }
+
+  async #findRootTree(signal: AbortSignal): Promise<string> {
     const { tree, paths } = this.#snapshot.file;
     const stack = stackOf(paths);
     if (stack === undefined) return tree;
@@ -98,8 +100,7 @@ export class SnapshotTree {
       node = tree.byName.get(name);
       directory = node?.subtree;
     }
-    // Those above the snapshot's root were used too.
-    this.#forget(names.length + rootDepth);
+    this.#forget(names.length);
     return node;
   }
 }
