@@ -87,17 +87,20 @@ export function decodeText(bytes: Uint8Array): DecodedText {
   }
 }
 
-/** Windows writes UTF-16 with a byte order mark or without; then every other byte of plain text is zero. */
+/**
+ * Windows writes UTF-16 with a byte order mark or without; every other byte of plain text is zero then. The mark alone
+ * proves nothing: a text of single bytes may begin with the same two.
+ */
 function utf16Order(bytes: Uint8Array): 'little' | 'big' | undefined {
-  if (bytes.byteLength % 2 === 1 || bytes.byteLength < 2) return undefined;
-  if (bytes[0] === 0xff && bytes[1] === 0xfe) return 'little';
-  if (bytes[0] === 0xfe && bytes[1] === 0xff) return 'big';
-  const sample = bytes.subarray(0, 1024);
+  if (bytes.byteLength % 2 === 1) return undefined;
+  const sample = bytes.subarray(0, 4096);
   const zeros = [0, 1].map((side) => sample.filter((byte, i) => byte === 0 && i % 2 === side).length);
   const [even = 0, odd = 0] = zeros;
-  const many = sample.byteLength / 4;
-  if (odd > many && even === 0) return 'little';
-  return even > many && odd === 0 ? 'big' : undefined;
+  const mark = (bytes[0] ?? 0) * 256 + (bytes[1] ?? 0);
+  const isMarked = mark === 0xfffe || mark === 0xfeff;
+  const many = sample.byteLength / (isMarked ? 16 : 4);
+  if (odd > many && even === 0 && mark !== 0xfeff) return 'little';
+  return even > many && odd === 0 && mark !== 0xfffe ? 'big' : undefined;
 }
 
 /** Where a file lies below a folder of the snapshot: its path without the leading slash. */

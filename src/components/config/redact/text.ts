@@ -102,7 +102,7 @@ export function redactSetting(key: string, value: string, redaction: Redaction, 
     const isDigest = digestNamePattern.test(key) && /^[0-9a-f]+$/i.test(trimmed);
     if (/command$|cmd$/i.test(key)) return redactEchoed(value, redaction);
     if (isPublic(key)) return redactText(value, redaction);
-    if (/(?:^|[^a-z])(?:user|users|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
+    if (/(?:^|[^a-z])(?:user|users|admin|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
     if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
     return redactRandomWords(redactText(value, redaction), redaction);
   }
