@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CorruptionError, TarsError } from './errors.ts';
-import { decodeManifest, encodeManifest, type Manifest } from './manifest.ts';
+import { decodeManifest, encodeManifest, manifestSchemaVersion, type Manifest } from './manifest.ts';
 
 const manifest: Manifest = {
   schemaVersion: 1,
@@ -23,7 +23,7 @@ test('a manifest survives encoding and decoding', () => {
 });
 
 test('a manifest of a later schema is refused as an unsupported version', () => {
-  const later = new TextEncoder().encode(JSON.stringify({ ...manifest, schemaVersion: 2 }));
+  const later = new TextEncoder().encode(JSON.stringify({ ...manifest, schemaVersion: manifestSchemaVersion + 1 }));
   assert.throws(
     () => decodeManifest(later, 'x'),
     (error) => error instanceof TarsError && error.code === 'unsupported-version',
