@@ -81,7 +81,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
     { name: 'configuration', look: () => Promise.resolve(lookAtConfiguration(settings)) },
-    ...careChecks(await careOf(settings, env)),
+    ...careChecks(careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
       needs: pathNeeds(settings, hasRepository),
