@@ -65,7 +65,6 @@ async function captureOne(
     name: component.name,
     kind: component.kind,
     outcome: 'captured',
-    ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     ...(report.serverVersion === undefined ? {} : { serverVersion: report.serverVersion }),
     pointInTime: prepared.pointInTime,
     method: report.method,

@@ -31,7 +31,8 @@ export type OutsideReason =
   /** It was there when the snapshot was taken, which has it not. */
   | 'not-captured';
 
-const ownName = /^\.tars-(new|prev)-[a-z0-9]+$/;
+/** What restores of this place, or of another one in it, stage and set aside: `NAME.tars-new-ID`, `NAME.tars-prev-ID`. */
+export const ownName = /\.tars-(new|prev)-[a-z0-9]+$/;
 
 /** What is left out of a tree: as configured, and as the snapshot says that is restored. */
 export interface TreePatterns {
@@ -114,7 +115,11 @@ export async function keptOutOf(
     trees.filter((other) => other !== tree).map((other) => realPathIfThere(other.live)),
   );
   const inTree = (tree.keepOut ?? []).map((way) => join(own, way));
-  return [...keepOut, ...inTree, ...others.filter((other) => other.startsWith(own === '/' ? '/' : `${own}/`))];
+  return [
+    ...keepOut,
+    ...inTree,
+    ...others.filter((other) => other.startsWith(own === '/' ? '/' : `${own}/`)),
+  ];
 }
 
 async function realPathIfThere(path: string): Promise<string> {

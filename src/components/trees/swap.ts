@@ -9,7 +9,7 @@ import { ensureAlong, openAlong, openAlongIfThere, splitPath } from './along.ts'
 import { directoryAttributes, resetDirectory, type OnUnset } from './attributes.ts';
 import { contentName, keepingTime, type TreeExchange } from './exchange.ts';
 import { directoriesAbove, findKept } from './kept.ts';
-import type { TreeScope } from './scope.ts';
+import { ownName, type TreeScope } from './scope.ts';
 import {
   decodeAttributes,
   encodeAttributes,
@@ -235,15 +235,13 @@ function incomingOf(content: OpenDirectory, path: string, keep: readonly string[
   return { path, names: movable(from, keep, path), after };
 }
 
-const ownName = /^\.tars-(new|prev)-[a-z0-9]+$/;
-
-/** All entries but those that stay; what restores work with lies in the tree's own directory. */
+/** All entries but those that stay, and what restores of this place or of others in it work with. */
 function movable(directory: OpenDirectory, keep: readonly string[], path: string): string[] {
   const stays = new Set(keep);
-  return directory.names().filter((name) => !stays.has(name) && (path !== '' || !isOwn(name)));
+  return directory
+    .names()
+    .filter((name) => !stays.has(name) && !ownName.test(name) && (path !== '' || name !== 'lost+found'));
 }
-
-const isOwn = (name: string): boolean => ownName.test(name) || name === 'lost+found';
 
 /** Only who may write in a directory can give it another parent: for all but root that may take a moment's right. */
 async function move(from: OpenDirectory, name: string, to: OpenDirectory, newName: string): Promise<void> {

@@ -23,8 +23,9 @@ export async function wayBackLines(
   const directories = directoriesAbove(kept.keys());
   const below = (base: string, way: string): string => quote(way === '' ? base : `${base}/${way}`);
   return directories.flatMap(({ path: way, keep }) => {
-    const own =
-      way === '' ? ['.tars-new-*', '.tars-prev-*', 'lost+found'].map((name) => `! -name ${quote(name)}`) : [];
+    const own = ['*.tars-new-*', '*.tars-prev-*', ...(way === '' ? ['lost+found'] : [])].map(
+      (name) => `! -name ${quote(name)}`,
+    );
     const stays = [...own, ...keep.map((name) => `! -name ${quote(escapeGlob(name))}`)].join(' ');
     const move = (from: string, to: string, but: string): string =>
       `find ${from} -mindepth 1 -maxdepth 1 ${but}${but === '' ? '' : ' '}-exec mv -t ${to} -- {} +`;
