@@ -126,6 +126,13 @@ async function continueItsHost(): Promise<void> {
   }
 }
 
+/** A service of which tars.yaml does not tell whether it writes was one that does not; by now it is looked at. */
+function withDefaultWriters(understood: unknown): unknown {
+  const { services = {} } = understood as { services?: Record<string, object> };
+  const filled = Object.entries(services).map(([name, service]) => [name, { writer: false, ...service }]);
+  return { ...(understood as object), services: Object.fromEntries(filled) as unknown };
+}
+
 /** Fields may have been added since. */
 async function readsSettings(directory: string): Promise<void> {
   const names = (await readdir(directory)).filter((name) => name.endsWith('.yaml'));
@@ -133,7 +140,7 @@ async function readsSettings(directory: string): Promise<void> {
   for (const name of names) {
     const understood = understoodSettings(await readFile(join(directory, name), 'utf8'));
     const then: unknown = JSON.parse(await readFile(join(directory, name.replace(/yaml$/, 'json')), 'utf8'));
-    assert.partialDeepStrictEqual(understood, then, name);
+    assert.partialDeepStrictEqual(withDefaultWriters(understood), then, name);
   }
 }
 
