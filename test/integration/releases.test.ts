@@ -14,7 +14,6 @@ import {
   archiveShelf,
   checkArchiveFile,
   lastKitExport,
-  openArchiveFile,
   runLogOf,
 } from '../../src/compose.ts';
 import { manifestSchemaVersion, type Manifest } from '../../src/model/manifest.ts';
@@ -25,7 +24,6 @@ import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { label, manifestOf } from '../fixtures/archives.ts';
-import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import {
   assertContent,
@@ -303,38 +301,23 @@ async function recreateDatabases({ databases, restoreId }: CutOff): Promise<void
 }
 
 /**
- * The manifest carries a version, and so do a repository's `config` and a logical export of Chroma, whose own tests say
- * so. The record of a restore, the run log, claims, the record of recovery kits and the mark of a schedule carry none.
+ * Of what versions are told by, the manifest is the one of tars itself: src/model/manifest.test.ts has its reader. A
+ * snapshot that this build could not read back is not published, in a repository or as an archive.
  */
-test('a manifest of a later version is refused, in a repository and in an archive', async () => {
+test('a manifest of a later version is not published', async () => {
   const later: Manifest = { ...manifestOf([]), stack: 'home', schemaVersion: manifestSchemaVersion + 1 };
-  const said = /schema version \d+, this tars knows up to \d+/;
-  const publish = async (destination: SnapshotDestination): Promise<string> => {
+  const publish = async (destination: SnapshotDestination): Promise<void> => {
     await using writer = await destination.begin({ ...label, stack: 'home' }, ctx);
-    return (await writer.publish(later, ctx)).summary.id;
+    await writer.publish(later, ctx);
   };
   const settings = await loadSettings(stack.settingsPath('main'), {});
   await using store = await openSnapshotStore(createLocalStorage(repositoryPath), releasePassword, ctx);
-  const id = await publish(store);
-  for (const verb of [
-    ['show', id],
-    ['verify', id],
-    ['restore', id, '--yes'],
-  ]) {
-    const { exitCode, stderr } = await stack.run('main', ...verb, '--json');
-    assert.equal(exitCode, 1, stderr);
-    const failure = JSON.parse(stderr.trim().split('\n').at(-1) ?? '') as Record<string, string>;
-    assert.equal(failure['code'], 'unsupported-version', stderr);
-    assert.match(failure['message'] ?? '', said);
-  }
+  const before = await store.list(ctx);
+  const said = /schema version \d+, this tars knows up to \d+/;
+  await assert.rejects(publish(store), said);
+  assert.deepEqual(await store.list(ctx), before);
   const directory = inRoot('later');
   await mkdir(directory);
-  const archive = await publish(archiveDestination(directory, 'gzip', settings));
-  const file = join(directory, (await readdir(directory)).find((name) => name.endsWith('.tar.gz')) ?? '');
-  const refused = { code: 'unsupported-version' };
-  await assert.rejects(openArchiveFile(file, settings.scratch_dir, ctx), refused, archive);
-  assert.deepEqual(await archiveShelf(directory).list(ctx), [], 'forget leaves alone what it cannot read');
-  const checked = await tars(['check', '--backup-file', file]);
-  assert.equal(checked.exitCode, 1);
-  assert.match(checked.stderr, said);
+  await assert.rejects(publish(archiveDestination(directory, 'gzip', settings)), said);
+  assert.deepEqual(await archiveShelf(directory).list(ctx), []);
 });
