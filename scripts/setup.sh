@@ -18,6 +18,8 @@ if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
   [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
   command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
+  command -v setfattr >/dev/null 2>&1 || missing="$missing attr"
+  command -v setfacl >/dev/null 2>&1 || missing="$missing acl"
   command -v setcap >/dev/null 2>&1 || [ -x /sbin/setcap ] || missing="$missing libcap2-bin"
 fi
 # Where nothing is to be skipped.
