@@ -12,6 +12,8 @@ import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 const mib = 1 << 20;
 const root = { skip: process.getuid?.() !== 0 };
 const nobody = 65_534;
+/** Whatever else runs on this machine is not looked at. */
+const noDocker = { DOCKER_HOST: 'unix:///nonexistent/docker.sock' };
 let stack: SmallStack;
 before(async () => {
   stack = await startSmallStack();
@@ -190,7 +192,7 @@ test(
     const inNamespace = async (words: readonly string[], where: readonly string[] = args) => {
       const script = `mount --bind '${at('fstab')}' /etc/fstab && exec "$@"`;
       const argv = ['--mount', 'sh', '-c', script, '-', process.execPath, cliPath, ...where, ...words];
-      return execa('unshare', argv, { reject: false, env: { NO_COLOR: '1' } });
+      return execa('unshare', argv, { reject: false, env: { NO_COLOR: '1', ...noDocker } });
     };
     const refused = [
       [['init', '--yes'], args],

@@ -141,7 +141,11 @@ for (const [how, damage] of Object.entries(damages)) {
       const again = await publish(store, ctx);
       assert.ok(again.isReused && again.newBlobs <= 1, 'what was stored again is relied on');
       // The first snapshot reads the new copies too; the damaged packs still lie there, for whoever can save them.
-      if (type === 'data') assert.deepEqual(affectedIn(await check()), []);
+      // The manifest of the first snapshot alone is in no later backup: its time differs.
+      if (type === 'data') {
+        for (const lost of affectedIn(await check()))
+          assert.match(lost, /whole: \/tars\/lab\/manifest\.json$/);
+      }
       for (const pack of damaged) assert.equal(await exists(fileOf(pack)), how !== 'missing');
 
       for (const { id } of await store.list(ctx)) {

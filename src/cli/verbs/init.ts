@@ -9,6 +9,7 @@ import { examineSetup } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import {
   choicesOfFlags,
+  directoryFromHere,
   projectWish,
   proposedChoices,
   type Choices,
@@ -44,6 +45,7 @@ export function addInit(program: Command, surroundings: Surroundings): void {
 async function run(session: Session, flags: InitFlags): Promise<number> {
   const { audience, env, configPath } = session;
   projectWish(flags);
+  if (flags.repository !== undefined) directoryFromHere(flags.repository, env);
   const settingsPath = settingsCandidates(configPath, env)[0] ?? 'tars.yaml';
   const isNew = !(await exists(settingsPath));
   const guided = flags.yes === true || audience.questions !== undefined;
