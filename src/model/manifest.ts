@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { CorruptionError, TarsError } from './errors.ts';
 import { manifestMaxBytes } from './limits.ts';
+import { counted } from './plural.ts';
 
 /** The highest manifest schema version that this build writes and reads; readers refuse a higher one. */
 export const manifestSchemaVersion = 2;
@@ -218,12 +219,16 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   return parsed.data;
 }
 
-/** What a captured component lacks, in one sentence without a full stop; undefined when it lacks nothing. */
+/** So many entries are named for a person; the manifest names more. */
+const namedMax = 10;
+
+/** What a captured component lacks, as the end of a sentence that says so; undefined when it lacks nothing. */
 export function describeIncomplete({
   incomplete,
 }: Pick<ComponentManifest, 'incomplete'>): string | undefined {
   if (incomplete === undefined) return undefined;
   const { count, named } = incomplete;
-  const more = count > named.length ? `; and ${count - named.length} more` : '';
-  return `${named.map(({ path, reason }) => `${path}: ${reason}`).join('; ')}${more}`;
+  const shown = named.slice(0, namedMax).map(({ path, reason }) => `${path} (${reason})`);
+  const more = count > shown.length ? ` and ${count - shown.length} more` : '';
+  return `${counted(count, 'entry', 'entries')} could not be captured: ${shown.join(', ')}${more}`;
 }

@@ -31,15 +31,11 @@ export async function planTreesRestore(
 ): Promise<RestorePlan<TreesPlanDetails>> {
   const trees = restoredTrees(place, from);
   const facts = parseTreesFacts(from.facts, from.name);
-  const warnings = [
-    ...facts.trees
-      .filter(({ path }) => !trees.some(({ tree }) => tree.path === path))
-      .map(
-        ({ path }) =>
-          `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
-      ),
-    ...incompleteWarning(from),
-  ];
+  const warnings = facts.trees
+    .filter(({ path }) => !trees.some(({ tree }) => tree.path === path))
+    .map(
+      ({ path }) => `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
+    );
   const steps: string[] = [];
   const space: { path: string; sizeBytes: number }[] = [];
   for (const restored of trees) {
@@ -58,12 +54,6 @@ export async function planTreesRestore(
     requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
     details: { restoreId, from },
   };
-}
-
-function incompleteWarning({ name, incomplete }: ComponentManifest): readonly string[] {
-  if (incomplete === undefined) return [];
-  const named = incomplete.named.slice(0, namedMax).map(({ path, reason }) => `${path} (${reason})`);
-  return [`The snapshot of ${name} is not complete. It lacks ${someOf(named, incomplete.count)}`];
 }
 
 interface Found {
