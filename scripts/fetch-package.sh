@@ -1,10 +1,11 @@
 #!/bin/sh
-# Unpacks the newest version of one package of a Debian distribution into a directory, without installing it:
+# Unpacks the newest version of packages of a Debian distribution into a directory, without installing them:
 #   fetch-package.sh trixie docker-compose /absolute/directory
+#   fetch-package.sh trixie 'postgresql-17 libpq5' /absolute/directory
 # Only the address of the mirror is taken from this machine's apt; its sources and packages stay as they are. Fails with
 # what is in the way on stderr.
 set -eu
-suite=$1 package=$2 target=$3
+suite=$1 packages=$2 target=$3
 command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || {
   echo 'apt is not here' >&2
   exit 1
@@ -31,6 +32,8 @@ APT::Sandbox::User "$(id -un)";
 CONF
 cd "$work"
 export APT_CONFIG="$work/apt.conf"
-{ apt-get update -qq && apt-get download -qq "$package" && dpkg-deb -x "$package"_*.deb root; } >&2 || exit 1
+# shellcheck disable=SC2086 # Names of packages, one by one.
+{ apt-get update -qq && apt-get download -qq $packages; } >&2 || exit 1
+for archive in *.deb; do dpkg-deb -x "$archive" root >&2; done
 rm -rf "$target"
 mv root "$target"

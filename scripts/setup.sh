@@ -16,6 +16,7 @@ command -v zstd >/dev/null 2>&1 || missing="$missing zstd"
 if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v crontab >/dev/null 2>&1 || missing="$missing cron"
   command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+  command -v patchelf >/dev/null 2>&1 || missing="$missing patchelf"
   [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
   command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
   command -v setfattr >/dev/null 2>&1 || missing="$missing attr"

@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
 sh scripts/docker-setup.sh
+for major in 17 18; do sh scripts/newest-postgres.sh $major; done
 
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/tars-tests.XXXXXX")
 export TMPDIR
@@ -28,6 +29,10 @@ if [ "${1:-}" = campaign ]; then
   export TARS_CAMPAIGN=full
   files=$(grep -rlE 'counted\(|isCampaign|TARS_CAMPAIGN' test --include='*.test.ts' | sort)
   node --test --test-concurrency=1 --test-force-exit --test-timeout=7200000 $files || status=$?
+  for major in 17 18; do
+    TARS_TEST_POSTGRES=$major node --test --test-concurrency=1 --test-force-exit --test-timeout=7200000 \
+      $(grep -l 'startBench()' test/integration/postgres-*.test.ts) || status=$?
+  done
 else
   # A test takes a minute or two; what takes this long hangs.
   node --test --test-concurrency=2 --test-force-exit --test-timeout=900000 'src/**/*.test.ts' 'test/**/*.test.ts' || status=$?

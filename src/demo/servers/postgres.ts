@@ -37,13 +37,15 @@ async function newestBinDir(): Promise<string> {
 /**
  * Starts a private PostgreSQL under `directory` with superuser `tars` and the given password, over TCP only.
  * `directory` must be reachable for the system user `postgres` when we are root.
+ * @param programs directory of initdb, pg_ctl and postgres; default: the newest version that is installed
  */
 export async function startPostgres(
   directory: string,
   password = 'correct-horse',
   pickPort: PickPort = freePort,
+  programs?: string,
 ): Promise<PrivatePostgres> {
-  const binDir = await newestBinDir();
+  const binDir = programs ?? (await newestBinDir());
   const user = await runAs('postgres');
   const dataDir = join(directory, 'data');
   await mkdir(directory, { recursive: true });
