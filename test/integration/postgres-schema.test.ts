@@ -280,6 +280,39 @@ test("the server's own notes among a column's options are no difference; options
   );
 });
 
+test('what means something else after a restore, in the same words, is named', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE folded');
+  await bench.sql(
+    'folded',
+    `CREATE EXTENSION citext; CREATE TABLE t (mail citext, CONSTRAINT c CHECK (NULLIF(mail, 'x') IS NOT NULL))`,
+    `CREATE VIEW v AS SELECT * FROM t WHERE mail = 'a'`,
+    'CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$',
+    'CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW WHEN (OLD.mail IS DISTINCT FROM NEW.mail) EXECUTE FUNCTION f()',
+  );
+  const component = bench.component({ databases: ['folded'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'folded'));
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
+  const named = [
+    'table constraint c on public.t does not use operator public.=(public.citext,public.citext)',
+    'trigger g on public.t does not use operator public.=(public.citext,public.citext)',
+  ];
+  const told = (findings: readonly Finding[]): string[] =>
+    findings
+      .filter(({ code }) => code === 'operator-not-used')
+      .map(({ severity, message }) => `${severity} ${message}`)
+      .sort();
+  for (const findings of [
+    await restore('folded', taken, 'f1'),
+    await component.verify(taken.manifest, ctx, taken.source),
+  ]) {
+    const lines = told(findings);
+    assert.equal(lines.length, named.length);
+    named.forEach((text, index) => {
+      assert.ok(lines[index]?.startsWith(`warning Database "folded": ${text}`), lines[index]);
+    });
+  }
+});
+
 test('words that the server itself changes when it reads them back are no difference; other definitions are', async () => {
   await bench.sql('postgres', 'CREATE DATABASE worded');
   await bench.sql(

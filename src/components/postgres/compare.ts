@@ -1,5 +1,6 @@
 import type { Finding } from '../../model/finding.ts';
 import { compareSchema, type MakeFinding } from './compare-schema.ts';
+import { compareOperatorUses } from './operator-uses.ts';
 import type { ContentFacts, DatabaseFacts, DatabaseProperties, SequenceFacts, TableFacts } from './facts.ts';
 
 /**
@@ -26,6 +27,7 @@ export function compareContent(
     ['the large objects', () => compareLargeObjects(captured, found, finding)],
     ['the extensions', () => compareExtensions(captured, found, finding)],
     ['the invalid indexes', () => compareIndexes(captured, found, finding)],
+    ['the operators', () => compareOperatorUses(captured.operatorUses, found.operatorUses, finding)],
   ];
   const findings = [
     ...compareUnread(captured, found, finding),

@@ -9,6 +9,7 @@ import type {
   Unread,
 } from './facts.ts';
 import { literal, qualified } from './names.ts';
+import { operatorUsesMax, readOperatorUses } from './operator-uses.ts';
 import { ownRelations } from './schema-definitions.ts';
 import { readSchema } from './schema.ts';
 import { sqlState, type Session } from './session.ts';
@@ -391,7 +392,11 @@ export async function readContent(
          SELECT indexrelid FROM pg_index WHERE NOT indisvalid)
        ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
     ),
+    operatorUses: await part('the operators', undefined, () => readOperatorUses(session, signal)),
   };
+  if (content.operatorUses === undefined && !unread.some(({ what }) => what === 'the operators')) {
+    unread.push({ what: 'the operators', reason: `more than ${operatorUsesMax} definitions use some` });
+  }
   return { ...content, ...(unread.length === 0 ? {} : { unread }) };
 }
 

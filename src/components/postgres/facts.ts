@@ -52,6 +52,9 @@ const unreadSchema = z.object({
   reason: z.string(),
 });
 
+/** Both as pg_identify_object() calls them. */
+const operatorUseSchema = z.object({ object: z.string(), operator: z.string() });
+
 const contentSchema = z.object({
   /** Older snapshots do not have it. */
   schema: schemaSchema.optional(),
@@ -64,6 +67,8 @@ const contentSchema = z.object({
   /** Those of tables and indexes, beside the database's own. */
   tablespaces: z.array(z.object({ name: z.string() })),
   invalidIndexes: z.array(z.object({ schema: z.string(), name: z.string() })),
+  /** Which definition uses which operator that is not the server's own. Older snapshots do not have it. */
+  operatorUses: z.array(operatorUseSchema).optional(),
   /** What could not be read, and so is not compared. It is in the dump all the same. */
   unread: z.array(unreadSchema).optional(),
 });
@@ -165,6 +170,7 @@ export type SequenceFacts = z.infer<typeof sequenceSchema>;
 export type LargeObjectFacts = z.infer<typeof largeObjectsSchema>;
 export type SchemaFacts = z.infer<typeof schemaSchema>;
 export type SchemaKind = z.infer<typeof schemaKindSchema>;
+export type OperatorUse = z.infer<typeof operatorUseSchema>;
 export type Unread = z.infer<typeof unreadSchema>;
 export type ContentFacts = z.infer<typeof contentSchema>;
 export type DatabaseProperties = z.infer<typeof propertiesSchema>;
