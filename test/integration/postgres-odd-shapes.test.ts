@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Finding } from '../../src/model/finding.ts';
+import { describeIncomplete } from '../../src/model/manifest.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 import { allRows, schemaOf, startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
@@ -78,6 +79,15 @@ const shapes: readonly Shape[] = [
   },
 ];
 
+const locales = ['', `LOCALE 'C'`, `ENCODING 'SQL_ASCII' LOCALE 'C'`, `LOCALE_PROVIDER icu ICU_LOCALE 'de'`];
+
+/** Plain tables with an index and a few rows each. */
+const filled = (count: number): string => `DO $$ BEGIN FOR i IN 1..${count} LOOP
+    EXECUTE format('CREATE TABLE filled%s AS SELECT x, md5(x::text) AS v FROM generate_series(1, 10) x', i);
+    EXECUTE format('CREATE INDEX ON filled%s (x)', i);
+    IF i % 20 = 0 THEN COMMIT; END IF;
+  END LOOP; END $$`;
+
 async function content(name: string): Promise<unknown> {
   const client = await bench.connect(name);
   try {
@@ -89,24 +99,29 @@ async function content(name: string): Promise<unknown> {
 
 test(`databases of odd shapes come back as they were, or what is missing is named (seed ${campaignSeed})`, async () => {
   const random = seededRandom(campaignSeed);
-  const count = counted(3, 60);
+  const count = counted(3, 100);
+  const plainTables = counted(2, 95);
   const databases = new Map<string, readonly string[]>();
   for (let n = 0; n < count; n++) {
     const name = `odd${n}`;
     // An event trigger that refuses everything comes last.
     const possible = shapes.filter(({ until17 }) => until17 !== true || bench.major < 17);
     const chosen = possible.filter((_, index) => index === n % possible.length || random() < 0.4);
-    await bench.sql('postgres', `CREATE DATABASE ${name}`);
-    await bench.sql(name, ...chosen.flatMap(({ make }) => make));
+    await bench.sql('postgres', `CREATE DATABASE ${name} TEMPLATE template0 ${locales[n % locales.length]}`);
+    await bench.sql(name, filled(plainTables), ...chosen.flatMap(({ make }) => make));
     databases.set(
       name,
       chosen.flatMap(({ refused }) => refused ?? []),
     );
   }
-  const component = bench.component({ databases: [...databases.keys()] });
+  // As an interrupted DROP DATABASE leaves one: there is nothing in it any more, and it costs no other.
+  await bench.sql('postgres', 'CREATE DATABASE broken');
+  await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'`);
+  const component = bench.component();
   const before = new Map<string, [unknown, string]>();
   for (const name of databases.keys()) before.set(name, [await content(name), await schemaOf(bench, name)]);
   const taken = await takeSnapshot(component, join(bench.root, 'odd'));
+  assert.equal(describeIncomplete(taken.manifest), undefined);
   const plan = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId: 'odd1' },
