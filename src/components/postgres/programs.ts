@@ -1,15 +1,13 @@
 import { execa, ExecaError } from 'execa';
 import type { Readable, Writable } from 'node:stream';
+import { ErrorOutput } from '../../model/error-output.ts';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
-import { hideSqlSecrets } from '../../model/sql-secrets.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { conninfoValue } from './names.ts';
 import { startupSettings, type PostgresOptions } from './options.ts';
 import { openControlSession } from './session.ts';
 import { tlsEnvironment } from './tls.ts';
-
-const stderrTailBytes = 4096;
 
 /** Variables of libpq that say how to reach a server safely, not which one. Their paths are of this machine. */
 const passedOn = ['PATH', 'HOME', 'PGPASSFILE', 'PGSSLMODE', 'PGSSLROOTCERT', 'PGSSLCERT', 'PGSSLKEY'];
@@ -88,8 +86,7 @@ function start(
       const error = await ended;
       if (error === undefined) return;
       if (signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
-      // It quotes the statement that failed, which may set a password.
-      const said = hideSqlSecrets((await stderr).trim());
+      const said = await stderr;
       const status = error instanceof ExecaError ? error.shortMessage.split('\n')[0] : undefined;
       throw new TarsError('subprocess', `${path} failed: ${said === '' ? (status ?? 'unknown') : said}`, {
         context: { program: path },
@@ -99,11 +96,11 @@ function start(
 }
 
 async function tailOf(stream: Readable, onChunk: ProgramCall['onStderr']): Promise<string> {
-  let tail = Buffer.alloc(0);
+  const tail = new ErrorOutput();
   try {
     for await (const chunk of stream) {
       onChunk?.(chunk as Buffer);
-      tail = Buffer.concat([tail, chunk as Buffer]).subarray(-stderrTailBytes);
+      tail.add(chunk as Buffer);
     }
   } catch {
     // The program was killed; what it said so far is what there is.

@@ -1,10 +1,10 @@
 import type { Duplex } from 'node:stream';
+import { ErrorOutput } from '../../model/error-output.ts';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../ports/programs.ts';
 import { engineError, type Engine } from './engine.ts';
 
-const stderrTailBytes = 4096;
 /** Header of a frame: stream, three zeros, length as u32BE (Engine API, "Attach to a container"). */
 const frameHeaderBytes = 8;
 const stderrStream = 2;
@@ -88,7 +88,7 @@ export async function* containerOutput(
   });
   if (exitCode !== 0) {
     await fed?.rest?.return?.();
-    const said = output.stderr.toString().trim() || `exit code ${exitCode ?? 'unknown'}`;
+    const said = output.stderr.toString() || `exit code ${exitCode ?? 'unknown'}`;
     throw new TarsError('subprocess', `${name} failed in the container: ${said}`);
   }
   if (fed?.rest !== undefined) await readToEnd(fed.rest, signal);
@@ -105,7 +105,7 @@ async function readToEnd(rest: AsyncIterator<Uint8Array>, signal: AbortSignal): 
 /** Tells the announced process id, the program's own output and the end of its stderr apart. */
 class ProgramOutput {
   pid = '';
-  stderr = Buffer.alloc(0);
+  readonly stderr = new ErrorOutput();
   ended = false;
   announced = false;
   readonly #onStderr: ProgramCall['onStderr'];
@@ -118,7 +118,7 @@ class ProgramOutput {
   take({ stream, bytes }: Frame): Buffer {
     if (stream === stderrStream) {
       this.#onStderr?.(bytes);
-      this.stderr = Buffer.concat([this.stderr, bytes]).subarray(-stderrTailBytes);
+      this.stderr.add(bytes);
       return Buffer.alloc(0);
     }
     if (this.announced) return bytes;
