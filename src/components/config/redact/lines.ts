@@ -76,7 +76,8 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   const [head, before = '', key = ''] = spaced;
   const value = body.slice(head.length);
   const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
-  const isOneWord = /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value);
+  const isOneWord =
+    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value) && !isWordOfLog(value, redaction);
   const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
   // `rocommunity public 10.0.0.0/8`
   if (first !== undefined && /community6?$/.test(key))
@@ -166,11 +167,14 @@ function redactLogin(line: string, redaction: Redaction): string {
   if (!/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/.test(line)) return line;
   return line.replace(
     /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
-    (_, before: string, raw: string) => {
-      return `${before}${redactQuoted('password', raw, redaction)}`;
-    },
+    (whole, before: string, raw: string) =>
+      isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
   );
 }
+
+/** `password authentication failed`: logs are sentences. */
+const isWordOfLog = (value: string, { dialect }: Redaction): boolean =>
+  dialect === 'log' && /^[A-Za-z]+[.,:;]?$/.test(value);
 
 /** Certificates and public keys look random, and are no secrets. */
 const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
