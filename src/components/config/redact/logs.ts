@@ -100,6 +100,11 @@ const keyEnd = /-----END (?:[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?|AGE ENCRYPTED FILE|
 /** A line within a key: base64, its headers, or nothing. */
 const keyBody = /^(?:[A-Za-z0-9+/=]*|[\w-]{1,30}:.*)$/;
 
+/** Of a whole line of a key; logs have shorter words alone on a line. */
+const keyLineMin = 20;
+
+const textAt = (lines: readonly LogLine[], at: number): string => lines[at]?.message.trim() ?? ' ';
+
 /** Private keys line by line, also when the beginning or the end of one is not there. */
 function hideKeyBlocks(lines: readonly LogLine[], redaction: Redaction): void {
   for (let i = 0; i < lines.length; i++) {
@@ -107,8 +112,11 @@ function hideKeyBlocks(lines: readonly LogLine[], redaction: Redaction): void {
     if (line === undefined || (begin === null && !keyEnd.test(line.message))) continue;
     if (begin === null) {
       hide(line, redaction);
-      for (let j = i - 1; j >= 0 && keyBody.test(lines[j]?.message.trim() ?? ''); j--)
+      // Only the last line of a key is short.
+      for (let j = i - 1; keyBody.test(textAt(lines, j)); j--) {
+        if (j < i - 1 && textAt(lines, j).length < keyLineMin) break;
         hide(lines[j], redaction);
+      }
       continue;
     }
     if (keyEnd.test(line.message)) continue;
