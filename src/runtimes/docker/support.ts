@@ -80,7 +80,7 @@ function supported(engine: Engine, info: ContainerInspectInfo): SupportedContain
     name,
     service: info.Config.Labels[composeLabels.service] ?? name,
     state: stateOf(info),
-    environment: info.Config.Env ?? [],
+    environment: environmentOf(info),
     command: [info.Path, ...info.Args],
     async log(linesMax, bytesMax, ctx) {
       try {
@@ -104,6 +104,10 @@ function supported(engine: Engine, info: ContainerInspectInfo): SupportedContain
     },
   };
 }
+
+/** The Engine answers null for a container without one, which the client's types do not have. */
+const environmentOf = ({ Config: { Env: environment } }: ContainerInspectInfo): readonly string[] =>
+  Array.isArray(environment) ? environment : [];
 
 const headerBytes = 8;
 

@@ -1,4 +1,4 @@
-import { suspicionOf } from '../../../model/secret-names.ts';
+import { isContainerOfSecrets, suspicionOf } from '../../../model/secret-names.ts';
 import { isPlainWords } from './known.ts';
 import { redactLines } from './lines.ts';
 import { quotedLists } from './lists.ts';
@@ -141,17 +141,29 @@ function hide(line: LogLine | undefined, redaction: Redaction): void {
     redacted(text, redaction.found);
 }
 
-/** `private_key: |` and the lines that are further in. */
+/** `private_key: |` and the lines that are further in; and the entries below `passwords:`. */
 function hideYamlBlocks(lines: readonly LogLine[], redaction: Redaction): void {
   for (let i = 0; i < lines.length; i++) {
-    const [, indent = '', key = ''] =
-      /^(\s*)(?:- )?["']?([\w.-]{1,80})["']?:\s*[|>][-+\d]{0,3}\s*$/.exec(lines[i]?.message ?? '') ?? [];
-    if (key === '' || suspicionOf(key) === 'none') continue;
-    while (i + 1 < lines.length && /^\s+\S/.exec(lines[i + 1]?.message.slice(indent.length) ?? '') !== null) {
+    const [, indent = '', key = '', mark = ''] =
+      /^(\s*)(?:- )?["']?([\w.-]{1,80})["']?:\s*([|>][-+\d]{0,3})?\s*$/.exec(lines[i]?.message ?? '') ?? [];
+    const isText = mark !== '' && suspicionOf(key) !== 'none';
+    if (key === '' || !(isText || (mark === '' && isContainerOfSecrets.byName(key)))) continue;
+    for (let next = lines[i + 1]; next !== undefined; next = lines[i + 1]) {
+      if (!/^\s+\S/.test(next.message.slice(indent.length))) break;
+      if (isText) hide(next, redaction);
+      else hideEntry(next, redaction);
       i += 1;
-      hide(lines[i], redaction);
     }
   }
+}
+
+/** `alice: x` or `- x` below the name of a map or list of secrets. */
+function hideEntry(line: LogLine, redaction: Redaction): void {
+  const [head, name] =
+    /^\s*(?:- )?(?:["']?([\w.@-]{1,80})["']?:\s+|(?<=- ))(?=[^\s|>])/.exec(line.message) ?? [];
+  if (head === undefined || (name !== undefined && isContainerOfSecrets.describes(name))) return;
+  const value = line.message.slice(head.length).trimEnd();
+  line.message = head + redactQuoted('password', value, redaction);
 }
 
 /** `Use this password to log in:` and a word alone in one of the next lines. */
@@ -169,11 +181,27 @@ const isNoWord = (text: string): boolean =>
   /\d/.test(text) ? /[^\d.,:/-]/.test(text) : /[^\w.,:;!?'"()/-]|\w[!?]\w/.test(text);
 
 function redactMessage(message: string, redaction: Redaction): string {
-  const json = redactJson(message, redaction) ?? message;
+  const json = redactJsonEnd(message, redaction);
   return redactTold(
     redactCookies(redactAuth(redactQueries(json, redaction), redaction), redaction),
     redaction,
   );
+}
+
+/** Where a document may begin in a message; more are not tried. */
+const jsonStartsMax = 3;
+
+/** A message that is JSON, or ends in it: `settings {"passwords": …}`. */
+function redactJsonEnd(message: string, redaction: Redaction): string {
+  if (!/[}\]]\s*$/.test(message)) return message;
+  let tried = 0;
+  for (const { index } of message.matchAll(/[{[]/g)) {
+    const json = redactJson(message.slice(index), redaction);
+    if (json !== undefined) return message.slice(0, index) + json;
+    tried += 1;
+    if (tried === jsonStartsMax) break;
+  }
+  return message;
 }
 
 /** `"AUTH" "user" "x"`, as MONITOR of Redis shows commands. */
@@ -232,7 +260,7 @@ const redactCookies = (text: string, redaction: Redaction): string =>
 
 /** A name, what is between it and its value, and where the value begins. */
 const told =
-  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(?:\s{0,3}(?:=|:|->|=>)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b)\s{0,3}:?\s{0,3}(?=\S)/gi;
+  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(?:\s{0,3}(?:=>|->|=|:)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b)\s{0,3}:?\s{0,3}(?=\S)/gi;
 const toldValue = /"[^"\n]{1,400}"|'[^'\n]{1,400}'|[^\s,;"'()[\]{}]{1,400}/y;
 /** With some words between: `Password for the user elastic: x`. */
 const toldOf =
