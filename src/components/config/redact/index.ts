@@ -88,7 +88,7 @@ export function* redactInSteps(
     (secret) =>
       secret.length >= replaceableLengthMin && !names.has(secret) && !isKeyWord(secret.toLowerCase()),
   );
-  const replacer = replacerOf(secrets);
+  const replacer = replacerOf([...secrets, ...secrets.filter((each) => each.includes('\n')).map(inOneLine)]);
   const texts: string[] = [];
   for (const file of files) {
     texts.push(replacer.replace(redactKnowing(file, replacer).text));
@@ -96,6 +96,9 @@ export function* redactInSteps(
   }
   return { texts, secrets };
 }
+
+/** As logs are searched for what goes over several lines. */
+const inOneLine = (secret: string): string => secret.replaceAll(/\s*\n\s*/g, '');
 
 const setting = new RegExp(
   String.raw`(?:^[ \t]*(?:-[ \t]+)?(?:export[ \t]+)?|["'{,][ \t]*)(${namePattern})["']?[ \t]*[=:][ \t]*["']?([^"'\s,}\]]*)`,
