@@ -52,7 +52,11 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   const after = remarked.slice(body.length);
   const setting = settingIn(body, isCommand);
   const value = body.slice(setting?.[0].length);
-  if (setting !== null && !(isCommand && alreadyRedacted.test(value)))
+  if (
+    setting !== null &&
+    !(isCommand && alreadyRedacted.test(value)) &&
+    !isSentence(setting[2] ?? '', value, redaction)
+  )
     return `${setting[0]}${redactLineValue(setting[2] ?? '', value, redaction)}${after}`;
   const acl = /^(\s*user\s+\S+\s)(?=.*(?:\s|^)["']?[><#!~&+-])/.exec(body);
   if (acl !== null) return acl[0] + redactAclRules(body.slice(acl[0].length), redaction) + after;
@@ -62,6 +66,10 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   if (spaced !== undefined) return spaced + after;
   return redactRandomWords(redactLogin(remarked, redaction), redaction);
 }
+
+/** `auth: backend is ready in 12 ms` in a log; what is a password there goes all the same. */
+const isSentence = (key: string, value: string, { dialect }: Redaction): boolean =>
+  dialect === 'log' && suspicionOf(key) === 'likely' && /^[^\s"'[{]+\s\S/.test(value);
 
 /** The words of a command before a `=` are no name. */
 function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {

@@ -260,7 +260,7 @@ const redactCookies = (text: string, redaction: Redaction): string =>
 
 /** A name, what is between it and its value, and where the value begins. */
 const told =
-  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(?:\s{0,3}(?:=>|->|=|:)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b)\s{0,3}:?\s{0,3}(?=\S)/gi;
+  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(\s{0,3}(?:=>|->|=|:)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b|(?=\s))\s{0,3}:?\s{0,3}(?=\S)/gi;
 const toldValue = /"[^"\n]{1,400}"|'[^'\n]{1,400}'|[^\s,;"'()[\]{}]{1,400}/y;
 /** With some words between: `Password for the user elastic: x`. */
 const toldOf =
@@ -268,9 +268,15 @@ const toldOf =
 /** `host:port:database:user:password` */
 const pgpass = /^((?:[\w.*-]|\\:){1,200}:(?:\d{2,5}|\*):[\w.*-]{1,100}:[\w.*-]{1,100}:)(\S{1,400})$/;
 
+/** What clients of mail and file servers say: `PASS x`, `LOGIN alice x`. */
+const spoken = /(\bPASS\s{1,3}|\bLOGIN\s{1,3}\S{1,100}\s{1,3})(\S{1,400})(?=\s*$)/;
+
 /** What a sentence says of a secret: `SECRET is x`, `token set to 'x'`. */
 function redactTold(text: string, redaction: Redaction): string {
   return redactNamed(text, redaction)
+    .replace(spoken, (whole, before: string, value: string) =>
+      isNoWord(value) && !value.includes(placeholder) ? before + redacted(value, redaction.found) : whole,
+    )
     .replace(pgpass, (_, before: string, value: string) => before + redacted(value, redaction.found))
     .replace(toldOf, (whole, before: string, value: string) =>
       /[A-Za-z]/.test(value) &&
@@ -283,14 +289,22 @@ function redactTold(text: string, redaction: Redaction): string {
     );
 }
 
+/** With nothing but a blank before it: `token "x1"`, `api_key abc123…`. */
+const isPlainlyToken = (name: string, value: string, isQuoted: boolean): boolean =>
+  isQuoted
+    ? isNoWord(value)
+    : suspicionOf(name) === 'always' && /^\w{12,}$/.test(value) && /\d/.test(value) && /[a-z]/i.test(value);
+
 function redactNamed(text: string, redaction: Redaction): string {
   let [result, position] = ['', 0];
-  for (const { 0: head, 1: name = '', index } of text.matchAll(told)) {
+  for (const { 0: head, 1: name = '', 2: sign = '', index } of text.matchAll(told)) {
     if (index < position || suspicionOf(name) === 'none') continue;
     toldValue.lastIndex = index + head.length;
     const raw = toldValue.exec(text)?.[0] ?? '';
     const value = raw.replace(/^["']|["']$/g, '');
-    if (value.startsWith(placeholder) || (value === raw && !isNoWord(value))) continue;
+    const isQuoted = value !== raw;
+    const isValue = sign === '' ? isPlainlyToken(name, value, isQuoted) : isQuoted || isNoWord(value);
+    if (value.startsWith(placeholder) || !isValue) continue;
     result += text.slice(position, index + head.length) + redactQuoted(name, raw, redaction);
     position = index + head.length + raw.length;
   }
