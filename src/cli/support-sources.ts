@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { openStore, runLogOf, storageOf, type SupportTools } from '../compose.ts';
+import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../compose.ts';
 import { secretsOfEnvironment } from '../model/hide-secrets.ts';
 import type { SupportSource } from '../operations/support-bundle/source.ts';
 import { containersSource, labelledComposeFiles } from '../operations/support-bundle/sources/containers.ts';
@@ -8,6 +8,7 @@ import {
   environmentLesson,
   fileSource,
   lessonSource,
+  secretSource,
   withoutPlaces,
 } from '../operations/support-bundle/sources/files.ts';
 import { journalSource, logFileSource } from '../operations/support-bundle/sources/logs.ts';
@@ -62,35 +63,26 @@ export async function supportSources({
   }
   return [
     ...always,
+    ...secretSources(settings, env),
     reportSource('status', (ctx) => statusReport(settings, env, ctx)),
     runsSource(() => runLogOf(settings)),
     ...configurationSources(settings, tools),
     repositoryFilesSource(storageOf(settings)),
-    snapshotsSource((ctx) => openStore(settings, env, ctx), patientLimitMs),
+    snapshotsSource((ctx) => openStoreAndPassword(settings, env, ctx), patientLimitMs),
     placesSource(placesOf(settings)),
     ...ownLogSources(settings, tools),
     ...serviceSources(settings, tools),
   ];
 }
 
-/** Secrets of the settings and of the environment. What cannot be read is somebody else's finding. */
-export async function supportSecrets(
-  settings: Settings | string,
-  env: Environment,
-): Promise<readonly string[]> {
-  const variables = secretsOfEnvironment(withoutPlaces(linesOf(env)));
-  if (typeof settings === 'string') return variables;
-  const passwords = await Promise.all(
-    Object.values(settings.components).map(async (component) =>
-      'password' in component || 'password_file' in component
-        ? componentPassword(component).catch(() => undefined)
-        : undefined,
+/** Passwords that the settings hold or name. */
+function secretSources(settings: Settings, env: Environment): readonly SupportSource[] {
+  const passwords = Object.entries(settings.components).map(([name, component]) =>
+    secretSource(name, async () =>
+      'password' in component || 'password_file' in component ? [await componentPassword(component)] : [],
     ),
   );
-  const further = await furtherSecrets(settings, env);
-  return [...variables, ...passwords, ...further].filter(
-    (secret): secret is string => secret !== undefined && secret !== '',
-  );
+  return [...passwords, secretSource('the repository', () => furtherSecrets(settings, env))];
 }
 
 const linesOf = (env: Environment): string[] =>
@@ -117,6 +109,7 @@ const variablesSource = (env: Environment): SupportSource => ({
   collect: () =>
     Promise.resolve({
       lessons: [environmentLesson(linesOf(env))],
+      secrets: secretsOfEnvironment(withoutPlaces(linesOf(env))),
       omitted: [{ what: 'environment of this process', why: 'It may hold secrets' }],
     }),
 });

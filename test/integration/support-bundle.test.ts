@@ -12,7 +12,7 @@ import type { CleanFile } from '../../src/operations/support-bundle/clean.ts';
 import { makeSupportBundle, type SupportBundle } from '../../src/operations/support-bundle/index.ts';
 import { report, type RawFile, type SupportSource } from '../../src/operations/support-bundle/source.ts';
 import { containersSource } from '../../src/operations/support-bundle/sources/containers.ts';
-import { fileSource, lessonSource } from '../../src/operations/support-bundle/sources/files.ts';
+import { fileSource, lessonSource, secretSource } from '../../src/operations/support-bundle/sources/files.ts';
 import { journalSource, logFileSource } from '../../src/operations/support-bundle/sources/logs.ts';
 import { placesSource } from '../../src/operations/support-bundle/sources/places.ts';
 import { reportSource, runsSource } from '../../src/operations/support-bundle/sources/reports.ts';
@@ -47,7 +47,8 @@ interface Options {
 const bundleOf = (sources: readonly SupportSource[], options: Options = {}): Promise<SupportBundle> =>
   makeSupportBundle(
     {
-      ...{ sources, cleaner: createTextCleaner(), knownSecrets: options.known ?? [], folder: 'bundle' },
+      sources: [secretSource('the settings', () => Promise.resolve(options.known ?? [])), ...sources],
+      ...{ cleaner: createTextCleaner(), folder: 'bundle' },
       ...{ compression: 'gzip', limitMs: options.limitMs ?? 60_000 },
     },
     testContext(options.signal),
@@ -164,9 +165,10 @@ test(`of ${searchable.length} secrets planted in every source none comes out, an
     reportSource('status', () => Promise.resolve({ reasons: third(2) })),
     snapshotsSource(
       () =>
-        Promise.resolve(
-          storeOf(searchable.filter((_, i) => i % 3 === 0).map((secret) => `password=${secret}`)),
-        ),
+        Promise.resolve({
+          store: storeOf(searchable.filter((_, i) => i % 3 === 0).map((secret) => `password=${secret}`)),
+          password: 'of-the-repository-9',
+        }),
       60_000,
     ),
     { name: 'angry', collect: () => Promise.reject(new TarsError('subprocess', third(1)[0] ?? '')) },
@@ -200,6 +202,20 @@ test('what settings and files teach goes from every log, encoded and short as we
   assert.doesNotMatch(shown, /only-the-settings|taught-by-a-file|Q7!x|made-in-Env|b25seS10aGUtc2V0dGluZ3/);
   assert.match(shown, /plain \[redacted\] and \[redacted\]/);
   assert.ok(!bundle.manifest.files.some(({ path }) => path.includes('app.secret')));
+});
+
+test('the password that opened the repository goes as well, though only a command knew it', async () => {
+  const opens = { store: storeOf([]), password: 'of-the-Repository-9' };
+  const bundle = await bundleOf(
+    [
+      snapshotsSource(() => Promise.resolve(opens), 60_000),
+      source('log', raw('x.log', 'restic said of-the-Repository-9 is wrong', 'log')),
+      secretSource('hanging', () => new Promise(() => undefined)),
+    ],
+    { limitMs },
+  );
+  assert.equal(await fileOf(bundle, 'x.log'), 'restic said [redacted] is wrong');
+  assert.match(JSON.stringify(bundle.manifest.omitted), /secret of hanging/);
 });
 
 test('a source that is missing, throws or hangs costs nothing of the others', async () => {

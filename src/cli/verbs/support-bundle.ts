@@ -9,7 +9,7 @@ import { loadSettings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderSupportBundle } from '../render/support-bundle.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
-import { supportSecrets, supportSources } from '../support-sources.ts';
+import { supportSources } from '../support-sources.ts';
 
 interface BundleFlags {
   readonly output?: string;
@@ -55,7 +55,6 @@ async function run({ ctx, audience, env, configPath }: Session, flags: BundleFla
     {
       sources: await supportSources({ settings, configPath, env, tools }),
       cleaner: tools.cleaner,
-      knownSecrets: await supportSecrets(settings, env),
       folder: basename(output).replace(archiveName, ''),
       compression,
     },

@@ -6,6 +6,7 @@ import type { Omission, RawFile, SupportSource, Yield } from './source.ts';
 export interface Collected {
   readonly files: readonly RawFile[];
   readonly lessons: readonly RawFile[];
+  readonly secrets: readonly string[];
   readonly omitted: readonly Omission[];
 }
 
@@ -25,12 +26,15 @@ export async function collectAll(
 ): Promise<Collected> {
   const parts = await Promise.all(sources.map((source) => collectOne(source, limitMs, ctx, depth)));
   ctx.signal.throwIfAborted();
-  return {
-    files: parts.flatMap(({ files }) => files),
-    lessons: parts.flatMap(({ lessons }) => lessons),
-    omitted: parts.flatMap(({ omitted }) => omitted),
-  };
+  return joined(parts);
 }
+
+const joined = (parts: readonly Yield[]): Collected => ({
+  files: parts.flatMap(({ files = [] }) => files),
+  lessons: parts.flatMap(({ lessons = [] }) => lessons),
+  secrets: parts.flatMap(({ secrets = [] }) => secrets),
+  omitted: parts.flatMap(({ omitted = [] }) => omitted),
+});
 
 async function collectOne(
   source: SupportSource,
@@ -38,16 +42,9 @@ async function collectOne(
   ctx: OperationContext,
   depth: number,
 ): Promise<Collected> {
-  const { files = [], lessons = [], omitted = [], further = [] } = await within(source, limitMs, ctx);
-  const more =
-    depth < depthMax
-      ? await collectAll(further, limitMs, ctx, depth + 1)
-      : { files: [], lessons: [], omitted: [] };
-  return {
-    files: [...files, ...more.files],
-    lessons: [...lessons, ...more.lessons],
-    omitted: [...omitted, ...more.omitted],
-  };
+  const found = await within(source, limitMs, ctx);
+  const more = depth < depthMax ? await collectAll(found.further ?? [], limitMs, ctx, depth + 1) : {};
+  return joined([found, more]);
 }
 
 async function within(source: SupportSource, limitMs: number, ctx: OperationContext): Promise<Yield> {

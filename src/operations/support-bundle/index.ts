@@ -14,8 +14,6 @@ const limitMs = 20_000;
 export interface BundleRequest {
   readonly sources: readonly SupportSource[];
   readonly cleaner: TextCleaner;
-  /** Secrets of the settings and of the environment. */
-  readonly knownSecrets: readonly string[];
   /** The folder in the archive. */
   readonly folder: string;
   readonly compression: BundleCompression;
@@ -43,11 +41,11 @@ export interface SupportBundle {
  * @throws InterruptedError when the signal aborts
  */
 export async function makeSupportBundle(
-  { sources, cleaner: texts, knownSecrets, folder, compression, limitMs: limit = limitMs }: BundleRequest,
+  { sources, cleaner: texts, folder, compression, limitMs: limit = limitMs }: BundleRequest,
   ctx: OperationContext,
 ): Promise<SupportBundle> {
-  const cleaner = new Cleaner(texts, knownSecrets);
   const collected = await collectAll(sources, limit, ctx);
+  const cleaner = new Cleaner(texts, [...new Set(collected.secrets)]);
   const { files, omitted } = await CleanFile.cleaned(collected.files, collected.lessons, cleaner, ctx.signal);
   const placed = withUniquePaths(files);
   const now = ctx.clock.now();

@@ -22,6 +22,8 @@ export interface Yield {
   readonly files?: readonly RawFile[];
   /** Read for the secrets in them alone; they do not go into the bundle. */
   readonly lessons?: readonly RawFile[];
+  /** Secrets themselves, which go wherever they stand. */
+  readonly secrets?: readonly string[];
   readonly omitted?: readonly Omission[];
   /** Sources that only this one could name, such as the log of each container. */
   readonly further?: readonly SupportSource[];

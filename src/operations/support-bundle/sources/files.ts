@@ -15,6 +15,15 @@ export const lessonSource = (path: string): SupportSource => ({
   collect: async ({ signal }) => ({ lessons: [await rawFile(path, '', signal)] }),
 });
 
+/** Secrets of the settings. What hangs or cannot be read is named, and not waited for. */
+export const secretSource = (
+  what: string,
+  read: () => Promise<readonly (string | undefined)[]>,
+): SupportSource => ({
+  name: `secret of ${what}`,
+  collect: async () => ({ secrets: (await read()).flatMap((secret) => secret || []) }),
+});
+
 /** Variables, `NAME=value` each, that only teach what their secrets are. */
 export const environmentLesson = (lines: readonly string[]): RawFile => ({
   ...{ path: 'environment.env', from: 'environment.env', form: 'file' },

@@ -59,15 +59,17 @@ async function sizesOf(storage: StorageBackend, type: StorageFileType, signal: A
 
 /** Snapshots, locks and the health of packs, which need the password. No name of what is in a snapshot. */
 export const snapshotsSource = (
-  open: (ctx: OperationContext) => Promise<SnapshotStore>,
+  open: (ctx: OperationContext) => Promise<{ readonly store: SnapshotStore; readonly password: string }>,
   limitMs: number,
 ): SupportSource => ({
   ...{ name: 'snapshots', limitMs },
   async collect(ctx) {
-    await using store = await open(ctx);
+    const { store: opened, password } = await open(ctx);
+    await using store = opened;
     const snapshots = await store.list(ctx);
     const packs = await store.examinePacks(ctx);
     return {
+      secrets: [password],
       files: [
         report('repository/snapshots.json', store.location, {
           repository: shortId(store.id),
