@@ -18,6 +18,7 @@ import type { Guardian, Runtime } from './ports/runtime.ts';
 import type { Scheduler } from './ports/scheduler.ts';
 import type { SnapshotShelf } from './ports/snapshot-shelf.ts';
 import type { SnapshotDestination, SnapshotSource, SnapshotStore } from './ports/snapshot-store.ts';
+import type { StorageBackend } from './ports/storage.ts';
 import { userName } from './repository/lock-record.ts';
 import { createRepository } from './repository/open.ts';
 import { openSnapshotStore } from './repository/repository.ts';
@@ -220,6 +221,11 @@ export function schedulerFor(kind: 'systemd' | 'cron', options: { readonly user:
   return kind === 'systemd' ? createSystemdScheduler(options.user) : createCronScheduler();
 }
 
+/** The files of the repository that `settings` name, which need no password. Opens nothing. */
+export const storageOf = ({ repository }: Pick<Settings, 'repository'>): StorageBackend =>
+  createLocalStorage(repository.path);
+
+export { bundleExists, supportTools, type SupportTools } from './compose/support.ts';
 export { systemdRuns } from './runtimes/schedulers/systemd.ts';
 export { createTaskRunner } from './runtimes/task-runner.ts';
 

@@ -18,6 +18,7 @@ import { addSchedule } from './verbs/schedule.ts';
 import { addShow } from './verbs/show.ts';
 import { addSnapshots } from './verbs/snapshots.ts';
 import { addStatus } from './verbs/status.ts';
+import { addSupportBundle } from './verbs/support-bundle.ts';
 import { addUnlock } from './verbs/unlock.ts';
 import { addVerify } from './verbs/verify.ts';
 
@@ -57,6 +58,7 @@ export function createProgram(surroundings: Surroundings): Command {
     addStatus,
     addDaemon,
     addUnlock,
+    addSupportBundle,
     addDemo,
     addCompletion,
   ]) {

@@ -23,6 +23,11 @@ const set = new RegExp(
   'gisu',
 );
 const encrypting = new RegExp(String.raw`(\b(?:crypt|create_secret)\s{0,9}\(\s{0,9})(${literal})`, 'gis');
+/** `pgp_sym_encrypt(text, 'x')`: the key is the second argument. */
+const keyed = new RegExp(
+  String.raw`(\bpgp_sym_(?:en|de)crypt(?:_bytea)?\s{0,9}\(\s{0,9}(?:'(?:[^']|'')*'|[^,'()]{1,200})\s{0,9},\s{0,9})(${literal})`,
+  'gis',
+);
 const insertHead =
   /\bINSERT\s{1,9}(?:IGNORE\s{1,9})?INTO\s{1,9}[^\s(]{1,130}\s{0,9}\(([^()]{1,1000})\)\s{0,9}VALUES\s{0,9}(?=\()/gi;
 const copyHead = /^COPY\s{1,9}[^\s(]{1,130}\s{0,9}\(([^()]{1,1000})\)\s{1,9}FROM\s{1,9}stdin\b.*$/gim;
@@ -35,7 +40,8 @@ export function redactSql(text: string, hide: HideValue): string {
     .replace(identified, (_, before: string, raw: string) => `${before}${hide('password', raw)}`)
     .replace(named, (_, before: string, key: string, raw: string) => `${before}${always(key, raw)}`)
     .replace(set, (_, before: string, key: string, raw: string) => `${before}${hide(key, raw)}`)
-    .replace(encrypting, (_, before: string, raw: string) => `${before}${hide('password', raw)}`);
+    .replace(encrypting, (_, before: string, raw: string) => `${before}${hide('password', raw)}`)
+    .replace(keyed, (_, before: string, raw: string) => `${before}${hide('password', raw)}`);
   return redactCopies(redactInserts(result, hide), hide);
 }
 

@@ -1,9 +1,8 @@
 import type { Command } from 'commander';
-import { runLogOf, scheduleSetAt, stackClaimsOf } from '../../compose.ts';
 import { shortId } from '../../model/snapshot.ts';
-import { notStarted } from '../../operations/scheduled.ts';
-import { statusOf, withNothingStarted, type RunSummary, type StackStatus } from '../../operations/status.ts';
+import type { RunSummary, StackStatus } from '../../operations/status.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { readStatus } from '../read-status.ts';
 import {
   breakBetweenWords,
   formatAge,
@@ -12,8 +11,6 @@ import {
   formatMs,
   formatNext,
 } from '../render/units.ts';
-import { scheduledBy } from '../scheduled-by.ts';
-import { scheduleOf } from '../scheduling.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 
 /** More failures than this are counted, not listed. */
@@ -53,19 +50,11 @@ const codes = {
   failing: exitCodes.error,
 } as const;
 
-const isEmpty = (record: object): boolean => Object.keys(record).length === 0;
-
 async function run({ ctx, audience, env, settings: load }: Session): Promise<number> {
-  const settings = await load();
-  const now = ctx.clock.now();
-  const since = await scheduleSetAt(settings, now);
-  const judged = statusOf(scheduleOf(settings), runLogOf(settings), now, since);
-  const missing = isEmpty(judged.next) ? undefined : notStarted(await scheduledBy(settings, env, ctx));
-  const status = missing === undefined ? judged : withNothingStarted(judged, missing);
-  const daemon = await stackClaimsOf(settings).holder('daemon');
+  const { now, status, isStarted, daemon } = await readStatus(await load(), env, ctx);
   const columns = Math.min(audience.columns ?? columnsMax, columnsMax);
-  const scene = { daemonPid: daemon?.pid, isStarted: missing === undefined, now, columns };
-  audience.result({ ...status, started: missing === undefined, daemon }, render(status, scene));
+  const scene = { daemonPid: daemon?.pid, isStarted, now, columns };
+  audience.result({ ...status, started: isStarted, daemon }, render(status, scene));
   return codes[status.verdict];
 }
 

@@ -91,7 +91,7 @@ export function decodeText(bytes: Uint8Array): DecodedText {
  * Windows writes UTF-16 with a byte order mark or without; every other byte of plain text is zero then. The mark alone
  * proves nothing: a text of single bytes may begin with the same two.
  */
-function utf16Order(bytes: Uint8Array): 'little' | 'big' | undefined {
+export function utf16Order(bytes: Uint8Array): 'little' | 'big' | undefined {
   if (bytes.byteLength % 2 === 1) return undefined;
   const sample = bytes.subarray(0, 4096);
   const zeros = [0, 1].map((side) => sample.filter((byte, i) => byte === 0 && i % 2 === side).length);

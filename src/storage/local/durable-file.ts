@@ -51,27 +51,29 @@ async function publish(temporary: string, path: string): Promise<void> {
 /** What the file holds, and how safely it is put there. */
 export interface WriteDurablyOptions {
   readonly content: readonly Uint8Array[];
-  /** Permission bits while writing; the write bits go before the file gets its name. */
+  /** Permission bits while writing. */
   readonly mode: number;
+  /** The write bits go before the file gets its name. */
+  readonly readOnly: boolean;
   /** Without, the file may be gone or empty after a power cut. */
   readonly durable: boolean;
   readonly signal: AbortSignal;
 }
 
 /**
- * Creates the read-only file `path` whole or not at all: temporary file beside it, fsync, link, fsync of the
+ * Creates the file `path` whole or not at all: temporary file beside it, fsync, link, fsync of the
  * directory. The temporary's name is restic's, `<name>-tmp-<random>`, which listings pass over.
  * @throws NodeJS.ErrnoException `EEXIST` when `path` exists
  */
 export async function writeDurably(path: string, options: WriteDurablyOptions): Promise<void> {
-  const { content, mode, durable, signal } = options;
+  const { content, mode, readOnly, durable, signal } = options;
   const temporary = `${path}-tmp-${randomBytes(8).toString('hex')}`;
   let published = false;
   try {
     const handle = await open(temporary, 'wx', mode);
     try {
       await writeAll(handle, content, signal);
-      await makeReadOnly(handle, mode & 0o444);
+      if (readOnly) await makeReadOnly(handle, mode & 0o444);
       if (durable) await syncWhereSupported(handle);
     } finally {
       await handle.close();

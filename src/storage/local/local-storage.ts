@@ -42,7 +42,7 @@ class LocalStorage implements StorageBackend {
     try {
       const { directory, file: mode } = await this.#readModes();
       const write = (): Promise<void> =>
-        writeDurably(path, { content, mode, durable: file.type !== 'locks', signal });
+        writeDurably(path, { content, mode, readOnly: true, durable: file.type !== 'locks', signal });
       await write().catch(async (error: unknown) => {
         if (!hasErrno(error, 'ENOENT') || file.type === 'config') throw error;
         await this.#createFolders(file, directory);

@@ -3,6 +3,7 @@ import { isKeyWord, namesSomething, namePattern, wordsOf } from '../../../model/
 import { redactEnv } from './env.ts';
 import { replaceableLengthMin, replacerOf, type Replacer } from './known.ts';
 import { redactLines } from './lines.ts';
+import { redactLog, redactReport } from './logs.ts';
 import { redactStructured } from './structured.ts';
 import { dialectOf, plainName, syntaxOf } from './syntax.ts';
 import type { Redaction } from './text.ts';
@@ -14,6 +15,8 @@ export { syntaxOf } from './syntax.ts';
 export interface NamedText {
   readonly name: string;
   readonly text: string;
+  /** What it is, where its name does not say it: the log of a server, or a JSON document of ours. */
+  readonly form?: 'log' | 'report' | undefined;
 }
 
 /** A text without its secrets, and those. */
@@ -29,14 +32,17 @@ export interface RedactedText {
  * name says is redacted line by line.
  */
 export const redactFile = (name: string, text: string, known: readonly string[]): RedactedText =>
-  redactKnowing(name, text, replacerOf(known));
+  redactKnowing({ name, text }, replacerOf(known));
 
-function redactKnowing(path: string, text: string, known: Replacer): RedactedText {
+function redactKnowing({ name: path, text, form }: NamedText, known: Replacer): RedactedText {
   const name = plainName(path);
   const redaction: Redaction = { found: new Set(), known, dialect: dialectOf(name, text) };
-  const result = redactBySyntax(name, text, redaction);
+  const result =
+    form === undefined ? redactBySyntax(name, text, redaction) : redactByForm[form](text, redaction);
   return { text: result, secrets: [...redaction.found].sort() };
 }
+
+const redactByForm = { log: redactLog, report: redactReport } as const;
 
 function redactBySyntax(name: string, text: string, redaction: Redaction): string {
   const syntax = syntaxOf(name, text);
@@ -51,18 +57,48 @@ function redactBySyntax(name: string, text: string, redaction: Redaction): strin
  * 8 characters or more and is not also the name of something (a user, a database, a service, a setting, a folder).
  */
 export function redactFiles(files: readonly NamedText[], known: readonly string[]): string[] {
+  const steps = redactInSteps(files, known);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return [...step.value.texts];
+  }
+}
+
+/** What came of files that were redacted together. */
+export interface RedactedTogether {
+  /** In the order of the files. */
+  readonly texts: readonly string[];
+  /** What is replaced wherever it stands. */
+  readonly secrets: readonly string[];
+}
+
+/** {@link redactFiles} file by file, so that a caller can let others have their turn in between. */
+export function* redactInSteps(
+  files: readonly NamedText[],
+  known: readonly string[],
+): Generator<undefined, RedactedTogether> {
   const found = new Set(known);
   const ofSettings = replacerOf(known);
-  for (const { name, text } of files)
-    for (const secret of redactKnowing(name, text, ofSettings).secrets) found.add(secret);
-  const names = namesIn(files);
-  const everywhere = [...found].filter(
+  for (const file of files) {
+    for (const secret of redactKnowing(file, ofSettings).secrets) found.add(secret);
+    yield;
+  }
+  const names = namesIn(files.filter(({ form }) => form === undefined));
+  const secrets = [...found].filter(
     (secret) =>
       secret.length >= replaceableLengthMin && !names.has(secret) && !isKeyWord(secret.toLowerCase()),
   );
-  const replacer = replacerOf(everywhere);
-  return files.map(({ name, text }) => replacer.replace(redactKnowing(name, text, replacer).text));
+  const replacer = replacerOf([...secrets, ...secrets.filter((each) => each.includes('\n')).map(inOneLine)]);
+  const texts: string[] = [];
+  for (const file of files) {
+    texts.push(replacer.replace(redactKnowing(file, replacer).text));
+    yield;
+  }
+  return { texts, secrets };
 }
+
+/** As logs are searched for what goes over several lines. */
+const inOneLine = (secret: string): string => secret.replaceAll(/\s*\n\s*/g, '');
 
 const setting = new RegExp(
   String.raw`(?:^[ \t]*(?:-[ \t]+)?(?:export[ \t]+)?|["'{,][ \t]*)(${namePattern})["']?[ \t]*[=:][ \t]*["']?([^"'\s,}\]]*)`,

@@ -6,6 +6,8 @@ export const replaceableLengthMin = 8;
 /** Replaces the spellings of known secrets in any text, in one pass whatever their number. */
 export interface Replacer {
   replace(text: string): string;
+  /** Where they stand in a text: from there, up to there. In order, none within another. */
+  find(text: string): Iterable<readonly [number, number]>;
 }
 
 /** What may not stand beside a spelling: it would be a part of something else. */
@@ -36,17 +38,23 @@ export function replacerOf(secrets: readonly string[]): Replacer {
     }
     return undefined;
   };
+  function* find(text: string): Generator<readonly [number, number]> {
+    if (byStart.size === 0) return;
+    for (let at = 0; at + replaceableLengthMin <= text.length; at++) {
+      if (firstPairs[pairAt(text, at)] === 0) continue;
+      const end = matchEnd(text, at);
+      if (end === undefined) continue;
+      yield [at, end];
+      at = end - 1;
+    }
+  }
   return {
+    find,
     replace(text) {
-      if (byStart.size === 0) return text;
       let [result, position] = ['', 0];
-      for (let at = 0; at + replaceableLengthMin <= text.length; at++) {
-        if (firstPairs[pairAt(text, at)] === 0) continue;
-        const end = matchEnd(text, at);
-        if (end === undefined) continue;
-        result += text.slice(position, at) + placeholder;
+      for (const [start, end] of find(text)) {
+        result += text.slice(position, start) + placeholder;
         position = end;
-        at = end - 1;
       }
       return position === 0 ? text : result + text.slice(position);
     },

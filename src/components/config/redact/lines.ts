@@ -52,7 +52,11 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   const after = remarked.slice(body.length);
   const setting = settingIn(body, isCommand);
   const value = body.slice(setting?.[0].length);
-  if (setting !== null && !(isCommand && alreadyRedacted.test(value)))
+  if (
+    setting !== null &&
+    !(isCommand && alreadyRedacted.test(value)) &&
+    !isSentence(setting[2] ?? '', value, redaction)
+  )
     return `${setting[0]}${redactLineValue(setting[2] ?? '', value, redaction)}${after}`;
   const acl = /^(\s*user\s+\S+\s)(?=.*(?:\s|^)["']?[><#!~&+-])/.exec(body);
   if (acl !== null) return acl[0] + redactAclRules(body.slice(acl[0].length), redaction) + after;
@@ -62,6 +66,10 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   if (spaced !== undefined) return spaced + after;
   return redactRandomWords(redactLogin(remarked, redaction), redaction);
 }
+
+/** `auth: backend is ready in 12 ms` in a log; what is a password there goes all the same. */
+const isSentence = (key: string, value: string, { dialect }: Redaction): boolean =>
+  dialect === 'log' && suspicionOf(key) === 'likely' && /^[^\s"'[{]+\s\S/.test(value);
 
 /** The words of a command before a `=` are no name. */
 function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
@@ -76,7 +84,8 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   const [head, before = '', key = ''] = spaced;
   const value = body.slice(head.length);
   const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
-  const isOneWord = /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value);
+  const isOneWord =
+    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value) && !isWordOfLog(value, redaction);
   const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
   // `rocommunity public 10.0.0.0/8`
   if (first !== undefined && /community6?$/.test(key))
@@ -166,11 +175,14 @@ function redactLogin(line: string, redaction: Redaction): string {
   if (!/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/.test(line)) return line;
   return line.replace(
     /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
-    (_, before: string, raw: string) => {
-      return `${before}${redactQuoted('password', raw, redaction)}`;
-    },
+    (whole, before: string, raw: string) =>
+      isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
   );
 }
+
+/** `password authentication failed`: logs are sentences. */
+const isWordOfLog = (value: string, { dialect }: Redaction): boolean =>
+  dialect === 'log' && /^[A-Za-z]+[.,:;]?$/.test(value);
 
 /** Certificates and public keys look random, and are no secrets. */
 const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;

@@ -1,7 +1,7 @@
 import { suspicionOf } from '../../../model/secret-names.ts';
 
 /** How a file treats what looks like a variable or an expression. */
-export type Dialect = 'env' | 'yaml' | 'json' | 'shell' | 'code' | 'variables' | 'plain';
+export type Dialect = 'env' | 'yaml' | 'json' | 'shell' | 'code' | 'variables' | 'log' | 'plain';
 
 /** `${NAME}`, `$(command)`, `{{ template }}`, `<placeholder>`, `%{name}`, `!secret name`. */
 const alwaysReference =

@@ -272,7 +272,7 @@ export function redactRandomWords(text: string, redaction: Redaction): string {
   );
 }
 
-const nothingKnown: Replacer = { replace: (text) => text };
+const nothingKnown: Replacer = { replace: (text) => text, find: () => [] };
 
 /** Redacts whatever is recognised by its own shape, or is known, inside any text. */
 export function redactText(text: string, redaction: Redaction): string {

@@ -1,0 +1,201 @@
+import { access } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../compose.ts';
+import { secretsOfEnvironment } from '../model/hide-secrets.ts';
+import type { SupportSource } from '../operations/support-bundle/source.ts';
+import { containersSource, labelledComposeFiles } from '../operations/support-bundle/sources/containers.ts';
+import {
+  environmentLesson,
+  fileSource,
+  lessonSource,
+  secretSource,
+  withoutPlaces,
+} from '../operations/support-bundle/sources/files.ts';
+import { journalSource, logFileSource } from '../operations/support-bundle/sources/logs.ts';
+import { versionsSource } from '../operations/support-bundle/sources/machine.ts';
+import { placesSource } from '../operations/support-bundle/sources/places.ts';
+import { reportSource, runsSource } from '../operations/support-bundle/sources/reports.ts';
+import { repositoryFilesSource, snapshotsSource } from '../operations/support-bundle/sources/repository.ts';
+import type { OperationContext } from '../ports/context.ts';
+import { settingsCandidates, type Environment, type Settings } from '../settings/load.ts';
+import { componentPassword, furtherSecrets } from '../settings/secrets.ts';
+import { examineSetup } from './examine.ts';
+import { readStatus } from './read-status.ts';
+
+/** What opens the repository or asks every store may take this long. */
+const patientLimitMs = 45_000;
+const configuration = 'configuration';
+
+/** What there is to know where `tars.yaml` can be read, and where it cannot. */
+export interface KnownSetup {
+  /** Or why there are none. */
+  readonly settings: Settings | string;
+  readonly configPath: string | undefined;
+  readonly env: Environment;
+  readonly tools: SupportTools;
+}
+
+/** Everything that a support bundle is made of. Opens nothing yet. */
+export async function supportSources({
+  settings,
+  configPath,
+  env,
+  tools,
+}: KnownSetup): Promise<readonly SupportSource[]> {
+  const files = await firstThere(settingsCandidates(configPath, env));
+  const always = [
+    versionsSource(tools.ask, tools.inspector),
+    ...files.map((path) => fileSource(path, configuration)),
+    ...(files.length === 0 ? [missingSource('tars.yaml', 'There is none')] : []),
+    variablesSource(env),
+    reportSource('doctor', (ctx) => examineSetup(configPath, env, ctx), patientLimitMs),
+  ];
+  if (typeof settings === 'string') {
+    return [
+      ...always,
+      directoryComposeSource(tools),
+      placesSource({ 'current directory': resolve('.') }),
+      missingSource(
+        'status, runs, repository, containers and logs',
+        `tars.yaml does not say where they are: ${settings}`,
+      ),
+    ];
+  }
+  return [
+    ...always,
+    ...secretSources(settings, env),
+    reportSource('status', (ctx) => statusReport(settings, env, ctx)),
+    runsSource(() => runLogOf(settings)),
+    ...configurationSources(settings, tools),
+    repositoryFilesSource(storageOf(settings)),
+    snapshotsSource((ctx) => openStoreAndPassword(settings, env, ctx), patientLimitMs),
+    placesSource(placesOf(settings)),
+    ...ownLogSources(settings, tools),
+    ...serviceSources(settings, tools),
+  ];
+}
+
+/** Passwords that the settings hold or name. */
+function secretSources(settings: Settings, env: Environment): readonly SupportSource[] {
+  const passwords = Object.entries(settings.components).map(([name, component]) =>
+    secretSource(name, async () =>
+      'password' in component || 'password_file' in component ? [await componentPassword(component)] : [],
+    ),
+  );
+  return [...passwords, secretSource('the repository', () => furtherSecrets(settings, env))];
+}
+
+const linesOf = (env: Environment): string[] =>
+  Object.entries(env).map(([name, value]) => `${name}=${value ?? ''}`);
+
+async function firstThere(paths: readonly string[]): Promise<readonly string[]> {
+  for (const path of paths) if (await isThere(path)) return [path];
+  return [];
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+const missingSource = (name: string, why: string): SupportSource => ({
+  name,
+  collect: () => Promise.resolve({ omitted: [{ what: name, why }] }),
+});
+
+const variablesSource = (env: Environment): SupportSource => ({
+  name: 'environment',
+  collect: () =>
+    Promise.resolve({
+      lessons: [environmentLesson(linesOf(env))],
+      secrets: secretsOfEnvironment(withoutPlaces(linesOf(env))),
+      omitted: [{ what: 'environment of this process', why: 'It may hold secrets' }],
+    }),
+});
+
+async function statusReport(settings: Settings, env: Environment, ctx: OperationContext): Promise<object> {
+  const { status, isStarted, daemon } = await readStatus(settings, env, ctx);
+  return { ...status, started: isStarted, daemon };
+}
+
+/** Compose files and variables go in; of other captured configuration only the secrets are learned. */
+function configurationSources(
+  { docker, components }: Settings,
+  { inspector }: SupportTools,
+): readonly SupportSource[] {
+  const captured = Object.values(components).flatMap((component) =>
+    component.kind === 'config' ? component.files : [],
+  );
+  const named = [...(docker?.compose_files ?? []), ...(docker?.env_files ?? [])];
+  const shown = new Set([...named, ...captured.filter(isOfCompose)]);
+  const labelled =
+    inspector === undefined || (docker?.compose_files.length ?? 0) > 0
+      ? []
+      : [labelledComposeFiles(inspector)];
+  return [
+    ...[...shown].map((path) => fileSource(path, configuration)),
+    ...[...new Set([...shown].filter(isComposeFile).map((path) => join(dirname(path), '.env')))]
+      .filter((path) => !shown.has(path))
+      .map(optionalFileSource),
+    ...labelled,
+    ...captured.filter((path) => !shown.has(path)).map(lessonSource),
+  ];
+}
+
+const isComposeFile = (path: string): boolean => /^(?:docker-)?compose\b.*\.ya?ml$/.test(basename(path));
+const isOfCompose = (path: string): boolean =>
+  isComposeFile(path) || /^\.env(?:\.[\w.-]+)?$|\.env$/.test(basename(path));
+
+/** Its absence is nothing to speak of. */
+const optionalFileSource = (path: string): SupportSource => ({
+  name: path,
+  collect: async () => ({ further: (await isThere(path)) ? [fileSource(path, configuration)] : [] }),
+});
+
+const directoryComposeSource = (tools: SupportTools): SupportSource => ({
+  name: 'Compose files',
+  async collect() {
+    const files = await tools.composeFilesIn('.');
+    const further = files.map((path) => fileSource(path, configuration));
+    return { further: [...further, optionalFileSource(resolve('.env'))] };
+  },
+});
+
+function placesOf({
+  repository,
+  state_dir: stateDir,
+  scratch_dir: scratchDir,
+  settingsPath,
+}: Settings): Readonly<Record<string, string>> {
+  return {
+    ...{ repository: repository.path, 'state directory': stateDir, 'scratch directory': scratchDir },
+    ...{ configuration: dirname(settingsPath), 'current directory': resolve('.') },
+  };
+}
+
+/** Logs of tars itself: of what its schedule started. */
+function ownLogSources({ stack }: Settings, { unitsOf, ask }: SupportTools): readonly SupportSource[] {
+  if (unitsOf === undefined)
+    return [missingSource('logs of tars', 'systemd does not run here; cron sends them by mail')];
+  const units = unitsOf(stack);
+  return [
+    journalSource(units, 'logs/tars.log', ask),
+    journalSource(units, 'logs/tars-user.log', ask, { user: true }),
+  ];
+}
+
+function serviceSources(
+  { docker, services }: Settings,
+  { inspector, unitsOf, ask }: SupportTools,
+): readonly SupportSource[] {
+  const processes = Object.entries(services).flatMap(([name, { log_file: file, systemd_unit: unit }]) => [
+    ...(file === undefined ? [] : [logFileSource(file, `logs/${name}`)]),
+    ...(unit === undefined || unitsOf === undefined
+      ? []
+      : [journalSource([unit], `logs/${name}/journal.log`, ask)]),
+  ]);
+  const containers =
+    inspector === undefined || docker === undefined ? [] : [containersSource(inspector, docker.project)];
+  return [...processes, ...containers];
+}

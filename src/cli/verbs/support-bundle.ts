@@ -1,0 +1,94 @@
+import type { Command } from 'commander';
+import { access } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { bundleExists, supportTools } from '../../compose.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import type { BundleCompression } from '../../operations/support-bundle/archive.ts';
+import { makeSupportBundle } from '../../operations/support-bundle/index.ts';
+import { loadSettings } from '../../settings/load.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { renderSupportBundle } from '../render/support-bundle.ts';
+import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { supportSources } from '../support-sources.ts';
+
+interface BundleFlags {
+  readonly output?: string;
+  readonly dryRun?: boolean;
+}
+
+export function addSupportBundle(program: Command, surroundings: Surroundings): void {
+  program
+    .command('support-bundle')
+    .description('collect what helps others to help you, without secrets')
+    .option('-o, --output <file>', 'write it there: a name that ends in .tar.gz or .tar.zst')
+    .option('--dry-run', 'list what would be in it, and write nothing')
+    .addHelpText(
+      'after',
+      `
+Versions, redacted configuration, what doctor finds, the last runs, the ends of
+logs, states of containers and the structure of the repository, in one archive
+that can be posted publicly. No data and no file name of a snapshot is in it;
+names of hosts, paths and services are. It works without a tars.yaml, and
+without a repository or an Engine that answers: manifest.json in it says what is
+missing and why. Exit code 0 when it was written.
+
+Examples:
+  tars support-bundle
+  tars support-bundle --output /tmp/for-the-forum.tar.gz`,
+    )
+    .action((flags: BundleFlags, command: Command) =>
+      runVerb(command, surroundings, (session) => run(session, flags)),
+    );
+}
+
+/** Not by the session's settings: those put right what a restore left, and nothing may change here. */
+async function run({ ctx, audience, env, configPath }: Session, flags: BundleFlags): Promise<number> {
+  const settings = await loadSettings(configPath, env).catch(
+    (error: unknown) => toTarsError(error, 'The configuration cannot be read').message,
+  );
+  const stack = typeof settings === 'string' ? 'unknown' : settings.stack;
+  const output = flags.output ?? `tars-support-${stack}-${timeInName(ctx.clock.now())}.tar.gz`;
+  const compression = compressionOf(output);
+  if (flags.dryRun !== true) await requireFree(output);
+  const tools = supportTools(typeof settings === 'string' ? undefined : settings.docker, env);
+  const { manifest, archive } = await makeSupportBundle(
+    {
+      sources: await supportSources({ settings, configPath, env, tools }),
+      cleaner: tools.cleaner,
+      folder: basename(output).replace(archiveName, ''),
+      compression,
+    },
+    ctx,
+  );
+  if (flags.dryRun === true) {
+    audience.result({ manifest }, renderSupportBundle(manifest, undefined, audience.columns));
+    return exitCodes.success;
+  }
+  await tools.publish(output, archive, ctx.signal);
+  const written = { path: output, sizeBytes: archive.byteLength };
+  audience.result({ ...written, manifest }, renderSupportBundle(manifest, written, audience.columns));
+  return exitCodes.success;
+}
+
+const archiveName = /\.(?:tar\.gz|tgz|tar\.zst)$/;
+
+function compressionOf(output: string): BundleCompression {
+  const ending = archiveName.exec(basename(output))?.[0];
+  if (ending !== undefined) return ending === '.tar.zst' ? 'zstd' : 'gzip';
+  throw new ConfigurationError(`${output} is no name for a support bundle`, {
+    hint: 'Give a name that ends in .tar.gz or .tar.zst.',
+  });
+}
+
+/** Known before all the work is done; the writing itself overwrites nothing either. */
+async function requireFree(path: string): Promise<void> {
+  const isThere = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) throw bundleExists(path);
+}
+
+/** `20261124_030000` in UTC */
+const timeInName = (time: Date): string =>
+  time.toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '_');

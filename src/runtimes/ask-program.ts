@@ -1,0 +1,33 @@
+import { execa } from 'execa';
+import { messageOf } from '../model/errors.ts';
+import type { AskProgram } from '../ports/support.ts';
+import { childEnvironment } from './child-environment.ts';
+
+/** Asks a program something, without anything to type. Only the end of what it prints is kept. */
+export const askProgram: AskProgram = async ([program = '', ...args], bytesMax, signal) => {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    const child = execa(program, args, {
+      ...{ cancelSignal: signal, stdin: 'ignore', reject: false, buffer: false, encoding: 'buffer' },
+      ...{ extendEnv: false, env: childEnvironment({ LC_ALL: 'C.UTF-8', PAGER: 'cat' }), all: true },
+      // One that does not end when it is told to.
+      forceKillAfterDelay: 1000,
+    });
+    for await (const chunk of child.all as AsyncIterable<Uint8Array>) {
+      chunks.push(Buffer.from(chunk));
+      size += chunk.byteLength;
+      while (size - (chunks[0]?.byteLength ?? 0) >= bytesMax) size -= chunks.shift()?.byteLength ?? 0;
+    }
+    const { exitCode, code, failed } = await child;
+    const bytes = Buffer.concat(chunks).subarray(-bytesMax);
+    if (!failed) return { bytes };
+    const missing = code === 'ENOENT';
+    return {
+      missing,
+      failure: missing ? 'It is not installed' : `It ended with exit code ${exitCode ?? 'unknown'}`,
+    };
+  } catch (error) {
+    return { missing: false, failure: messageOf(error) };
+  }
+};
