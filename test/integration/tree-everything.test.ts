@@ -9,6 +9,7 @@ import { encodeLossless } from '../../src/model/byte-text.ts';
 import { setTimes } from '../../src/disk/posix/index.ts';
 import { campaignSeed, counted } from '../fixtures/campaign.ts';
 import { stockRestics } from '../fixtures/restic.ts';
+import { differences, picture, requireSamePicture } from '../fixtures/tree-comparison.ts';
 import { TreeStack, type RestoredStack } from '../fixtures/tree-stack.ts';
 import { plantWildTree, type WildTree } from '../fixtures/wild-tree.ts';
 
@@ -41,35 +42,6 @@ after(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** What is different, as rsync has it, with every attribute and all content. */
-async function differences(from: string, to: string): Promise<string> {
-  const excluded = outside.map((name) => `--exclude=/${name}`);
-  const args = ['-aHAXn', '--checksum', '--delete', '--itemize-changes', '--numeric-ids', '-x', ...excluded];
-  const { stdout } = await execa('rsync', [...args, `${from}/`, `${to}/`], { encoding: 'buffer' });
-  return Buffer.from(stdout).toString('latin1').slice(0, 2000);
-}
-
-/** Name, time to the nanosecond, owner, mode, type and link of every entry, as find has it. */
-async function picture(directory: string, ...more: readonly string[]): Promise<Buffer> {
-  const but = outside.flatMap((name) => ['-path', `./${name}`, '-prune', '-o']);
-  const format = ['%P', '%T@', '%U:%G', '%m', '%y', '%l', ...more].join('\\t');
-  const { stdout } = await execa('find', ['.', '-xdev', ...but, '-printf', `${format}\\0`], {
-    ...{ cwd: directory, encoding: 'buffer', maxBuffer: 1 << 30 },
-  });
-  const lines = Buffer.from(stdout).toString('latin1').split('\0');
-  return Buffer.from(lines.sort().join('\n'), 'latin1');
-}
-
-function requireSame(found: Buffer, expected: Buffer, what: string): void {
-  if (found.equals(expected)) return;
-  const lines = new Set(expected.toString('latin1').split('\n'));
-  const first = found
-    .toString('latin1')
-    .split('\n')
-    .find((line) => !lines.has(line));
-  assert.fail(`${what}: ${first ?? 'an entry is missing'}`);
-}
-
 test('a second backup of an unchanged tree reads no file that has a time of the past', { skip }, async () => {
   const captured = await stack.backup();
   assert.equal(captured.outcome, 'captured');
@@ -97,10 +69,10 @@ test(
   'the tree comes back as it was, to the last attribute, and what is in no snapshot stays',
   { skip },
   async () => {
-    const original = await picture(tree);
+    const original = await picture(tree, outside);
     const { mtimeNs } = await lstat(tree, { bigint: true });
     await writeFile(join(tree, 'stranger'), 'new since');
-    const before = await picture(tree, '%i');
+    const before = await picture(tree, outside, '%i');
     restored = await stack.restore();
     assert.deepEqual(restored.findings, []);
     assert.ok(
@@ -108,11 +80,11 @@ test(
     );
     const [name] = (await readdir(root)).filter((each) => each.startsWith('tree.tars-prev-'));
     const previous = join(root, name ?? '', 'tree');
-    requireSame(await picture(tree), original, 'restored');
+    requireSamePicture(await picture(tree, outside), original, 'restored');
     // Of the previous generation the tree's own directory is another, and what is new since is there.
-    const changed = (await differences(previous, tree)).split('\n');
+    const changed = await differences(previous, tree, outside);
     assert.deepEqual(
-      changed.filter((line) => line !== '' && !line.endsWith(' ./') && !line.endsWith(' stranger')),
+      changed.filter((line) => !line.endsWith(' ./') && !line.endsWith(' stranger')),
       [],
     );
     assert.deepEqual(await readdir(join(tree, 'mounted')), ['file']);
@@ -122,7 +94,7 @@ test(
     assert.deepEqual(await stack.verify(), []);
 
     await stack.component.generation(restored.record).undo(stack.ctx);
-    requireSame(await picture(tree, '%i'), before, 'undone');
+    requireSamePicture(await picture(tree, outside, '%i'), before, 'undone');
     assert.deepEqual(await readdir(root), ['tree']);
     await rm(join(tree, 'stranger'));
     setTimes(tree, mtimeNs, mtimeNs);
@@ -134,10 +106,10 @@ for (const stock of stockRestics) {
     const target = join(root, `restic-${stock.version}`);
     await stack.repository.restic(['restore', 'latest', '--target', target], { stock });
     const { stdout } = await execa('find', [target, '-type', 'd', '-path', `*/data${tree}`]);
-    const changed = (await differences(tree, stdout)).split('\n').filter((line) => line !== '');
+    const changed = await differences(tree, stdout, outside);
     if (stock.isAtLeast(17)) {
       assert.deepEqual(changed, []);
-      requireSame(await picture(stdout), await picture(tree), 'restic');
+      requireSamePicture(await picture(stdout, outside), await picture(tree, outside), 'restic');
     } else {
       // It does not know of links that lead to names that are not UTF-8, whoever wrote the snapshot.
       assert.deepEqual(
