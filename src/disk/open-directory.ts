@@ -2,7 +2,6 @@ import {
   closeSync,
   constants,
   fstatSync,
-  fsync,
   lstatSync,
   openSync,
   readdirSync,
@@ -10,13 +9,10 @@ import {
   type BigIntStats,
 } from 'node:fs';
 import { link, mkdir, rename, rmdir, symlink, unlink } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { decodeLossless, encodeLossless } from '../model/byte-text.ts';
-import { hasErrno, isSystemError, TarsError } from '../model/errors.ts';
+import { hasErrno, TarsError } from '../model/errors.ts';
 import type { SystemPath } from './posix/index.ts';
-import { unsupportedErrnos } from './sync.ts';
-
-const syncAside = promisify(fsync);
+import { syncDescriptor } from './sync.ts';
 
 /** Opens for nothing but steps from there on; needs no right to read. The same number on x64 and arm64. */
 const pathOnly = 0x20_0000;
@@ -87,9 +83,15 @@ export class OpenDirectory implements Disposable {
     await mkdir(this.at(name), { mode });
     const created = this.openDirectory(name);
     const { uid } = created.stat();
-    if (process.geteuid === undefined || Number(uid) === process.geteuid()) return created;
+    if (isThisUser(uid)) return created;
     created.close();
     throw new TarsError('access-denied', `${name} was replaced by user ${uid} right when it was created`);
+  }
+
+  /** True when nobody but this user and root can have put anything in it. */
+  get isPrivate(): boolean {
+    const { uid, mode } = this.stat();
+    return isThisUser(uid) && (mode & 0o077n) === 0n;
   }
 
   symlink(name: string, target: string): Promise<void> {
@@ -114,12 +116,8 @@ export class OpenDirectory implements Disposable {
   }
 
   /** Makes what was created, renamed and removed in it survive a power cut. It must be open for reading. */
-  async sync(): Promise<void> {
-    try {
-      await syncAside(this.descriptor);
-    } catch (error) {
-      if (!isSystemError(error) || !unsupportedErrnos.has(error.code ?? '')) throw error;
-    }
+  sync(): Promise<void> {
+    return syncDescriptor(this.descriptor);
   }
 
   close(): void {
@@ -135,6 +133,9 @@ export class OpenDirectory implements Disposable {
 
 const directoryFlags = (access: 'read' | 'path'): number =>
   constants.O_DIRECTORY | constants.O_NOFOLLOW | (access === 'read' ? constants.O_RDONLY : pathOnly);
+
+const isThisUser = (uid: bigint): boolean =>
+  process.geteuid === undefined || Number(uid) === process.geteuid();
 
 /** True when both are the same file, whatever its name. */
 export const isSameFile = (

@@ -1,14 +1,22 @@
-import { constants } from 'node:fs';
+import { constants, fsync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { isSystemError } from '../model/errors.ts';
+
+const syncAside = promisify(fsync);
 
 /** What network and FUSE file systems answer to what they do not know. */
 export const unsupportedErrnos: ReadonlySet<string> = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
 
 /** fsync; where the file system does not know it, restic goes on without it, and so do we. */
 export async function syncWhereSupported(handle: FileHandle): Promise<void> {
+  await syncDescriptor(handle.fd);
+}
+
+/** {@link syncWhereSupported} of a descriptor. */
+export async function syncDescriptor(descriptor: number): Promise<void> {
   try {
-    await handle.sync();
+    await syncAside(descriptor);
   } catch (error) {
     if (!isSystemError(error) || !unsupportedErrnos.has(error.code ?? '')) throw error;
   }

@@ -5,6 +5,8 @@ import {
   chmod,
   chown,
   cp,
+  lchown,
+  link,
   mkdir,
   mkdtemp,
   readFile,
@@ -20,10 +22,12 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { artifactsOf } from '../../src/model/artifact-list.ts';
 import { messageOf } from '../../src/model/errors.ts';
+import type { SwapRecord } from '../../src/model/restore-plan.ts';
 import { createTreesComponent } from '../../src/components/trees/index.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { counted } from '../fixtures/campaign.ts';
+import { HostileSteps, tricks } from '../fixtures/hostile-steps.ts';
 import { TreeStack } from '../fixtures/tree-stack.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'it takes another user than root';
@@ -100,6 +104,97 @@ test(
     assert.ok(outcomes['backed up'] + outcomes.restored > 0, [...reasons].join('\n'));
   },
 );
+
+/** A tree of the service, in a directory of the service. */
+async function plantSmall(tree: string): Promise<void> {
+  await mkdir(join(tree, 'sub/below'), { recursive: true });
+  for (const name of ['a', 'sub/b', 'sub/below/c']) await writeFile(join(tree, name), `own ${name}`);
+  await symlink('a', join(tree, 'link'));
+  await link(join(tree, 'a'), join(tree, 'sub/again'));
+  for (const path of ['', 'a', 'link', 'sub', 'sub/b', 'sub/below', 'sub/below/c'])
+    await lchown(join(tree, path), nobody, nobody);
+}
+
+for (const keepDirectory of [false, true]) {
+  const which = keepDirectory ? 'a mounted directory' : 'a directory';
+  test(
+    `a service that replaces any one entry of ${which} right when it is used leads root nowhere`,
+    { skip },
+    async (t) => {
+      const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-steps-')));
+      t.after(() => rm(root, { recursive: true, force: true }));
+      await chmod(root, 0o755);
+      const [home, outside, artifacts] = [join(root, 'home'), join(root, 'outside'), join(root, 'artifacts')];
+      const tree = join(home, 'tree');
+      await mkdir(join(outside, 'sub/below'), { recursive: true });
+      for (const name of ['a', 'b', 'secret', 'sub/b', 'sub/below/c'])
+        await writeFile(join(outside, name), 'the secret of root', { mode: 0o751 });
+      const before = await pictureOf(outside);
+      const secret = createHash('sha256').update('the secret of root').digest('hex');
+      const component = createTreesComponent({
+        ...{ name: 'data', service: undefined, keepDirectory },
+        trees: [{ path: tree, live: tree, exclude: ['*.tmp'] }],
+      });
+      const ctx = testContext();
+
+      /** Backup, restore and the deletion of what was there before. @returns why it did not come to its end */
+      const round = async (): Promise<string | undefined> => {
+        const sink = createDirectorySink(artifacts, { encrypted: true });
+        let record: SwapRecord | undefined;
+        try {
+          await using prepared = await component.prepare(ctx);
+          const { facts } = await prepared.capture(sink, ctx);
+          for (const { path, sha256 } of sink.artifacts)
+            assert.notEqual(sha256, secret, `${path} was read from outside`);
+          const manifest = {
+            ...{ name: 'data', kind: 'files', outcome: 'captured' as const, facts },
+            artifacts: [...sink.artifacts],
+          };
+          const source = createDirectorySource(artifacts);
+          const options = { restoreConfig: false, restoreId: 'r1' };
+          const plan = await component.planRestore(manifest, options, ctx, source);
+          const staged = await component.stage(plan, source, ctx);
+          record = staged.record;
+          await staged.swap(ctx);
+          await staged.discard(ctx);
+          await component.generation(record).discardPrevious(ctx);
+          return undefined;
+        } catch (error) {
+          if (error instanceof assert.AssertionError) throw error;
+          if (record !== undefined)
+            await component
+              .generation(record)
+              .undo(ctx)
+              .catch(() => undefined);
+          return messageOf(error);
+        }
+      };
+
+      using hostile = new HostileSteps(nobody, outside);
+      const fresh = async (): Promise<void> => {
+        for (const path of [home, artifacts]) await rm(path, { recursive: true, force: true });
+        await plantSmall(tree);
+        await chown(home, nobody, nobody);
+      };
+      await fresh();
+      hostile.arm(0, 'link');
+      assert.equal(await round(), undefined);
+      const { steps } = hostile;
+      let refused = 0;
+      for (const trick of tricks) {
+        for (let step = 1; step <= steps; step++) {
+          await fresh();
+          hostile.arm(step, trick);
+          if ((await round()) !== undefined) refused += 1;
+          const done = hostile.did;
+          hostile.arm(0, trick);
+          assert.equal(await pictureOf(outside), before, done);
+        }
+      }
+      t.diagnostic(`${steps} steps, ${tricks.length} tricks, ${refused} times refused`);
+    },
+  );
+}
 
 test('what takes the place of a file, of what is staged or of the tree itself is not taken for it', async (t) => {
   const root = await realpath(await mkdtemp(join(tmpdir(), 'tars-replaced-')));

@@ -1,8 +1,8 @@
-import { closeSync, constants, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, constants, readFileSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
-import { syncWhereSupported } from '../../disk/sync.ts';
+import { removeTree } from '../../disk/remove-tree.ts';
+import { syncDescriptor } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno } from '../../model/errors.ts';
 import type { ArtifactAttributes } from '../../ports/artifacts.ts';
 
@@ -75,19 +75,21 @@ async function read<T>(directory: OpenDirectory, name: string, schema: z.ZodType
   }
 }
 
-/** Whole or not at all, also after a power cut. */
+/** Whole or not at all, also after a power cut. @param directory nobody but this user and root can enter it */
 export async function writeNote(
   directory: OpenDirectory,
   name: string,
   note: ExchangeNote | Incoming,
 ): Promise<void> {
   const temporary = `${name}.tmp`;
-  const handle = await open(directory.at(temporary), 'w', 0o600);
+  // What a run that was cut off left.
+  await removeTree(directory, temporary);
+  const descriptor = directory.openFile(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   try {
-    await handle.writeFile(JSON.stringify(note));
-    await syncWhereSupported(handle);
+    writeFileSync(descriptor, JSON.stringify(note));
+    await syncDescriptor(descriptor);
   } finally {
-    await handle.close();
+    closeSync(descriptor);
   }
   await directory.rename(temporary, directory, name);
   await directory.sync();

@@ -48,7 +48,7 @@ export async function swapTree(exchange: TreeExchange, { scopeOf, onUnset }: Sur
   using staged = place.openStaged();
   if (staged === undefined) {
     if (await place.isSwapped()) return;
-    throw place.replaced();
+    throw place.stagedIsReplaced();
   }
   using previous = await place.openPrevious();
   const note = (await readNote(previous)) ?? (await makeNote(place, staged, scopeOf));
@@ -87,16 +87,16 @@ class Place implements Disposable {
     const { dev, ino } = directory.stat();
     if (`${dev}:${ino}` === stagedFile) return directory;
     directory.close();
-    throw this.replaced();
+    throw this.stagedIsReplaced();
   }
 
   /** The staged directory goes when all of it is in place. */
   async isSwapped(): Promise<boolean> {
-    using previous = openAlongIfThere(this.holder, this.exchange.previous);
+    using previous = this.openPreviousIfThere();
     return previous !== undefined && (await readIncoming(previous)) !== undefined;
   }
 
-  replaced(): TarsError {
+  stagedIsReplaced(): TarsError {
     const { staged, holder } = this.exchange;
     return new TarsError(
       'restore-failed',
@@ -108,9 +108,23 @@ class Place implements Disposable {
   }
 
   async openPrevious(): Promise<OpenDirectory> {
+    const existing = this.openPreviousIfThere();
+    return existing ?? this.keepingTime(() => this.holder.createDirectory(this.exchange.previous));
+  }
+
+  /** @throws TarsError when somebody else created it: what its notes say must not be done */
+  openPreviousIfThere(): OpenDirectory | undefined {
     const { previous } = this.exchange;
-    if (this.holder.lstat(previous) !== undefined) return this.holder.openDirectory(previous);
-    return this.keepingTime(() => this.holder.createDirectory(previous));
+    const directory = openAlongIfThere(this.holder, previous);
+    if (directory === undefined || directory.isPrivate) return directory;
+    directory.close();
+    throw new TarsError(
+      'restore-failed',
+      `${this.exchange.holder}/${previous} is not what tars created: another user may write there`,
+      {
+        hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
+      },
+    );
   }
 
   keepingTime<T>(work: () => Promise<T>): Promise<T> {
@@ -285,7 +299,7 @@ export async function undoTree(
 ): Promise<void> {
   if (!(await isThere(exchange.holder))) return;
   using place = await Place.open(exchange);
-  using previous = openAlongIfThere(place.holder, exchange.previous);
+  using previous = place.openPreviousIfThere();
   if (previous !== undefined) {
     const note = await readNote(previous);
     if (note !== undefined) {
