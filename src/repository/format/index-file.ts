@@ -48,8 +48,20 @@ export function encodeIndex(packs: readonly IndexedPack[]): string {
 }
 
 function encodePack({ id, blobs }: IndexedPack): string {
-  return `{"id":"${id}","blobs":[${blobs.map(encodeBlob).join(',')}]}`;
+  const parts: string[] = [];
+  for (let at = 0; at < blobs.length; at += blobsAtOnce) {
+    parts.push(
+      blobs
+        .slice(at, at + blobsAtOnce)
+        .map(encodeBlob)
+        .join(','),
+    );
+  }
+  return `{"id":"${id}","blobs":[${parts.join(',')}]}`;
 }
+
+/** Put together at once: each of them takes three times its length while it is not. */
+const blobsAtOnce = 500;
 
 function encodeBlob({ id, type, offsetBytes, lengthBytes, uncompressedBytes }: PackedBlob): string {
   const uncompressed = uncompressedBytes === undefined ? '' : `,"uncompressed_length":${uncompressedBytes}`;

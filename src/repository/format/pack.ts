@@ -48,20 +48,26 @@ export function packSizeBytes(
 
 /** The sealed header with its length behind it: what follows the last blob. */
 export function encodePackTrailer(blobs: readonly PackedBlob[], key: SealingKey): Buffer {
-  const sealed = key.seal(Buffer.concat(blobs.map(encodeEntry)));
+  const sealed = key.seal(encodePackHeader(blobs));
   const length = Buffer.alloc(headerLengthBytes);
   length.writeUInt32LE(sealed.length);
   return Buffer.concat([sealed, length]);
 }
 
-function encodeEntry(blob: PackedBlob): Buffer {
-  const compressed = blob.uncompressedBytes !== undefined;
-  const entry = Buffer.alloc(headerEntryBytes(compressed));
-  entry[0] = (blob.type === 'tree' ? treeFlag : 0) | (compressed ? compressedFlag : 0);
-  let at = entry.writeUInt32LE(blob.lengthBytes, 1);
-  if (blob.uncompressedBytes !== undefined) at = entry.writeUInt32LE(blob.uncompressedBytes, at);
-  entry.write(blob.id, at, 'hex');
-  return entry;
+/** In one buffer: a pack of small files has tens of thousands of blobs. */
+function encodePackHeader(blobs: readonly PackedBlob[]): Buffer {
+  let size = 0;
+  for (const { uncompressedBytes } of blobs) size += headerEntryBytes(uncompressedBytes !== undefined);
+  const header = Buffer.alloc(size);
+  let at = 0;
+  for (const { id, type, lengthBytes, uncompressedBytes } of blobs) {
+    const compressed = uncompressedBytes !== undefined;
+    header[at] = (type === 'tree' ? treeFlag : 0) | (compressed ? compressedFlag : 0);
+    at = header.writeUInt32LE(lengthBytes, at + 1);
+    if (compressed) at = header.writeUInt32LE(uncompressedBytes, at);
+    at += header.write(id, at, 'hex');
+  }
+  return header;
 }
 
 /**
@@ -84,8 +90,11 @@ export function locatePackHeader(
 }
 
 /** The blobs in an opened (decrypted) header. @throws CorruptionError */
-export function parsePackHeader(header: Buffer, what: string): PackedBlob[] {
-  const blobs: PackedBlob[] = [];
+export const parsePackHeader = (header: Buffer, what: string): PackedBlob[] =>
+  Array.from(packHeaderBlobs(header, what));
+
+/** {@link parsePackHeader}, one blob at a time. */
+export function* packHeaderBlobs(header: Buffer, what: string): Generator<PackedBlob, void, undefined> {
   let offsetBytes = 0;
   for (let at = 0; at < header.length;) {
     const flags = header[at] ?? 0xff;
@@ -95,15 +104,14 @@ export function parsePackHeader(header: Buffer, what: string): PackedBlob[] {
       throw new CorruptionError(`The ${what} has a blob of type ${flags}`);
     if (end > header.length) throw new CorruptionError(`The header of the ${what} ends within an entry`);
     const lengthBytes = header.readUInt32LE(at + 1);
-    blobs.push({
+    yield {
       id: header.toString('hex', end - idBytes, end),
       type: (flags & treeFlag) === 0 ? 'data' : 'tree',
       offsetBytes,
       lengthBytes,
       uncompressedBytes: compressed ? header.readUInt32LE(at + 5) : undefined,
-    });
+    };
     offsetBytes += lengthBytes;
     at = end;
   }
-  return blobs;
 }
