@@ -11,6 +11,9 @@ export type RecordedArtifacts = Pick<ComponentManifest, 'artifacts' | 'artifactL
 /** Lines go to the sink in pieces of this size; as many bytes wait for it at most. */
 const pieceBytes = 64 << 10;
 
+/** So many artifacts of one directory are put in order before they are written. */
+const unorderedMax = 10_000;
+
 /**
  * Collects what a component captured. When that becomes too much for the manifest, it goes into a list, which is written
  * like any other artifact while the capture goes on, and leaves memory.
@@ -42,6 +45,14 @@ export class ArtifactRecorder {
     for (const each of first) await this.#list.add(each);
   }
 
+  /**
+   * A directory is finished. What was captured side by side until then is listed in the order of its paths: the list of
+   * an unchanged directory has the same bytes each time, and is stored once.
+   */
+  async settle(): Promise<void> {
+    await this.#list?.settle();
+  }
+
   async finish(): Promise<RecordedArtifacts> {
     if (this.#list !== undefined) return { artifacts: [], artifactList: await this.#list.finish() };
     return { artifacts: this.#inline.sort((a, b) => (a.path < b.path ? -1 : 1)) };
@@ -54,6 +65,7 @@ export class ArtifactRecorder {
 }
 
 class GrowingList {
+  #unordered: ManifestArtifact[] = [];
   #lines: Uint8Array[] = [];
   #linesBytes = 0;
   #artifacts = 0;
@@ -70,6 +82,17 @@ class GrowingList {
   }
 
   async add(artifact: ManifestArtifact): Promise<void> {
+    this.#unordered.push(artifact);
+    if (this.#unordered.length >= unorderedMax) await this.settle();
+  }
+
+  async settle(): Promise<void> {
+    const artifacts = this.#unordered.sort((a, b) => (a.path < b.path ? -1 : 1));
+    this.#unordered = [];
+    for (const artifact of artifacts) await this.#append(artifact);
+  }
+
+  async #append(artifact: ManifestArtifact): Promise<void> {
     const line = encodeArtifactLine(artifact);
     this.#artifacts++;
     this.#artifactBytes += artifact.sizeBytes;
@@ -88,6 +111,7 @@ class GrowingList {
   }
 
   async finish(): Promise<NonNullable<RecordedArtifacts['artifactList']>> {
+    await this.settle();
     this.#handOver();
     this.#body.end();
     const { path, sizeBytes, sha256 } = await this.#written;

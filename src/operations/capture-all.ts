@@ -110,7 +110,10 @@ function recordingSink(
       return artifact;
     },
     special: (path, file, attributes) => sink.special(path, file, attributes),
-    finish: (path) => sink.finish(path),
+    async finish(path) {
+      await recorder.settle();
+      await sink.finish(path);
+    },
   };
 }
 
