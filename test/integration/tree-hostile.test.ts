@@ -83,7 +83,7 @@ test(
     const reasons = new Set<string>();
     try {
       await new Promise((resolve) => child.stdout.once('data', resolve));
-      for (let round = 0; round < counted(6, 200); round++) {
+      for (let round = 0; round < counted(2, 200); round++) {
         try {
           const captured = await stack.backup();
           outcomes['backed up'] += 1;
