@@ -279,5 +279,15 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   await assert.rejects(staged.swap(ctx), /tree\.tars-new-r1 is not what tars staged: somebody replaced it/);
   await component.generation(staged.record).undo(ctx);
   assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
+
+  // What others may write in lies where the previous tree is to go.
+  await rm(place, { recursive: true, force: true });
+  const previous = join(root, 'tree.tars-prev-r1');
+  const late = await component.stage(plan, source, ctx);
+  await mkdir(previous, { mode: 0o755 });
+  await assert.rejects(late.swap(ctx), /tree\.tars-prev-r1 is not what tars created/);
+  await assert.rejects(component.generation(late.record).undo(ctx), /is not what tars created/);
+  await late.discard(ctx);
+  assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
   assert.equal(pictureOf(outside), before);
 });
