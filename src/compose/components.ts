@@ -22,6 +22,7 @@ import type { Component } from '../ports/component.ts';
 import type { ServerProof } from '../ports/server-proof.ts';
 import { placesOfOthers, placesOfTars, type RunPlaces } from './reserved-places.ts';
 import type { Environment, Settings } from '../settings/load.ts';
+import { redisTls } from '../settings/redis-address.ts';
 import type { ComponentSettings } from '../settings/schema.ts';
 
 /** Overrides of settings by flags. */
@@ -160,7 +161,9 @@ function buildComponent(
       const options = {
         ...common,
         ...(addressFor(component, place, 6379) ?? { host: undefined, port: 6379 }),
+        ...(place.address === 'unknown' ? {} : { socket: component.socket }),
         ...proofOf(place),
+        tls: redisTls(component),
         username: component.username,
         password: place.password,
         scratchDir,

@@ -19,6 +19,7 @@ import { createContainerHold } from '../runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
 import type { Environment, Settings } from '../settings/load.ts';
+import { redisTls } from '../settings/redis-address.ts';
 import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
 import {
   composeComponent,
@@ -221,6 +222,7 @@ function givenPath(component: StoreSettings): string | undefined {
 
 /** Its server's address, where tars.yaml says it. */
 function givenAddress(component: StoreSettings): string | undefined {
+  if ('socket' in component && component.socket !== undefined) return component.socket;
   if ('host' in component) return component.host;
   return 'url' in component ? component.url : undefined;
 }
@@ -238,12 +240,25 @@ function runIdCall(
 ): ProgramCall {
   // With a host of its own in tars.yaml, the port there is that host's.
   const own = component.host === undefined ? component.port : undefined;
-  const port = own ?? argumentOf(container, '--port') ?? storePorts.redis;
+  const told = (name: string): string | undefined => argumentOf(container, `--${name}`);
+  const tls = redisTls(component) !== undefined;
+  const port = own ?? told(tls ? 'tls-port' : 'port') ?? storePorts.redis;
+  // In its own container nobody else can answer; a certificate it wants of clients, its own will do for.
+  const certificate = [
+    ['--cert', told('tls-cert-file')],
+    ['--key', told('tls-key-file')],
+  ].flatMap(([name = '', value]) => (value === undefined ? [] : [name, value]));
+  const inside = component.socket === undefined ? undefined : told('unixsocket');
   const { username } = component;
   const password = configured ?? credentials.redis(container).password;
   return {
     path: 'redis-cli',
-    args: ['-p', String(port), ...(username === undefined ? [] : ['--user', username]), 'INFO', 'server'],
+    args: [
+      ...(inside === undefined ? ['-p', String(port)] : ['-s', inside]),
+      ...(tls ? ['--tls', '--insecure', ...certificate] : []),
+      ...(username === undefined ? [] : ['--user', username]),
+      ...['INFO', 'server'],
+    ],
     environment: password === undefined ? {} : { REDISCLI_AUTH: password },
   };
 }

@@ -10,6 +10,7 @@ const reasons: readonly (readonly [RegExp, string])[] = [
   [/^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/, 'it closed the connection'],
   [/^(ENOENT)$/, 'there is no such socket'],
   [/^(EACCES|EPERM)$/, 'this user may not connect'],
+  [/^ERR_SSL_.*ALERT_.*(CERT|UNKNOWN_CA)/, 'it does not accept the certificate of this client, or wants one'],
   [/CERT|^UNABLE_TO_/, 'its TLS certificate is not accepted'],
   [/^(ERR_SSL_|ERR_TLS_|EPROTO$)/, 'TLS failed: does it speak TLS there?'],
 ];

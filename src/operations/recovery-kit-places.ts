@@ -8,6 +8,8 @@ export interface HomeOfComponent {
   readonly host?: string | undefined;
   readonly port?: number | undefined;
   readonly user?: string | undefined;
+  /** Of a Redis: words of redis-cli that lead to it. */
+  readonly redisCli?: readonly string[] | undefined;
   /** Of files. */
   readonly directory?: string | undefined;
   /** The directory is one of the service's container, not of the machine. */

@@ -37,14 +37,23 @@ export function redisStep(part: Part): RecoveryStep {
       `chown -R --reference=${dump} ${shellWord(folder)}`,
       ...fill(`${folder}/.`),
     ],
-    then: hasLogDirectory
-      ? []
-      : [
-          'If its configuration says appendonly yes, start it once with --appendonly no, then run: ' +
-            'redis-cli config set appendonly yes',
-        ],
+    then: [
+      ...(hasLogDirectory
+        ? []
+        : [
+            'If its configuration says appendonly yes, start it once with --appendonly no, then run: ' +
+              `${redisCli(part)} config set appendonly yes`,
+          ]),
+      `Once it runs, this counts its keys, with its password in REDISCLI_AUTH: ${redisCli(part)} info keyspace`,
+    ],
   };
 }
+
+/** In a container, redis-cli reaches the server at its usual place; addresses and files of this machine mean nothing. */
+const redisCli = (part: Part): string =>
+  part.compose === undefined
+    ? ['redis-cli', ...(part.home.redisCli ?? []).map(shellWord)].join(' ')
+    : `compose exec ${shellWord(serviceOf(part))} redis-cli`;
 
 /** Chroma starts on its persist directory; an export of records has no way back without its API. */
 export function chromaStep(part: Part): RecoveryStep {

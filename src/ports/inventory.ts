@@ -31,6 +31,8 @@ export interface FoundStore {
   readonly password: 'known' | 'file' | 'none' | 'needed';
   /** When it is not the usual one. */
   readonly port: number | undefined;
+  /** It takes encrypted connections alone. */
+  readonly tls: boolean;
   /** What is wrong with it. */
   readonly warning: string | undefined;
 }

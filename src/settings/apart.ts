@@ -54,7 +54,7 @@ function withoutPlace(component: Exclude<ComponentSettings, { kind: 'config' }>)
         ...component,
         host: undefined,
         port,
-        ...(component.kind === 'redis' ? { data_dir: undefined } : {}),
+        ...(component.kind === 'redis' ? { data_dir: undefined, socket: undefined } : {}),
       };
     }
     case 'files':

@@ -129,7 +129,7 @@ const riskOf = (kind: FoundStore['kind']): string =>
   kind === 'chroma' ? 'AT RISK until this is fixed' : 'NOT CAPTURED until this is fixed';
 
 function storeLines(store: FoundStore, name: string): string[] {
-  const { kind, service, how, password, passwordFile, port, warning } = store;
+  const { kind, service, how, password, passwordFile, port, tls, warning } = store;
   const needsCheck = how.endsWith('alone') ? '; if it is none, label it com.tars.service: none' : '';
   return [
     ...(warning === undefined ? [] : [`  # ${riskOf(kind)}: it ${warning}.`]),
@@ -137,6 +137,12 @@ function storeLines(store: FoundStore, name: string): string[] {
     ...(name === kind && kinds.has(name) ? [] : [`    kind: ${kind}`]),
     `    service: ${scalar(service)}`,
     ...(port === undefined ? [] : [`    port: ${port}`]),
+    ...(tls
+      ? [
+          '    tls: true',
+          '    # cacert: FILE # of its authority; cert: and key: where it wants a certificate of clients',
+        ]
+      : []),
     ...(passwordFile === undefined ? [] : [`    password_file: ${scalar(passwordFile)}`]),
     ...(password === 'needed'
       ? ['    # password_file: FILE # a file with its password, which the container does not tell']

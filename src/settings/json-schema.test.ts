@@ -68,7 +68,7 @@ test('it accepts what init writes for a Compose project', () => {
     ...{ envFiles: [], notes: ['a note'], leftOut: [] },
     stores: kinds.map((kind) => ({
       ...{ service: `the-${kind}`, kind, how: 'by its label', passwordFile: undefined },
-      ...{ password: 'known', port: undefined, warning: undefined },
+      ...{ password: 'known', port: undefined, tls: kind === 'redis', warning: undefined },
     })),
     writers: [{ service: 'api', why: 'depends on db' }],
     files: [{ path: '/srv/compose.yaml', problem: undefined }],

@@ -6,6 +6,7 @@ import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { SnapshotOwner } from '../model/snapshot.ts';
 import { describeIssues } from './issues.ts';
 import { absolutePath, localDirectory } from './local-path.ts';
+import { spelledOut } from './redis-address.ts';
 import type { ComponentSettings, SettingsFile } from './schema.ts';
 import { parseTyped, substitute, type Environment } from './variables.ts';
 import { readYaml } from './yaml.ts';
@@ -67,9 +68,18 @@ export function parseSettings(text: string, path: string, env: Environment): Set
       hint: 'README.md shows a whole tars.yaml; so does the one that `tars init` writes.',
     });
   }
-  requireConsistent(parsed.data, path);
-  return { ...resolvePaths(parsed.data, path, env), holdsSecrets: holdsSecrets(written) };
+  const settings = { ...parsed.data, components: withAddresses(parsed.data.components, path) };
+  requireConsistent(settings, path);
+  return { ...resolvePaths(settings, path, env), holdsSecrets: holdsSecrets(written) };
 }
+
+const withAddresses = (components: SettingsFile['components'], path: string): SettingsFile['components'] =>
+  Object.fromEntries(
+    Object.entries(components).map(([name, component]) => [
+      name,
+      component.kind === 'redis' ? spelledOut(component, `${path}: component ${name}`) : component,
+    ]),
+  );
 
 /** Keys such as `x-common:` hold what the rest of the file refers to by aliases, as in Compose files. */
 function withoutExtensions(value: unknown): unknown {
@@ -88,7 +98,11 @@ function withFiles(value: unknown): unknown {
 
 /** True when a password or a header for authentication is spelt out. */
 function holdsSecrets(value: unknown, key = ''): boolean {
-  if (typeof value === 'string') return key === 'password' && !/^\$\{\w+\}$/.test(value);
+  if (typeof value === 'string') {
+    const secret =
+      key === 'url' ? /:\/\/[^/@]*:(.+)@/.exec(value)?.[1] : key === 'password' ? value : undefined;
+    return secret !== undefined && !/^\$\{\w+\}$/.test(secret);
+  }
   if (typeof value !== 'object' || value === null) return false;
   return Object.entries(value).some(([name, item]) =>
     holdsSecrets(item, key === 'headers' ? 'password' : name),
@@ -182,6 +196,7 @@ function resolvePaths(
       'pid_file',
       'log_file',
       'path',
+      ...['socket', 'cacert', 'cert', 'key'],
     ],
     ...['scratch_dir', 'state_dir'],
   ]);

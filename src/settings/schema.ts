@@ -39,8 +39,33 @@ const postgres = z.strictObject({
 
 const redis = z.strictObject({
   kind: z.literal('redis'),
+  url: z
+    .string()
+    .optional()
+    .describe('Such as rediss://user@10.0.0.5:6380; in place of host, port, username, password and tls.'),
   host: z.string().optional().describe('Default: 127.0.0.1, or where the container of `service` is.'),
   port: port.optional().describe('Default: 6379; with `docker`, the port in the container.'),
+  socket: z
+    .string()
+    .optional()
+    .describe('A Unix socket, in place of host and port: `unixsocket` of redis.conf.'),
+  tls: z
+    .boolean()
+    .optional()
+    .describe('As for redis-cli. Default: true with one of the settings below, or else false.'),
+  cacert: z
+    .string()
+    .optional()
+    .describe(
+      'A file with the certificate the server must be signed by. Default: the authorities of this machine.',
+    ),
+  cert: z.string().optional().describe('The certificate to log in with.'),
+  key: z.string().optional().describe('Its key.'),
+  sni: z
+    .string()
+    .optional()
+    .describe('The name in the certificate of the server. Default: with `cacert` any, or else `host`.'),
+  insecure: z.boolean().optional().describe('Accept any certificate of the server.'),
   username: z.string().optional(),
   data_dir: z.string().optional().describe("The server's `dir`; needed to restore."),
   ...secret,

@@ -1,6 +1,13 @@
 import { schemaLine } from './json-schema.ts';
 import { careSections, type CareValues } from './template-sections.ts';
 
+/** A Redis of this machine. */
+export interface FoundRedis {
+  readonly at: { readonly port: number } | { readonly socket: string };
+  readonly tls?: { readonly cacert: string | undefined };
+  readonly dataDir: string | undefined;
+}
+
 /** What {@link settingsTemplate} fills in. */
 export interface TemplateValues {
   readonly stack: string;
@@ -12,6 +19,8 @@ export interface TemplateValues {
   readonly found: ReadonlySet<'postgres' | 'redis' | 'chroma' | 'ollama'>;
   /** The model store, when there is one. */
   readonly ollamaPath: string;
+  /** Where its configuration says that a Redis is; absent: at its usual place. */
+  readonly redis?: FoundRedis | undefined;
   readonly care: CareValues;
 }
 
@@ -31,6 +40,7 @@ export function settingsTemplate({
   passwordFile,
   found,
   ollamaPath,
+  redis,
   care,
 }: TemplateValues): string {
   const component = (kind: 'postgres' | 'redis' | 'chroma' | 'ollama', lines: readonly string[]): string =>
@@ -68,10 +78,7 @@ ${component('postgres', [
 
 ${component('redis', [
   'redis:',
-  '  host: 127.0.0.1',
-  '  port: 6379',
-  '  # password_file: /etc/tars/redis-password',
-  "  # data_dir: /var/lib/redis            # the server's `dir`; a restore needs it",
+  ...redisPlace(redis ?? { at: { port: 6379 }, dataDir: undefined }),
   '  # service: redis',
 ])}
 
@@ -114,4 +121,19 @@ services:
 ${careSections(care)
   .map((lines) => `${lines.join('\n')}\n`)
   .join('\n')}`;
+}
+
+function redisPlace({ at, tls, dataDir }: FoundRedis): readonly string[] {
+  return [
+    ...('port' in at ? ['  host: 127.0.0.1', `  port: ${at.port}`] : [`  socket: ${quote(at.socket)}`]),
+    ...(tls === undefined ? [] : ['  tls: true']),
+    ...(tls?.cacert === undefined ? [] : [`  cacert: ${quote(tls.cacert)}`]),
+    ...(tls === undefined
+      ? []
+      : ['  # cert: FILE                         # with key: FILE, where it wants one of its clients']),
+    '  # password_file: /etc/tars/redis-password',
+    dataDir === undefined
+      ? "  # data_dir: /var/lib/redis            # the server's `dir`; a restore needs it"
+      : `  data_dir: ${quote(dataDir)} # a restore needs it`,
+  ];
 }

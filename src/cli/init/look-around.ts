@@ -1,22 +1,23 @@
 import { access } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { homeDirectory } from '../../disk/home.ts';
 import type { Environment } from '../../settings/load.ts';
 import type { TemplateValues } from '../../settings/template.ts';
-
-/** How long a local port may take to answer, in milliseconds. */
-const probeTimeoutMs = 500;
+import { findRedis, listens } from './redis-config.ts';
 
 /** What answers on this machine. */
-export type LocalStores = Pick<TemplateValues, 'found' | 'ollamaPath'>;
+export type LocalStores = Pick<TemplateValues, 'found' | 'ollamaPath' | 'redis'>;
 
 /** Looks at the usual ports and places. */
 export async function lookAround(env: Environment): Promise<LocalStores> {
   const ollamaPath = await findModelStore(env);
-  const found = await findStores();
+  const redis = await findRedis();
+  const found = new Set<'postgres' | 'redis' | 'chroma' | 'ollama'>(await findStores());
+  if (redis !== undefined) found.add('redis');
+  if (ollamaPath !== undefined) found.add('ollama');
   return {
-    found: ollamaPath === undefined ? found : new Set([...found, 'ollama'] as const),
+    found,
+    redis,
     ollamaPath: ollamaPath ?? '/usr/share/ollama/.ollama/models',
   };
 }
@@ -24,19 +25,8 @@ export async function lookAround(env: Environment): Promise<LocalStores> {
 async function findStores(): Promise<ReadonlySet<'postgres' | 'redis' | 'chroma'>> {
   const ports = { postgres: 5432, redis: 6379, chroma: 8000 } as const;
   const names = ['postgres', 'redis', 'chroma'] as const;
-  const answers = await Promise.all(names.map((name) => listens(ports[name])));
+  const answers = await Promise.all(names.map((name) => listens({ port: ports[name] })));
   return new Set(names.filter((_, position) => answers[position] === true));
-}
-
-function listens(port: number): Promise<boolean> {
-  return new Promise((done) => {
-    const socket = connect({ host: '127.0.0.1', port, timeout: probeTimeoutMs });
-    const finish = (answer: boolean) => (): void => {
-      socket.destroy();
-      done(answer);
-    };
-    socket.once('connect', finish(true)).once('error', finish(false)).once('timeout', finish(false));
-  });
 }
 
 async function findModelStore(env: Environment): Promise<string | undefined> {

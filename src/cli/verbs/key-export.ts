@@ -21,6 +21,7 @@ import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
 import { ownerOf, type Environment, type Settings } from '../../settings/load.ts';
+import { redisCliWords } from '../../settings/redis-address.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -237,7 +238,7 @@ function homeOf(component: ComponentSettings): HomeOfComponent {
     case 'postgres':
       return { service, host: component.host, port: component.port, user: component.user };
     case 'redis':
-      return { service, directory: component.data_dir };
+      return { service, directory: component.data_dir, redisCli: redisCliWords(component) };
     case 'chroma':
     case 'ollama':
       return { service, directory: component.path };

@@ -1,20 +1,28 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { connectionFailure } from '../../model/connection-failure.ts';
-import { InterruptedError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import { InterruptedError, isSystemError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { ServerClaim, ServerProof } from '../../ports/server-proof.ts';
+import { connectTls, type RedisTls } from './tls.ts';
 
 /** Where a server listens and who we are there. */
 export interface RedisAddress {
   /** Undefined while its service does not run: then no address is its own. */
   readonly host: string | undefined;
   readonly port: number;
+  /** The path of a Unix socket, in place of host and port. */
+  readonly socket?: string | undefined;
+  /** Undefined: without encryption. */
+  readonly tls?: RedisTls | undefined;
   readonly username: string | undefined;
   readonly password: string | undefined;
   /** Asked on every connection. */
   readonly proof?: ServerProof;
 }
+
+/** How a person finds the server: `127.0.0.1:6379`, or the path of its socket. */
+export const addressOf = ({ host, port, socket }: RedisAddress): string => socket ?? `${host ?? ''}:${port}`;
 
 /** A reply of RESP2; an error of the server is a {@link RedisReplyError} instead. */
 export type RedisReply = string | number | null | readonly RedisReply[];
@@ -35,7 +43,11 @@ const replyTimeoutMs = 60_000;
 const lineLimitBytes = 64 << 10;
 const eofMarkBytes = 40;
 const notRedis = 'it does not speak the Redis protocol';
-const wantsTls = 'it wants TLS there, which tars does not speak to Redis: give a port without';
+const tlsHint =
+  'Set tls: true for this component in tars.yaml, with cacert where its authority is one of your own.';
+const certificateHints =
+  'In tars.yaml, cacert names the certificate of an authority of your own, sni the name in the certificate of the ' +
+  'server, cert and key the certificate that the server may want of its clients.';
 
 /** RFC 8446, section 5.1: what a server that expected a handshake answers to anything else. */
 const isTlsAlert = (bytes: Uint8Array): boolean => bytes[0] === 0x15 && bytes[1] === 0x03;
@@ -63,17 +75,19 @@ export class RedisConnection implements AsyncDisposable {
    * @throws TarsError `access-denied` when the password is missing or wrong
    */
   static async open(address: RedisAddress, signal: AbortSignal): Promise<RedisConnection> {
-    const { host } = address;
-    if (host === undefined) throw new ServiceUnavailableError('Redis does not run', { hint: 'Start it.' });
-    const where = `Redis at ${host}:${address.port}`;
-    const socket = connect({ host, port: address.port, noDelay: true });
+    const where = `Redis at ${addressOf(address)}`;
+    const socket = await dial(address);
     const timeout = AbortSignal.timeout(connectTimeoutMs);
     // Errors reach whoever reads next; without a listener they would end the process.
     socket.on('error', () => undefined);
+    const soon = AbortSignal.any([signal, timeout]);
     try {
-      await once(socket, 'connect', { signal: AbortSignal.any([signal, timeout]) });
+      await once(socket, 'connect', { signal: soon });
+      if (address.tls !== undefined) await shakeHands(socket, where, soon);
       const connection = new RedisConnection(socket, where);
-      await connection.#authenticate(address, signal);
+      await connection.#authenticate(address, signal).catch(async (error: unknown) => {
+        throw (await wantsTls(error, address, soon)) ? speaksTls(where) : error;
+      });
       await address.proof?.require(await connection.#claim(signal), signal);
       return connection;
     } catch (cause) {
@@ -83,8 +97,9 @@ export class RedisConnection implements AsyncDisposable {
       const reason = timeout.aborted
         ? `no connection within ${connectTimeoutMs / 1000} s: a firewall, or the wrong address`
         : connectionFailure(cause);
+      const setting = address.socket === undefined ? 'its host and port' : 'its socket';
       throw new ServiceUnavailableError(`${where} does not answer: ${reason}`, {
-        hint: 'Start it, or correct its host and port in tars.yaml.',
+        hint: `Start it, or correct ${setting} in tars.yaml.`,
         cause,
       });
     }
@@ -240,7 +255,7 @@ export class RedisConnection implements AsyncDisposable {
         this.#buffer = this.#buffer.subarray(end + 1);
         return line;
       }
-      if (isTlsAlert(this.#buffer)) throw this.#broken(wantsTls);
+      if (isTlsAlert(this.#buffer)) throw speaksTls(this.#where);
       if (this.#buffer.length > lineLimitBytes) throw this.#broken(notRedis);
       await this.#more();
     }
@@ -315,10 +330,67 @@ export class RedisConnection implements AsyncDisposable {
     }
   }
 
-  #broken(what: string, cause?: unknown): ServiceUnavailableError {
+  #broken(what: string, cause?: unknown): TarsError {
+    // With TLS 1.3 a server judges the client's certificate when the client has ended the handshake.
+    if (isCertificateFailure(cause)) return tlsFailure(this.#where, cause);
     return new ServiceUnavailableError(`${this.#where} failed: ${what}`, {
       hint: 'Look into the log of the server.',
       cause,
     });
   }
 }
+
+/** @throws ServiceUnavailableError where no address is known, as the service does not run */
+async function dial({ host, port, socket, tls }: RedisAddress): Promise<Socket> {
+  if (socket !== undefined) return connect({ path: socket });
+  if (host === undefined) throw new ServiceUnavailableError('Redis does not run', { hint: 'Start it.' });
+  const connection = tls === undefined ? connect({ host, port }) : await connectTls(host, port, tls);
+  return connection.setNoDelay(true);
+}
+
+/** A server that speaks TLS closes the connection at our first word, often before its alert has arrived. */
+async function wantsTls(
+  error: unknown,
+  { host, port, socket, tls }: RedisAddress,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(error instanceof ServiceUnavailableError) || host === undefined) return false;
+  if (socket !== undefined || tls !== undefined) return false;
+  const trial = await connectTls(host, port, { insecure: true });
+  trial.on('error', () => undefined);
+  try {
+    await once(trial, 'secureConnect', { signal });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    trial.destroy();
+  }
+}
+
+const speaksTls = (where: string): TarsError =>
+  new TarsError('access-denied', `${where} speaks TLS`, { hint: tlsHint });
+
+async function shakeHands(socket: Socket, where: string, signal: AbortSignal): Promise<void> {
+  try {
+    await once(socket, 'secureConnect', { signal });
+  } catch (cause) {
+    throw tlsFailure(where, cause);
+  }
+}
+
+/** No `service-unavailable`: something runs there, and a restore must not take it for a server that is stopped. */
+function tlsFailure(where: string, cause: unknown): TarsError {
+  const silent = cause instanceof Error && cause.name === 'AbortError';
+  const reason = silent ? 'no handshake in time: does it speak TLS there?' : connectionFailure(cause);
+  return new TarsError('access-denied', `No TLS connection to ${where}: ${reason}`, {
+    hint: isCertificateFailure(cause)
+      ? certificateHints
+      : 'If it does not speak TLS there, take tls (or rediss) out of this component in tars.yaml, or correct its port.',
+    cause,
+  });
+}
+
+/** Whose certificate counts is what it failed over. */
+const isCertificateFailure = (cause: unknown): boolean =>
+  isSystemError(cause) && /CERT|UNKNOWN_CA|^UNABLE_TO_/.test(cause.code ?? '');

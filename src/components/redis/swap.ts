@@ -14,7 +14,7 @@ import {
   undoPaths,
   type PathSwap,
 } from '../files/path-swap.ts';
-import { RedisConnection, type RedisAddress } from './connection.ts';
+import { addressOf, RedisConnection, type RedisAddress } from './connection.ts';
 
 const placeSchema = z.object({
   dataDir: z.string(),
@@ -161,7 +161,7 @@ async function requireStopped(address: RedisAddress, dataDir: string, ctx: Opera
   }
   throw new TarsError(
     'restore-failed',
-    `Redis still runs on ${dataDir} (it answers at ${address.host ?? ''}:${address.port})`,
+    `Redis still runs on ${dataDir} (it answers at ${addressOf(address)})`,
     { hint: 'Stop it; it would overwrite the restored data when it shuts down.' },
   );
 }

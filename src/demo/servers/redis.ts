@@ -13,6 +13,8 @@ export interface PrivateRedis extends PrivateServer {
 export interface RedisSettings {
   readonly appendOnly?: boolean;
   readonly password?: string;
+  /** Listens over TLS alone, where these words of redis-cli get in; its certificates are further lines. */
+  readonly tls?: readonly string[];
   /** Further lines of redis.conf. */
   readonly lines?: readonly string[];
   readonly program?: string;
@@ -46,7 +48,7 @@ async function prepareRedis(
   const logFile = join(directory, 'redis.log');
   const lines = [
     `bind 127.0.0.1`,
-    `port ${port}`,
+    ...(settings.tls === undefined ? [`port ${port}`] : ['port 0', `tls-port ${port}`]),
     `dir ${dataDir}`,
     `daemonize yes`,
     `pidfile ${pidFile}`,
@@ -60,8 +62,9 @@ async function prepareRedis(
   // It replaces its command line by its name and address.
   const marks = [configFile, `127.0.0.1:${port}`];
   const server: ServerProcess = { name: `Redis on port ${port}`, port, pidFile, marks };
+  const tlsWords = settings.tls === undefined ? [] : ['--tls', ...settings.tls];
   const probe = async (signal: AbortSignal): Promise<void> => {
-    const { stdout } = await execa('redis-cli', ['-p', String(port), 'ping'], {
+    const { stdout } = await execa('redis-cli', ['-p', String(port), ...tlsWords, 'ping'], {
       env: settings.password === undefined ? {} : { REDISCLI_AUTH: settings.password },
       cancelSignal: signal,
     });

@@ -106,7 +106,7 @@ async function findStore(
   const place = await placeOf(engine, kind, sketch);
   const port = portOf(kind, sketch);
   return {
-    ...{ service, kind, how, port },
+    ...{ service, kind, how, port, tls: kind === 'redis' && speaksTlsOnly(sketch) },
     ...(await passwordOf(kind, sketch, port ?? storePorts[kind], ctx)),
     ...place,
   };
@@ -157,10 +157,14 @@ function expectedDirectory(kind: StoreKind, sketch: SketchedService): string {
   }
 }
 
+/** Of a Redis: it has no port without TLS. */
+const speaksTlsOnly = (sketch: SketchedService): boolean =>
+  argumentOf(sketch, '--port') === '0' && argumentOf(sketch, '--tls-port') !== undefined;
+
 function portOf(kind: StoreKind, sketch: SketchedService): number | undefined {
   const told = {
     postgres: argumentOf(sketch, '-p') ?? sketch.environment['PGPORT'],
-    redis: argumentOf(sketch, '--port'),
+    redis: argumentOf(sketch, speaksTlsOnly(sketch) ? '--tls-port' : '--port'),
     chroma: undefined,
     ollama: undefined,
   }[kind];
