@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
-import { keyCheck, renderKitHtml, renderKitText, shellWord, type RecoveryKit } from './recovery-kit.ts';
+import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from './recovery-kit.ts';
+import { shellWord } from './shell-word.ts';
 
 const hostile = `it's "a" \\ $HOME \`id\` & <b>`;
 const long = Array.from({ length: 30 }, (_, n) => `/a/path/number-${n}/with 'quotes' "and" \\blanks`);

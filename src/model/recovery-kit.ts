@@ -34,10 +34,6 @@ const columns = 78;
 export const keyCheck = (key: string): string =>
   createHash('sha256').update(key).digest('hex').slice(0, checkLength);
 
-/** A word of a POSIX shell that means `value`. */
-export const shellWord = (value: string): string =>
-  /^[\w@%+=:,./-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`;
-
 const headOf = (kit: RecoveryKit): readonly (readonly [string, string])[] => [
   ['Stack', kit.stack],
   ['Exported', `${kit.exportedAt.toISOString().slice(0, 16).replace('T', ' ')} UTC on ${kit.hostname}`],

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { shellWord, type RecoveryStep } from '../model/recovery-kit.ts';
+import type { RecoveryStep } from '../model/recovery-kit.ts';
+import { shellWord } from '../model/shell-word.ts';
 import { containerPlace, machinePlace, type Part, type Place } from './recovery-kit-places.ts';
 
 const configFacts = z.object({

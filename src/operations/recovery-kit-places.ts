@@ -1,5 +1,5 @@
 import type { ComponentManifest, ComposeRecord } from '../model/manifest.ts';
-import { shellWord } from '../model/recovery-kit.ts';
+import { shellWord } from '../model/shell-word.ts';
 
 /** Where one component of the stack is at home, as far as the configuration says. */
 export interface HomeOfComponent {

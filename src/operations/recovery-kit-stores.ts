@@ -1,6 +1,8 @@
 import { z } from 'zod';
-import { shellWord, type RecoveryStep } from '../model/recovery-kit.ts';
+import type { RecoveryStep } from '../model/recovery-kit.ts';
+import { shellWord } from '../model/shell-word.ts';
 import { placeOf, serviceOf, type Part } from './recovery-kit-places.ts';
+import { redisWord } from '../model/redis-words.ts';
 
 const redisFacts = z.object({
   persistence: z.object({ dbFilename: z.string(), appendDirName: z.string(), appendFilename: z.string() }),
@@ -25,7 +27,7 @@ export function redisStep(part: Part): RecoveryStep {
   const asLog = [
     `mkdir ${at(log)}`,
     `cp -p ${dump} ${at(`${log}/${base}`)}`,
-    `echo ${shellWord(`file ${base} seq 1 type b`)} > ${at(`${log}/${appendFilename}.manifest`)}`,
+    `printf '%s\\n' ${shellWord(`file ${redisWord(base)} seq 1 type b`)} > ${at(`${log}/${appendFilename}.manifest`)}`,
   ];
   return {
     title: `Redis (${component.name})`,

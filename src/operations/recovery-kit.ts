@@ -1,6 +1,7 @@
 import { artifactTotals } from '../model/artifact-list.ts';
 import type { ComposeRecord, Manifest } from '../model/manifest.ts';
-import { shellWord, type RecoveryStep } from '../model/recovery-kit.ts';
+import type { RecoveryStep } from '../model/recovery-kit.ts';
+import { shellWord } from '../model/shell-word.ts';
 import { configStep, treesStep } from './recovery-kit-files.ts';
 import type { HomeOfComponent, Part } from './recovery-kit-places.ts';
 import { chromaStep, ollamaStep, postgresStep, redisStep } from './recovery-kit-stores.ts';

@@ -6,13 +6,8 @@ import { requireMounted } from '../../disk/mounts.ts';
 import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import {
-  keyCheck,
-  renderKitHtml,
-  renderKitText,
-  shellWord,
-  type RecoveryKit,
-} from '../../model/recovery-kit.ts';
+import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from '../../model/recovery-kit.ts';
+import { shellWord } from '../../model/shell-word.ts';
 import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
 import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';

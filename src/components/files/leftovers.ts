@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { hasErrno } from '../../model/errors.ts';
 import type { Leftover } from '../../ports/component.ts';
+import { shellWord } from '../../model/shell-word.ts';
 
 /** Names that restores give to what they stage and set aside, also after a way back by hand. */
 export const leftoverName = /\.tars-(new|prev)-[a-z0-9]+(\.restored|\.stray)?$/;
@@ -18,7 +19,7 @@ export async function leftoversAt(paths: readonly string[]): Promise<readonly Le
   return [...found]
     .filter((path) => leftoverName.test(path))
     .sort()
-    .map((path) => ({ what: path, remove: `rm -rf '${path.replaceAll("'", String.raw`'\''`)}'` }));
+    .map((path) => ({ what: path, remove: `rm -rf ${shellWord(path)}` }));
 }
 
 /** None where there is no directory, or none that this user may look into: other checks say so. */

@@ -6,6 +6,7 @@ import { isThere } from '../../disk/is-there.ts';
 import { mountPoints } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
+import { shellWord } from '../../model/shell-word.ts';
 
 /**
  * One path whose content is exchanged by renames on one file system: live moves to `previous`, then `staged`
@@ -181,13 +182,12 @@ export async function discardPreviousPaths(swaps: readonly PathSwap[]): Promise<
 
 /** Shell lines with which a person undoes the swaps, the service being stopped. */
 export function wayBackLines(swaps: readonly PathSwap[]): string[] {
-  const quote = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
   const folders = new Set(swaps.filter(({ hadLive }) => !hadLive).map(({ previous }) => dirname(previous)));
   const moves = swaps.flatMap(({ live, staged, previous, hadLive }) => [
-    ...(staged === null ? [] : [`mv ${quote(live)} ${quote(`${previous}.restored`)}`]),
-    ...(hadLive ? [`mv ${quote(previous)} ${quote(live)}`] : []),
+    ...(staged === null ? [] : [`mv ${shellWord(live)} ${shellWord(`${previous}.restored`)}`]),
+    ...(hadLive ? [`mv ${shellWord(previous)} ${shellWord(live)}`] : []),
   ]);
-  return [...[...folders].map((folder) => `mkdir -p ${quote(folder)}`), ...moves];
+  return [...[...folders].map((folder) => `mkdir -p ${shellWord(folder)}`), ...moves];
 }
 
 /** Per-entry swaps leave their `.tars-new-…`/`.tars-prev-…` folders empty behind. */

@@ -70,11 +70,6 @@ export function globalsPath(component: string): string {
   return `${component}/globals.sql`;
 }
 
-/** One argument for a POSIX shell. */
-export function shellWord(text: string): string {
-  return /^[\w./:=-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
-}
-
 /** A value in a libpq connection string (PostgreSQL manual 34.1.1.1). */
 export function conninfoValue(text: string): string {
   return `'${text.replaceAll(/['\\]/g, String.raw`\$&`)}'`;

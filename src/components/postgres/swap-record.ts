@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { CorruptionError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
-import { identifier, literal, shellWord } from './names.ts';
+import { identifier, literal } from './names.ts';
 import type { PostgresOptions } from './options.ts';
+import { shellWord } from '../../model/shell-word.ts';
 
 /**
  * One database to be exchanged. Databases are recognised by their OIDs, which a rename does not change: where

@@ -73,6 +73,7 @@ export async function planRestore(
   refuseUnstoppable(options, target);
   refuseReplica(name, target);
   const persistence = await withAppendOnlyDirectory(target.persistence ?? facts.persistence, dataDir);
+  refuseUnnameable(name, persistence);
   const unseen = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
   unseen.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
   // Of a server that has not run yet, nothing else can be known: that is no reason to warn.
@@ -138,6 +139,25 @@ function refuseUnstoppable(options: RedisOptions, target: TargetState): void {
       hint: `Set components.${options.name}.service in tars.yaml, or stop it yourself first.`,
     },
   );
+}
+
+/** A reply that is not UTF-8 is read with U+FFFD in it: files of another name would be written. */
+function refuseUnnameable(name: string, persistence: Persistence): void {
+  const { dbFilename, appendDirName, appendFilename } = persistence;
+  const bad = Object.entries({
+    dbfilename: dbFilename,
+    appenddirname: appendDirName,
+    appendfilename: appendFilename,
+  });
+  for (const [setting, value] of bad) {
+    if (!value.includes('\ufffd')) continue;
+    throw new RestoreRefusedError(
+      `Cannot restore ${name}: its ${setting} is not encoded in UTF-8 (${value})`,
+      {
+        hint: `Give ${setting} another name in redis.conf, restart the server, then run restore again.`,
+      },
+    );
+  }
 }
 
 function refuseReplica(name: string, { replicaOf }: TargetState): void {

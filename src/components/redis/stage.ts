@@ -21,6 +21,7 @@ import {
   type RestoreDetails,
 } from './plan.ts';
 import { FileSwap, recordOf, wayBack } from './swap.ts';
+import { redisWord } from '../../model/redis-words.ts';
 
 const defaultOwner: Owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, mode: 0o750 };
 
@@ -97,7 +98,7 @@ async function writeFiles(
     // Redis reads both and replaces both whole, so that they can be one file.
     const base = `${persistence.appendFilename}.1.base.rdb`;
     await linkOrCopy(rdb, join(directory, base), fileOwner, ctx);
-    const manifest = Buffer.from(`file ${base} seq 1 type b\n`);
+    const manifest = Buffer.from(`file ${redisWord(base)} seq 1 type b\n`);
     await writeDurably(join(directory, `${persistence.appendFilename}.manifest`), fileOwner, [manifest]);
     await syncDirectory(directory);
   }

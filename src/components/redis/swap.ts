@@ -5,6 +5,7 @@ import { isThere } from '../../disk/is-there.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
+import { shellWord } from '../../model/shell-word.ts';
 import type { Generation } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import {
@@ -35,15 +36,13 @@ export function recordOf(component: string, place: SwapPlace, wayBackByHand: rea
   return { component, kind: 'redis', wayBack: wayBackByHand, details: place };
 }
 
-const quoted = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
-
 /** Shell lines that undo the swap by hand, the server being stopped. */
 export function wayBack({ dataDir, previousDir, names }: SwapPlace): string[] {
   return names.flatMap((name) => {
-    const live = quoted(join(dataDir, name));
-    const previous = quoted(join(previousDir, name));
+    const live = shellWord(join(dataDir, name));
+    const previous = shellWord(join(previousDir, name));
     return [
-      `mv ${live} ${quoted(join(dataDir, `${name}.restored`))}`,
+      `mv ${live} ${shellWord(join(dataDir, `${name}.restored`))}`,
       `[ ! -e ${previous} ] || mv ${previous} ${live}`,
     ];
   });

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import type { OperationContext } from '../../ports/context.ts';
 import { freePort, onFreePort, type PickPort, type PrivateServer } from './common.ts';
 import { endProcess, launchServer, type ServerProcess } from './server-process.ts';
+import { redisWord } from '../../model/redis-words.ts';
+import { shellWord } from '../../model/shell-word.ts';
 
 export interface PrivateRedis extends PrivateServer {
   readonly configFile: string;
@@ -49,12 +51,12 @@ async function prepareRedis(
   const lines = [
     `bind 127.0.0.1`,
     ...(settings.tls === undefined ? [`port ${port}`] : ['port 0', `tls-port ${port}`]),
-    `dir ${dataDir}`,
+    `dir ${redisWord(dataDir)}`,
     `daemonize yes`,
-    `pidfile ${pidFile}`,
-    `logfile ${logFile}`,
+    `pidfile ${redisWord(pidFile)}`,
+    `logfile ${redisWord(logFile)}`,
     `appendonly ${settings.appendOnly === true ? 'yes' : 'no'}`,
-    ...(settings.password === undefined ? [] : [`requirepass ${settings.password}`]),
+    ...(settings.password === undefined ? [] : [`requirepass ${redisWord(settings.password)}`]),
     ...(settings.lines ?? []),
   ];
   await writeFile(configFile, `${lines.join('\n')}\n`, { mode: 0o600 });
@@ -71,6 +73,7 @@ async function prepareRedis(
     if (stdout.trim() !== 'PONG') throw new Error(stdout);
   };
   const argv = [program, configFile, '--daemonize', 'no'];
+  const pidWord = shellWord(pidFile);
   const stop = (): Promise<void> => endProcess(server, ctx.clock);
   return {
     host: '127.0.0.1',
@@ -81,7 +84,7 @@ async function prepareRedis(
     pidFile,
     startCommand: [program, configFile],
     // Ends by SIGTERM, so that no password is needed in argv.
-    stopCommand: ['sh', '-c', `kill "$(cat '${pidFile}')"; while [ -e '${pidFile}' ]; do sleep 0.05; done`],
+    stopCommand: ['sh', '-c', `kill "$(cat ${pidWord})"; while [ -e ${pidWord} ]; do sleep 0.05; done`],
     start: () => launchServer(server, { argv, logFile, probe }, ctx),
     stop,
     [Symbol.asyncDispose]: stop,

@@ -3,6 +3,7 @@ import type { StoreVolume } from '../../ports/volume.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
 import { HelperContainer, mountPoint, type VolumePlace } from './volume-helper.ts';
 import { wayBackScript } from './volume-scripts.ts';
+import { shellWord } from '../../model/shell-word.ts';
 
 /**
  * A store's directory behind the Engine. Work on it is done in a helper container: made from the store's own image,
@@ -41,6 +42,3 @@ export function createDockerVolume(engine: Engine, place: VolumePlace): StoreVol
     },
   };
 }
-
-const shellWord = (text: string): string =>
-  /^[\w./:=-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
