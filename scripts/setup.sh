@@ -27,7 +27,8 @@ fi
 if [ "${CI:-}" = true ]; then
   for shell in zsh fish; do command -v "$shell" >/dev/null 2>&1 || missing="$missing $shell"; done
 fi
-[ -z "$missing" ] && exec sh scripts/newest-restic.sh
+newest() { sh scripts/newest-restic.sh && exec sh scripts/newest-redis.sh; }
+[ -z "$missing" ] && newest
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "[ERROR] Missing:$missing. Install them with your package manager, then run this again." >&2
   exit 1
@@ -40,4 +41,4 @@ if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-insta
   echo "[ERROR] Could not install:$missing. Run as root: apt-get install$missing" >&2
   exit 1
 fi
-exec sh scripts/newest-restic.sh
+newest

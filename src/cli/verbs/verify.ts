@@ -93,7 +93,10 @@ function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
           f.severity === 'error' && test(f.code) && (f.subject === name || f.subject.startsWith(`${name}/`)),
       ),
     );
-  const unknown = wrong((code) => code === 'verify-failed');
+  const unread = compared.filter((name) =>
+    findings.some(({ subject, code }) => subject === name && code === 'content-not-compared'),
+  );
+  const unknown = [...wrong((code) => code === 'verify-failed'), ...unread];
   const different = wrong((code) => code !== 'verify-failed');
   const equal = compared.filter((name) => !unknown.includes(name) && !different.includes(name));
   const lines: [readonly string[], string][] = [

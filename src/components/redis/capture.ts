@@ -6,7 +6,7 @@ import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes } from '../files/file-bytes.ts';
 import { RedisConnection } from './connection.ts';
-import { readContent } from './content.ts';
+import { readContent, unseenOf, type RdbContent } from './content.ts';
 import { artifactPath, type Facts, type Owner, type Persistence } from './facts.ts';
 import type { RedisOptions } from './options.ts';
 import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
@@ -37,6 +37,13 @@ function warnOfState(name: string, { info, delayed }: ReplicaLink, ctx: Operatio
       `${name} could not save to its disk the last time; it is captured past the disk, at a moment of its own`,
     );
   }
+}
+
+function warnOfUnverified(name: string, { content, unread }: RdbContent, { log }: OperationContext): void {
+  const kept = 'It is kept whole, and restored as it is';
+  if (unread !== undefined) log.warn(`${name} is unverified: ${unread}. ${kept}`);
+  const unseen = content === undefined ? undefined : unseenOf(content);
+  if (unseen !== undefined) log.warn(`${name} is verified but for ${unseen}. ${kept}`);
 }
 
 async function ownerOf(directory: string | undefined): Promise<Owner | undefined> {
@@ -87,13 +94,16 @@ class RedisCapture implements PreparedCapture {
   async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
     const spooled = this.#spooled;
     if (spooled === undefined) throw new TarsError('internal', `${this.#options.name} was not settled`);
-    const { end, content } = await readContent(
-      fileBytes(spooled.path, ctx.signal),
+    const { name } = this.#options;
+    const read = await readContent(
+      () => fileBytes(spooled.path, ctx.signal),
       undefined,
-      `the RDB of ${this.#options.name}`,
+      `the RDB of ${name}`,
     );
+    warnOfUnverified(name, read, ctx);
+    const { end, content, unread } = read;
     const stats = await lstat(spooled.path, { bigint: true });
-    await sink.write(artifactPath(this.#options.name), fileBytes(spooled.path, ctx.signal), {
+    await sink.write(artifactPath(name), fileBytes(spooled.path, ctx.signal), {
       attributes: attributesOf(stats),
       chunking: 'stream',
       sizeBytes: spooled.sizeBytes,
@@ -106,7 +116,8 @@ class RedisCapture implements PreparedCapture {
       rdb: { magic: end.magic, version: end.version, checksum: end.checksum },
       persistence: this.#persistence,
       ...(this.#directory === undefined ? {} : { directory: this.#directory }),
-      content,
+      ...(content === undefined ? {} : { content }),
+      ...(unread === undefined ? {} : { unverified: unread }),
     };
     return {
       serverVersion: `${product} ${version}`,

@@ -1,9 +1,18 @@
 import { z } from 'zod';
 import type { Finding } from '../../model/finding.ts';
-import { toTarsError } from '../../model/errors.ts';
+import { CorruptionError, TarsError, toTarsError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import { DigestSum } from './rdb/part-hasher.ts';
-import { walkRdb, type RdbEnd, type RdbField, type RdbKey, type RdbVisitor } from './rdb/walk.ts';
+import {
+  readSeal,
+  walkRdb,
+  type RdbEnd,
+  type RdbField,
+  type RdbHeader,
+  type RdbKey,
+  type RdbVisitor,
+} from './rdb/walk.ts';
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
@@ -36,6 +45,8 @@ export const contentSchema = z.object({
   expiring: z.array(tallySchema.extend({ fromMs: z.number().int() })),
   expiringFields: z.number().int(),
   libraries: tallySchema,
+  /** Values of modules by their type: the keys are compared, the values are not. */
+  modules: z.record(z.string(), z.number().int()).optional(),
 });
 export type Content = z.infer<typeof contentSchema>;
 
@@ -53,27 +64,60 @@ export function intervalStart(atMs: number, originMs: number): number {
 
 /** What {@link readContent} learned. */
 export interface RdbContent {
-  readonly end: RdbEnd;
-  readonly content: Content;
+  readonly end: RdbHeader & Pick<RdbEnd, 'checksum'>;
+  /** Undefined where it cannot be read, though nothing speaks for damage. */
+  readonly content: Content | undefined;
+  /** Why it cannot be read, as a clause. */
+  readonly unread?: string;
 }
 
+/** The newest formats whose every value {@link walkRdb} knows. */
+const knownVersions = { REDIS: 12, VALKEY: 80 } as const;
+
 /**
- * Walks a whole RDB file, verifying it, and tallies its content.
+ * Walks a whole RDB file, verifying it, and tallies its content. What this build does not know is no reason to refuse
+ * the file as long as its checksum fits.
+ * @param open called once, and again for a file with something unknown in it
  * @param originMs where the intervals start; the time the file says it was written when undefined
  * @throws CorruptionError when it is damaged
  */
 export async function readContent(
-  bytes: Bytes,
+  open: () => Bytes,
   originMs: number | undefined,
   what: string,
 ): Promise<RdbContent> {
   const counting = new ContentTally(originMs);
   try {
-    const end = await walkRdb(bytes, counting);
+    const end = await walkRdb(open(), counting);
     return { end, content: counting.content() };
   } catch (error) {
+    const unread = await unreadOf(error, open);
+    if (unread !== undefined) return unread;
     throw toTarsError(error, `Cannot read ${what}`);
   }
+}
+
+/** Undefined when the file is damaged, or cannot be read at all. */
+async function unreadOf(error: unknown, open: () => Bytes): Promise<RdbContent | undefined> {
+  const isUnknown = error instanceof TarsError && error.code === 'unsupported-version';
+  if (!isUnknown && !(error instanceof CorruptionError)) return undefined;
+  const { magic, version, checksum } = await readSeal(open());
+  if (checksum === 'wrong') return undefined;
+  const end = { magic, version, checksum };
+  if (isUnknown) return { end, content: undefined, unread: error.message };
+  // A newer format may give a known type another layout.
+  const isNewer = version > knownVersions[magic] && checksum === 'verified';
+  return isNewer
+    ? { end, content: undefined, unread: `this tars does not know the ${magic} RDB version ${version}` }
+    : undefined;
+}
+
+/** For warnings: what of a content no comparison sees; undefined for nothing. */
+export function unseenOf({ modules = {} }: Content): string | undefined {
+  const kinds = Object.entries(modules).map(
+    ([type, count]) => `${counted(count, 'value')} of the module type ${type}`,
+  );
+  return kinds.length === 0 ? undefined : kinds.join(', ');
 }
 
 class ContentTally implements RdbVisitor {
@@ -81,6 +125,7 @@ class ContentTally implements RdbVisitor {
   readonly #types = new Map<string, number>();
   readonly #expiring = new Map<number, DigestSum>();
   readonly #libraries = new DigestSum();
+  readonly #modules = new Map<string, number>();
   #expiringFields = 0;
   #originMs: number | undefined;
 
@@ -96,6 +141,7 @@ class ContentTally implements RdbVisitor {
     const database = this.#database(key.db);
     database.keys++;
     this.#types.set(key.kind, (this.#types.get(key.kind) ?? 0) + 1);
+    if (key.moduleType !== undefined) this.moduleData(key.moduleType);
     if (key.expireAtMs !== undefined) database.expiring++;
     // A hash that consists of expiring fields only exists exactly as long as one of them does.
     if (key.kind === 'hash' && key.elements === 0) return;
@@ -110,6 +156,10 @@ class ContentTally implements RdbVisitor {
 
   library(digest: Buffer): void {
     this.#libraries.add(digest);
+  }
+
+  moduleData(type: string): void {
+    this.#modules.set(type, (this.#modules.get(type) ?? 0) + 1);
   }
 
   content(): Content {
@@ -127,6 +177,7 @@ class ContentTally implements RdbVisitor {
       expiring: expiring.map(([fromMs, sum]) => ({ fromMs, ...tallyOf(sum) })),
       expiringFields: this.#expiringFields,
       libraries: tallyOf(this.#libraries),
+      ...(this.#modules.size === 0 ? {} : { modules: Object.fromEntries([...this.#modules].sort()) }),
     };
   }
 
@@ -153,6 +204,14 @@ class ContentTally implements RdbVisitor {
 const tallyOf = (sum: DigestSum): Tally => ({ count: sum.count, digest: sum.value().toString('hex') });
 
 const nothing: Tally = tallyOf(new DigestSum());
+
+/** Where one of both contents could not be read: nothing was compared. */
+export const notCompared = (subject: string, why: string): Finding => ({
+  severity: 'warning',
+  subject,
+  code: 'content-not-compared',
+  message: `What it holds could not be compared: ${why}`,
+});
 
 /**
  * Compares two contents tallied from the same origin.
@@ -197,6 +256,11 @@ export function compareContent(
         of(expected),
         of(actual),
       );
+  }
+  const unseen = unseenOf(expected);
+  if (unseen !== undefined) {
+    const message = `The keys are compared, what is in them is not: ${unseen}`;
+    findings.push({ severity: 'warning', subject, code: 'values-not-compared', message });
   }
   if (leftOut > 0) {
     findings.push({

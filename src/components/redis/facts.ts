@@ -34,7 +34,9 @@ export const factsSchema = z.object({
   persistence: persistenceSchema,
   /** Of the data directory, where it could be seen. */
   directory: ownerSchema.optional(),
-  content: contentSchema,
+  /** Absent where it could not be read: {@link unverified} says why. */
+  content: contentSchema.optional(),
+  unverified: z.string().optional(),
 });
 export type Facts = z.infer<typeof factsSchema>;
 

@@ -35,6 +35,7 @@ export const restoreDetailsSchema = z.object({
   persistence: persistenceSchema,
   artifact: z.string(),
   sizeBytes: z.number().int().nonnegative(),
+  sha256: z.string(),
   facts: factsSchema,
 });
 export type RestoreDetails = z.infer<typeof restoreDetailsSchema>;
@@ -78,7 +79,8 @@ export async function planRestore(
   unseen.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
   // Of a server that has not run yet, nothing else can be known: that is no reason to warn.
   const isNew = !target.running && (await holdsNothing(dataDir));
-  const warnings = [...(isNew ? [] : unseen), ...(await placeWarnings(name, dataDir, target))];
+  const unverified = facts.unverified === undefined ? [] : [`${name} is unverified: ${facts.unverified}`];
+  const warnings = [...unverified, ...(isNew ? [] : unseen), ...(await placeWarnings(name, dataDir, target))];
   return {
     component: from.name,
     kind: 'redis',
@@ -96,6 +98,7 @@ export async function planRestore(
       persistence,
       artifact: artifact.path,
       sizeBytes: artifact.sizeBytes,
+      sha256: artifact.sha256,
       facts,
     },
   };

@@ -1,6 +1,13 @@
 import { chown, link, lstat, mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasErrno, isSystemError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { createHash } from 'node:crypto';
+import {
+  CorruptionError,
+  hasErrno,
+  isSystemError,
+  RestoreRefusedError,
+  toTarsError,
+} from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
@@ -9,8 +16,8 @@ import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
 import { statIfThere } from '../../disk/is-there.ts';
 import { syncDirectory } from '../../disk/sync.ts';
-import { compareContent, readContent } from './content.ts';
-import type { Owner } from './facts.ts';
+import { compareContent, notCompared, readContent } from './content.ts';
+import type { Facts, Owner } from './facts.ts';
 import type { RedisOptions } from './options.ts';
 import {
   namesOf,
@@ -162,7 +169,7 @@ class OfflineStaged implements Staged {
   }
 
   async verify(ctx: OperationContext): Promise<readonly Finding[]> {
-    const { persistence, facts } = this.#details;
+    const { persistence, facts, sha256 } = this.#details;
     const files = [join(this.#stagedDir, persistence.dbFilename)];
     if (stagesAppendOnly(persistence)) {
       const base = join(persistence.appendDirName, `${persistence.appendFilename}.1.base.rdb`);
@@ -174,9 +181,8 @@ class OfflineStaged implements Staged {
       const { ino } = await lstat(path);
       if (seen.has(ino)) continue;
       seen.add(ino);
-      const bytes = fileBytes(path, ctx.signal);
-      const { content } = await readContent(bytes, facts.content.writtenAtMs, path);
-      findings.push(...compareContent(facts.content, content, undefined, this.#options.name));
+      const open = (): Bytes => fileBytes(path, ctx.signal);
+      findings.push(...(await compareFile(open, path, facts, sha256, this.#options.name)));
     }
     return findings;
   }
@@ -188,4 +194,22 @@ class OfflineStaged implements Staged {
   discard(): Promise<void> {
     return this.#swap.discardStaged();
   }
+}
+
+/** What cannot be read must be what was captured, byte for byte. */
+async function compareFile(
+  open: () => Bytes,
+  path: string,
+  { content: expected, unverified = '' }: Facts,
+  sha256: string,
+  subject: string,
+): Promise<readonly Finding[]> {
+  if (expected !== undefined) {
+    const { content } = await readContent(open, expected.writtenAtMs, path);
+    if (content !== undefined) return compareContent(expected, content, undefined, subject);
+  }
+  const hash = createHash('sha256');
+  for await (const piece of open()) hash.update(piece);
+  if (hash.digest('hex') === sha256) return [notCompared(subject, unverified)];
+  throw new CorruptionError(`${path} is not what was captured: its SHA-256 is another one`);
 }

@@ -1,9 +1,10 @@
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Bytes } from '../../ports/artifacts.ts';
 import { fileBytes } from '../files/file-bytes.ts';
 import { RedisConnection } from './connection.ts';
-import { compareContent, readContent } from './content.ts';
+import { compareContent, notCompared, readContent } from './content.ts';
 import { factsOf } from './facts.ts';
 import type { RedisOptions } from './options.ts';
 import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
@@ -18,10 +19,16 @@ export async function verifyLive(
   from: ComponentManifest,
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
-  const { content: expected } = factsOf(from);
+  const { content: expected, unverified = '' } = factsOf(from);
   await using spooled = await takeRdb(options, ctx);
-  const bytes = fileBytes(spooled.path, ctx.signal);
-  const { content } = await readContent(bytes, expected.writtenAtMs, `the RDB of ${options.name}`);
+  const open = (): Bytes => fileBytes(spooled.path, ctx.signal);
+  const { content, unread = '' } = await readContent(
+    open,
+    expected?.writtenAtMs,
+    `the RDB of ${options.name}`,
+  );
+  if (expected === undefined) return [notCompared(options.name, unverified)];
+  if (content === undefined) return [notCompared(options.name, unread)];
   return compareContent(expected, content, await serverTimeMs(options, ctx), options.name);
 }
 

@@ -42,21 +42,27 @@ export class ByteReader implements AsyncDisposable {
 
   /** Waits until `sizeBytes` are available. @throws CorruptionError when the stream ends before */
   async need(sizeBytes: number): Promise<void> {
-    if (this.available >= sizeBytes) return;
+    if (await this.has(sizeBytes)) return;
+    throw new CorruptionError(
+      `The RDB ends after ${this.offset + this.available} bytes, ${sizeBytes - this.available} bytes early`,
+    );
+  }
+
+  /** Waits until `sizeBytes` are available; false when the stream ends before. */
+  async has(sizeBytes: number): Promise<boolean> {
+    if (this.available >= sizeBytes) return true;
     const parts: Uint8Array[] = [this.#window.subarray(this.#position)];
     let total = this.available;
-    while (total < sizeBytes) {
-      const next = this.#ended ? undefined : await this.#source.next();
-      if (next === undefined || next.done === true) {
-        this.#ended = true;
-        throw new CorruptionError(
-          `The RDB ends after ${this.#windowOffset + this.#position + total} bytes, ${sizeBytes - total} bytes early`,
-        );
+    while (total < sizeBytes && !this.#ended) {
+      const next = await this.#source.next();
+      if (next.done === true) this.#ended = true;
+      else {
+        parts.push(next.value);
+        total += next.value.length;
       }
-      parts.push(next.value);
-      total += next.value.length;
     }
     this.#slide(parts);
+    return total >= sizeBytes;
   }
 
   /** True when nothing follows. */

@@ -1,11 +1,12 @@
 import { TarsError } from '../../../model/errors.ts';
+import { moduleType, skipModuleValue } from './module-value.ts';
 import { intset, listpack, ziplist } from './packed.ts';
 import { DigestSum, PartHasher } from './part-hasher.ts';
 import { hashStream } from './stream-value.ts';
 import type { RdbStrings } from './strings.ts';
 
 /** What a client calls the type of a value. */
-export type ValueKind = 'string' | 'list' | 'set' | 'zset' | 'hash' | 'stream';
+export type ValueKind = 'string' | 'list' | 'set' | 'zset' | 'hash' | 'stream' | 'module';
 
 /**
  * The largest listpack or ziplist taken: those are decoded in memory. Servers before Redis 7.4 pack a list element
@@ -36,6 +37,8 @@ export class ValueReader {
   readonly #onField: (field: ExpiringField) => void;
   /** `VALKEY` files give type 22 another meaning than Redis did. */
   readonly #valkey: boolean;
+  /** Of the last value that was a module's. */
+  moduleType = '';
 
   /** @param hasher gets the value's parts, after whatever the caller put there before */
   constructor(
@@ -64,6 +67,14 @@ export class ValueReader {
       return this.#members.count;
     }
     return elements;
+  }
+
+  /** Hashes the name of the module's type; the value itself may be written in another way each time. */
+  async module(): Promise<number> {
+    this.moduleType = await moduleType(this.#strings);
+    this.#hasher.text(this.moduleType);
+    await skipModuleValue(this.#strings);
+    return 1;
   }
 
   async string(): Promise<number> {
@@ -211,6 +222,7 @@ const layouts: Readonly<Record<number, Layout>> = {
   2: { kind: 'set', read: (v) => v.plainMembers(1) },
   4: { kind: 'hash', read: (v) => v.plainMembers(2) },
   5: { kind: 'zset', read: (v) => v.plainSortedSet() },
+  7: { kind: 'module', read: (v) => v.module() },
   10: { kind: 'list', read: (v) => v.quicklist(ziplist, false, 1) },
   11: { kind: 'set', read: (v) => v.packedMembers(intset, 'set') },
   12: { kind: 'zset', read: (v) => v.packedMembers(ziplist, 'zset') },
@@ -231,17 +243,10 @@ const valkeyLayouts: Readonly<Record<number, Layout>> = {
   22: { kind: 'hash', read: (v) => v.hashWithAbsoluteTimes() },
 };
 
-const moduleTypes = new Set([6, 7]);
-
 /** How values of an RDB type are laid out. @throws TarsError `unsupported-version` */
 export function layoutOf(type: number, valkey: boolean): Layout {
   const layout = (valkey ? valkeyLayouts[type] : undefined) ?? layouts[type];
   if (layout !== undefined) return layout;
-  if (moduleTypes.has(type)) {
-    throw new TarsError('unsupported-version', 'The RDB holds values of a module, which cannot be verified', {
-      hint: 'Modules are not supported; back up the data they hold by their own means.',
-    });
-  }
   throw new TarsError(
     'unsupported-version',
     `The RDB holds a value of type ${type}, which this tars does not know`,

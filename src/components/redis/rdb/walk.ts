@@ -1,6 +1,7 @@
 import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import { ByteReader } from './byte-reader.ts';
+import { moduleType, skipModuleValue } from './module-value.ts';
 import { PartHasher } from './part-hasher.ts';
 import { RdbStrings } from './strings.ts';
 import { layoutOf, ValueReader, type ValueKind } from './value.ts';
@@ -39,6 +40,8 @@ export interface RdbKey {
   readonly elements: number;
   /** SHA-256 of database, kind, key, expiry and value without fields that expire by themselves. */
   readonly digest: Buffer;
+  /** Of a module's value: its type, such as `vectorset`. The digest knows no more of it. */
+  readonly moduleType: string | undefined;
 }
 
 /** A hash field with an expiry of its own. */
@@ -57,6 +60,8 @@ export interface RdbVisitor {
   field(field: RdbField): void;
   /** One function library. */
   library(digest: Buffer): void;
+  /** What a module keeps beside keys. */
+  moduleData(type: string): void;
 }
 
 /** The first nine bytes of an RDB file: magic and version. */
@@ -98,6 +103,29 @@ export async function walkRdb(bytes: Bytes, visitor: RdbVisitor): Promise<RdbEnd
   if (!(await reader.atEnd()))
     throw new CorruptionError(`The RDB is followed by something at byte ${sizeBytes}`);
   return { ...header, sizeBytes, checksum: stored === 0n ? 'absent' : 'verified', aux: walk.aux };
+}
+
+/** What can be told of an RDB file without understanding what it holds. */
+export interface RdbSeal extends RdbHeader {
+  /** `wrong`: it is damaged, or no whole RDB. */
+  readonly checksum: RdbEnd['checksum'] | 'wrong';
+}
+
+/** Reads a whole RDB file in one pass, for its header and its checksum alone. */
+export async function readSeal(bytes: Bytes): Promise<RdbSeal> {
+  await using reader = new ByteReader(bytes);
+  const header = await readHeader(reader);
+  let code = 0;
+  // What is left when fewer bytes come than were asked for is the checksum.
+  while (await reader.has(checksumBytes + 1)) {
+    const piece = reader.take(reader.available - checksumBytes);
+    code = piece.at(-1) ?? 0;
+  }
+  if (code !== opcodes.end || !(await reader.has(checksumBytes))) return { ...header, checksum: 'wrong' };
+  const expected = reader.checksum();
+  const stored = reader.take(checksumBytes).readBigUInt64LE();
+  if (stored === 0n) return { ...header, checksum: 'absent' };
+  return { ...header, checksum: stored === expected ? 'verified' : 'wrong' };
 }
 
 const hex = (value: bigint): string => value.toString(16).padStart(16, '0');
@@ -167,6 +195,7 @@ class Walk {
       sizeBytes: this.#reader.offset - start,
       elements,
       digest: this.#hasher.finish(),
+      moduleType: kind === 'module' ? this.#values.moduleType : undefined,
     });
     this.#expireAtMs = undefined;
   }
@@ -213,14 +242,13 @@ class Walk {
         return;
       case opcodes.function:
         return this.#library();
+      case opcodes.moduleAux:
+        this.#visitor.moduleData(await moduleType(this.#strings));
+        return skipModuleValue(this.#strings);
       default:
-        throw new TarsError(
-          'unsupported-version',
-          'The RDB holds data of a module or of a preview of Redis 7.0',
-          {
-            hint: 'Modules are not supported; back up the data they hold by their own means.',
-          },
-        );
+        throw new TarsError('unsupported-version', 'The RDB holds functions of a preview of Redis 7.0', {
+          hint: 'Upgrade the server to a release.',
+        });
     }
   }
 
