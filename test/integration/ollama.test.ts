@@ -10,6 +10,7 @@ import {
   rename,
   rm,
   stat,
+  symlink,
   truncate,
   writeFile,
 } from 'node:fs/promises';
@@ -105,6 +106,7 @@ async function capture(
     name: 'ollama',
     kind: 'ollama',
     outcome: 'captured',
+    ...(report.incomplete === undefined ? {} : { incomplete: report.incomplete }),
     facts: JSON.parse(JSON.stringify(report.facts)) as Record<string, unknown>,
     artifacts: [...sink.artifacts],
   };
@@ -280,17 +282,55 @@ test('a damaged blob in the snapshot stops the staging and nothing of it remains
   assert.deepEqual(await readdir(dir), ['id_ed25519', 'snapshot']);
 });
 
-test('a damaged blob fails the capture and names the models that need it', async () => {
+test('a model that is damaged or cannot be read costs itself, the others are captured and the snapshot is partial', async () => {
   await fillStore();
+  const loops = ['registry.ollama.ai/library/loop/latest', 'registry.ollama.ai/library/odd@sha256/latest'];
   await writeFile(join(store, 'blobs', `sha256-${hex('llama weights')}`), 'llama weightz');
-  await assert.rejects(capture('all'), (error) => {
-    assert.ok(error instanceof TarsError);
-    assert.equal(error.code, 'capture-failed');
-    assert.match(error.message, /llama3:8b.*damaged/);
-    assert.match(error.message, /tars:latest/);
-    assert.doesNotMatch(error.message, /nomic/);
-    return true;
-  });
+  await addModel(loops[1] ?? '', ['behind a link']);
+  const blob = join(store, 'blobs', `sha256-${hex('behind a link')}`);
+  const manifest = join(store, 'manifests', loops[0] ?? '');
+  await mkdir(dirname(manifest));
+  for (const path of [blob, manifest]) {
+    await rm(path, { force: true });
+    // Nobody can read it, not even root.
+    await symlink(path, path);
+  }
+  const { warnings } = await componentFor('all').probe(ctx);
+  assert.equal(warnings.filter((warning) => /cannot be read/.test(warning)).length, 2);
+  const captured = await capture('all');
+  const said = (captured.incomplete?.named ?? []).map(({ path, reason }) => `${path}: ${reason}`).sort();
+  for (const expected of [
+    /^llama3:8b: .*damaged/,
+    /^loop:latest: .*ELOOP/,
+    /^odd@sha256:latest: .*ELOOP/,
+    /^tars:latest/,
+  ])
+    assert.match(said.shift() ?? '', expected);
+  assert.deepEqual(said, []);
+  assert.equal(captured.incomplete?.count, 4);
+  const { models } = captured.facts as { models: { name: string }[] };
+  assert.deepEqual(
+    models.map(({ name }) => name),
+    ['nomic-embed-text:latest'],
+  );
+  // Those that are not in the snapshot are named, and no error.
+  const findings = await componentFor('all').verify(captured, ctx, noArtifacts);
+  assert.deepEqual(new Set(findings.map(({ severity }) => severity)), new Set(['warning']));
+  for (const path of ['blobs', 'manifests']) await rm(join(store, path), { recursive: true });
+  await (await stage(captured)).swap(ctx);
+  assert.ok((await readdir(join(store, 'blobs'))).includes(`sha256-${hex('embedding weights')}`));
+});
+
+test('a store of which nothing can be captured is an error', async () => {
+  await addModel(llama, ['llama weights']);
+  await writeFile(join(store, 'blobs', `sha256-${hex('llama weights')}`), 'llama weightz');
+  await assert.rejects(
+    capture('all'),
+    (error) =>
+      error instanceof TarsError &&
+      error.code === 'capture-failed' &&
+      /llama3:8b.*damaged/.test(error.message),
+  );
 });
 
 test('a model that could not run is left out and named; the others are captured', async () => {
@@ -446,12 +486,19 @@ test('a snapshot that leads out of the store, or lacks an artifact, is refused',
   );
 });
 
-test('an unreadable blob fails the capture and names it', async () => {
+test('a blob that this user may not read costs the models that need it, with its name', async () => {
   await fillStore();
-  const file = join(store, 'blobs', `sha256-${hex('llama weights')}`);
+  const file = `sha256-${hex('llama weights')}`;
+  await mkdir(snapshot);
+  await chmod(snapshot, 0o777);
   await chmod(dir, 0o755);
-  await chmod(file, 0);
-  await withoutPrivileges(() => assert.rejects(capture('all'), new RegExp(`Cannot read ${file}.*EACCES`)));
+  await chmod(join(store, 'blobs', file), 0);
+  await withoutPrivileges(async () => {
+    const { incomplete } = await capture('all');
+    assert.equal(incomplete?.count, 2);
+    for (const { reason } of incomplete.named)
+      assert.match(reason, new RegExp(`${file} cannot be read: EACCES`));
+  });
 });
 
 test('a large sparse blob streams in bounded memory', async () => {

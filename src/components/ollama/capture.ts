@@ -2,10 +2,11 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { IncompleteList } from '../files/incomplete.ts';
 import type { OllamaFacts, StoredModel } from './facts.ts';
 import { blobFileName, type Model, type ModelBlob, type ModelListing } from './model-store.ts';
 import type { StoredBlob, StoreReader } from './store-reader.ts';
-import { BlobMismatchError, verifiedBytes } from './verified-bytes.ts';
+import { BlobError, verifiedBytes } from './verified-bytes.ts';
 
 /** Blobs held open from the mark on; beyond that they are opened by name when their turn comes. */
 const heldBlobsMax = 512;
@@ -21,7 +22,8 @@ export interface CaptureOptions {
 /** Why a blob cannot be stored; ends the capture of the models that need it. */
 interface BlobProblem {
   readonly reason: string;
-  readonly damaged: boolean;
+  /** It is there, damaged or not to be read: a backup that says nothing of it would be believed. */
+  readonly lost: boolean;
 }
 
 /**
@@ -47,8 +49,8 @@ export function prepareOllamaCapture(options: CaptureOptions): PreparedCapture {
           .flatMap((m) => m.blobs.map((b) => b.sha256)),
       );
       for (const sha256 of [...blobs].slice(0, heldBlobsMax)) {
-        const handle = await options.store.blob(sha256, signal);
-        if (handle !== undefined) held.set(sha256, handle);
+        const handle = await options.store.blob(sha256, signal).catch(orUnreadable);
+        if (handle !== undefined && !(handle instanceof BlobError)) held.set(sha256, handle);
       }
     },
     settle: () => Promise.resolve(),
@@ -76,11 +78,9 @@ async function captureModels(
   ctx: OperationContext,
 ): Promise<CaptureReport> {
   const stored: StoredModel[] = [];
-  const incomplete: { name: string; reason: string; damaged: boolean }[] = broken.map(({ name, reason }) => ({
-    name,
-    reason,
-    damaged: false,
-  }));
+  const incomplete: { name: string; reason: string; lost: boolean }[] = broken.map(
+    ({ name, reason, unread = false }) => ({ name, reason, lost: unread }),
+  );
   const blobs = new Map<string, BlobProblem | undefined>();
   for (const model of models) {
     const withBlobs = storesBlobs(model, options.mode);
@@ -95,11 +95,12 @@ async function captureModels(
     stored.push({ name, path, digest, origin, stored: what, blobs: [...model.blobs] });
   }
   for (const { name, reason } of incomplete) ctx.log.warn(`Ollama model ${name} is not captured: ${reason}`);
-  const damaged = incomplete.filter((entry) => entry.damaged);
-  if (damaged.length > 0) {
+  const lost = new IncompleteList();
+  for (const { name, reason } of incomplete.filter((entry) => entry.lost)) lost.add(name, reason);
+  if (lost.report !== undefined && stored.length === 0) {
     throw new TarsError(
       'capture-failed',
-      `Cannot capture ${damaged.map(({ name, reason }) => `${name}: ${reason}`).join('; ')}`,
+      `Cannot capture ${lost.report.named.map(({ path, reason }) => `${path}: ${reason}`).join('; ')}`,
       { hint: 'Remove the model with "ollama rm" and pull or create it again.' },
     );
   }
@@ -109,7 +110,10 @@ async function captureModels(
     incomplete: incomplete.map(({ name, reason }) => ({ name, reason })),
   };
   if (options.mode === 'list') await captureList(options.name, stored, sink, ctx);
-  return { serverVersion: options.serverVersion, method: 'physical', writesBlockedMs: 0, facts };
+  return {
+    ...{ serverVersion: options.serverVersion, method: 'physical', writesBlockedMs: 0, facts },
+    ...(lost.report === undefined ? {} : { incomplete: lost.report }),
+  };
 }
 
 /** Stores the blobs of one model that are not stored yet; returns what keeps the model from being captured. */
@@ -123,7 +127,12 @@ async function captureBlobs(
 ): Promise<BlobProblem | undefined> {
   for (const blob of model.blobs) {
     if (!done.has(blob.sha256)) {
-      const handle = held.get(blob.sha256) ?? (await options.store.blob(blob.sha256, ctx.signal));
+      const handle =
+        held.get(blob.sha256) ?? (await options.store.blob(blob.sha256, ctx.signal).catch(orUnreadable));
+      if (handle instanceof BlobError) {
+        done.set(blob.sha256, { reason: handle.message, lost: true });
+        return done.get(blob.sha256);
+      }
       try {
         done.set(blob.sha256, await captureBlob(options.name, blob, handle, sink, ctx));
       } finally {
@@ -144,7 +153,7 @@ async function captureBlob(
   ctx: OperationContext,
 ): Promise<BlobProblem | undefined> {
   const file = blobFileName(sha256);
-  if (blob === undefined) return { reason: `its blob ${file} is missing`, damaged: false };
+  if (blob === undefined) return { reason: `its blob ${file} is missing`, lost: false };
   const { identity, attributes } = blob;
   const path = `${component}/blobs/${file}`;
   const reused = await sink.reuse(path, identity);
@@ -165,13 +174,19 @@ async function captureBlob(
     task.finish('failed');
     const mismatch = mismatchIn(error);
     if (mismatch === undefined) throw error;
-    return { reason: mismatch.message, damaged: true };
+    return { reason: mismatch.message, lost: true };
   }
 }
 
+/** One blob that cannot be opened costs the models that need it, and no other. */
+function orUnreadable(error: unknown): BlobError {
+  if (error instanceof BlobError) return error;
+  throw error;
+}
+
 /** A sink may wrap what the body threw. */
-function mismatchIn(error: unknown): BlobMismatchError | undefined {
-  if (error instanceof BlobMismatchError) return error;
+function mismatchIn(error: unknown): BlobError | undefined {
+  if (error instanceof BlobError) return error;
   return error instanceof Error && error.cause !== undefined ? mismatchIn(error.cause) : undefined;
 }
 

@@ -14,6 +14,7 @@ import { blobFileName, requireModelStore, type Model } from './model-store.ts';
 import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';
 import { ollamaGeneration, removeStaged, stageOllamaRestore } from './stage.ts';
 import { localStore, openDistantStore, type StoreReader } from './store-reader.ts';
+import { BlobError } from './verified-bytes.ts';
 import { verifyOllama } from './verify.ts';
 
 const kind = 'ollama';
@@ -96,9 +97,8 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   const { models, broken } = await store.models(ctx.signal);
   const warnings = broken.map(({ name, reason }) => `${name} will not be captured: ${reason}`);
   for (const model of models) {
-    const missing = await missingBlob(store, model, ctx.signal);
-    if (missing !== undefined)
-      warnings.push(`${model.name} will not be captured whole: its blob ${missing} is missing`);
+    const problem = await blobProblem(store, model, ctx.signal);
+    if (problem !== undefined) warnings.push(`${model.name} will not be captured whole: ${problem}`);
   }
   if (options.models !== 'all') {
     const pulled = models.filter((model) => options.models === 'none' || model.origin === 'pulled').length;
@@ -118,15 +118,20 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   };
 }
 
-async function missingBlob(
+async function blobProblem(
   store: StoreReader,
   model: Model,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   for (const { sha256 } of model.blobs) {
-    const blob = await store.blob(sha256, signal);
-    if (blob === undefined) return blobFileName(sha256);
-    await blob.close();
+    try {
+      const blob = await store.blob(sha256, signal);
+      if (blob === undefined) return `its blob ${blobFileName(sha256)} is missing`;
+      await blob.close();
+    } catch (error) {
+      if (error instanceof BlobError) return error.message;
+      throw error;
+    }
   }
   return undefined;
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
+import { ConfigurationError, hasErrno, isSystemError, messageOf, toTarsError } from '../../model/errors.ts';
 
 /**
  * A manifest as Ollama stores it (`types.go`/`layer.go` of ollama/ollama): a Docker schema 2 manifest whose layers
@@ -57,6 +57,8 @@ export interface BrokenModel {
   readonly name: string;
   readonly path: string;
   readonly reason: string;
+  /** It could not be read; what it is, nobody knows. */
+  readonly unread?: true;
 }
 
 /** What a store holds, with the manifests that are there but describe no model. */
@@ -173,7 +175,10 @@ export async function readModels(root: string, signal: AbortSignal): Promise<Mod
         return parseManifest(path, await readFile(join(base, path), { signal }));
       } catch (error) {
         if (hasErrno(error, 'EISDIR') || hasErrno(error, 'ENOENT')) return undefined;
-        throw toTarsError(error, `Cannot read the manifest of ${modelName(path)}`);
+        if (signal.aborted || !isSystemError(error))
+          throw toTarsError(error, `Cannot read the manifest of ${modelName(path)}`);
+        const reason = `its manifest cannot be read: ${messageOf(error)}`;
+        return { name: modelName(path), path, reason, unread: true } as const;
       }
     }),
   );

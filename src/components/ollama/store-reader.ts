@@ -16,7 +16,7 @@ import {
   type Model,
   type ModelListing,
 } from './model-store.ts';
-import { handleBytes } from './verified-bytes.ts';
+import { handleBytes, unreadableBlob } from './verified-bytes.ts';
 
 /** A blob of the store, found. */
 export interface StoredBlob {
@@ -68,7 +68,7 @@ async function localBlob(root: string, sha256: string): Promise<StoredBlob | und
     };
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
-    throw toTarsError(error, `Cannot read ${path}`);
+    throw unreadableBlob(file, error);
   }
 }
 

@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
-import { CorruptionError, toTarsError } from '../../model/errors.ts';
+import { CorruptionError, isSystemError, messageOf, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 
 const readBufferBytes = 1 << 20;
 
-/** What went wrong with a blob whose bytes are not what its name says. */
-export class BlobMismatchError extends CorruptionError {}
+/** A blob that cannot be read, or whose bytes are not what its name says. It costs the models that need it. */
+export class BlobError extends CorruptionError {}
 
 /**
  * Hands `body` on and fails after its last byte when the SHA-256 is not `sha256`, so that nothing downstream
  * completes with wrong bytes.
- * @throws BlobMismatchError
+ * @throws BlobError
  */
 export async function* verifiedBytes(body: Bytes, sha256: string, where: string): Bytes {
   const hash = createHash('sha256');
@@ -21,7 +21,7 @@ export async function* verifiedBytes(body: Bytes, sha256: string, where: string)
   }
   const actual = hash.digest('hex');
   if (actual !== sha256)
-    throw new BlobMismatchError(`${where} is damaged: its SHA-256 is ${actual}`, {
+    throw new BlobError(`${where} is damaged: its SHA-256 is ${actual}`, {
       hint: 'Remove the model with "ollama rm" and pull or create it again.',
     });
 }
@@ -37,11 +37,19 @@ export async function* handleBytes(handle: FileHandle, path: string, signal: Abo
   try {
     for await (const chunk of stream) yield chunk as Uint8Array;
   } catch (error) {
+    if (!signal.aborted && isSystemError(error)) throw unreadableBlob(path, error);
     throw toTarsError(error, `Cannot read ${path}`);
   } finally {
     stream.destroy();
   }
 }
+
+/** Of a blob that is there. */
+export const unreadableBlob = (file: string, cause: unknown): BlobError =>
+  new BlobError(`its blob ${file} cannot be read: ${messageOf(cause)}`, {
+    hint: 'Look at its owner and mode, and at the disk.',
+    cause,
+  });
 
 /** SHA-256 of everything in `body`, lower-case hex. */
 export async function sha256Of(body: Bytes, onBytes: (bytes: number) => void): Promise<string> {

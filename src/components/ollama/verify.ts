@@ -4,7 +4,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName } from './model-store.ts';
 import type { StoreReader } from './store-reader.ts';
-import { sha256Of } from './verified-bytes.ts';
+import { BlobError, sha256Of } from './verified-bytes.ts';
 
 /** Compares every manifest's bytes and hashes every blob of the captured models. */
 export async function verifyOllama(
@@ -55,13 +55,21 @@ async function blobProblem(
   ctx: OperationContext,
 ): Promise<string | undefined> {
   const file = blobFileName(sha256);
-  const blob = await store.blob(sha256, ctx.signal);
+  const blob = await store.blob(sha256, ctx.signal).catch((error: unknown) => {
+    if (error instanceof BlobError) return error;
+    throw error;
+  });
+  if (blob instanceof BlobError) return blob.message;
   if (blob === undefined) return `its blob ${file} is missing`;
   const task = ctx.progress.start(`verify ${file.slice(0, 19)}`, blob.identity.sizeBytes);
   try {
     const actual = await sha256Of(blob.bytes(ctx.signal), task.advance.bind(task));
     task.finish(actual === sha256 ? 'ok' : 'failed');
     return actual === sha256 ? undefined : `its blob ${file} is damaged: its SHA-256 is ${actual}`;
+  } catch (error) {
+    task.finish('failed');
+    if (error instanceof BlobError) return error.message;
+    throw error;
   } finally {
     await blob.close();
   }

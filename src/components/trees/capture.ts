@@ -10,7 +10,7 @@ import { attributesOf, identityOf } from '../files/file-bytes.ts';
 import { attributesAt } from './attributes.ts';
 import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
 import { causeOf, ChangedError, FileBody, readBufferBytes, ReadError } from './file-body.ts';
-import { IncompleteList } from './incomplete.ts';
+import { IncompleteList } from '../files/incomplete.ts';
 import { Lanes } from './lanes.ts';
 import { keptOutOf, TreeScope, type Tree } from './scope.ts';
 import { someOf } from './some-of.ts';
