@@ -101,7 +101,11 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
   return {
     ...{ name, kind, service },
     places: async (ctx) => (await plain.places?.(ctx)) ?? [],
-    leftOut: async () => (await relationsOf(question)).notCaptured,
+    leftOut: async (ctx) => [
+      ...(await relationsOf(question)).notCaptured,
+      // What cannot be asked now is reported by what fails over it.
+      ...((await Promise.resolve(plain.leftOut?.(ctx)).catch(() => undefined)) ?? []),
+    ],
     probe: async (ctx) => (await toCapture()).probe(ctx),
     ready: (ctx) => plain.ready(ctx),
     prepare: async (ctx) => (await toCapture()).prepare(ctx),

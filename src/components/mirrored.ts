@@ -69,6 +69,7 @@ export function createMirroredComponent(options: MirrorOptions): Component {
   const { name, kind, service } = base;
   return {
     ...{ name, kind, service },
+    leftOut: async (ctx) => (await base.leftOut?.(ctx)) ?? [],
     probe: (ctx) => base.probe(ctx),
     async leftovers(ctx) {
       await using open = await volume.open('read', ctx);

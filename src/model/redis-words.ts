@@ -33,6 +33,16 @@ export function redisWords(line: string): readonly string[] | undefined {
   return words;
 }
 
+/** The settings of a redis.conf, names in lower case. Of one that stands there twice, the last counts. */
+export function redisSettings(text: string): ReadonlyMap<string, string> {
+  const lines = text.split('\n').map((line) => redisWords(line.trim()) ?? []);
+  return new Map(
+    lines.flatMap(([name = '#', value]) =>
+      name.startsWith('#') || value === undefined ? [] : [[name.toLowerCase(), value] as const],
+    ),
+  );
+}
+
 function unescaped(text: string): string {
   const bytes = [...text.matchAll(/\\x([0-9a-fA-F]{2})|\\([^])|([^\\]+)/g)].map(
     ([, hex, escaped, plain = '']) => {

@@ -5,6 +5,7 @@ import { placeOf, serviceOf, type Part } from './recovery-kit-places.ts';
 import { redisWord } from '../model/redis-words.ts';
 
 const redisFacts = z.object({
+  users: z.object({ file: z.string(), artifact: z.string() }).optional(),
   persistence: z.object({ dbFilename: z.string(), appendDirName: z.string(), appendFilename: z.string() }),
 });
 
@@ -15,7 +16,7 @@ const redisFacts = z.object({
  */
 export function redisStep(part: Part): RecoveryStep {
   const { component } = part;
-  const { persistence } = redisFacts.parse(component.facts);
+  const { persistence, users } = redisFacts.parse(component.facts);
   const { text, fill } = placeOf(part);
   const folder = `${component.name}/data`;
   const at = (path: string): string => shellWord(`${folder}/${path}`);
@@ -46,6 +47,9 @@ export function redisStep(part: Part): RecoveryStep {
             'If its configuration says appendonly yes, start it once with --appendonly no, then run: ' +
               `${redisCli(part)} config set appendonly yes`,
           ]),
+      ...(users === undefined
+        ? []
+        : [ownFilesText([{ path: users.file, artifact: users.artifact }], 'The users it had')]),
       `Once it runs, this counts its keys, with its password in REDISCLI_AUTH: ${redisCli(part)} info keyspace`,
     ],
   };
@@ -56,6 +60,14 @@ const redisCli = (part: Part): string =>
   part.compose === undefined
     ? ['redis-cli', ...(part.home.redisCli ?? []).map(shellWord)].join(' ')
     : `compose exec ${shellWord(serviceOf(part))} redis-cli`;
+
+/** What a server had beside its data is the new one's own affair: nothing is overwritten unasked. */
+const ownFilesText = (
+  files: readonly { readonly path: string; readonly artifact: string }[],
+  what: string,
+): string =>
+  `${what} are in the snapshot and not in place yet. Compare them with what the new server has; to take them over, ` +
+  `stop it and run: ${files.map(({ path, artifact }) => `cp ${shellWord(artifact)} ${shellWord(path)}`).join(' && ')}`;
 
 /** Chroma starts on its persist directory; an export of records has no way back without its API. */
 export function chromaStep(part: Part): RecoveryStep {
@@ -95,6 +107,10 @@ export function ollamaStep(part: Part): RecoveryStep {
   };
 }
 
+const postgresFacts = z.object({
+  serverFiles: z.array(z.object({ path: z.string(), artifact: z.string() })).optional(),
+});
+
 /** Roles and databases go into a running server, through its own programs. */
 export function postgresStep(part: Part): RecoveryStep {
   const { component, home, compose } = part;
@@ -109,6 +125,8 @@ export function postgresStep(part: Part): RecoveryStep {
     `Into a fresh server of version ${major} or newer. The complaint that a role exists already is none; from then on ` +
     'roles have the passwords that they had in the snapshot.';
   const title = `PostgreSQL (${component.name})`;
+  const { serverFiles = [] } = postgresFacts.parse(component.facts);
+  const then = serverFiles.length === 0 ? [] : [ownFilesText(serverFiles, 'Its settings and access rules')];
   if (compose !== undefined) {
     const service = shellWord(serviceOf(part));
     // What is pasted after a command must not become its input.
@@ -126,6 +144,7 @@ export function postgresStep(part: Part): RecoveryStep {
       title,
       text: [text],
       commands: [...started, run(`psql ${user} -d postgres`, globals), ...commands],
+      then,
     };
   }
   return {
@@ -138,6 +157,7 @@ export function postgresStep(part: Part): RecoveryStep {
         ({ name, path }) => `pg_restore -d postgres${creation(name)} --exit-on-error ${shellWord(path)}`,
       ),
     ],
+    then,
   };
 }
 

@@ -56,7 +56,7 @@ export interface Component {
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;
   /** What restores left: previous data that nobody has discarded, staged data of one that was killed. Changes nothing. */
   leftovers?(ctx: OperationContext): Promise<readonly Leftover[]>;
-  /** What lies in its places and is captured by nothing, as tars needs it itself. Absent where nothing can. */
+  /** What belongs to it or lies in its places, and is captured by nothing. Absent where nothing can. */
   leftOut?(ctx: OperationContext): Promise<readonly NotCaptured[]>;
   /**
    * One attempt to see whether the store answers and would accept work. Cheap.

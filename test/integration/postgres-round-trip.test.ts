@@ -91,6 +91,7 @@ test('only files of mode 0600 with predictable names are written, and stock pg_r
     `Odd "db" = 'x' %25%2F%5C ü $HOME.dump`,
     'globals.sql',
     'postgres.dump',
+    'server',
     'shop.dump',
   ]);
   for (const name of names) assert.equal((await stat(join(folder, name))).mode & 0o777, 0o600);

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { redisWords } from '../../model/redis-words.ts';
+import { redisSettings } from '../../model/redis-words.ts';
 import type { FoundRedis } from '../../settings/template.ts';
 
 /** Where distributions keep the configuration of their Redis or Valkey. */
@@ -14,28 +14,22 @@ export async function findRedis(files: readonly string[] = usualFiles): Promise<
   for (const file of files) {
     const text = await readFile(file, 'utf8').catch(() => undefined);
     if (text === undefined) continue;
-    const settings = settingsOf(text);
+    const settings = redisSettings(text);
     const dir = settings.get('dir');
     const dataDir = dir?.startsWith('/') === true ? dir : undefined;
     const port = Number(settings.get('port') ?? 6379);
     if (await listens({ port })) return { at: { port }, dataDir };
-    const socket = settings.get('unixsocket');
-    if (socket !== undefined && (await listens({ socket }))) return { at: { socket }, dataDir };
+    const socket = settings.get('unixsocket') ?? '';
+    if (socket !== '' && (await listens({ socket }))) return { at: { socket }, dataDir };
     const tlsPort = Number(settings.get('tls-port') ?? 0);
     if (await listens({ port: tlsPort }))
-      return { at: { port: tlsPort }, tls: { cacert: settings.get('tls-ca-cert-file') }, dataDir };
+      return {
+        at: { port: tlsPort },
+        tls: { cacert: settings.get('tls-ca-cert-file') || undefined },
+        dataDir,
+      };
   }
   return undefined;
-}
-
-/** Of a setting that stands there twice, the last counts. */
-function settingsOf(text: string): ReadonlyMap<string, string> {
-  const lines = text.split('\n').map((line) => redisWords(line.trim()) ?? []);
-  return new Map(
-    lines.flatMap(([name = '#', value]) =>
-      name.startsWith('#') || value === undefined || value === '' ? [] : [[name.toLowerCase(), value]],
-    ),
-  );
 }
 
 /** Whether anything accepts connections there. Port 0 is none. */

@@ -21,6 +21,7 @@ import { addressOf, type PostgresOptions } from './options.ts';
 import { readServer } from './properties.ts';
 import { readCommonSettings, readMemberships, readParameterGrants, readRoles } from './roles.ts';
 import { openControlSession, openSession, sqlState, type Session } from './session.ts';
+import { captureServerFiles, readServerFiles, unreadFiles, type ServerFiles } from './server-files.ts';
 
 /** pg_partition_root() and names with a collation came with 12. */
 const oldestMajor = 12;
@@ -59,7 +60,10 @@ async function prepareWith(
   for (const sentence of await leftOut(control, options, signal)) ctx.log.warn(sentence);
   const client = await findClient(options, server.major, signal);
   const budget = await readLockBudget(control, signal);
-  const capture = new PostgresCapture({ options, server, client, control }, rows, budget);
+  const files = await readServerFiles(control, signal);
+  const unread = unreadFiles(files);
+  if (unread !== undefined) ctx.log.info(unread);
+  const capture = new PostgresCapture({ options, server, client, control }, rows, budget, files);
   try {
     await capture.connect(ctx);
   } catch (error) {
@@ -74,11 +78,13 @@ class PostgresCapture implements PreparedCapture {
   readonly #inputs: CaptureInputs;
   readonly #rows: readonly DatabaseRow[];
   readonly #budget: LockBudget;
+  readonly #files: ServerFiles;
   /** With a connection of their own from before the cut. */
   readonly #atCut = new Map<string, MarkedDatabase>();
   readonly #failed = new Map<string, TarsError>();
 
-  constructor(inputs: CaptureInputs, rows: readonly DatabaseRow[], budget: LockBudget) {
+  constructor(inputs: CaptureInputs, rows: readonly DatabaseRow[], budget: LockBudget, files: ServerFiles) {
+    this.#files = files;
     this.#inputs = inputs;
     this.#rows = rows;
     this.#budget = budget;
@@ -188,6 +194,7 @@ class PostgresCapture implements PreparedCapture {
       memberships: await readMemberships(control, ctx.signal),
       parameterGrants: await readParameterGrants(control, server.major, ctx.signal),
       commonSettings: await readCommonSettings(control, ctx.signal),
+      ...(await captureServerFiles(this.#files, options.name, sink, ctx)),
       databases: [],
     };
     for (const row of this.#rows) {

@@ -162,6 +162,8 @@ const factsSchema = z.object({
   /** Older snapshots do not have these. */
   parameterGrants: z.array(parameterGrantSchema).optional(),
   commonSettings: z.array(commonSettingSchema).optional(),
+  /** Its configuration, beside the dumps: no restore puts it in place. */
+  serverFiles: z.array(z.object({ path: z.string(), artifact: z.string() })).optional(),
   databases: z.array(databaseSchema),
 });
 

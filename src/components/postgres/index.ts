@@ -17,6 +17,7 @@ import { stageRestore } from './stage.ts';
 import { statementLine } from './swap-record.ts';
 import { postgresGeneration, removeStaged } from './swap.ts';
 import { verifyLive } from './verify.ts';
+import { readServerFiles, unreadFiles } from './server-files.ts';
 
 export type { PostgresOptions } from './options.ts';
 
@@ -66,6 +67,8 @@ async function probe(options: PostgresOptions, { signal }: OperationContext): Pr
   await findClient(options, server.major, signal);
   const databases = await listDatabases(control, options, signal);
   const warnings = await leftOut(control, options, signal);
+  const unread = unreadFiles(await readServerFiles(control, signal));
+  if (unread !== undefined) warnings.push(unread);
   let tables = 0;
   for (const { name } of databases) {
     try {

@@ -1,25 +1,33 @@
 import { lstat } from 'node:fs/promises';
 import { statIfThere } from '../../disk/is-there.ts';
 import { TarsError } from '../../model/errors.ts';
-import type { ArtifactSink } from '../../ports/artifacts.ts';
+import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes } from '../files/file-bytes.ts';
+import { ownAttributes } from '../own-attributes.ts';
+import { readUsers, type Users } from './beside.ts';
 import { RedisConnection } from './connection.ts';
 import { readContent, unseenOf, type RdbContent } from './content.ts';
-import { artifactPath, type Facts, type Owner, type Persistence } from './facts.ts';
+import { artifactPath, usersPath, type Facts, type Owner, type Persistence } from './facts.ts';
 import type { RedisOptions } from './options.ts';
 import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
-import { explainReply, persistenceOf, ServerInfo } from './server.ts';
+import { explainReply, ServerInfo } from './server.ts';
+import { persistenceOf, readSettings } from './told.ts';
 
 /** Opens the replica's connection and everything slow before the mark. */
 export async function prepareCapture(options: RedisOptions, ctx: OperationContext): Promise<PreparedCapture> {
   try {
     const link = await ReplicaLink.open(options, options.scratchDir, ctx);
     try {
-      const persistence = await persistenceOf(link.connection, link.info, ctx.signal);
+      const { connection, info } = link;
+      const told = await readSettings(connection, info, options.dataDir, ctx.signal);
       warnOfState(options.name, link, ctx);
-      return new RedisCapture(options, link, persistence, await ownerOf(options.dataDir));
+      return new RedisCapture(options, link, {
+        persistence: persistenceOf(told, info),
+        directory: await ownerOf(options.dataDir),
+        users: await readUsers(connection, told, ctx.signal),
+      });
     } catch (error) {
       await link[Symbol.asyncDispose]();
       throw error;
@@ -54,26 +62,26 @@ async function ownerOf(directory: string | undefined): Promise<Owner | undefined
   return { uid, gid, mode };
 }
 
+/** What was learnt before the mark. */
+interface Surroundings {
+  readonly persistence: Persistence;
+  readonly directory: Owner | undefined;
+  readonly users: Users | undefined;
+}
+
 class RedisCapture implements PreparedCapture {
   readonly pointInTime: 'cut' | 'own';
   readonly #options: RedisOptions;
   readonly #link: ReplicaLink;
-  readonly #persistence: Persistence;
-  readonly #directory: Owner | undefined;
+  readonly #surroundings: Surroundings;
   #spooled: SpooledRdb | undefined;
   #forkMs = 0;
   #fixed = false;
 
-  constructor(
-    options: RedisOptions,
-    link: ReplicaLink,
-    persistence: Persistence,
-    directory: Owner | undefined,
-  ) {
+  constructor(options: RedisOptions, link: ReplicaLink, surroundings: Surroundings) {
     this.#options = options;
     this.#link = link;
-    this.#persistence = persistence;
-    this.#directory = directory;
+    this.#surroundings = surroundings;
     this.pointInTime = link.delayed ? 'own' : 'cut';
   }
 
@@ -110,12 +118,14 @@ class RedisCapture implements PreparedCapture {
       signal: ctx.signal,
     });
     const { product, version } = this.#link.info.server;
+    const { persistence, directory } = this.#surroundings;
     const facts: Facts = {
       product,
       role: this.#link.info.role,
       rdb: { magic: end.magic, version: end.version, checksum: end.checksum },
-      persistence: this.#persistence,
-      ...(this.#directory === undefined ? {} : { directory: this.#directory }),
+      persistence,
+      ...(directory === undefined ? {} : { directory }),
+      ...(await this.#captureUsers(sink, ctx)),
       ...(content === undefined ? {} : { content }),
       ...(unread === undefined ? {} : { unverified: unread }),
     };
@@ -125,6 +135,26 @@ class RedisCapture implements PreparedCapture {
       writesBlockedMs: this.#forkMs,
       facts,
     };
+  }
+
+  /** They hold hashes of passwords, which an archive in the clear does not get. */
+  async #captureUsers(sink: ArtifactSink, ctx: OperationContext): Promise<Pick<Facts, 'users'>> {
+    const { users } = this.#surroundings;
+    if (users?.lines === undefined) return {};
+    const { name } = this.#options;
+    if (!sink.encrypted) {
+      ctx.log.warn(`The users of ${name} (${users.file}) are left out: the archive is not encrypted`);
+      return {};
+    }
+    const artifact = usersPath(name);
+    const body = Buffer.from(users.lines.map((line) => `${line}\n`).join(''));
+    await sink.write(artifact, bytesOf(body), {
+      attributes: ownAttributes(ctx),
+      chunking: 'small',
+      sizeBytes: body.length,
+      signal: ctx.signal,
+    });
+    return { users: { file: users.file, artifact } };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -146,4 +176,9 @@ class RedisCapture implements PreparedCapture {
     await using connection = await RedisConnection.open(this.#options, signal);
     return (await ServerInfo.read(connection, signal)).number('latest_fork_usec') / 1000;
   }
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await
+async function* bytesOf(bytes: Uint8Array): Bytes {
+  yield bytes;
 }

@@ -34,6 +34,8 @@ export const factsSchema = z.object({
   persistence: persistenceSchema,
   /** Of the data directory, where it could be seen. */
   directory: ownerSchema.optional(),
+  /** Its users, beside the data: of a server that keeps them in a file of their own. */
+  users: z.object({ file: z.string(), artifact: z.string() }).optional(),
   /** Absent where it could not be read: {@link unverified} says why. */
   content: contentSchema.optional(),
   unverified: z.string().optional(),
@@ -42,6 +44,9 @@ export type Facts = z.infer<typeof factsSchema>;
 
 /** The artifact's path in the snapshot. */
 export const artifactPath = (name: string): string => `${name}/dump.rdb`;
+
+/** What a server keeps beside its data, as it had it. No restore puts it in place. */
+export const usersPath = (name: string): string => `${name}/server/users.acl`;
 
 /** @throws CorruptionError when the manifest does not hold what a capture of Redis records */
 export function factsOf(from: ComponentManifest): Facts {

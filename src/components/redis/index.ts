@@ -3,11 +3,14 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../files/leftovers.ts';
+import { notCapturedBeside } from './beside.ts';
 import { prepareCapture } from './capture.ts';
 import { RedisConnection, RedisReplyError } from './connection.ts';
 import type { RedisOptions } from './options.ts';
 import { planRestore } from './plan.ts';
+import { defaultPersistence } from './facts.ts';
 import { explainReply, ServerInfo } from './server.ts';
+import { readSettings } from './told.ts';
 import { removeStaged, stageOffline } from './stage.ts';
 import { FileSwap } from './swap.ts';
 import { verifyLive } from './verify.ts';
@@ -17,7 +20,7 @@ export type { RedisOptions } from './options.ts';
 /**
  * Redis or Valkey. Captured over the wire as a replica would, with no need for its files; restored offline into its
  * data directory. A user with a password needs `+ping +info +psync +replconf`, and `+config|get` to learn the
- * server's settings.
+ * server's settings, `+acl|list` to capture its users.
  */
 export function createRedisComponent(options: RedisOptions): Component {
   const { name, service } = options;
@@ -26,6 +29,7 @@ export function createRedisComponent(options: RedisOptions): Component {
     kind: 'redis',
     service,
     probe: (ctx) => probe(options, ctx),
+    leftOut: (ctx) => notCapturedBeside(options, ctx),
     leftovers: () => leftoversAt(options.dataDir === undefined ? [] : [options.dataDir]),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
@@ -49,6 +53,11 @@ async function probe(options: RedisOptions, ctx: OperationContext): Promise<Comp
     if (options.dataDir === undefined) {
       warnings.push(`${options.name} has no data_dir: it can be captured but not restored`);
     }
+    const told = await readSettings(connection, info, options.dataDir, ctx.signal);
+    if (told.by === 'nobody')
+      warnings.push(
+        `${options.name} does not tell its settings: grant +config|get, or let tars read its redis.conf. A restore assumes ${defaultPersistence.dbFilename} where it finds no other`,
+      );
     const { product, version } = info.server;
     return {
       serverVersion: `${product} ${version}`,

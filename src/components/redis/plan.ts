@@ -19,7 +19,8 @@ import {
   type Persistence,
 } from './facts.ts';
 import type { RedisOptions } from './options.ts';
-import { explainReply, persistenceOf, ServerInfo, setting } from './server.ts';
+import { explainReply, ServerInfo } from './server.ts';
+import { onlyRdbIn, persistenceOf, readSettings, setting } from './told.ts';
 import {
   canLoad,
   parseVersionLine,
@@ -73,7 +74,8 @@ export async function planRestore(
   const target = await targetState(options, ctx);
   refuseUnstoppable(options, target);
   refuseReplica(name, target);
-  const persistence = await withAppendOnlyDirectory(target.persistence ?? facts.persistence, dataDir);
+  const assumed = target.persistence ?? (await asFound(facts.persistence, dataDir));
+  const persistence = await withAppendOnlyDirectory(assumed, dataDir);
   refuseUnnameable(name, persistence);
   const unseen = target.persistence === undefined ? [unseenWarning(name, persistence)] : [];
   unseen.push(...(await versionWarnings(name, facts, target, join(dataDir, persistence.dbFilename), ctx)));
@@ -81,11 +83,19 @@ export async function planRestore(
   const isNew = !target.running && (await holdsNothing(dataDir));
   const unverified = facts.unverified === undefined ? [] : [`${name} is unverified: ${facts.unverified}`];
   const warnings = [...unverified, ...(isNew ? [] : unseen), ...(await placeWarnings(name, dataDir, target))];
+  const { users } = facts;
+  const besides =
+    users === undefined
+      ? []
+      : [
+          `Leave the users of the server alone: those of the snapshot are in ${users.artifact}, for ${users.file}`,
+        ];
   return {
     component: from.name,
     kind: 'redis',
     steps: [
       ...stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
+      ...besides,
       ...(isNew ? unseen.map((text) => `${dataDir} holds nothing yet. ${text}`) : []),
     ],
     warnings,
@@ -183,6 +193,13 @@ async function identity(path: string | undefined): Promise<string | undefined> {
   return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`;
 }
 
+/** A server that does not tell has saved under its own name, if it has saved at all. */
+async function asFound(persistence: Persistence, dataDir: string): Promise<Persistence> {
+  if (await isThere(join(dataDir, persistence.dbFilename))) return persistence;
+  const found = await onlyRdbIn(dataDir);
+  return found === undefined ? persistence : { ...persistence, dbFilename: found };
+}
+
 /** Where there is an append-only directory, the server may load it at its next start, whatever it says now. */
 async function withAppendOnlyDirectory(persistence: Persistence, dataDir: string): Promise<Persistence> {
   if (persistence.appendOnly !== false) return persistence;
@@ -195,8 +212,8 @@ async function targetState(options: RedisOptions, ctx: OperationContext): Promis
   try {
     await using connection = await RedisConnection.open(options, ctx.signal);
     const info = await ServerInfo.read(connection, ctx.signal);
-    const asked = await setting(connection, 'dbfilename', ctx.signal);
-    const persistence = asked === undefined ? undefined : await persistenceOf(connection, info, ctx.signal);
+    const told = await readSettings(connection, info, options.dataDir, ctx.signal);
+    const persistence = told.by === 'nobody' ? undefined : persistenceOf(told, info);
     const directory = await setting(connection, 'dir', ctx.signal);
     const replicaOf = info.role === 'slave' ? info.text('master_host') : undefined;
     return { running: true, server: info.server, persistence, replicaOf, directory };

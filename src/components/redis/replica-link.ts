@@ -5,7 +5,8 @@ import { openScratch } from '../../disk/run-scratch.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { requireSpace } from '../files/file-bytes.ts';
 import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';
-import { ServerInfo, setting, waitIdle } from './server.ts';
+import { ServerInfo, waitIdle } from './server.ts';
+import { setting } from './told.ts';
 
 /** An RDB of the server on our disk. Disposing removes it. */
 export interface SpooledRdb extends AsyncDisposable {

@@ -1,7 +1,6 @@
 import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { RedisReplyError, type RedisConnection } from './connection.ts';
-import { defaultPersistence, type Persistence } from './facts.ts';
 import type { ServerVersion } from './versions.ts';
 
 /** `INFO` as a map (https://redis.io/docs/latest/commands/info/). */
@@ -66,37 +65,6 @@ export class ServerInfo {
   }
 }
 
-/** One setting, or undefined when it does not exist or we may not ask. */
-export async function setting(
-  connection: RedisConnection,
-  name: string,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  try {
-    const reply = await connection.command(['CONFIG', 'GET', name], signal);
-    const value = Array.isArray(reply) ? (reply as readonly unknown[])[1] : undefined;
-    return typeof value === 'string' ? value : undefined;
-  } catch (error) {
-    if (error instanceof RedisReplyError) return undefined;
-    throw error;
-  }
-}
-
-/** How the live server keeps its data; defaults where it does not say. */
-export async function persistenceOf(
-  connection: RedisConnection,
-  info: ServerInfo,
-  signal: AbortSignal,
-): Promise<Persistence> {
-  return {
-    appendOnly: info.flag('aof_enabled'),
-    dbFilename: (await setting(connection, 'dbfilename', signal)) ?? defaultPersistence.dbFilename,
-    appendDirName: (await setting(connection, 'appenddirname', signal)) ?? defaultPersistence.appendDirName,
-    appendFilename:
-      (await setting(connection, 'appendfilename', signal)) ?? defaultPersistence.appendFilename,
-  };
-}
-
 const idleTimeoutMs = 15 * 60_000;
 const idlePollMs = 100;
 
@@ -140,7 +108,9 @@ export function explainReply(error: unknown, what: string): unknown {
       });
     default:
       return new TarsError('capture-failed', message, {
-        hint: 'Look into the log of the server.',
+        hint: /unknown command/.test(error.message)
+          ? 'It is renamed or taken away in redis.conf (rename-command). Take that line out; an ACL keeps the command from everyone but the user of tars.'
+          : 'Look into the log of the server.',
         cause: error,
       });
   }
