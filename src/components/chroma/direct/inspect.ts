@@ -121,5 +121,6 @@ async function inspectCollection(
     configuration: collection.configuration,
     schema: collection.schema,
     space: collection.space,
+    spaceProven: true,
   };
 }

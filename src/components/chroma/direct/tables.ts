@@ -1,9 +1,9 @@
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { hasErrno, messageOf, TarsError } from '../../../model/errors.ts';
-import { spaceSchema, type Migration, type Space } from '../facts.ts';
-import { parseLosslessJson, type Metadata, type MetadataValue } from '../record.ts';
+import type { Migration } from '../facts.ts';
+import type { Metadata, MetadataValue } from '../record.ts';
+import { spaceOf, type Space } from '../space.ts';
 
 /** Chroma's one SQLite file in a persist directory. */
 export const sqliteFileName = 'chroma.sqlite3';
@@ -119,7 +119,9 @@ function storedCollection(database: DatabaseSync, row: Row): StoredCollection {
       String(segment['id']),
     ]),
   );
-  const metadata = collectionMetadata(database, id);
+  const vectorSegment = segments.get('VECTOR');
+  const metadata = metadataOf(database, 'collection', id);
+  const segmentMetadata = vectorSegment === undefined ? null : metadataOf(database, 'segment', vectorSegment);
   const configuration = textOrNull(row['configuration']);
   const schema = textOrNull(row['schema']);
   return {
@@ -131,62 +133,27 @@ function storedCollection(database: DatabaseSync, row: Row): StoredCollection {
     metadata: metadata.size === 0 ? null : metadata,
     configuration,
     schema,
-    space: spaceOf(schema, configuration, metadata),
-    vectorSegment: segments.get('VECTOR'),
+    space: spaceOf({ schema, configuration }, segmentMetadata),
+    vectorSegment,
     metadataSegment: segments.get('METADATA'),
   };
 }
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null);
 
-function collectionMetadata(database: DatabaseSync, collection: string): Metadata {
-  const columns = new Set(
-    rowsOf(database, 'PRAGMA table_info(collection_metadata)').map((row) => row['name']),
-  );
+/** What `collection_metadata` or `segment_metadata` holds. */
+function metadataOf(database: DatabaseSync, of: 'collection' | 'segment', id: string): Metadata {
+  const table = `${of}_metadata`;
+  const columns = new Set(rowsOf(database, `PRAGMA table_info(${table})`).map((row) => row['name']));
   const bool = columns.has('bool_value') ? 'bool_value' : 'NULL';
   const sql = `SELECT key, str_value AS text, int_value AS int, float_value AS float, ${bool} AS bool
-    FROM collection_metadata WHERE collection_id = ?`;
+    FROM ${table} WHERE ${of}_id = ?`;
   const metadata = new Map<string, MetadataValue>();
-  for (const row of rowsOf(database, sql, collection)) {
+  for (const row of rowsOf(database, sql, id)) {
     const value = valueOf(row as unknown as ValueColumns);
     if (value !== undefined) metadata.set(String(row['key']), value);
   }
   return metadata;
-}
-
-const spaceHolder = z.object({ space: spaceSchema });
-const hnswHolder = z.object({ hnsw: spaceHolder });
-/** Where each generation of Chroma keeps the distance function, newest first. */
-const schemaPath = z.object({
-  keys: z.object({
-    '#embedding': z.object({
-      float_list: z.object({ vector_index: z.object({ config: spaceHolder }) }),
-    }),
-  }),
-});
-const configurationPath = z.object({ vector_index: hnswHolder });
-const legacyConfigurationPath = z.object({ hnsw_configuration: spaceHolder });
-
-/** The distance function. Before 1.0 it lay in the collection's metadata; l2 is Chroma's default. */
-export function spaceOf(schema: string | null, configuration: string | null, metadata: Metadata): Space {
-  const inSchema = schemaPath.safeParse(parsedOrNull(schema));
-  if (inSchema.success) return inSchema.data.keys['#embedding'].float_list.vector_index.config.space;
-  const parsed = parsedOrNull(configuration);
-  const current = configurationPath.safeParse(parsed);
-  if (current.success) return current.data.vector_index.hnsw.space;
-  const inMetadata = spaceSchema.safeParse(metadata.get('hnsw:space'));
-  if (inMetadata.success) return inMetadata.data;
-  const legacy = legacyConfigurationPath.safeParse(parsed);
-  return legacy.success ? legacy.data.hnsw_configuration.space : 'l2';
-}
-
-function parsedOrNull(text: string | null): unknown {
-  if (text === null) return null;
-  try {
-    return parseLosslessJson(text);
-  } catch {
-    return null;
-  }
 }
 
 /** Up to which sequence number a segment has taken operations from the queue; 0 before the first. */

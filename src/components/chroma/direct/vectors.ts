@@ -1,4 +1,4 @@
-import type { Space } from '../facts.ts';
+import type { Space } from '../space.ts';
 import type { HnswFiles } from './hnsw-files.ts';
 import type { Queue, QueuedOperation } from './queue.ts';
 

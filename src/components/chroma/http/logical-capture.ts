@@ -11,6 +11,7 @@ import { factsOfCollection } from './collection-settings.ts';
 import { detectServer } from './detect.ts';
 import { headerLine, recordLine } from './export-format.ts';
 import { CollectionGoneError, readRecords } from './record-reader.ts';
+import { findSpace } from './space-probe.ts';
 import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 
 /** What a capture over HTTP needs to know. */
@@ -129,10 +130,11 @@ async function captureCollection(
     ctx.log.info(`Collection ${place} was deleted before it was read; it is not in the snapshot`);
     return undefined;
   }
+  const known = await findSpace(client, collection, ids, ctx);
   const digester = new CollectionDigester();
   const seen = { gone: false, withoutVector: 0 };
   const body = async function* (): Bytes {
-    yield Buffer.from(headerLine(collection));
+    yield Buffer.from(headerLine(collection, known));
     try {
       for await (const records of readRecords(client, collection, ids, ctx)) {
         for (const record of records) {
@@ -168,7 +170,7 @@ async function captureCollection(
       `Collection ${place} has ${counted(seen.withoutVector, 'record')} whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
     );
   }
-  return factsOfCollection(await dimensionNow(client, collection, ctx), digester.result());
+  return factsOfCollection(await dimensionNow(client, collection, ctx), known, digester.result());
 }
 
 /** The dimension is set by the first record, which may have come after the listing. */

@@ -1,6 +1,6 @@
 import type { OperationContext } from '../../../ports/context.ts';
-import type { Space } from '../facts.ts';
 import type { ChromaRecord } from '../record.ts';
+import type { Space } from '../space.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
 import type { LiveCollection } from './live-facts.ts';
