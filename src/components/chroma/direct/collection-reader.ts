@@ -2,7 +2,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ChromaRecord, MetadataScalar, MetadataValue } from '../record.ts';
 import type { Queue, QueuedOperation } from './queue.ts';
-import { hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
+import { columnsOf, hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
 import type { CollectionVectors } from './vectors.ts';
 
 const documentKey = 'chroma:document';
@@ -40,8 +40,9 @@ export class CollectionReader {
     this.#queued = queued;
     this.#vectors = vectors;
     // Without ORDER BY the rows of one record still follow each other, and nothing has to be sorted.
+    const bool = columnsOf(database, 'embedding_metadata').has('bool_value') ? 'm.bool_value' : 'NULL';
     const select = `SELECT e.id AS row, e.embedding_id AS id, m.key AS key, m.string_value AS text,
-      m.int_value AS int, m.float_value AS float, m.bool_value AS bool
+      m.int_value AS int, m.float_value AS float, ${bool} AS bool
       FROM embeddings e LEFT JOIN embedding_metadata m ON m.id = e.id WHERE e.segment_id = ?`;
     this.#records = database.prepare(select);
     this.#record = database.prepare(`${select} AND e.embedding_id = ?`);

@@ -6,13 +6,13 @@ import type { ChromaRecord } from '../record.ts';
 import { CollectionReader } from './collection-reader.ts';
 import { HnswFiles } from './hnsw-files.ts';
 import { Queue } from './queue.ts';
+import { checkTables, type TableProblem } from './table-check.ts';
 import {
   openTables,
   readCollections,
   readMaxSeqId,
   readMigrations,
   readTenants,
-  rowsOf,
   type StoredCollection,
 } from './tables.ts';
 import { CollectionVectors, type VectorProblem } from './vectors.ts';
@@ -34,9 +34,9 @@ export class PersistDirectory implements Disposable {
   readonly #database: DatabaseSync;
 
   /** @throws TarsError `capture-failed` when `chroma.sqlite3` cannot be opened */
-  constructor(path: string) {
+  constructor(path: string, open: (path: string) => DatabaseSync = openTables) {
     this.path = path;
-    this.#database = openTables(path);
+    this.#database = open(path);
   }
 
   migrations(): readonly Migration[] {
@@ -52,9 +52,8 @@ export class PersistDirectory implements Disposable {
   }
 
   /** What SQLite's own structural check finds; empty when all is well. */
-  quickCheck(): readonly string[] {
-    const lines = rowsOf(this.#database, 'PRAGMA quick_check(10)').map((row) => String(row['quick_check']));
-    return lines.length === 1 && lines[0] === 'ok' ? [] : lines;
+  quickCheck(): readonly TableProblem[] {
+    return checkTables(this.#database);
   }
 
   /**

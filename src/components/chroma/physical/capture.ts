@@ -7,7 +7,8 @@ import type { OperationContext } from '../../../ports/context.ts';
 import { attributesOf, fileBytes, identityOf } from '../../files/file-bytes.ts';
 import { inspectDirectory, type Inspection } from '../direct/inspect.ts';
 import type { ChromaFacts } from '../facts.ts';
-import type { EntryStats, ListedEntry } from './directory-listing.ts';
+import { sqliteFileName } from '../direct/tables.ts';
+import { sameFile, sameListing, type EntryStats, type ListedEntry } from './directory-listing.ts';
 
 /** Inside the writer pause: longer than any transaction Chroma makes of its own accord. */
 const markTimeoutMs = 3000;
@@ -69,6 +70,7 @@ export async function inspectedCopy(
   ctx: OperationContext,
 ): Promise<InspectedCopy> {
   let reason = '';
+  let damaged: ReadonlyMap<string, ListedEntry> | undefined;
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
     if (attempt > 1) {
       ctx.log.warn(`${name}: the copy is discarded and taken again: ${reason}`);
@@ -79,6 +81,10 @@ export async function inspectedCopy(
       reason = outcomeReasons[outcome];
       continue;
     }
+    if (damaged !== undefined && isUnchanged(damaged, copy.entries)) {
+      throw notWhole(copy.source, attempt, reason);
+    }
+    damaged = copy.entries;
     const inspection = await inspected(copy.directory, name, ctx);
     if (inspection instanceof TarsError) {
       reason = inspection.message;
@@ -88,15 +94,24 @@ export async function inspectedCopy(
     if (errors.length === 0) return { inspection, first: attempt === 1 };
     reason = describe(errors);
   }
-  throw new TarsError(
-    'capture-failed',
-    `No whole copy of ${copy.source} in ${attemptsMax} attempts: ${reason}`,
-    {
-      hint:
-        'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
-        'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
-    },
-  );
+  throw notWhole(copy.source, attemptsMax, reason);
+}
+
+/** The same files would be read again and found as they were. */
+function isUnchanged(
+  before: ReadonlyMap<string, ListedEntry>,
+  after: ReadonlyMap<string, ListedEntry>,
+): boolean {
+  const [was, is] = [before.get(sqliteFileName), after.get(sqliteFileName)];
+  return was !== undefined && is !== undefined && sameFile(was, is) && sameListing(before, after);
+}
+
+function notWhole(source: string, attempts: number, reason: string): TarsError {
+  return new TarsError('capture-failed', `No whole copy of ${source} in ${attempts} attempts: ${reason}`, {
+    hint:
+      'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
+      'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
+  });
 }
 
 /** A copy too torn to be read at all is one that is not whole, too. */
