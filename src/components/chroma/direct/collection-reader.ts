@@ -1,7 +1,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ChromaRecord, MetadataScalar, MetadataValue } from '../record.ts';
-import type { Queue, QueuedOperation } from './queue.ts';
+import type { Queue, QueuedOperations } from './queue.ts';
 import { columnsOf, hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
 import type { CollectionVectors } from './vectors.ts';
 
@@ -21,7 +21,7 @@ interface StoredRecord {
 export class CollectionReader {
   readonly #collection: StoredCollection;
   readonly #queue: Queue;
-  readonly #queued: ReadonlyMap<string, readonly QueuedOperation[]>;
+  readonly #queued: QueuedOperations;
   readonly #vectors: CollectionVectors;
   readonly #records: StatementSync;
   readonly #record: StatementSync;
@@ -32,7 +32,7 @@ export class CollectionReader {
     database: DatabaseSync,
     collection: StoredCollection,
     queue: Queue,
-    queued: ReadonlyMap<string, readonly QueuedOperation[]>,
+    queued: QueuedOperations,
     vectors: CollectionVectors,
   ) {
     this.#collection = collection;
@@ -80,7 +80,7 @@ export class CollectionReader {
         if (record !== undefined) yield record;
       }
     }
-    for (const id of this.#queued.keys()) {
+    for (const id of this.#queued.ids()) {
       if (this.#storedOne(id) !== undefined) continue;
       const record = this.#applied(id, undefined);
       if (record !== undefined) yield record;
@@ -124,7 +124,7 @@ export class CollectionReader {
   /** Replays the queue on a stored record as the server does (rust/segment/src/sqlite_metadata.rs). */
   #applied(id: string, stored: Members | undefined): ChromaRecord | undefined {
     let members = stored;
-    for (const queued of this.#queued.get(id) ?? []) {
+    for (const queued of this.#queued.of(id)) {
       if (queued.operation === 'delete') members = undefined;
       else if (queued.operation === 'add' && members !== undefined) continue;
       else if (queued.operation === 'update' && members === undefined) continue;

@@ -98,11 +98,8 @@ async function inspectCollection(
         tally.add('dimension-differs', record.id);
       }
     }
-    const vectorIds = [...opened.vectorIds()];
-    if (vectorIds.length > digester.result().vectorCount) {
-      for (const id of vectorIds) {
-        if (opened.record(id) === undefined) tally.add('vector-without-record', id);
-      }
+    for (const id of opened.unreadVectors()) {
+      if (opened.record(id) === undefined) tally.add('vector-without-record', id);
     }
   } catch (error) {
     if (!(error instanceof TarsError) || error.code !== 'corruption') throw error;
