@@ -57,7 +57,8 @@ async function captured(path: string) {
   await prepared.mark(ctx.signal);
   await prepared.settle(ctx);
   const sink = createDirectorySink(directory, { encrypted: true });
-  return { manifest: manifestOf('chroma', await prepared.capture(sink, ctx), sink), directory };
+  const report = await prepared.capture(sink, ctx);
+  return { report, manifest: manifestOf('chroma', report, sink), directory };
 }
 
 const errorsOf = (findings: readonly Finding[]): readonly string[] =>
@@ -225,7 +226,7 @@ test('a file that is no database is called that, by the plan and by the backup, 
   await assert.rejects(componentAt(copy).prepare(ctx), isSaid);
 });
 
-test('damage that a second look finds unchanged is not looked at a third time', async () => {
+test('a damaged collection costs itself: it is named, the rest is captured and restored', async () => {
   const copy = await copyOfPristine();
   const { id } = rowOf(
     copy,
@@ -233,6 +234,27 @@ test('damage that a second look finds unchanged is not looked at a third time', 
      WHERE c.name = 'load-ip' AND s.scope = 'VECTOR'`,
   );
   await truncate(join(copy, String(id), 'link_lists.bin'), 10);
+  const { report, manifest, directory } = await captured(copy);
+  assert.deepEqual(
+    report.incomplete?.named.map(({ path }) => path),
+    ['chroma/default_tenant/default_database/load-ip'],
+  );
+  assert.match(report.incomplete.named[0]!.reason, /link_lists\.bin ends early/);
+  assert.deepEqual(
+    [...placedCollections(chromaFactsOf(manifest))].map(({ collection }) => collection.name),
+    ['load-cosine', 'load-l2'],
+  );
+  assert.deepEqual(errorsOf(await componentAt(copy).verify(manifest, ctx, noArtifacts)), []);
+  await restoredOver(copy, manifest, directory);
+});
+
+test('where every collection is damaged nothing is captured, and what a second look finds unchanged is not looked at again', async () => {
+  const copy = await copyOfPristine();
+  const database = new DatabaseSync(join(copy, 'chroma.sqlite3'), { readOnly: true });
+  const segments = database.prepare("SELECT id FROM segments WHERE scope = 'VECTOR'").all();
+  database.close();
+  for (const { id } of segments) await truncate(join(copy, String(id), 'link_lists.bin'), 10).catch(() => 0);
+  change(copy, "DELETE FROM collections WHERE name <> 'load-ip'");
   await assert.rejects(
     captured(copy),
     /^TarsError: No whole copy of .* in 2 attempts: .*link_lists\.bin ends early/,

@@ -93,6 +93,25 @@ export function placeOf({ tenant, database, collection }: PlacedCollection): str
 }
 
 /**
+ * What an inspection found, against what was captured: damage of a collection that the capture lacks was there before,
+ * is named in the manifest and does not speak against the rest.
+ */
+export function problemsAgainst(
+  component: string,
+  expected: Pick<ChromaFacts, 'tenants'>,
+  problems: readonly Finding[],
+): readonly Finding[] {
+  const captured = new Set(
+    [...placedCollections(expected)].map((placed) => `${component}/${placeOf(placed)}`),
+  );
+  return problems.map((problem) =>
+    problem.subject === component || captured.has(problem.subject) || problem.severity !== 'error'
+      ? problem
+      : { ...problem, severity: 'warning' },
+  );
+}
+
+/**
  * What differs between a capture and what is there now: missing, extra and changed collections.
  * @param component the component's name, for the findings' subject
  * @param vectors see `compareDigests`; cosine collections are always compared with the tolerance in `tolerant` mode

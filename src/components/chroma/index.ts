@@ -19,7 +19,7 @@ import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.t
 import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
 import { countStored, hasHotJournal, openTablesForPlan } from './direct/tables.ts';
-import { chromaFactsOf, compareFacts } from './facts.ts';
+import { chromaFactsOf, compareFacts, problemsAgainst } from './facts.ts';
 import { detectServer } from './http/detect.ts';
 import { verifyLive } from './http/live-verify.ts';
 import { defaultTenants, prepareLogicalCapture } from './http/logical-capture.ts';
@@ -143,6 +143,11 @@ class ChromaComponent implements Component {
     }
     const warnings = [
       `${this.name}: without path in tars.yaml the capture goes over HTTP and has a moment of its own`,
+      ...(this.#options.tenants === undefined
+        ? [
+            `${this.name}: Chroma does not list its tenants over HTTP, so only ${defaultTenants.join(', ')} is captured; name others under tenants in tars.yaml`,
+          ]
+        : []),
     ];
     return { serverVersion: version, sizeBytes: 0, summary: counted(collections, 'collection'), warnings };
   }
@@ -229,7 +234,10 @@ class ChromaComponent implements Component {
     await using copy = await SafeCopy.prepare(path, scratchDir, ctx);
     await copy.lock(verifyLockTimeoutMs, ctx);
     const { inspection } = await inspectedCopy(copy, this.name, ctx);
-    return [...inspection.problems, ...compareFacts(this.name, facts, inspection, 'tolerant')];
+    return [
+      ...problemsAgainst(this.name, facts, inspection.problems),
+      ...compareFacts(this.name, facts, inspection, 'tolerant'),
+    ];
   }
 
   /** What the server says, or `null`: the physical capture does without it. */

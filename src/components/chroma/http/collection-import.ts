@@ -1,6 +1,6 @@
 import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { decodeMetadata } from '../record.ts';
+import { decodeMetadata, type Metadata } from '../record.ts';
 import { declaredSpace } from '../space.ts';
 import type { ChromaClient, NewCollection } from './client.ts';
 import type { CollectionInfo, PreFlight } from './answers.ts';
@@ -76,7 +76,7 @@ function* makings({ schema, configuration_json: text, space }: ExportHeader): Ge
 /** `undefined` where the server does not know schemas: earlier 1.x ones ignore or refuse them. */
 async function createOnce(
   { client, spellings }: ImportTarget,
-  { tenant, database, metadata }: ExportHeader,
+  { tenant, database, name: exportedName, metadata }: ExportHeader,
   name: string,
   { settings, metadataAfterwards }: Making,
   ctx: OperationContext,
@@ -90,7 +90,8 @@ async function createOnce(
   } catch (error) {
     if (hasSchema && error instanceof ChromaResponseError && [400, 422].includes(error.status))
       return undefined;
-    throw error;
+    const header = { tenant, database, name: exportedName };
+    throw listsRefused(error, hasLists(given), client.location, header) ?? error;
   }
   if (!hasSchema || created.schema !== null) return created;
   await client.deleteCollection(created, name, ctx);
@@ -129,13 +130,19 @@ export async function importRecords(
   const maxRecords = Math.min(maxBatchRecords, target.preFlight.maxBatchSize);
   let batch: EncodedRecord[] = [];
   let batchBytes = 0;
+  let batchHasLists = false;
   let leftOut = 0;
   const flush = async (): Promise<void> => {
     if (batch.length === 0) return;
-    await target.client.add(collection, collection.id, addBody(batch), ctx);
+    try {
+      await target.client.add(collection, collection.id, addBody(batch), ctx);
+    } catch (error) {
+      throw listsRefused(error, batchHasLists, target.client.location, header) ?? error;
+    }
     advance(batchBytes);
     batch = [];
     batchBytes = 0;
+    batchHasLists = false;
   };
   for await (const record of records) {
     const { vector } = record;
@@ -146,11 +153,31 @@ export async function importRecords(
     requireDimension(header, vector.length);
     const encoded = encodeRecord({ ...record, vector }, encoding);
     if (batch.length >= maxRecords || batchBytes + encoded.sizeBytes > maxBatchBytes) await flush();
+    batchHasLists ||= hasLists(record.metadata);
     batch.push(encoded);
     batchBytes += encoded.sizeBytes;
   }
   await flush();
   return leftOut;
+}
+
+const hasLists = (metadata: Metadata): boolean =>
+  [...metadata.values()].some((value) => typeof value === 'object');
+
+/** Servers before lists in metadata call such a request malformed, without saying what they do not know. */
+function listsRefused(
+  error: unknown,
+  sentLists: boolean,
+  location: string,
+  { tenant, database, name }: Pick<ExportHeader, 'tenant' | 'database' | 'name'>,
+): TarsError | undefined {
+  if (!sentLists || !(error instanceof ChromaResponseError) || ![400, 422].includes(error.status))
+    return undefined;
+  return new TarsError(
+    'unsupported-version',
+    `Collection ${tenant}/${database}/${name} has lists in its metadata, and Chroma at ${location} does not take them`,
+    { hint: 'Restore to the version of Chroma that was captured, or a newer one.', cause: error },
+  );
 }
 
 function requireDimension({ name, dimension }: ExportHeader, found: number): void {
