@@ -242,7 +242,7 @@ export async function planServices(
       throw new RestoreRefusedError(
         `${service.name} must be stopped for the restore, and tars does not know how`,
         {
-          hint: `Give services.${service.name} a stop command in tars.yaml, or stop it yourself first.`,
+          hint: `Give services.${service.name} a stop command, a systemd_unit or a pid_file in tars.yaml, or stop it yourself first.`,
         },
       );
     } else warnings.push(`${service.name} keeps running during the restore: tars.yaml has no way to stop it`);

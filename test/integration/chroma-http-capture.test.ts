@@ -209,6 +209,51 @@ test('a collection the server cannot read at all fails the capture and names the
   });
 });
 
+test('a collection the server cannot read costs itself: it is named, the others are captured', async (t) => {
+  const unreadable = await scratchCollection(t, 'unreadable');
+  await raw.json('POST', `${unreadable}/add`, { ids: ['a'], embeddings: [[1, 2]] });
+  await addWithoutVector(unreadable);
+  const fine = await scratchCollection(t, 'fine');
+  await raw.json('POST', `${fine}/add`, { ids: ['a', 'b'], embeddings: [[1], [2]] });
+  const sink = createDirectorySink(join(root, `snapshot-${snapshots++}`), { encrypted: true });
+  await using prepared = await prepareLogicalCapture({ name: 'chroma', url: server.url }, ctx);
+  const report = await prepared.capture(sink, ctx);
+  assert.deepEqual(
+    report.incomplete?.named.map(({ path }) => path),
+    ['default_tenant/default_database/unreadable'],
+  );
+  const captured = chromaFactsOf(manifestOf('chroma', report, sink));
+  assert.ok([...placedCollections(captured)].some(({ collection }) => collection.name === 'fine'));
+});
+
+test('a record that changes while it is read is read again until two readings agree', async (t) => {
+  const path = await scratchCollection(t, 'changing');
+  await raw.json('POST', `${path}/add`, { ids: ['a', 'b'], embeddings: [[0], [7]], documents: ['0', 'b'] });
+  let changes = 0;
+  let version = 0;
+  await using busy = await startProxy(server.url, async (_headers, url): Promise<Fault> => {
+    if (!url.endsWith('/get') || version >= changes) return 'pass';
+    version++;
+    await raw.json('POST', `${path}/upsert`, {
+      ids: ['a'],
+      embeddings: [[version]],
+      documents: [String(version)],
+    });
+    return 'pass';
+  });
+  const captureBusy = async () => {
+    const sink = createDirectorySink(join(root, `snapshot-${snapshots++}`), { encrypted: true });
+    await using prepared = await prepareLogicalCapture({ name: 'chroma', url: busy.url }, ctx);
+    return (await prepared.capture(sink, ctx)).incomplete;
+  };
+  changes = 6;
+  assert.equal(await captureBusy(), undefined);
+  assert.equal(version, changes);
+  changes = 1000;
+  const incomplete = await captureBusy();
+  assert.match(incomplete?.named[0]?.reason ?? '', /^1 record changed with every reading/);
+});
+
 test('large documents are fetched in pages bounded by bytes', async (t) => {
   const path = await scratchCollection(t, 'large');
   for (let from = 0; from < 6; from += 3) {

@@ -226,3 +226,42 @@ test('a damaged SQLite file is noticed', async () => {
   const noticed = await codesOf(directory).catch((error: unknown) => [String(error)]);
   assert.ok(noticed.length > 0);
 });
+
+test('a link, entry point or level that leads nowhere is noticed in each file of the index', async () => {
+  const pristine = await copyOf(chroma.server.dataDir);
+  const segment = vectorSegment(pristine, 'load-l2').slice(pristine.length + 1);
+  const header = await readFile(join(pristine, segment, 'header.bin'));
+  const count = Number(header.readBigUInt64LE(20));
+  const elementBytes = Number(header.readBigUInt64LE(28));
+  const lists = await readFile(join(pristine, segment, 'link_lists.bin'));
+  let upper = 0;
+  while (lists.readUInt32LE(upper) === 0) upper += 4;
+  const u32 = (value: number): Buffer => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(value);
+    return bytes;
+  };
+  const damages: readonly (readonly [string, number, Buffer])[] = [
+    ['data_level0.bin', 7 * elementBytes + 4, u32(count)],
+    ['data_level0.bin', (count - 1) * elementBytes + 4, u32(0xfffffff0)],
+    ['data_level0.bin', 3 * elementBytes, Buffer.from([0xff, 0xff])],
+    ['link_lists.bin', upper + 8, u32(count + 1)],
+    // Element 0 has no list at this level.
+    ['link_lists.bin', upper + 8, u32(0)],
+    ['link_lists.bin', upper + 4, Buffer.from([0xff, 0x00])],
+    ['header.bin', 56, u32(count)],
+    ['header.bin', 56, u32(0xffffffff)],
+    ['header.bin', 52, u32(header.readInt32LE(52) + 1)],
+    ['header.bin', 52, u32(0xffffffff)],
+  ];
+  for (const [file, at, bytes] of damages) {
+    const path = join(pristine, segment, file);
+    const original = await readFile(path);
+    const damaged = Buffer.from(original);
+    bytes.copy(damaged, at);
+    await writeFile(path, damaged);
+    assert.deepEqual(await codesOf(pristine), ['vector-index-damaged'], `${file} at ${at}`);
+    await writeFile(path, original);
+  }
+  assert.deepEqual(await codesOf(pristine), []);
+});

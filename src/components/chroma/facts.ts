@@ -3,9 +3,8 @@ import { CorruptionError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import { collectionDigestsSchema, compareDigests } from './digest.ts';
-
-export const spaceSchema = z.enum(['l2', 'cosine', 'ip']);
-export type Space = z.infer<typeof spaceSchema>;
+import { decodeMetadata } from './record.ts';
+import { spaceOf, spaceSchema, type SettingsTexts, type Space } from './space.ts';
 
 /** One row of Chroma's `migrations` table: the truth about a directory's version. */
 const migrationSchema = z.object({ dir: z.string(), version: z.number().int() });
@@ -24,6 +23,8 @@ const collectionSchema = collectionDigestsSchema.extend({
   /** The same for `schema`, which later 1.x servers keep instead. */
   schema: z.string().nullable().optional(),
   space: spaceSchema,
+  /** Whether {@link space} is what the server searches by; 1.0.12 and earlier went by {@link configuration}. */
+  spaceProven: z.boolean().optional(),
 });
 export type CollectionFacts = z.infer<typeof collectionSchema>;
 
@@ -44,10 +45,28 @@ export type TenantFacts = z.infer<typeof tenantSchema>;
 /** @throws CorruptionError when the manifest's facts are not those of a Chroma capture */
 export function chromaFactsOf(from: ComponentManifest): ChromaFacts {
   const parsed = chromaFactsSchema.safeParse(from.facts);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    for (const { collection } of placedCollections(parsed.data)) collection.space = capturedSpace(collection);
+    return parsed.data;
+  }
   throw new CorruptionError(
     `The facts of chroma "${from.name}" do not fit their schema: ${z.prettifyError(parsed.error)}`,
   );
+}
+
+/** The distance of a captured collection. Earlier releases took what a server declares by default for proven. */
+export function capturedSpace({
+  space,
+  spaceProven,
+  metadata,
+  ...settings
+}: SettingsTexts & {
+  readonly space: Space;
+  readonly spaceProven?: boolean | undefined;
+  readonly metadata: string | null;
+}): Space {
+  if (spaceProven !== undefined) return space;
+  return spaceOf(settings, metadata === null ? null : decodeMetadata(metadata));
 }
 
 /** A collection with the tenant and database it lives in. */
@@ -71,6 +90,25 @@ export function* placedCollections(facts: Pick<ChromaFacts, 'tenants'>): Generat
 /** `tenant/database/collection`: what a person and a comparison know a collection by. */
 export function placeOf({ tenant, database, collection }: PlacedCollection): string {
   return `${tenant}/${database}/${collection.name}`;
+}
+
+/**
+ * What an inspection found, against what was captured: damage of a collection that the capture lacks was there before,
+ * is named in the manifest and does not speak against the rest.
+ */
+export function problemsAgainst(
+  component: string,
+  expected: Pick<ChromaFacts, 'tenants'>,
+  problems: readonly Finding[],
+): readonly Finding[] {
+  const captured = new Set(
+    [...placedCollections(expected)].map((placed) => `${component}/${placeOf(placed)}`),
+  );
+  return problems.map((problem) =>
+    problem.subject === component || captured.has(problem.subject) || problem.severity !== 'error'
+      ? problem
+      : { ...problem, severity: 'warning' },
+  );
 }
 
 /**

@@ -18,8 +18,8 @@ import type { ServerProof } from '../../ports/server-proof.ts';
 import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
 import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
-import { openTables, rowsOf } from './direct/tables.ts';
-import { chromaFactsOf, compareFacts } from './facts.ts';
+import { countStored, hasHotJournal, openTablesForPlan } from './direct/tables.ts';
+import { chromaFactsOf, compareFacts, problemsAgainst } from './facts.ts';
 import { detectServer } from './http/detect.ts';
 import { verifyLive } from './http/live-verify.ts';
 import { defaultTenants, prepareLogicalCapture } from './http/logical-capture.ts';
@@ -39,7 +39,7 @@ import {
   type PhysicalRestoreDetails,
 } from './physical/restore-plan.ts';
 import { stagePhysicalRestore } from './physical/restore.ts';
-import { requirePersistDirectory, SafeCopy } from './physical/safe-copy.ts';
+import { requireLockable, requirePersistDirectory, SafeCopy } from './physical/safe-copy.ts';
 import { physicalGeneration } from './physical/swap.ts';
 
 const kind = 'chroma';
@@ -108,18 +108,28 @@ class ChromaComponent implements Component {
   async #probeDirectory(path: string, ctx: OperationContext): Promise<ComponentProbe> {
     await requirePersistDirectory(path);
     const sizeBytes = totalBytes(await listDirectory(path));
-    const database = openTables(path);
+    await requireLockable(path);
+    const serverVersion = (await this.#serverVersion(ctx)) ?? undefined;
+    const warnings = hasHotJournal(path)
+      ? [
+          `${this.name}: Chroma was killed while it wrote to ${path}; the backup lets SQLite roll back what was not committed, as Chroma's next start does`,
+        ]
+      : [];
+    return { serverVersion, sizeBytes, summary: this.#summaryOf(path), warnings };
+  }
+
+  #summaryOf(path: string): string {
     try {
-      const counts = ['collections', 'embeddings'].map((table) =>
-        Number(rowsOf(database, `SELECT count(*) AS count FROM ${table}`)[0]?.['count'] ?? 0),
-      );
-      const summary = `${counted(counts[0] ?? 0, 'collection')}, ${counted(counts[1] ?? 0, 'record')}`;
-      const serverVersion = (await this.#serverVersion(ctx)) ?? undefined;
-      return { serverVersion, sizeBytes, summary, warnings: [] };
+      const database = openTablesForPlan(path);
+      try {
+        const { collections, records } = countStored(database);
+        return `${counted(collections, 'collection')}, ${counted(records, 'record')}`;
+      } finally {
+        database.close();
+      }
     } catch (error) {
+      if (hasHotJournal(path)) return 'an unknown number of collections';
       throw toTarsError(error, `Cannot read the Chroma directory ${path}`);
-    } finally {
-      database.close();
     }
   }
 
@@ -131,7 +141,14 @@ class ChromaComponent implements Component {
         collections += (await client.listCollections({ tenant, database }, ctx)).length;
       }
     }
-    const warnings = ['Without path in tars.yaml the capture goes over HTTP and has a moment of its own'];
+    const warnings = [
+      `${this.name}: without path in tars.yaml the capture goes over HTTP and has a moment of its own`,
+      ...(this.#options.tenants === undefined
+        ? [
+            `${this.name}: Chroma does not list its tenants over HTTP, so only ${defaultTenants.join(', ')} is captured; name others under tenants in tars.yaml`,
+          ]
+        : []),
+    ];
     return { serverVersion: version, sizeBytes: 0, summary: counted(collections, 'collection'), warnings };
   }
 
@@ -217,7 +234,10 @@ class ChromaComponent implements Component {
     await using copy = await SafeCopy.prepare(path, scratchDir, ctx);
     await copy.lock(verifyLockTimeoutMs, ctx);
     const { inspection } = await inspectedCopy(copy, this.name, ctx);
-    return [...inspection.problems, ...compareFacts(this.name, facts, inspection, 'tolerant')];
+    return [
+      ...problemsAgainst(this.name, facts, inspection.problems),
+      ...compareFacts(this.name, facts, inspection, 'tolerant'),
+    ];
   }
 
   /** What the server says, or `null`: the physical capture does without it. */

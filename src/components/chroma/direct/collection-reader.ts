@@ -1,8 +1,8 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ChromaRecord, MetadataScalar, MetadataValue } from '../record.ts';
-import type { Queue, QueuedOperation } from './queue.ts';
-import { hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
+import type { Queue, QueuedOperations } from './queue.ts';
+import { columnsOf, hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
 import type { CollectionVectors } from './vectors.ts';
 
 const documentKey = 'chroma:document';
@@ -21,7 +21,7 @@ interface StoredRecord {
 export class CollectionReader {
   readonly #collection: StoredCollection;
   readonly #queue: Queue;
-  readonly #queued: ReadonlyMap<string, readonly QueuedOperation[]>;
+  readonly #queued: QueuedOperations;
   readonly #vectors: CollectionVectors;
   readonly #records: StatementSync;
   readonly #record: StatementSync;
@@ -32,7 +32,7 @@ export class CollectionReader {
     database: DatabaseSync,
     collection: StoredCollection,
     queue: Queue,
-    queued: ReadonlyMap<string, readonly QueuedOperation[]>,
+    queued: QueuedOperations,
     vectors: CollectionVectors,
   ) {
     this.#collection = collection;
@@ -40,8 +40,9 @@ export class CollectionReader {
     this.#queued = queued;
     this.#vectors = vectors;
     // Without ORDER BY the rows of one record still follow each other, and nothing has to be sorted.
+    const bool = columnsOf(database, 'embedding_metadata').has('bool_value') ? 'm.bool_value' : 'NULL';
     const select = `SELECT e.id AS row, e.embedding_id AS id, m.key AS key, m.string_value AS text,
-      m.int_value AS int, m.float_value AS float, m.bool_value AS bool
+      m.int_value AS int, m.float_value AS float, ${bool} AS bool
       FROM embeddings e LEFT JOIN embedding_metadata m ON m.id = e.id WHERE e.segment_id = ?`;
     this.#records = database.prepare(select);
     this.#record = database.prepare(`${select} AND e.embedding_id = ?`);
@@ -79,7 +80,7 @@ export class CollectionReader {
         if (record !== undefined) yield record;
       }
     }
-    for (const id of this.#queued.keys()) {
+    for (const id of this.#queued.ids()) {
       if (this.#storedOne(id) !== undefined) continue;
       const record = this.#applied(id, undefined);
       if (record !== undefined) yield record;
@@ -123,7 +124,7 @@ export class CollectionReader {
   /** Replays the queue on a stored record as the server does (rust/segment/src/sqlite_metadata.rs). */
   #applied(id: string, stored: Members | undefined): ChromaRecord | undefined {
     let members = stored;
-    for (const queued of this.#queued.get(id) ?? []) {
+    for (const queued of this.#queued.of(id)) {
       if (queued.operation === 'delete') members = undefined;
       else if (queued.operation === 'add' && members !== undefined) continue;
       else if (queued.operation === 'update' && members === undefined) continue;

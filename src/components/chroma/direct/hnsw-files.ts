@@ -2,6 +2,7 @@ import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } fr
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CorruptionError } from '../../../model/errors.ts';
+import { LabelPositions, type IdBytes } from './id-table.ts';
 import { parseIdMap, type IdMap } from './pickle.ts';
 
 const headerBytes = 100;
@@ -16,6 +17,9 @@ export interface HnswHeader {
   readonly elementBytes: number;
   readonly labelOffset: number;
   readonly vectorOffset: number;
+  /** Of {@link entryPoint}, the element where every search begins. */
+  readonly maxLevel: number;
+  readonly entryPoint: number;
   readonly linksPerLevel: number;
   readonly linksLevel0: number;
 }
@@ -34,6 +38,8 @@ function parseHeader(bytes: Buffer, directory: string): HnswHeader {
     elementBytes: word(28),
     labelOffset: word(36),
     vectorOffset: word(44),
+    maxLevel: bytes.readInt32LE(52),
+    entryPoint: bytes.readUInt32LE(56),
     linksPerLevel: word(60),
     linksLevel0: word(68),
   };
@@ -48,13 +54,17 @@ function parseHeader(bytes: Buffer, directory: string): HnswHeader {
   return sane ? header : refuse('contradicts itself');
 }
 
-/** The files of one vector segment, opened for reading. Vectors are read one at a time. */
+/**
+ * The files of one vector segment, opened for reading. Vectors and ids are read one at a time; memory: 36 to 50 bytes a
+ * record, and the links above level 0, about 9 more, while it is opened.
+ */
 export class HnswFiles implements Disposable {
   readonly header: HnswHeader;
   readonly idMap: IdMap;
-  readonly #levels: number;
-  readonly #lengths: Buffer;
-  readonly #positions = new Map<number, number>();
+  readonly #files: OpenFile[] = [];
+  readonly #levels: OpenFile;
+  readonly #lengths: OpenFile;
+  readonly #positions: LabelPositions;
   readonly #deleted: Uint8Array;
 
   /**
@@ -89,18 +99,28 @@ export class HnswFiles implements Disposable {
   private constructor(directory: string) {
     const at = (name: string): string => join(directory, name);
     this.header = parseHeader(readFileSync(at('header.bin')), directory);
-    this.idMap = parseIdMap(readFileSync(at('index_metadata.pickle')), at('index_metadata.pickle'));
-    this.#lengths = readFileSync(at('length.bin'));
-    this.#deleted = new Uint8Array(this.header.count);
-    this.#requireSize(at('length.bin'), this.#lengths.length, 4);
-    checkUpperLinks(readFileSync(at('link_lists.bin')), this.header, at('link_lists.bin'));
-    this.#levels = openSync(at('data_level0.bin'), 'r');
+    const { count, elementBytes } = this.header;
     try {
-      this.#requireSize(at('data_level0.bin'), fstatSync(this.#levels).size, this.header.elementBytes);
+      this.#lengths = this.#open(at('length.bin'));
+      this.#requireSize(at('length.bin'), this.#lengths.sizeBytes, 4);
+      this.#levels = this.#open(at('data_level0.bin'));
+      this.#requireSize(at('data_level0.bin'), this.#levels.sizeBytes, elementBytes);
+      // Not before the sizes fit what the header claims.
+      this.#deleted = new Uint8Array(count);
+      this.#positions = new LabelPositions(count);
+      checkUpperLinks(readFileSync(at('link_lists.bin')), this.header, directory);
+      const idMap = this.#open(at('index_metadata.pickle'));
+      this.idMap = parseIdMap(idMap, at('index_metadata.pickle'));
     } catch (error) {
-      closeSync(this.#levels);
+      this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  #open(path: string): OpenFile {
+    const file = new OpenFile(path);
+    this.#files.push(file);
+    return file;
   }
 
   get dimension(): number {
@@ -119,21 +139,18 @@ export class HnswFiles implements Disposable {
   /** Learns where each label lies, and which elements are deleted. */
   async #scan(directory: string, signal: AbortSignal): Promise<void> {
     const { count, elementBytes, labelOffset, linksLevel0 } = this.header;
+    const path = join(directory, 'data_level0.bin');
     const perBuffer = Math.max(1, Math.floor(scanBufferBytes / elementBytes));
     const buffer = Buffer.allocUnsafe(perBuffer * elementBytes);
     for (let first = 0; first < count; first += perBuffer) {
       signal.throwIfAborted();
       const elements = Math.min(perBuffer, count - first);
-      const readBytes = readSync(this.#levels, buffer, 0, elements * elementBytes, first * elementBytes);
-      if (readBytes !== elements * elementBytes)
-        throw new CorruptionError(`${directory}/data_level0.bin ends early`);
+      const wanted = buffer.subarray(0, elements * elementBytes);
+      const readBytes = this.#levels.read(wanted, first * elementBytes);
+      if (readBytes !== elements * elementBytes) throw new CorruptionError(`${path} ends early`);
       for (let i = 0; i < elements; i++) {
         const at = i * elementBytes;
-        if (buffer.readUInt16LE(at) > linksLevel0) {
-          throw new CorruptionError(
-            `${directory}/data_level0.bin: element ${first + i} has impossible links`,
-          );
-        }
+        checkLinks(buffer, at, linksLevel0, (link) => link < count, `${path}: element ${first + i}`);
         this.#deleted[first + i] = (buffer[at + deleteMarkOffset] ?? 0) & 1;
         this.#positions.set(Number(buffer.readBigUInt64LE(at + labelOffset)), first + i);
       }
@@ -153,7 +170,7 @@ export class HnswFiles implements Disposable {
     const { elementBytes, vectorOffset } = this.header;
     const vector = new Float32Array(this.dimension);
     const bytes = new Uint8Array(vector.buffer);
-    const readBytes = readSync(this.#levels, bytes, 0, bytes.length, position * elementBytes + vectorOffset);
+    const readBytes = this.#levels.read(bytes, position * elementBytes + vectorOffset);
     if (readBytes !== bytes.length)
       throw new CorruptionError(`Element ${position} of data_level0.bin ends early`);
     return vector;
@@ -161,29 +178,92 @@ export class HnswFiles implements Disposable {
 
   /** The vector's length before it was normalised. */
   lengthAt(position: number): number {
-    return this.#lengths.readFloatLE(position * 4);
+    const length = new Float32Array(1);
+    if (this.#lengths.read(new Uint8Array(length.buffer), position * 4) !== 4)
+      throw new CorruptionError(`Element ${position} of length.bin ends early`);
+    return length[0] ?? 0;
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#levels);
+    for (const file of this.#files.splice(0)) file.close();
   }
 }
 
-/** The links above level 0: per element a u32 length, then whole link lists of u32 (1 + linksPerLevel) each. */
-function checkUpperLinks(bytes: Buffer, header: HnswHeader, path: string): void {
-  const listBytes = 4 * (1 + header.linksPerLevel);
-  let offset = 0;
-  for (let element = 0; element < header.count; element++) {
-    if (offset + 4 > bytes.length) throw new CorruptionError(`${path} ends early, at element ${element}`);
-    const lengthBytes = bytes.readUInt32LE(offset);
-    if (lengthBytes % listBytes !== 0) {
-      throw new CorruptionError(`${path}: element ${element} has a link list of ${lengthBytes} bytes`);
-    }
-    offset += 4 + lengthBytes;
+/** A file that is read at any place. */
+class OpenFile implements IdBytes {
+  readonly sizeBytes: number;
+  readonly #descriptor: number;
+
+  constructor(path: string) {
+    this.#descriptor = openSync(path, 'r');
+    this.sizeBytes = fstatSync(this.#descriptor).size;
   }
-  if (offset !== bytes.length) {
+
+  read(into: Uint8Array, offset: number): number {
+    return readSync(this.#descriptor, into, 0, into.length, offset);
+  }
+
+  close(): void {
+    closeSync(this.#descriptor);
+  }
+}
+
+/**
+ * One link list: a u16 count, two bytes of marks, then u32 numbers of elements. A server follows them unchecked.
+ * @throws CorruptionError
+ */
+function checkLinks(
+  bytes: Buffer,
+  at: number,
+  linksMax: number,
+  exists: (element: number) => boolean,
+  where: string,
+): void {
+  const links = bytes.readUInt16LE(at);
+  if (links > linksMax) throw new CorruptionError(`${where} has ${links} links, more than ${linksMax}`);
+  for (let i = 1; i <= links; i++) {
+    const link = bytes.readUInt32LE(at + 4 * i);
+    if (!exists(link)) throw new CorruptionError(`${where} has a link to ${link}, where no element is`);
+  }
+}
+
+/** The links above level 0: per element a u32 length, then one list of u32 (1 + linksPerLevel) for each level. */
+function checkUpperLinks(bytes: Buffer, header: HnswHeader, directory: string): void {
+  const path = join(directory, 'link_lists.bin');
+  const { count, linksPerLevel, entryPoint, maxLevel } = header;
+  const levels = levelsOf(bytes, header, path);
+  const highest = levels.reduce((max, level) => Math.max(max, level), 0);
+  if (count > 0 && (entryPoint >= count || maxLevel !== highest || levels[entryPoint] !== maxLevel)) {
     throw new CorruptionError(
-      `${path} has ${bytes.length} bytes, its ${header.count} elements take ${offset}`,
+      `${join(directory, 'header.bin')} names element ${entryPoint} at level ${maxLevel} as the entry point; the ${count} elements reach level ${highest}`,
     );
   }
+  const listBytes = 4 * (1 + linksPerLevel);
+  let offset = 0;
+  for (let element = 0; element < count; element++) {
+    offset += 4;
+    for (let level = 1; level <= (levels[element] ?? 0); level++, offset += listBytes) {
+      const exists = (link: number): boolean => link < count && (levels[link] ?? 0) >= level;
+      checkLinks(bytes, offset, linksPerLevel, exists, `${path}: element ${element} at level ${level}`);
+    }
+  }
+}
+
+/** The highest level of each element. @throws CorruptionError when the lists do not fill the file */
+function levelsOf(bytes: Buffer, { count, linksPerLevel }: HnswHeader, path: string): Uint8Array {
+  const listBytes = 4 * (1 + linksPerLevel);
+  const levels = new Uint8Array(count);
+  let offset = 0;
+  for (let element = 0; element < count; element++) {
+    if (offset + 4 > bytes.length) throw new CorruptionError(`${path} ends early, at element ${element}`);
+    const lengthBytes = bytes.readUInt32LE(offset);
+    // A level is drawn by chance, each sixteen times rarer than the one below it.
+    if (lengthBytes % listBytes !== 0 || lengthBytes / listBytes > 255) {
+      throw new CorruptionError(`${path}: element ${element} has a link list of ${lengthBytes} bytes`);
+    }
+    levels[element] = lengthBytes / listBytes;
+    offset += 4 + lengthBytes;
+  }
+  if (offset === bytes.length) return levels;
+  throw new CorruptionError(`${path} has ${bytes.length} bytes, its ${count} elements take ${offset}`);
 }

@@ -4,7 +4,8 @@ import { CollectionDigester } from '../digest.ts';
 import type { CollectionFacts, Migration, TenantFacts } from '../facts.ts';
 import { encodeMetadata } from '../record.ts';
 import { PersistDirectory } from './persist-directory.ts';
-import type { StoredCollection } from './tables.ts';
+import type { TableProblem } from './table-check.ts';
+import { sqliteFileName, type StoredCollection } from './tables.ts';
 
 /** What a whole persist directory holds, and what is wrong with it. */
 export interface Inspection {
@@ -49,7 +50,7 @@ export async function inspectDirectory(
 ): Promise<Inspection> {
   using directory = new PersistDirectory(path);
   try {
-    const problems: Finding[] = directory.quickCheck().map((line) => tableProblem(subject, line));
+    const problems: Finding[] = directory.quickCheck().map((problem) => tableProblem(subject, problem));
     const tenants: TenantFacts[] = directory.tenants().map(({ name, databases }) => ({
       name,
       databases: databases.map((database) => ({ name: database, collections: [] })),
@@ -68,17 +69,13 @@ export async function inspectDirectory(
   }
 }
 
-/**
- * The full-text index is derived from the documents, and SQLite calls it malformed as soon as a document holds a
- * NUL character: that says nothing about the copy.
- */
-function tableProblem(subject: string, line: string): Finding {
-  const derived = /FTS5 table/i.test(line);
+/** Damage of the full-text index says nothing about the copy: it is made of the documents. */
+function tableProblem(subject: string, { message, fullTextOnly }: TableProblem): Finding {
   return {
-    severity: derived ? 'warning' : 'error',
+    severity: fullTextOnly ? 'warning' : 'error',
     subject,
-    code: derived ? 'fulltext-index-odd' : 'sqlite-damaged',
-    message: `chroma.sqlite3: ${line}`,
+    code: fullTextOnly ? 'fulltext-index-odd' : 'sqlite-damaged',
+    message: `${subject}: ${sqliteFileName}: ${message}`,
   };
 }
 
@@ -101,11 +98,8 @@ async function inspectCollection(
         tally.add('dimension-differs', record.id);
       }
     }
-    const vectorIds = [...opened.vectorIds()];
-    if (vectorIds.length > digester.result().vectorCount) {
-      for (const id of vectorIds) {
-        if (opened.record(id) === undefined) tally.add('vector-without-record', id);
-      }
+    for (const id of opened.unreadVectors()) {
+      if (opened.record(id) === undefined) tally.add('vector-without-record', id);
     }
   } catch (error) {
     if (!(error instanceof TarsError) || error.code !== 'corruption') throw error;
@@ -121,5 +115,6 @@ async function inspectCollection(
     configuration: collection.configuration,
     schema: collection.schema,
     space: collection.space,
+    spaceProven: true,
   };
 }

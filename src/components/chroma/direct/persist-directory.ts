@@ -6,23 +6,23 @@ import type { ChromaRecord } from '../record.ts';
 import { CollectionReader } from './collection-reader.ts';
 import { HnswFiles } from './hnsw-files.ts';
 import { Queue } from './queue.ts';
+import { checkTables, type TableProblem } from './table-check.ts';
 import {
   openTables,
   readCollections,
   readMaxSeqId,
   readMigrations,
   readTenants,
-  rowsOf,
   type StoredCollection,
 } from './tables.ts';
 import { CollectionVectors, type VectorProblem } from './vectors.ts';
 
-/** An opened collection. Memory: its ids twice and 16 bytes a record, never its vectors or documents. */
+/** An opened collection. Memory: see {@link HnswFiles}; never its ids, vectors or documents. */
 export interface OpenedCollection extends Disposable {
   records(signal: AbortSignal): AsyncGenerator<ChromaRecord>;
   record(id: string): ChromaRecord | undefined;
-  /** Ids that have a vector, whether or not they have a record. */
-  vectorIds(): Generator<string>;
+  /** Once all records are read: ids that have a vector and may have no record. */
+  unreadVectors(): Generator<string>;
 }
 
 /**
@@ -34,9 +34,9 @@ export class PersistDirectory implements Disposable {
   readonly #database: DatabaseSync;
 
   /** @throws TarsError `capture-failed` when `chroma.sqlite3` cannot be opened */
-  constructor(path: string) {
+  constructor(path: string, open: (path: string) => DatabaseSync = openTables) {
     this.path = path;
-    this.#database = openTables(path);
+    this.#database = open(path);
   }
 
   migrations(): readonly Migration[] {
@@ -52,9 +52,8 @@ export class PersistDirectory implements Disposable {
   }
 
   /** What SQLite's own structural check finds; empty when all is well. */
-  quickCheck(): readonly string[] {
-    const lines = rowsOf(this.#database, 'PRAGMA quick_check(10)').map((row) => String(row['quick_check']));
-    return lines.length === 1 && lines[0] === 'ok' ? [] : lines;
+  quickCheck(): readonly TableProblem[] {
+    return checkTables(this.#database);
   }
 
   /**
@@ -69,21 +68,20 @@ export class PersistDirectory implements Disposable {
     const queue = new Queue(this.#database);
     const index = await this.#index(collection, signal);
     const taken = readMaxSeqId(this.#database, collection.vectorSegment) ?? index?.idMap.maxSeqId ?? 0n;
-    const vectors = new CollectionVectors(
-      index,
-      collection.space,
-      queue,
-      queue.after(taken, collection.id),
-      report,
-    );
+    const vectorsQueued = queue.after(taken, collection.id);
+    const vectors = new CollectionVectors(index, collection.space, queue, vectorsQueued, report);
     const metadataTaken = readMaxSeqId(this.#database, collection.metadataSegment) ?? 0n;
     const queued = queue.after(metadataTaken, collection.id);
     const reader = new CollectionReader(this.#database, collection, queue, queued, vectors);
     return {
       records: (recordSignal) => reader.records(recordSignal),
       record: (id) => reader.record(id),
-      vectorIds: () => vectors.ids(),
-      [Symbol.dispose]: () => index?.[Symbol.dispose](),
+      unreadVectors: () => vectors.unread(),
+      [Symbol.dispose]: () => {
+        index?.[Symbol.dispose]();
+        vectorsQueued[Symbol.dispose]();
+        queued[Symbol.dispose]();
+      },
     };
   }
 

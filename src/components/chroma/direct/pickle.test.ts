@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CorruptionError } from '../../../model/errors.ts';
-import { parseIdMap } from './pickle.ts';
+import type { IdBytes } from './id-table.ts';
+import { parseIdMap, type IdMap } from './pickle.ts';
+
+const parsed = (bytes: Buffer): IdMap => {
+  const source: IdBytes = {
+    sizeBytes: bytes.length,
+    read: (into, offset) => bytes.copy(into, 0, offset),
+  };
+  return parseIdMap(source, 'x');
+};
 
 // Written by CPython 3.11 from a PersistentData object: ids 'a', 'ü\n' and 'c' with labels 1, 2 and 70000.
 const byPython = {
@@ -23,12 +32,12 @@ for (const [protocol, base64] of Object.entries(byPython)) {
   const bytes = Buffer.from(base64, 'base64');
 
   test(`reads what Python servers pickle, ${protocol}`, () => {
-    const map = parseIdMap(bytes, 'x');
+    const map = parsed(bytes);
     assert.equal(map.dimensionality, 3);
     assert.equal(map.totalElementsAdded, 3);
     assert.equal(map.maxSeqId, 2n ** 40n);
     assert.deepEqual(
-      [...map.idToLabel],
+      [...map.labels.entries()],
       [
         ['a', 1],
         ['ü\n', 2],
@@ -39,7 +48,7 @@ for (const [protocol, base64] of Object.entries(byPython)) {
 
   test(`notices a cut at every byte, ${protocol}`, () => {
     for (let length = 0; length < bytes.length; length++) {
-      assert.throws(() => parseIdMap(bytes.subarray(0, length), 'x'), CorruptionError, `${length} bytes`);
+      assert.throws(() => parsed(bytes.subarray(0, length)), CorruptionError, `${length} bytes`);
     }
   });
 
@@ -48,7 +57,7 @@ for (const [protocol, base64] of Object.entries(byPython)) {
       const damaged = Buffer.from(bytes);
       damaged[at] = damaged[at]! ^ 0xa5;
       try {
-        parseIdMap(damaged, 'x');
+        parsed(damaged);
       } catch (error) {
         assert.ok(error instanceof CorruptionError, `byte ${at}: ${String(error)}`);
       }
@@ -59,7 +68,7 @@ for (const [protocol, base64] of Object.entries(byPython)) {
 for (const [protocol, base64] of Object.entries(malicious)) {
   test(`refuses a pickle that would run a command, ${protocol}`, () => {
     assert.throws(
-      () => parseIdMap(Buffer.from(base64, 'base64'), 'x'),
+      () => parsed(Buffer.from(base64, 'base64')),
       (error) =>
         error instanceof CorruptionError && /"posix system", which is not allowed/.test(error.message),
     );
@@ -68,6 +77,6 @@ for (const [protocol, base64] of Object.entries(malicious)) {
 
 test('refuses an opcode that builds or calls anything else', () => {
   for (const opcode of ['R', 'i', 'o', 'P', 'Q', '\x82', '\x92']) {
-    assert.throws(() => parseIdMap(Buffer.from(`\x80\x02}${opcode}.`, 'latin1'), 'x'), CorruptionError);
+    assert.throws(() => parsed(Buffer.from(`\x80\x02}${opcode}.`, 'latin1')), CorruptionError);
   }
 });

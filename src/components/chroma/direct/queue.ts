@@ -17,39 +17,24 @@ export interface QueuedOperation {
 
 /**
  * Chroma's own log (`embeddings_queue`). Its rows stay until every segment has taken them; what a segment has
- * not taken yet must be applied by whoever reads the segment. Bulk (vectors, metadata) is fetched row by row, so
- * that a long queue costs memory only for its ids.
+ * not taken yet must be applied by whoever reads the segment. Bulk (vectors, metadata) is fetched row by row.
  */
 export class Queue {
-  readonly #list: StatementSync;
+  readonly #database: DatabaseSync;
   readonly #vector: StatementSync;
   readonly #metadata: StatementSync;
 
   constructor(database: DatabaseSync) {
-    this.#list = database.prepare(
-      `SELECT seq_id, operation, id, vector IS NOT NULL AS has_vector FROM embeddings_queue
-       WHERE seq_id > ? AND topic LIKE ? ORDER BY seq_id`,
-    );
+    this.#database = database;
     this.#vector = database.prepare('SELECT vector, encoding FROM embeddings_queue WHERE seq_id = ?');
     this.#metadata = database.prepare('SELECT metadata FROM embeddings_queue WHERE seq_id = ?');
-    for (const statement of [this.#list, this.#vector, this.#metadata]) statement.setReadBigInts(true);
+    for (const statement of [this.#vector, this.#metadata]) statement.setReadBigInts(true);
   }
 
-  /** Operations beyond `sequence` on a collection, per record id, oldest first. */
-  after(sequence: bigint, collection: string): Map<string, QueuedOperation[]> {
-    const byId = new Map<string, QueuedOperation[]>();
+  /** Operations beyond `sequence` on a collection. */
+  after(sequence: bigint, collection: string): QueuedOperations {
     // Topics are persistent://<tenant>/<topic namespace>/<collection id>.
-    for (const row of this.#list.iterate(sequence, `%/${collection}`)) {
-      const operation = operations[Number(row['operation'])];
-      // Later servers log operations that do not concern local segments.
-      if (operation === undefined) continue;
-      const queued = { sequence: row['seq_id'] as bigint, operation, hasVector: row['has_vector'] !== 0n };
-      const id = String(row['id']);
-      const list = byId.get(id);
-      if (list === undefined) byId.set(id, [queued]);
-      else list.push(queued);
-    }
-    return byId;
+    return new QueuedOperations(this.#database, sequence, `%/${collection}`);
   }
 
   vector({ sequence }: QueuedOperation): Float32Array {
@@ -75,6 +60,61 @@ export class Queue {
         cause,
       });
     }
+  }
+}
+
+let tables = 0;
+
+/**
+ * Operations of one collection by record id, oldest first. They lie in a temporary table of SQLite, which keeps a long
+ * queue on disk; without any there is no table.
+ */
+export class QueuedOperations implements Disposable {
+  readonly #database: DatabaseSync;
+  readonly #table: string | undefined;
+  readonly #ofId: StatementSync | undefined;
+
+  constructor(database: DatabaseSync, sequence: bigint, topic: string) {
+    this.#database = database;
+    const wanted = 'FROM embeddings_queue WHERE seq_id > ? AND topic LIKE ?';
+    if (database.prepare(`SELECT 1 ${wanted} LIMIT 1`).get(sequence, topic) === undefined) return;
+    this.#table = `temp.tars_queued_${++tables}`;
+    database.exec(
+      `CREATE TEMP TABLE ${this.#name} (id TEXT, seq_id INTEGER, operation INTEGER, has_vector INTEGER)`,
+    );
+    database
+      .prepare(
+        `INSERT INTO ${this.#table} SELECT id, seq_id, operation, vector IS NOT NULL ${wanted} ORDER BY seq_id`,
+      )
+      .run(sequence, topic);
+    database.exec(`CREATE INDEX ${this.#table}_by_id ON ${this.#name} (id, seq_id)`);
+    this.#ofId = database.prepare(
+      `SELECT seq_id, operation, has_vector FROM ${this.#table} WHERE id = ? ORDER BY seq_id`,
+    );
+    this.#ofId.setReadBigInts(true);
+  }
+
+  get #name(): string {
+    return (this.#table ?? '').replace('temp.', '');
+  }
+
+  of(id: string): readonly QueuedOperation[] {
+    return (this.#ofId?.all(id) ?? []).flatMap((row) => {
+      const operation = operations[Number(row['operation'])];
+      // Later servers log operations that do not concern local segments.
+      if (operation === undefined) return [];
+      return [{ sequence: row['seq_id'] as bigint, operation, hasVector: row['has_vector'] !== 0n }];
+    });
+  }
+
+  *ids(): Generator<string> {
+    if (this.#table === undefined) return;
+    const rows = this.#database.prepare(`SELECT DISTINCT id FROM ${this.#table} ORDER BY id`).iterate();
+    for (const row of rows) yield String(row['id']);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#table !== undefined) this.#database.exec(`DROP TABLE ${this.#table}`);
   }
 }
 

@@ -1,9 +1,11 @@
+import { closeSync, openSync, readSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
-import { z } from 'zod';
+import { pathToFileURL } from 'node:url';
 import { hasErrno, messageOf, TarsError } from '../../../model/errors.ts';
-import { spaceSchema, type Migration, type Space } from '../facts.ts';
-import { parseLosslessJson, type Metadata, type MetadataValue } from '../record.ts';
+import type { Migration } from '../facts.ts';
+import type { Metadata, MetadataValue } from '../record.ts';
+import { spaceOf, type Space } from '../space.ts';
 
 /** Chroma's one SQLite file in a persist directory. */
 export const sqliteFileName = 'chroma.sqlite3';
@@ -64,6 +66,34 @@ export function openTables(directory: string): DatabaseSync {
   }
 }
 
+/** Whether SQLite has to roll a transaction back before the file can be read, as its writer was killed. */
+export function hasHotJournal(directory: string): boolean {
+  try {
+    // SQLite ends a rollback journal by removing it, by emptying it or by zeroing its header.
+    const journal = openSync(join(directory, `${sqliteFileName}-journal`), 'r');
+    try {
+      const first = Buffer.alloc(1);
+      return readSync(journal, first, 0, 1, 0) === 1 && first[0] !== 0;
+    } finally {
+      closeSync(journal);
+    }
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    throw error;
+  }
+}
+
+/**
+ * Like {@link openTables}, for plans: a transaction that was cut short is neither rolled back nor waited for, so that
+ * nothing is written. What is read may then be half of that transaction.
+ */
+export function openTablesForPlan(directory: string): DatabaseSync {
+  if (!hasHotJournal(directory)) return openTables(directory);
+  const url = pathToFileURL(join(directory, sqliteFileName));
+  url.searchParams.set('immutable', '1');
+  return new DatabaseSync(url, { readOnly: true });
+}
+
 /** All rows with integers as bigint. */
 export function rowsOf(database: DatabaseSync, sql: string, ...parameters: string[]): Row[] {
   const statement = database.prepare(sql);
@@ -78,6 +108,7 @@ export function hasTable(database: DatabaseSync, name: string): boolean {
 
 /** The highest applied migration per directory. */
 export function readMigrations(database: DatabaseSync): Migration[] {
+  if (!hasTable(database, 'migrations')) return [];
   return rowsOf(
     database,
     'SELECT dir, max(version) AS version FROM migrations GROUP BY dir ORDER BY dir',
@@ -98,9 +129,31 @@ export function readTenants(database: DatabaseSync): { name: string; databases: 
   }));
 }
 
-/** Every collection, by tenant, database and name. */
+/** The columns of a table; none when there is no such table. */
+export function columnsOf(database: DatabaseSync, table: string): ReadonlySet<string> {
+  return new Set(rowsOf(database, `PRAGMA table_info(${table})`).map((row) => String(row['name'])));
+}
+
+/** How much the collections hold: what deleted ones left in the tables does not count. */
+export function countStored(database: DatabaseSync): {
+  readonly collections: number;
+  readonly records: number;
+} {
+  if (!hasTable(database, 'collections')) return { collections: 0, records: 0 };
+  const count = (sql: string): number => Number(rowsOf(database, sql)[0]?.['count'] ?? 0);
+  const collections = count('SELECT count(*) AS count FROM collections');
+  if (!hasTable(database, 'embeddings')) return { collections, records: 0 };
+  const records = count(
+    `SELECT count(*) AS count FROM embeddings WHERE segment_id IN
+     (SELECT s.id FROM segments s JOIN collections c ON c.id = s.collection WHERE s.scope = 'METADATA')`,
+  );
+  return { collections, records };
+}
+
+/** Every collection, by tenant, database and name; none in the file that a server killed at its first start leaves. */
 export function readCollections(database: DatabaseSync): StoredCollection[] {
-  const columns = new Set(rowsOf(database, 'PRAGMA table_info(collections)').map((row) => row['name']));
+  const columns = columnsOf(database, 'collections');
+  if (columns.size === 0) return [];
   const column = (name: string): string => (columns.has(name) ? `c.${name}` : 'NULL');
   const placed = columns.has('database_id');
   const sql = `SELECT c.id, c.name, c.dimension, ${column('config_json_str')} AS configuration,
@@ -119,7 +172,9 @@ function storedCollection(database: DatabaseSync, row: Row): StoredCollection {
       String(segment['id']),
     ]),
   );
-  const metadata = collectionMetadata(database, id);
+  const vectorSegment = segments.get('VECTOR');
+  const metadata = metadataOf(database, 'collection', id);
+  const segmentMetadata = vectorSegment === undefined ? null : metadataOf(database, 'segment', vectorSegment);
   const configuration = textOrNull(row['configuration']);
   const schema = textOrNull(row['schema']);
   return {
@@ -131,62 +186,26 @@ function storedCollection(database: DatabaseSync, row: Row): StoredCollection {
     metadata: metadata.size === 0 ? null : metadata,
     configuration,
     schema,
-    space: spaceOf(schema, configuration, metadata),
-    vectorSegment: segments.get('VECTOR'),
+    space: spaceOf({ schema, configuration }, segmentMetadata),
+    vectorSegment,
     metadataSegment: segments.get('METADATA'),
   };
 }
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null);
 
-function collectionMetadata(database: DatabaseSync, collection: string): Metadata {
-  const columns = new Set(
-    rowsOf(database, 'PRAGMA table_info(collection_metadata)').map((row) => row['name']),
-  );
-  const bool = columns.has('bool_value') ? 'bool_value' : 'NULL';
+/** What `collection_metadata` or `segment_metadata` holds. */
+function metadataOf(database: DatabaseSync, of: 'collection' | 'segment', id: string): Metadata {
+  const table = `${of}_metadata`;
+  const bool = columnsOf(database, table).has('bool_value') ? 'bool_value' : 'NULL';
   const sql = `SELECT key, str_value AS text, int_value AS int, float_value AS float, ${bool} AS bool
-    FROM collection_metadata WHERE collection_id = ?`;
+    FROM ${table} WHERE ${of}_id = ?`;
   const metadata = new Map<string, MetadataValue>();
-  for (const row of rowsOf(database, sql, collection)) {
+  for (const row of rowsOf(database, sql, id)) {
     const value = valueOf(row as unknown as ValueColumns);
     if (value !== undefined) metadata.set(String(row['key']), value);
   }
   return metadata;
-}
-
-const spaceHolder = z.object({ space: spaceSchema });
-const hnswHolder = z.object({ hnsw: spaceHolder });
-/** Where each generation of Chroma keeps the distance function, newest first. */
-const schemaPath = z.object({
-  keys: z.object({
-    '#embedding': z.object({
-      float_list: z.object({ vector_index: z.object({ config: spaceHolder }) }),
-    }),
-  }),
-});
-const configurationPath = z.object({ vector_index: hnswHolder });
-const legacyConfigurationPath = z.object({ hnsw_configuration: spaceHolder });
-
-/** The distance function. Before 1.0 it lay in the collection's metadata; l2 is Chroma's default. */
-export function spaceOf(schema: string | null, configuration: string | null, metadata: Metadata): Space {
-  const inSchema = schemaPath.safeParse(parsedOrNull(schema));
-  if (inSchema.success) return inSchema.data.keys['#embedding'].float_list.vector_index.config.space;
-  const parsed = parsedOrNull(configuration);
-  const current = configurationPath.safeParse(parsed);
-  if (current.success) return current.data.vector_index.hnsw.space;
-  const inMetadata = spaceSchema.safeParse(metadata.get('hnsw:space'));
-  if (inMetadata.success) return inMetadata.data;
-  const legacy = legacyConfigurationPath.safeParse(parsed);
-  return legacy.success ? legacy.data.hnsw_configuration.space : 'l2';
-}
-
-function parsedOrNull(text: string | null): unknown {
-  if (text === null) return null;
-  try {
-    return parseLosslessJson(text);
-  } catch {
-    return null;
-  }
 }
 
 /** Up to which sequence number a segment has taken operations from the queue; 0 before the first. */

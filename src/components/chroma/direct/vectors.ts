@@ -1,6 +1,6 @@
-import type { Space } from '../facts.ts';
+import type { Space } from '../space.ts';
 import type { HnswFiles } from './hnsw-files.ts';
-import type { Queue, QueuedOperation } from './queue.ts';
+import type { Queue, QueuedOperation, QueuedOperations } from './queue.ts';
 
 /** Why a vector that should be in an index file is not there. */
 export type VectorProblem = 'label-missing' | 'label-deleted' | 'length-missing';
@@ -10,14 +10,14 @@ export class CollectionVectors {
   readonly #index: HnswFiles | undefined;
   readonly #space: Space;
   readonly #queue: Queue;
-  readonly #queued: ReadonlyMap<string, readonly QueuedOperation[]>;
+  readonly #queued: QueuedOperations;
   readonly #report: (code: VectorProblem, id: string) => void;
 
   constructor(
     index: HnswFiles | undefined,
     space: Space,
     queue: Queue,
-    queued: ReadonlyMap<string, readonly QueuedOperation[]>,
+    queued: QueuedOperations,
     report: (code: VectorProblem, id: string) => void,
   ) {
     this.#index = index;
@@ -27,31 +27,32 @@ export class CollectionVectors {
     this.#report = report;
   }
 
-  /** Every id that has a vector. */
-  *ids(): Generator<string> {
-    for (const id of this.#index?.idMap.idToLabel.keys() ?? []) if (this.has(id)) yield id;
-    for (const id of this.#queued.keys()) if (!this.#isSaved(id) && this.has(id)) yield id;
+  /** Ids that have a vector and were never asked for, and those whose vector is queued, asked for or not. */
+  *unread(): Generator<string> {
+    for (const id of this.#index?.idMap.labels.unused() ?? []) if (this.has(id)) yield id;
+    for (const id of this.#queued.ids()) if (!this.#isSaved(id) && this.has(id)) yield id;
   }
 
   has(id: string): boolean {
-    return this.#source(id) !== undefined;
+    return this.#sourceOf(id, this.#isSaved(id)) !== undefined;
   }
 
   /** The vector a server would return, within 1 ulp for cosine; `null` when there is none. */
   get(id: string): Float32Array | null {
-    const source = this.#source(id);
+    const label = this.#index?.idMap.labels.use(id);
+    const source = this.#sourceOf(id, label !== undefined);
     if (source === undefined) return null;
-    return source === 'saved' ? this.#saved(id) : this.#queue.vector(source);
+    return source === 'saved' ? this.#saved(id, label) : this.#queue.vector(source);
   }
 
   #isSaved(id: string): boolean {
-    return this.#index?.idMap.idToLabel.has(id) ?? false;
+    return this.#index?.idMap.labels.has(id) ?? false;
   }
 
   /** Replays the queue as the server does when it opens the index (rust/segment/src/local_hnsw.rs). */
-  #source(id: string): 'saved' | QueuedOperation | undefined {
-    let source: 'saved' | QueuedOperation | undefined = this.#isSaved(id) ? 'saved' : undefined;
-    for (const queued of this.#queued.get(id) ?? []) {
+  #sourceOf(id: string, isSaved: boolean): 'saved' | QueuedOperation | undefined {
+    let source: 'saved' | QueuedOperation | undefined = isSaved ? 'saved' : undefined;
+    for (const queued of this.#queued.of(id)) {
       const exists = source !== undefined;
       if (queued.operation === 'delete') source = undefined;
       else if (!queued.hasVector) continue;
@@ -61,9 +62,8 @@ export class CollectionVectors {
     return source;
   }
 
-  #saved(id: string): Float32Array | null {
+  #saved(id: string, label: number | undefined): Float32Array | null {
     const index = this.#index;
-    const label = index?.idMap.idToLabel.get(id);
     if (index === undefined || label === undefined) return null;
     const position = index.locate(label);
     if (typeof position === 'string') {

@@ -119,6 +119,19 @@ export class ChromaClient {
     await this.#transport.request('PUT', path, { idempotent: true, body }, ctx);
   }
 
+  /** Replaces the metadata of the collection with that id; not possible with none. */
+  async setCollectionMetadata(
+    place: DatabasePlace,
+    id: string,
+    metadata: Metadata,
+    spell: FloatSpelling,
+    ctx: Context,
+  ): Promise<void> {
+    const body = `{"new_metadata":${metadataText(metadata, spell)}}`;
+    const path = `/api/v2${collectionsPath(place)}/${encodeURIComponent(id)}`;
+    await this.#transport.request('PUT', path, { idempotent: true, body }, ctx);
+  }
+
   /** The API deletes by name only: look up its id first. Deleting what is not there is no error. */
   async deleteCollection(place: DatabasePlace, name: string, ctx: Context): Promise<void> {
     const path = `/api/v2${collectionsPath(place)}/${encodeURIComponent(name)}`;

@@ -1,9 +1,15 @@
 import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { decodeMetadata } from '../record.ts';
+import { decodeMetadata, type Metadata } from '../record.ts';
+import { declaredSpace } from '../space.ts';
 import type { ChromaClient, NewCollection } from './client.ts';
 import type { CollectionInfo, PreFlight } from './answers.ts';
-import { isCurrentConfiguration, spaceOfCollection } from './collection-settings.ts';
+import {
+  configurationWith,
+  isCurrentConfiguration,
+  schemaWith,
+  spaceOfCreated,
+} from './collection-settings.ts';
 import type { ExportHeader, OpenExport } from './export-format.ts';
 import type { FloatSpellings } from './float-probe.ts';
 import { addBody, encodeRecord, type EncodedRecord } from './record-json.ts';
@@ -20,57 +26,89 @@ export interface ImportTarget {
   readonly spellings: FloatSpellings;
 }
 
+/** A way to make a collection: with its own settings, or with the distance set and the metadata given afterwards. */
+interface Making {
+  readonly settings: NewCollection['settings'];
+  readonly metadataAfterwards: boolean;
+}
+
 /**
- * Creates an empty collection like the exported one under another name.
+ * Creates an empty collection like the exported one under another name. A server derives the distance from settings
+ * and metadata together, not always as the server that was captured had it: then it is set.
  * @throws TarsError `restore-failed` when the server makes one with another distance
  */
 export async function createLike(
-  { client, spellings }: ImportTarget,
+  target: ImportTarget,
   header: ExportHeader,
   name: string,
   ctx: OperationContext,
 ): Promise<CollectionInfo> {
-  const { tenant, database } = header;
-  const wanted = {
-    tenant,
-    database,
-    name,
-    metadata: header.metadata === null ? new Map<string, never>() : decodeMetadata(header.metadata),
-  };
-  const create = (settings: NewCollection['settings']): Promise<CollectionInfo> =>
-    client.createCollection({ ...wanted, settings }, spellings.collections, ctx);
-  const collection =
-    (header.schema === null ? undefined : await createWithSchema(client, create, header.schema, ctx)) ??
-    (await create(configurationOf(header)));
-  if (spaceOfCollection(collection) === header.space) return collection;
-  await client.deleteCollection(collection, name, ctx);
+  let made = '';
+  for (const making of makings(header)) {
+    const collection = await createOnce(target, header, name, making, ctx);
+    if (collection === undefined) continue;
+    if (spaceOfCreated(collection) === header.space)
+      return await withMetadata(target, header, making, collection, ctx);
+    made = spaceOfCreated(collection);
+    await target.client.deleteCollection(collection, name, ctx);
+  }
   throw new TarsError(
     'restore-failed',
-    `Chroma at ${client.location} made collection ${tenant}/${database}/${header.name} with the distance ${spaceOfCollection(collection)} instead of ${header.space}`,
+    `Chroma at ${target.client.location} made collection ${header.tenant}/${header.database}/${header.name} with the distance ${made} instead of ${header.space}`,
     { hint: 'Restore to the version of Chroma that was captured.' },
   );
 }
 
-const configurationOf = ({ configuration_json: text }: ExportHeader): NewCollection['settings'] =>
-  text !== null && isCurrentConfiguration(text) ? { configuration: text } : undefined;
+function* makings({ schema, configuration_json: text, space }: ExportHeader): Generator<Making> {
+  const configuration = text !== null && isCurrentConfiguration(text) ? text : undefined;
+  if (schema !== null) yield { settings: { schema }, metadataAfterwards: false };
+  yield {
+    settings: configuration === undefined ? undefined : { configuration },
+    metadataAfterwards: false,
+  };
+  // Settings that somebody chose are what servers go by; they cannot have been searched otherwise.
+  if (!declaredSpace({ schema, configuration: text }).isDefault) return;
+  if (schema !== null) yield { settings: { schema: schemaWith(schema, space) }, metadataAfterwards: true };
+  if (configuration === undefined) return;
+  yield { settings: { configuration: configurationWith(configuration, space) }, metadataAfterwards: true };
+}
 
-/** Earlier 1.x servers ignore or refuse a schema; then the configuration has to do. */
-async function createWithSchema(
-  client: ChromaClient,
-  create: (settings: NewCollection['settings']) => Promise<CollectionInfo>,
-  schema: string,
+/** `undefined` where the server does not know schemas: earlier 1.x ones ignore or refuse them. */
+async function createOnce(
+  { client, spellings }: ImportTarget,
+  { tenant, database, name: exportedName, metadata }: ExportHeader,
+  name: string,
+  { settings, metadataAfterwards }: Making,
   ctx: OperationContext,
 ): Promise<CollectionInfo | undefined> {
+  const given = metadata === null || metadataAfterwards ? new Map<string, never>() : decodeMetadata(metadata);
+  const hasSchema = settings !== undefined && 'schema' in settings;
   let created: CollectionInfo;
   try {
-    created = await create({ schema });
+    const wanted = { tenant, database, name, metadata: given, settings };
+    created = await client.createCollection(wanted, spellings.collections, ctx);
   } catch (error) {
-    if (error instanceof ChromaResponseError && [400, 422].includes(error.status)) return undefined;
-    throw error;
+    if (hasSchema && error instanceof ChromaResponseError && [400, 422].includes(error.status))
+      return undefined;
+    const header = { tenant, database, name: exportedName };
+    throw listsRefused(error, hasLists(given), client.location, header) ?? error;
   }
-  if (created.schema !== null) return created;
-  await client.deleteCollection(created, created.name, ctx);
+  if (!hasSchema || created.schema !== null) return created;
+  await client.deleteCollection(created, name, ctx);
   return undefined;
+}
+
+async function withMetadata(
+  { client, spellings }: ImportTarget,
+  { metadata }: ExportHeader,
+  { metadataAfterwards }: Making,
+  collection: CollectionInfo,
+  ctx: OperationContext,
+): Promise<CollectionInfo> {
+  if (!metadataAfterwards || metadata === null) return collection;
+  const { id } = collection;
+  await client.setCollectionMetadata(collection, id, decodeMetadata(metadata), spellings.collections, ctx);
+  return { ...collection, metadata };
 }
 
 /**
@@ -92,13 +130,19 @@ export async function importRecords(
   const maxRecords = Math.min(maxBatchRecords, target.preFlight.maxBatchSize);
   let batch: EncodedRecord[] = [];
   let batchBytes = 0;
+  let batchHasLists = false;
   let leftOut = 0;
   const flush = async (): Promise<void> => {
     if (batch.length === 0) return;
-    await target.client.add(collection, collection.id, addBody(batch), ctx);
+    try {
+      await target.client.add(collection, collection.id, addBody(batch), ctx);
+    } catch (error) {
+      throw listsRefused(error, batchHasLists, target.client.location, header) ?? error;
+    }
     advance(batchBytes);
     batch = [];
     batchBytes = 0;
+    batchHasLists = false;
   };
   for await (const record of records) {
     const { vector } = record;
@@ -109,11 +153,31 @@ export async function importRecords(
     requireDimension(header, vector.length);
     const encoded = encodeRecord({ ...record, vector }, encoding);
     if (batch.length >= maxRecords || batchBytes + encoded.sizeBytes > maxBatchBytes) await flush();
+    batchHasLists ||= hasLists(record.metadata);
     batch.push(encoded);
     batchBytes += encoded.sizeBytes;
   }
   await flush();
   return leftOut;
+}
+
+const hasLists = (metadata: Metadata): boolean =>
+  [...metadata.values()].some((value) => typeof value === 'object');
+
+/** Servers before lists in metadata call such a request malformed, without saying what they do not know. */
+function listsRefused(
+  error: unknown,
+  sentLists: boolean,
+  location: string,
+  { tenant, database, name }: Pick<ExportHeader, 'tenant' | 'database' | 'name'>,
+): TarsError | undefined {
+  if (!sentLists || !(error instanceof ChromaResponseError) || ![400, 422].includes(error.status))
+    return undefined;
+  return new TarsError(
+    'unsupported-version',
+    `Collection ${tenant}/${database}/${name} has lists in its metadata, and Chroma at ${location} does not take them`,
+    { hint: 'Restore to the version of Chroma that was captured, or a newer one.', cause: error },
+  );
 }
 
 function requireDimension({ name, dimension }: ExportHeader, found: number): void {

@@ -36,7 +36,7 @@ async function* bodyOf(content: string | Buffer, pieceBytes: number): AsyncGener
     yield await Promise.resolve(bytes.subarray(at, at + pieceBytes));
 }
 
-const text = headerLine(collection) + records.map(recordLine).join('');
+const text = headerLine(collection, { space: 'ip', spaceProven: true }) + records.map(recordLine).join('');
 
 test('an export comes back whole and in pieces of any size, bit for bit', async () => {
   for (const pieceBytes of [1, 2, 3, 64, 100_000]) {
@@ -69,4 +69,17 @@ test('damage names its line, a later format its remedy', async () => {
     openExport(bodyOf(text.replace('"format":1', '"format":2'), 50), 'x'),
     (error) => error instanceof TarsError && error.code === 'unsupported-version',
   );
+});
+
+test('an export that took the declared distance for proven is read with the distance of its metadata', async () => {
+  const declared = {
+    ...collection,
+    metadata: '{"hnsw:space":"cosine"}',
+    configuration: '{"hnsw":{"space":"l2","ef_construction":100,"ef_search":100},"spann":null}',
+  };
+  const spaceIn = async (line: string): Promise<string> =>
+    (await openExport(bodyOf(line, 1000), 'old.jsonl')).header.space;
+  const line = headerLine(declared, { space: 'l2', spaceProven: true });
+  assert.equal(await spaceIn(line), 'l2');
+  assert.equal(await spaceIn(line.replace(',"spaceProven":true', '')), 'cosine');
 });

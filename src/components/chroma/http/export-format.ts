@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { CorruptionError, TarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
-import { spaceSchema } from '../facts.ts';
+import { capturedSpace } from '../facts.ts';
 import { decodeMetadata, encodeMetadata, type ChromaRecord } from '../record.ts';
+import { spaceSchema } from '../space.ts';
 import type { CollectionInfo } from './answers.ts';
-import { spaceOfCollection } from './collection-settings.ts';
+import type { KnownSpace } from './collection-settings.ts';
 import { base64OfVector, vectorOfBase64 } from './record-json.ts';
 
 const exportFormat = 1;
@@ -23,6 +24,8 @@ const headerSchema = z.object({
   schema: z.string().nullable(),
   dimension: z.number().int().nullable(),
   space: spaceSchema,
+  /** Missing in exports of 1.0.12 and earlier. */
+  spaceProven: z.boolean().optional(),
 });
 
 const recordSchema = z.object({
@@ -41,7 +44,7 @@ export type ExportHeader = z.infer<typeof headerSchema>;
 const line = (value: object): string => `${JSON.stringify(value)}\n`;
 
 /** The first line of `<component>/export/<n>.jsonl`. */
-export function headerLine(collection: CollectionInfo): string {
+export function headerLine(collection: CollectionInfo, known: KnownSpace): string {
   const { tenant, database, id, name, metadata, configuration, schema, dimension } = collection;
   const header: ExportHeader = {
     format: exportFormat,
@@ -53,7 +56,7 @@ export function headerLine(collection: CollectionInfo): string {
     configuration_json: configuration,
     schema,
     dimension,
-    space: spaceOfCollection(collection),
+    ...known,
   };
   return line(header);
 }
@@ -85,7 +88,8 @@ export async function openExport(body: Bytes, where: string): Promise<OpenExport
       hint: 'Use the version of tars that wrote it, or a newer one.',
     });
   }
-  return { header, records: recordsOf(lines, where) };
+  const space = capturedSpace({ ...header, configuration: header.configuration_json });
+  return { header: { ...header, space }, records: recordsOf(lines, where) };
 }
 
 async function* recordsOf(

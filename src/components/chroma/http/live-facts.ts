@@ -5,6 +5,7 @@ import type { ChromaRecord } from '../record.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
 import { factsOfCollection } from './collection-settings.ts';
+import { findSpace } from './space-probe.ts';
 import { CollectionGoneError, readRecords } from './record-reader.ts';
 
 /** A collection read through the API, record by record, in bounded memory. */
@@ -28,6 +29,7 @@ export async function readLiveCollection(
   const ids = await client.listIds(collection, collection.id, ctx);
   if (ids === undefined) throw new CollectionGoneError(collection);
   const count = await client.count(collection, collection.id, ctx);
+  const known = await findSpace(client, collection, ids, ctx);
   const wanted = spread(ids, sampleSize);
   const digester = new CollectionDigester();
   const sample: ChromaRecord[] = [];
@@ -39,7 +41,7 @@ export async function readLiveCollection(
       if (wanted.has(record.id)) sample.push(record);
     }
   }
-  return { facts: factsOfCollection(collection, digester.result()), count, oddDimensions, sample };
+  return { facts: factsOfCollection(collection, known, digester.result()), count, oddDimensions, sample };
 }
 
 function spread(ids: readonly string[], size: number): ReadonlySet<string> {

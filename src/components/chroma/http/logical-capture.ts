@@ -1,17 +1,18 @@
-import { TarsError } from '../../../model/errors.ts';
+import { messageOf, TarsError } from '../../../model/errors.ts';
 import { counted } from '../../../model/plural.ts';
 import type { ArtifactSink, Bytes } from '../../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { CollectionDigester } from '../digest.ts';
-import type { ChromaFacts, CollectionFacts, TenantFacts } from '../facts.ts';
+import { placedCollections, type ChromaFacts, type CollectionFacts, type TenantFacts } from '../facts.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
 import { factsOfCollection } from './collection-settings.ts';
 import { detectServer } from './detect.ts';
 import { headerLine, recordLine } from './export-format.ts';
-import { CollectionGoneError, readRecords } from './record-reader.ts';
-import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
+import { CollectionGoneError, readSettledRecords } from './record-reader.ts';
+import { findSpace } from './space-probe.ts';
+import { ChromaResponseError, ResponseTooLargeError, type ChromaEndpoint } from './transport.ts';
 
 /** What a capture over HTTP needs to know. */
 export interface LogicalCaptureOptions extends ChromaEndpoint {
@@ -57,6 +58,9 @@ async function requireTenant(client: ChromaClient, tenant: string, ctx: Operatio
   });
 }
 
+/** Of what is missing; the rest is counted. */
+const namedMax = 20;
+
 interface Capturing {
   readonly client: ChromaClient;
   readonly version: string;
@@ -68,15 +72,19 @@ interface Capturing {
 async function captureServer(capturing: Capturing, ctx: OperationContext): Promise<CaptureReport> {
   const { client, version, name } = capturing;
   const task = ctx.progress.start(name);
+  const lacking: Lacking[] = [];
   let artifacts = 0;
   const captureDatabase = async (tenant: string, database: string): Promise<readonly CollectionFacts[]> => {
     const collections: CollectionFacts[] = [];
     for (const collection of await client.listCollections({ tenant, database }, ctx)) {
       const path = `${name}/export/${++artifacts}.jsonl`;
-      const facts = await readable(collection, () =>
-        captureCollection(capturing, collection, path, (bytes) => task.advance(bytes), ctx),
-      );
-      if (facts !== undefined) collections.push(facts);
+      const advance = (bytes: number): void => task.advance(bytes);
+      try {
+        const facts = await captureCollection(capturing, collection, path, lacking, advance, ctx);
+        if (facts !== undefined) collections.push(facts);
+      } catch (error) {
+        lacking.push({ path: pathOf(collection), reason: reasonOfItsOwn(error), error });
+      }
     }
     return collections;
   };
@@ -89,30 +97,65 @@ async function captureServer(capturing: Capturing, ctx: OperationContext): Promi
       }
       tenants.push({ name: tenant, databases });
     }
-    task.finish('ok');
     const facts: ChromaFacts = { method: 'logical', serverVersion: version, tenants };
-    return { serverVersion: version, method: 'logical', writesBlockedMs: 0, facts: { ...facts } };
+    requireSome(facts, lacking);
+    task.finish('ok');
+    const report = { serverVersion: version, method: 'logical', writesBlockedMs: 0, facts: { ...facts } };
+    return { ...report, ...incompleteOf(lacking) };
   } catch (error) {
     task.finish('failed');
     throw error;
   }
 }
 
-/** Some damaged collections answer 500 to everything; only their files can still be read. */
-async function readable<T>({ tenant, database, name }: CollectionInfo, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (cause) {
-    if (!(cause instanceof ChromaResponseError) || cause.status !== 500) throw cause;
-    throw new TarsError(
-      'capture-failed',
-      `Chroma cannot read its collection ${tenant}/${database}/${name}: ${cause.message}`,
-      {
-        hint: 'Give the path of its persist directory in tars.yaml: a physical capture reads it without the server.',
-        cause,
-      },
-    );
-  }
+/** A collection that the capture lacks, or of which it says something less than its equality. */
+interface Lacking {
+  readonly path: string;
+  readonly reason: string;
+  /** Why all of it is missing. */
+  readonly error?: unknown;
+}
+
+const pathOf = ({ tenant, database, name }: CollectionInfo): string => `${tenant}/${database}/${name}`;
+
+const incompleteOf = (lacking: readonly Lacking[]): Pick<CaptureReport, 'incomplete'> =>
+  lacking.length === 0
+    ? {}
+    : {
+        incomplete: {
+          count: lacking.length,
+          named: lacking.slice(0, namedMax).map(({ path, reason }) => ({ path, reason })),
+        },
+      };
+
+const damageCodes = new Set(['capture-failed', 'unsupported-version', 'corruption', 'timeout']);
+
+/**
+ * What is wrong with one collection. Some damaged ones answer 500 to everything; only their files can still be read.
+ * @throws `error` itself when it is not the collection's
+ */
+function reasonOfItsOwn(error: unknown): string {
+  const ofItsOwn =
+    error instanceof ResponseTooLargeError ||
+    (error instanceof ChromaResponseError
+      ? error.code !== 'access-denied' && ![429, 502, 503, 504].includes(error.status)
+      : error instanceof TarsError && damageCodes.has(error.code));
+  if (!ofItsOwn) throw error;
+  return `Chroma cannot read it (${messageOf(error)}); give the path of its persist directory in tars.yaml, which is read without the server`;
+}
+
+/** A capture of nothing but failures is a failure. */
+function requireSome(facts: ChromaFacts, lacking: readonly Lacking[]): void {
+  const failed = lacking.find(({ error }) => error !== undefined);
+  if (failed === undefined || !placedCollections(facts).next().done) return;
+  throw new TarsError(
+    'capture-failed',
+    `Chroma cannot read its collection ${failed.path}: ${messageOf(failed.error)}`,
+    {
+      hint: 'Give the path of its persist directory in tars.yaml: a physical capture reads it without the server.',
+      cause: failed.error,
+    },
+  );
 }
 
 /** `undefined` when the collection was deleted before or while it was read. */
@@ -120,21 +163,26 @@ async function captureCollection(
   { client, sink }: Capturing,
   collection: CollectionInfo,
   path: string,
+  lacking: Lacking[],
   advance: (bytes: number) => void,
   ctx: OperationContext,
 ): Promise<CollectionFacts | undefined> {
-  const place = `${collection.tenant}/${collection.database}/${collection.name}`;
+  const place = pathOf(collection);
   const ids = await client.listIds(collection, collection.id, ctx);
   if (ids === undefined) {
     ctx.log.info(`Collection ${place} was deleted before it was read; it is not in the snapshot`);
     return undefined;
   }
+  const known = await findSpace(client, collection, ids, ctx);
   const digester = new CollectionDigester();
-  const seen = { gone: false, withoutVector: 0 };
+  const seen = { gone: false, withoutVector: 0, unsettled: 0 };
+  const countUnsettled = (): void => {
+    seen.unsettled++;
+  };
   const body = async function* (): Bytes {
-    yield Buffer.from(headerLine(collection));
+    yield Buffer.from(headerLine(collection, known));
     try {
-      for await (const records of readRecords(client, collection, ids, ctx)) {
+      for await (const records of readSettledRecords(client, collection, ids, countUnsettled, ctx)) {
         for (const record of records) {
           if (record.vector === null) seen.withoutVector++;
           else digester.add(record);
@@ -162,13 +210,19 @@ async function captureCollection(
     ctx.log.info(`Collection ${place} was deleted while it was read; it will not be restored`);
     return undefined;
   }
+  if (seen.unsettled > 0) {
+    lacking.push({
+      path: place,
+      reason: `${counted(seen.unsettled, 'record')} changed with every reading, so the vector may be of another moment than the document; pause what writes them, or give the path of the persist directory`,
+    });
+  }
   if (seen.withoutVector > 0) {
     // Adding a record without a vector would make the restored collection unreadable too.
     ctx.log.warn(
       `Collection ${place} has ${counted(seen.withoutVector, 'record')} whose vectors Chroma has lost; their text is kept in ${path}, a restore leaves them out`,
     );
   }
-  return factsOfCollection(await dimensionNow(client, collection, ctx), digester.result());
+  return factsOfCollection(await dimensionNow(client, collection, ctx), known, digester.result());
 }
 
 /** The dimension is set by the first record, which may have come after the listing. */

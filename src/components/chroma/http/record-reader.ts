@@ -3,6 +3,7 @@ import type { OperationContext } from '../../../ports/context.ts';
 import type { ChromaRecord } from '../record.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
+import { recordLine } from './export-format.ts';
 import { ChromaResponseError, ResponseTooLargeError } from './transport.ts';
 
 /** The collection was deleted while it was being read. */
@@ -21,6 +22,8 @@ const maxRecordBytes = 500 << 20;
 const maxPageIdChars = 4 << 20;
 /** Finding a record the server cannot read takes some 20 requests; a store with more of them is for a physical capture. */
 const maxUnreadable = 100;
+/** A record that is another each time is written faster than it can be read. */
+const readingsMax = 8;
 
 /**
  * Streams the records with those ids, a bounded page at a time; records deleted meanwhile are left out, and a record
@@ -28,10 +31,50 @@ const maxUnreadable = 100;
  * @throws CollectionGoneError
  * @throws TarsError `capture-failed` when the server cannot read many of its records
  */
-export async function* readRecords(
+export function readRecords(
   client: ChromaClient,
   collection: CollectionInfo,
   ids: readonly string[],
+  ctx: OperationContext,
+): AsyncGenerator<readonly ChromaRecord[], void, undefined> {
+  return readPages(client, collection, ids, (records) => Promise.resolve(records), ctx);
+}
+
+/**
+ * Like {@link readRecords}, each record as two readings in a row gave it: a server answers with the vector of one moment
+ * and the document of another when a record changes in between.
+ * @param report is told of each record that changed with every reading; its last one is passed on
+ */
+export function readSettledRecords(
+  client: ChromaClient,
+  collection: CollectionInfo,
+  ids: readonly string[],
+  report: (id: string) => void,
+  ctx: OperationContext,
+): AsyncGenerator<readonly ChromaRecord[], void, undefined> {
+  const settle = async (
+    records: readonly ChromaRecord[],
+    reader: PageReader,
+  ): Promise<readonly ChromaRecord[]> => {
+    const settled: ChromaRecord[] = [];
+    let open = records;
+    for (let reading = 2; open.length > 0 && reading <= readingsMax; reading++) {
+      const before = new Map(open.map((record) => [record.id, recordLine(record)]));
+      const again = (await Array.fromAsync(reader.read([...before.keys()]))).flat();
+      settled.push(...again.filter((record) => before.get(record.id) === recordLine(record)));
+      open = again.filter((record) => before.get(record.id) !== recordLine(record));
+    }
+    for (const { id } of open) report(id);
+    return [...settled, ...open];
+  };
+  return readPages(client, collection, ids, settle, ctx);
+}
+
+async function* readPages(
+  client: ChromaClient,
+  collection: CollectionInfo,
+  ids: readonly string[],
+  settle: (records: readonly ChromaRecord[], reader: PageReader) => Promise<readonly ChromaRecord[]>,
   ctx: OperationContext,
 ): AsyncGenerator<readonly ChromaRecord[], void, undefined> {
   const reader = new PageReader(client, collection, ctx);
@@ -40,7 +83,7 @@ export async function* readRecords(
     const page = pageOf(ids, at, pageRecords);
     at += page.length;
     const before = reader.responseBytes;
-    for await (const records of reader.read(page)) yield records;
+    for await (const records of reader.read(page)) yield await settle(records, reader);
     const bytesPerRecord = (reader.responseBytes - before) / page.length;
     const fitting = Math.floor(targetPageBytes / Math.max(1, bytesPerRecord));
     pageRecords = Math.max(1, Math.min(maxPageRecords, fitting, pageRecords * 4));

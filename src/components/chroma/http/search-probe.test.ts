@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findsRecord, type SearchHit } from './search-probe.ts';
+import { findsRecord, isSearchable, type SearchHit } from './search-probe.ts';
 
 const vector = Float32Array.of(3, 4);
 const record = { id: 'own', vector };
@@ -22,4 +22,13 @@ test('as many others that lie as near excuse it', () => {
   assert.equal(findsRecord(hits(['a', 0], ['b', 1e-6]), record, 2, 'l2'), true);
   assert.equal(findsRecord(hits(['a', -99], ['b', -24]), record, 2, 'ip'), true);
   assert.equal(findsRecord(hits(['a', 0]), record, 2, 'l2'), false, 'the server returned too few');
+});
+
+test('distances that overflow float32 and come as null are no misses', () => {
+  const long = { id: 'own', vector: Float32Array.of(3e20, 4e20) };
+  assert.equal(isSearchable(long.vector, 'ip'), false);
+  assert.equal(isSearchable(long.vector, 'l2'), false);
+  assert.equal(isSearchable(long.vector, 'cosine'), true);
+  assert.equal(findsRecord(hits(['a', null], ['b', null]), record, 2, 'ip'), true);
+  assert.equal(findsRecord(hits(['a', null], ['b', -3]), record, 2, 'ip'), false);
 });

@@ -1,6 +1,6 @@
 import type { OperationContext } from '../../../ports/context.ts';
-import type { Space } from '../facts.ts';
 import type { ChromaRecord } from '../record.ts';
+import type { Space } from '../space.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
 import type { LiveCollection } from './live-facts.ts';
@@ -33,9 +33,13 @@ export async function probeSearch(
   return missed;
 }
 
-/** A vector of length zero has no direction, so that a cosine distance from it means nothing. */
-function isSearchable(vector: Float32Array, space: Space): boolean {
-  return space !== 'cosine' || vector.some((component) => component !== 0);
+/**
+ * A vector of length zero has no direction, so that a cosine distance from it means nothing; distances of one so long
+ * that its square leaves float32 overflow, and the server sorts them anyhow.
+ */
+export function isSearchable(vector: Float32Array, space: Space): boolean {
+  if (space === 'cosine') return vector.some((component) => component !== 0);
+  return Number.isFinite(Math.fround(vector.reduce((sum, component) => sum + component * component, 0)));
 }
 
 /**
@@ -52,6 +56,11 @@ export function findsRecord(
   const squaredLength = vector.reduce((sum, component) => sum + component * component, 0);
   const ownDistance = space === 'ip' ? 1 - squaredLength : 0;
   const tolerance = distanceTolerance * Math.max(1, squaredLength);
-  const asNear = hits.filter(({ distance }) => distance !== null && distance <= ownDistance + tolerance);
+  const asNear = hits.filter(({ distance }) => isAsNear(distance, ownDistance + tolerance, space));
   return asNear.length >= resultCount;
+}
+
+/** An inner product that overflows float32 comes as `null`: nothing lies nearer. */
+function isAsNear(distance: number | null, limit: number, space: Space): boolean {
+  return distance === null ? space === 'ip' : distance <= limit;
 }

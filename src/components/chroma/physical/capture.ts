@@ -6,12 +6,15 @@ import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts
 import type { OperationContext } from '../../../ports/context.ts';
 import { attributesOf, fileBytes, identityOf } from '../../files/file-bytes.ts';
 import { inspectDirectory, type Inspection } from '../direct/inspect.ts';
-import type { ChromaFacts } from '../facts.ts';
-import type { EntryStats, ListedEntry } from './directory-listing.ts';
+import { placedCollections, type ChromaFacts } from '../facts.ts';
+import { sqliteFileName } from '../direct/tables.ts';
+import { sameFile, sameListing, type EntryStats, type ListedEntry } from './directory-listing.ts';
 
 /** Inside the writer pause: longer than any transaction Chroma makes of its own accord. */
 const markTimeoutMs = 3000;
 const attemptsMax = 3;
+/** Of damaged collections; the rest is counted. */
+const namedMax = 20;
 
 /** Where the copied persist directory lies in the snapshot. */
 export function persistPrefix(component: string): string {
@@ -51,6 +54,8 @@ export interface InspectedCopy {
   readonly inspection: Inspection;
   /** True when the first attempt, the one inside the pause, succeeded. */
   readonly first: boolean;
+  /** Collections that are damaged in the live directory itself, and left out of the inspection. */
+  readonly damaged: readonly Finding[];
 }
 
 const outcomeReasons: Readonly<Record<Exclude<CopyOutcome, 'copied'>, string>> = {
@@ -69,6 +74,8 @@ export async function inspectedCopy(
   ctx: OperationContext,
 ): Promise<InspectedCopy> {
   let reason = '';
+  let found: Inspection | undefined;
+  let damaged: ReadonlyMap<string, ListedEntry> | undefined;
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
     if (attempt > 1) {
       ctx.log.warn(`${name}: the copy is discarded and taken again: ${reason}`);
@@ -79,24 +86,61 @@ export async function inspectedCopy(
       reason = outcomeReasons[outcome];
       continue;
     }
+    if (damaged !== undefined && isUnchanged(damaged, copy.entries)) {
+      return withoutDamaged(found, name) ?? refuse(copy.source, attempt, reason);
+    }
+    damaged = copy.entries;
+    found = undefined;
     const inspection = await inspected(copy.directory, name, ctx);
     if (inspection instanceof TarsError) {
       reason = inspection.message;
       continue;
     }
     const errors = inspection.problems.filter(({ severity }) => severity === 'error');
-    if (errors.length === 0) return { inspection, first: attempt === 1 };
+    if (errors.length === 0) return { inspection, first: attempt === 1, damaged: [] };
+    found = inspection;
     reason = describe(errors);
   }
-  throw new TarsError(
-    'capture-failed',
-    `No whole copy of ${copy.source} in ${attemptsMax} attempts: ${reason}`,
-    {
-      hint:
-        'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
-        'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
-    },
-  );
+  return withoutDamaged(found, name) ?? refuse(copy.source, attemptsMax, reason);
+}
+
+/**
+ * The rest of a directory in which single collections are damaged: they cost themselves.
+ * @returns undefined where the tables are damaged, or nothing else is left
+ */
+function withoutDamaged(inspection: Inspection | undefined, name: string): InspectedCopy | undefined {
+  const damaged = (inspection?.problems ?? []).filter(({ severity }) => severity === 'error');
+  if (inspection === undefined || damaged.some(({ subject }) => subject === name)) return undefined;
+  const lost = new Set(damaged.map(({ subject }) => subject));
+  const tenants = inspection.tenants.map((tenant) => ({
+    name: tenant.name,
+    databases: tenant.databases.map((database) => ({
+      name: database.name,
+      collections: database.collections.filter(
+        (collection) => !lost.has(`${name}/${tenant.name}/${database.name}/${collection.name}`),
+      ),
+    })),
+  }));
+  if (placedCollections({ tenants }).next().done === true) return undefined;
+  return { inspection: { ...inspection, tenants }, first: false, damaged };
+}
+
+/** The same files would be read again and found as they were. */
+function isUnchanged(
+  before: ReadonlyMap<string, ListedEntry>,
+  after: ReadonlyMap<string, ListedEntry>,
+): boolean {
+  const [was, is] = [before.get(sqliteFileName), after.get(sqliteFileName)];
+  return was !== undefined && is !== undefined && sameFile(was, is) && sameListing(before, after);
+}
+
+/** @throws TarsError `capture-failed` */
+function refuse(source: string, attempts: number, reason: string): never {
+  throw new TarsError('capture-failed', `No whole copy of ${source} in ${attempts} attempts: ${reason}`, {
+    hint:
+      'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
+      'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
+  });
 }
 
 /** A copy too torn to be read at all is one that is not whole, too. */
@@ -118,6 +162,18 @@ function describe(errors: readonly Finding[]): string {
   const shown = errors.slice(0, 3).map(({ message }) => message);
   return errors.length > 3 ? `${shown.join('; ')}; and ${errors.length - 3} more` : shown.join('; ');
 }
+
+const incompleteOf = (damaged: readonly Finding[]): Pick<CaptureReport, 'incomplete'> =>
+  damaged.length === 0
+    ? {}
+    : {
+        incomplete: {
+          count: damaged.length,
+          named: damaged
+            .slice(0, namedMax)
+            .map(({ subject, message }) => ({ path: subject, reason: message })),
+        },
+      };
 
 /** The physical capture of a persist directory; see {@link SafeCopy}. */
 export class PhysicalCapture implements PreparedCapture {
@@ -168,6 +224,7 @@ export class PhysicalCapture implements PreparedCapture {
       tenants: inspection.tenants,
     };
     return {
+      ...incompleteOf(this.#inspected.damaged),
       serverVersion: this.#serverVersion ?? undefined,
       method: this.#copy.method,
       writesBlockedMs: this.#copy.writesBlockedMs,

@@ -13,12 +13,15 @@ import { messageOf } from '../../../model/errors.ts';
 
 /** Primary result code SQLITE_BUSY (https://www.sqlite.org/rescode.html#busy). */
 const sqliteBusy = 5;
+/** SQLITE_CORRUPT and SQLITE_NOTADB. */
+const damageCodes = new Set([11, 26]);
 /** How long opening waits for a writer that is committing. */
 const openTimeoutMs = 5000;
 
 interface Answer {
   readonly state: 'ready' | 'locked' | 'busy' | 'free' | 'released' | 'expired' | 'error';
   readonly message?: string;
+  readonly damaged?: boolean;
 }
 
 const answer = (value: Answer): void => {
@@ -35,6 +38,10 @@ function primaryCode(error: unknown): number {
   return typeof code === 'number' ? code & 0xff : 0;
 }
 
+function failure(error: unknown): Answer {
+  return { state: 'error', message: messageOf(error), damaged: damageCodes.has(primaryCode(error)) };
+}
+
 /** Busy waiting happens inside SQLite, bounded by `timeoutMs`. */
 function begin(timeoutMs: number): Answer {
   try {
@@ -43,7 +50,7 @@ function begin(timeoutMs: number): Answer {
     return { state: 'locked' };
   } catch (error) {
     if (primaryCode(error) === sqliteBusy) return { state: 'busy' };
-    return { state: 'error', message: messageOf(error) };
+    return failure(error);
   }
 }
 
@@ -101,6 +108,6 @@ try {
   lines.on('line', (line) => answer(carryOut(line)));
   lines.on('close', () => process.exit(0));
 } catch (error) {
-  answer({ state: 'error', message: messageOf(error) });
+  answer(failure(error));
   process.exitCode = 1;
 }

@@ -7,8 +7,16 @@ import { TarsError } from '../../../model/errors.ts';
 const answerSchema = z.object({
   state: z.enum(['ready', 'locked', 'busy', 'free', 'released', 'expired', 'error']),
   message: z.string().optional(),
+  /** The file itself is at fault, not the rights to it. */
+  damaged: z.boolean().optional(),
 });
 type Answer = z.infer<typeof answerSchema>;
+
+/** What to do where the lock is refused. */
+export const lockingNeeds =
+  'Locking needs write access to the file and its directory; run tars as root or as its owner.';
+const damagedHint =
+  'The file is damaged. Stop Chroma, copy its directory to a safe place, then restore an earlier snapshot.';
 
 const entryFile = fileURLToPath(
   new URL(import.meta.url.endsWith('.ts') ? './lock-holder.ts' : './lock-holder.js', import.meta.url),
@@ -110,7 +118,7 @@ export class LockProcess implements AsyncDisposable {
     const answer = answerSchema.parse(JSON.parse(line.value));
     if (expected.includes(answer.state)) return answer;
     throw new TarsError('capture-failed', `Cannot lock ${this.#path}: ${answer.message ?? answer.state}`, {
-      hint: 'Locking needs write access to the file and its directory; run tars as root or as its owner.',
+      hint: answer.damaged === true ? damagedHint : lockingNeeds,
     });
   }
 

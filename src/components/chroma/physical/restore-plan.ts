@@ -9,7 +9,7 @@ import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts
 import { counted } from '../../../model/plural.ts';
 import type { ArtifactSource } from '../../../ports/artifacts.ts';
 import { PersistDirectory } from '../direct/persist-directory.ts';
-import { sqliteFileName } from '../direct/tables.ts';
+import { openTablesForPlan, sqliteFileName } from '../direct/tables.ts';
 import { placedCollections, type ChromaFacts, type Migration } from '../facts.ts';
 import { persistPrefix } from './capture.ts';
 
@@ -89,8 +89,13 @@ async function liveMigrations(path: string, warnings: string[]): Promise<readonl
     return undefined;
   }
   try {
-    using live = new PersistDirectory(path);
-    return live.migrations();
+    using live = new PersistDirectory(path, openTablesForPlan);
+    const migrations = live.migrations();
+    if (migrations.length > 0) return migrations;
+    warnings.push(
+      `The live ${sqliteFileName} in ${path} is empty, so the version of the server is unknown: it must not be older than the one captured`,
+    );
+    return undefined;
   } catch (error) {
     const detail = messageOf(error);
     warnings.push(`The live ${sqliteFileName} cannot be read, so the server's version is unknown: ${detail}`);

@@ -11,7 +11,7 @@ import type { Staged } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { directorySwaps, stageBeside, wayBackLines } from '../../files/path-swap.ts';
 import { inspectDirectory } from '../direct/inspect.ts';
-import { compareFacts, type ChromaFacts } from '../facts.ts';
+import { compareFacts, problemsAgainst, type ChromaFacts } from '../facts.ts';
 import type { PhysicalPlace, PhysicalRestoreDetails } from './restore-plan.ts';
 import { swapPersistDirectory, type PhysicalSwap } from './swap.ts';
 
@@ -152,5 +152,8 @@ async function verifyStaged(
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
   const inspection = await inspectDirectory(stagedDir, name, ctx.signal);
-  return [...inspection.problems, ...compareFacts(name, facts, inspection, 'exact')];
+  return [
+    ...problemsAgainst(name, facts, inspection.problems),
+    ...compareFacts(name, facts, inspection, 'exact'),
+  ];
 }

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
-import { copyFile, lstat, mkdir, open, rm, symlink } from 'node:fs/promises';
+import { access, copyFile, lstat, mkdir, open, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
-import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
+import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
 import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { requireSpace } from '../../files/file-bytes.ts';
@@ -16,7 +16,7 @@ import {
   type EntryStats,
   type ListedEntry,
 } from './directory-listing.ts';
-import { LockProcess } from './lock-process.ts';
+import { lockingNeeds, LockProcess } from './lock-process.ts';
 
 /** How long nothing may have been written to the vector files before they count as not being saved. */
 const quietMs = 300;
@@ -30,6 +30,9 @@ const timestampMarginMs = 2000;
 /** The holder lets go by itself after this long, or what reading everything at 50 MB/s would take. */
 const holdMaxMs = 60_000;
 const slowestBytesPerMs = 50_000;
+
+/** SQLite file format, section 1.2. */
+const sqliteMagic = 'SQLite format 3\0';
 
 interface CopiedEntry {
   readonly entry: ListedEntry;
@@ -153,7 +156,7 @@ export class SafeCopy implements PersistCopy {
     this.#blockedMs += heldMs;
     if (heldMs > chromaBusyTimeoutMs) {
       ctx.log.warn(
-        `Chroma could not write for ${Math.round(heldMs)} ms; writers that wait at most ${chromaBusyTimeoutMs} ms saw errors`,
+        `Chroma in ${this.source} could not write for ${Math.round(heldMs)} ms; writers that wait at most ${chromaBusyTimeoutMs} ms saw errors`,
       );
     }
     return released;
@@ -245,15 +248,37 @@ async function copyIfPresent(from: string, to: string): Promise<boolean> {
 }
 
 /**
+ * What the lock of a capture needs, without taking it: so that a plan refuses what the capture would.
+ * @throws TarsError `capture-failed`
+ */
+export async function requireLockable(directory: string): Promise<void> {
+  for (const path of [directory, join(directory, sqliteFileName)]) {
+    try {
+      await access(path, constants.W_OK);
+    } catch (cause) {
+      throw new TarsError(
+        'capture-failed',
+        `Cannot lock ${join(directory, sqliteFileName)}: ${messageOf(cause)}`,
+        {
+          hint: lockingNeeds,
+          cause,
+        },
+      );
+    }
+  }
+}
+
+/**
  * @throws TarsError `capture-failed` when `directory` is no Chroma directory, or one this copy is not safe for
  */
 export async function requirePersistDirectory(directory: string): Promise<void> {
   const path = join(directory, sqliteFileName);
   let header: Buffer;
+  let headerBytes: number;
   try {
     const handle = await open(path, constants.O_RDONLY);
     try {
-      ({ buffer: header } = await handle.read(Buffer.alloc(100), 0, 100, 0));
+      ({ buffer: header, bytesRead: headerBytes } = await handle.read(Buffer.alloc(100), 0, 100, 0));
     } finally {
       await handle.close();
     }
@@ -265,6 +290,14 @@ export async function requirePersistDirectory(directory: string): Promise<void> 
         'Point path in tars.yaml to the directory that holds it. Chroma 1.0 moved it from /chroma/chroma to /data ' +
         'inside the container: a volume still mounted at the old place stays empty.',
       cause,
+    });
+  }
+  // An empty file is a database without tables: what a server leaves that is killed at its first start.
+  if (headerBytes > 0 && header.toString('latin1', 0, sqliteMagic.length) !== sqliteMagic) {
+    throw new TarsError('capture-failed', `${path} is not a SQLite database`, {
+      hint:
+        'Something else has overwritten it. Stop Chroma and restore the directory from a snapshot, or point path in ' +
+        'tars.yaml to the directory that Chroma uses.',
     });
   }
   // SQLite file format, section 1.3: read and write version 2 mean WAL.
