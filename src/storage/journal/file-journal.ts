@@ -8,6 +8,7 @@ import {
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
@@ -18,9 +19,7 @@ import { wayBackText } from './way-back.ts';
 const entrySchema = z.object({
   restoreId: z.string(),
   stack: z.string(),
-  origin: z
-    .object({ host: z.string(), repository: z.string().optional(), settings: z.string() })
-    .optional(),
+  origin: z.object({ host: z.string(), repository: z.string().optional(), settings: z.string() }).optional(),
   snapshot: z.string(),
   startedAt: z.string(),
   components: z.array(z.string()).default([]),
@@ -54,7 +53,7 @@ const entrySchema = z.object({
 const fileSchema = z.object({
   entry: entrySchema,
   pid: z.int(),
-  /** Field 22 of /proc/<pid>/stat: a recycled pid has another one. */
+  /** Field 22 of /proc/<pid>/stat: a recycled pid has another one. Empty: the process has let go of the entry. */
   processStart: z.string(),
 });
 
@@ -62,9 +61,11 @@ const fileSchema = z.object({
 export function createFileJournal(directory: string): RestoreJournal {
   const fileOf = (restoreId: string): string => join(directory, `restore-${restoreId}.json`);
   const wayBackFile = (restoreId: string): string => join(directory, `way-back-${restoreId}.txt`);
+  /** Those this process has written since it claimed the journal. */
+  const written = new Set<string>();
 
   return {
-    async claim(): Promise<Disposable> {
+    async claim(): Promise<AsyncDisposable> {
       const path = join(directory, 'claim');
       let claim: Disposable | undefined;
       try {
@@ -78,7 +79,10 @@ export function createFileJournal(directory: string): RestoreJournal {
       if (claim !== undefined) {
         // What cannot be removed is only untidy.
         await removeCutOffWrites(directory).catch(() => undefined);
-        return claim;
+        return letGoOnDispose(claim, async () => {
+          for (const restoreId of written) await letGo(fileOf(restoreId), directory);
+          written.clear();
+        });
       }
       throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
         hint: 'Wait for it to end, then run this again.',
@@ -93,7 +97,8 @@ export function createFileJournal(directory: string): RestoreJournal {
         const text = wayBackText(entry);
         // Nobody may read of a way back that does not exist yet, or no longer.
         if (text === '') await rm(wayBackFile(entry.restoreId), { force: true });
-        await replaceDurably(path, `${JSON.stringify(content, null, 2)}\n`, directory);
+        await replaceDurably(path, textOf(content), directory);
+        written.add(entry.restoreId);
         if (text !== '') await replaceDurably(wayBackFile(entry.restoreId), text, directory);
       } catch (error) {
         throw toTarsError(error, `Cannot record the restore in ${path}`);
@@ -121,6 +126,26 @@ export function createFileJournal(directory: string): RestoreJournal {
       await rm(fileOf(restoreId), { force: true });
     },
   };
+}
+
+const textOf = (content: object): string => `${JSON.stringify(content, null, 2)}\n`;
+
+/** An entry that cannot be let go of is only called one of a running process until this one ends. */
+const letGoOnDispose = (claim: Disposable, letGoOfAll: () => Promise<void>): AsyncDisposable => ({
+  async [Symbol.asyncDispose]() {
+    try {
+      await letGoOfAll().catch(() => undefined);
+    } finally {
+      claim[Symbol.dispose]();
+    }
+  },
+});
+
+/** Who wrote the entry at `path` is done with it, though the process goes on. */
+async function letGo(path: string, directory: string): Promise<void> {
+  if (!(await isThere(path))) return;
+  const { entry, pid } = await readEntry(path);
+  await replaceDurably(path, textOf({ entry, pid, processStart: '' }), directory);
 }
 
 /** Entries are written by whoever holds the claim, so that nobody writes these any more. */
