@@ -1,7 +1,8 @@
 import { execa } from 'execa';
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
+import { statIfThere } from '../../disk/is-there.ts';
 import { ConfigurationError, InterruptedError, TarsError } from '../../model/errors.ts';
 import { hideSecrets, secretsOfEnvironment } from '../../model/hide-secrets.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -139,15 +140,8 @@ async function masked(text: string, { envFiles, directory }: ComposeFiles): Prom
   return hideSecrets(text, secretsOfEnvironment(lines));
 }
 
-/** The files of a project that are not there. */
+/** The files of a project that are not there. @throws TarsError when that cannot be told */
 export async function missingFiles(paths: readonly string[]): Promise<readonly string[]> {
-  const found = await Promise.all(
-    paths.map((path) =>
-      access(path).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
-  return paths.filter((_, i) => found[i] !== true);
+  const found = await Promise.all(paths.map(statIfThere));
+  return paths.filter((_, i) => found[i] === undefined);
 }
