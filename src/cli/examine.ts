@@ -179,6 +179,9 @@ async function stackOf(
   return {
     stack: settings.stack,
     ...{ components, journal, origin, lastManifest, lastSnapshot, provisioner },
+    keepsConfiguration:
+      settings.secrets !== 'redact-only' &&
+      Object.values(settings.components).some(({ kind }) => kind === 'config'),
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -1,8 +1,10 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
 import { createAtRiskComponent } from '../components/at-risk.ts';
+import type { DerivedContent } from '../components/config/derived.ts';
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
 import type { ProgramCall } from '../ports/programs.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
@@ -14,6 +16,7 @@ import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/d
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision.ts';
 import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
+import { shellFileName, shellFileText } from '../runtimes/docker/shell-file.ts';
 import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume.ts';
@@ -89,7 +92,9 @@ export class DockerStack {
     surroundings: Surroundings,
     password: string | undefined,
   ): Component {
-    if (component.kind === 'config' || (component.kind === 'files' && component.inside === undefined))
+    if (component.kind === 'config')
+      return composeComponent(name, component, surroundings, this.#shellFileOf(name, surroundings));
+    if (component.kind === 'files' && component.inside === undefined)
       return composeComponent(name, component, surroundings, {});
     const { kind, service } = component;
     if (service === undefined) {
@@ -116,6 +121,20 @@ export class DockerStack {
         return place.atRisk === undefined ? composed : createAtRiskComponent(composed, place.atRisk);
       },
     });
+  }
+
+  /** One component keeps it: the first with configuration. */
+  #shellFileOf(name: string, { settings, overrides }: Surroundings): Pick<StorePlace, 'derived'> {
+    const components = Object.entries(overrides.beside ?? settings.components);
+    if (components.find(([, { kind }]) => kind === 'config')?.[0] !== name) return {};
+    const read = async (ctx: OperationContext): Promise<DerivedContent | undefined> => {
+      const { directory, variables } = await this.provisioner.shellVariables(ctx);
+      const text = shellFileText(variables);
+      if (directory === undefined || text === undefined) return undefined;
+      const names = variables.filter(({ value }) => value !== undefined).map((variable) => variable.name);
+      return { directory, names, text };
+    };
+    return { derived: { fileName: shellFileName, read } };
   }
 
   /** A directory of a container, which need not run. */
