@@ -21,7 +21,9 @@ function delegating(base: Component): Component {
   return {
     ...{ name, kind, service },
     probe: (ctx) => base.probe(ctx),
+    places: async (ctx) => (await base.places?.(ctx)) ?? [],
     leftovers: async (ctx) => (await base.leftovers?.(ctx)) ?? [],
+    leftOut: async (ctx) => (await base.leftOut?.(ctx)) ?? [],
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     planRestore: (from, options, ctx, source) => base.planRestore(from, options, ctx, source),

@@ -101,6 +101,7 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
   return {
     ...{ name, kind, service },
     places: async (ctx) => (await plain.places?.(ctx)) ?? [],
+    leftovers: async (ctx) => (await plain.leftovers?.(ctx)) ?? [],
     leftOut: async () => (await relationsOf(question)).notCaptured,
     probe: async (ctx) => (await toCapture()).probe(ctx),
     ready: (ctx) => plain.ready(ctx),

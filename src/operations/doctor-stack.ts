@@ -278,8 +278,8 @@ async function lookAtVariables(
 }
 
 /** Previous data that nobody discarded, and what a killed restore staged. What is under way is none. */
-async function lookForLeftovers(
-  { components, journal }: StackUnderExamination,
+export async function lookForLeftovers(
+  { components, journal }: Pick<StackUnderExamination, 'components' | 'journal'>,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const pending = (await journal.pending()).map(({ entry }) => entry.restoreId);
