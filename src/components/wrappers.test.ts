@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { TarsError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import { createAtRiskComponent } from './at-risk.ts';
@@ -18,7 +19,9 @@ test('what stands around a component hands on what it may say of its places and 
   const question = { name: 'store', own: ['/inner'], leavesOut: 'parts', reserved: [] } as const;
   const around = {
     kept: createKeptApart({ ...question, build: () => inner }),
-    atRisk: createAtRiskComponent(inner, 'it may be lost'),
+    atRisk: createAtRiskComponent(inner, new TarsError('configuration', 'it may be lost'), {
+      canRestore: true,
+    }),
     placed: createPlacedComponent({
       ...{ name: 'store', kind: 'files', service: 'app', places },
       locate: () => Promise.resolve(inner),

@@ -118,7 +118,9 @@ export class DockerStack {
           ...place,
           password: password ?? place.password,
         });
-        return place.atRisk === undefined ? composed : createAtRiskComponent(composed, place.atRisk);
+        if (place.atRisk === undefined) return composed;
+        // Redis is restored into its files, Chroma through its server.
+        return createAtRiskComponent(composed, place.atRisk, { canRestore: kind === 'chroma' });
       },
     });
   }
@@ -172,7 +174,7 @@ export class DockerStack {
     component: StoreSettings,
     container: ProjectContainer,
     password: string | undefined,
-  ): Promise<StorePlace & { readonly atRisk?: string | undefined }> {
+  ): Promise<StorePlace & { readonly atRisk?: TarsError | undefined }> {
     const port = ('port' in component ? component.port : undefined) ?? storePorts[component.kind];
     const isGiven = givenAddress(component) !== undefined;
     const address = container.state === 'running' ? addressOf(container, port) : 'unknown';
@@ -202,17 +204,17 @@ export class DockerStack {
   async #dataPlace(
     component: StoreSettings,
     container: ProjectContainer,
-  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: string }> {
+  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: TarsError }> {
     const { kind } = component;
     if (kind === 'postgres' || givenPath(component) !== undefined) return {};
     const path = await dataDirectory(this.#engine, kind, container);
     const located = await locatePath(container, path);
     if (located === undefined) {
       const problem = notMounted(kind, path, container);
-      // While it runs, Chroma hands its data out over HTTP; nothing else would bring it back.
-      if (kind !== 'chroma') throw problem;
+      // While they run, these hand their data out to a client; nothing else would bring it back.
+      if (kind !== 'chroma' && kind !== 'redis') throw problem;
       if (container.state !== 'running') throw this.#notRunning(container);
-      return { atRisk: `${problem.message}. ${problem.hint ?? ''}` };
+      return { atRisk: problem };
     }
     const { mount, hostPath, accessible } = located;
     if (accessible) return { path: hostPath };

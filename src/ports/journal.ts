@@ -67,5 +67,7 @@ export interface RestoreJournal {
   wayBackFile(restoreId: string): string;
   /** Entries whose phase is not `done`, oldest first. */
   pending(): Promise<readonly PendingRestore[]>;
+  /** Whether a restore is recorded that may have left something: previous data that is kept, or one that was cut off. */
+  mayHaveLeft(): Promise<boolean>;
   remove(restoreId: string): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { mkdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { RunEnd } from '../../src/ports/run-log.ts';
-import { runLogOf } from '../../src/compose.ts';
+import { journalOf, runLogOf } from '../../src/compose.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { tars } from '../fixtures/cli.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
@@ -57,6 +57,11 @@ test('what restores left is named with the line that removes it, and changes no 
   assert.doesNotMatch(before.stdout, /a restore left/);
   const left = `${stack.appEnv}.tars-prev-1a2b3c4d`;
   await writeFile(left, 'LOG_LEVEL=debug\n');
+  const record = { component: 'config', kind: 'config', wayBack: [`mv ${left} app.env`], details: {} };
+  await journalOf(await loadSettings(config[1], {})).write({
+    ...{ restoreId: '1a2b3c4d', stack: 'left', snapshot: 'ab', startedAt: '2026-11-24T00:00:00Z' },
+    ...{ phase: 'done', components: ['config'], stopped: [], offline: [], records: [record] },
+  });
   await mkdir(join(stack.root, 'real.tars-prev-1a2b3c4d'));
   try {
     const { exitCode, stdout } = await tars([...config, 'status']);

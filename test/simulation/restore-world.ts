@@ -150,6 +150,7 @@ export class World {
       claim: () => Promise.resolve({ [Symbol.asyncDispose]: () => Promise.resolve() }),
       write: (entry) =>
         this.#call(`journal ${entry.phase}`, () => void (this.entry = structuredClone(entry))),
+      mayHaveLeft: () => Promise.resolve(this.entry !== undefined),
       wayBackFile: (restoreId) => `way-back-${restoreId}`,
       remove: () => this.#call('journal remove', () => void (this.entry = undefined)),
       pending: () =>

@@ -108,17 +108,18 @@ export function createFileJournal(directory: string): RestoreJournal {
     wayBackFile,
 
     async pending(): Promise<readonly PendingRestore[]> {
-      const names = await readdir(directory).catch((error: unknown) => {
-        if (hasErrno(error, 'ENOENT')) return [];
-        throw toTarsError(error, `Cannot read ${directory}`);
-      });
-      const pending: PendingRestore[] = [];
-      for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
-        const { entry, pid, processStart } = await readEntry(join(directory, name));
-        if (entry.phase === 'done') continue;
-        pending.push({ entry, alive: processStart !== '' && !hasEnded(pid, processStart) });
-      }
-      return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
+      return (await readAll(directory))
+        .filter(({ entry }) => entry.phase !== 'done')
+        .map(({ entry, pid, processStart }) => ({
+          entry,
+          alive: processStart !== '' && !hasEnded(pid, processStart),
+        }))
+        .sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
+    },
+
+    async mayHaveLeft(): Promise<boolean> {
+      const all = await readAll(directory);
+      return all.some(({ entry }) => entry.phase !== 'done' || entry.records.length > 0);
     },
 
     async remove(restoreId: string): Promise<void> {
@@ -152,6 +153,15 @@ async function letGo(path: string, directory: string): Promise<void> {
 async function removeCutOffWrites(directory: string): Promise<void> {
   const names = (await readdir(directory)).filter((name) => /^(restore|way-back)-.*\.tmp$/.test(name));
   for (const name of names) await rm(join(directory, name), { force: true });
+}
+
+async function readAll(directory: string): Promise<readonly z.infer<typeof fileSchema>[]> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw toTarsError(error, `Cannot read ${directory}`);
+  });
+  const files = names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file));
+  return Promise.all(files.map((name) => readEntry(join(directory, name))));
 }
 
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
