@@ -371,8 +371,12 @@ test('list stores local models whole and only the manifests of what can be pulle
 
 test('with list, a copy that no registry knows by its name is named; another tag of the same model is none', async () => {
   await addModel('registry.ollama.ai/library/llama3/8b', ['weights']);
-  await addModel('registry.ollama.ai/library/llama3/latest', ['weights']);
-  await addModel('registry.ollama.ai/library/mine/latest', ['weights']);
+  const library = join(store, 'manifests/registry.ollama.ai/library');
+  // As ollama cp does it.
+  for (const copy of ['llama3/latest', 'mine/latest']) {
+    await mkdir(dirname(join(library, copy)), { recursive: true });
+    await writeFile(join(library, copy), await readFile(join(library, 'llama3/8b')));
+  }
   await addModel('registry.ollama.ai/library/other/latest', ['other weights']);
   const warned: string[] = [];
   const noisy = { ...ctx, log: { ...ctx.log, warn: (text: string) => void warned.push(text) } };
