@@ -179,7 +179,8 @@ const originOf = (settings: Settings): RestoreOrigin => ({
   settings: settings.settingsPath,
 });
 
-const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
+/** The record of this stack's restores. */
+export const journalOf = ({ state_dir: stateDir }: Settings): RestoreJournal =>
   createFileJournal(join(stateDir, 'restores'));
 
 const runsIn = (stateDir: string): string => join(stateDir, 'runs');

@@ -5,6 +5,7 @@ import {
   composeStack,
   dataPathsOf,
   exposedConfiguration,
+  journalOf,
   lastKitExport,
   openStore,
   runLogOf,
@@ -31,6 +32,7 @@ import { placeChecks, type ScratchLeftovers } from '../operations/doctor-places.
 import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor-repository.ts';
 import {
   examined,
+  lookForLeftovers,
   stackChecks,
   type ExaminedComponent,
   type StackUnderExamination,
@@ -64,8 +66,32 @@ export async function examineSetup(
   return examine(await checksOf(settings, env), limitMs, ctx);
 }
 
-async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
-  const components = Object.entries(settings.components).map(([name, component]) =>
+/** Nobody who asks how it stands waits longer for a store that does not answer. */
+const leftoversLimitMs = 5000;
+
+/**
+ * What restores that are recorded here left in the stores and beside them, with the line that removes it, as far as it
+ * can be seen at once. What a store does not say is left to {@link examineSetup}.
+ */
+export async function examineLeftovers(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly Diagnosis[]> {
+  const journal = journalOf(settings);
+  // Looking into the stores may take containers: only where there was a restore. A record that cannot be read has been
+  // named by now, as every verb looks for restores that were cut off.
+  if (!(await journal.mayHaveLeft().catch(() => false))) return [];
+  const checks = componentsOf(settings, env).map((component) => ({
+    name: component.name,
+    look: (limited: OperationContext) => lookForLeftovers({ components: [component], journal }, limited),
+  }));
+  const found = await examine(checks, leftoversLimitMs, ctx);
+  return found.filter(({ state }) => state === 'warning');
+}
+
+function componentsOf(settings: Settings, env: Environment): readonly ExaminedComponent[] {
+  return Object.entries(settings.components).map(([name, component]) =>
     examined({ name, kind: component.kind, service: component.service }, async () => {
       const stack = await composeStack(
         { ...settings, components: { [name]: component } },
@@ -77,6 +103,10 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
       return composed;
     }),
   );
+}
+
+async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
+  const components = componentsOf(settings, env);
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
@@ -179,6 +209,9 @@ async function stackOf(
   return {
     stack: settings.stack,
     ...{ components, journal, origin, lastManifest, lastSnapshot, provisioner },
+    keepsConfiguration:
+      settings.secrets !== 'redact-only' &&
+      Object.values(settings.components).some(({ kind }) => kind === 'config'),
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };

@@ -1,7 +1,16 @@
+import { RestoreRefusedError, type TarsError } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 
-/** A component whose data is captured and may be lost at any time all the same: each look and each backup says so. */
-export function createAtRiskComponent(base: Component, warning: string): Component {
+/**
+ * A component whose data is captured and may be lost at any time all the same: each look and each backup says so.
+ * @param problem what is wrong with its place, and what to do about it
+ */
+export function createAtRiskComponent(
+  base: Component,
+  problem: TarsError,
+  { canRestore }: { readonly canRestore: boolean },
+): Component {
+  const warning = `${problem.message}. ${problem.hint ?? ''}`;
   return {
     ...delegating(base),
     async probe(ctx) {
@@ -12,6 +21,12 @@ export function createAtRiskComponent(base: Component, warning: string): Compone
       ctx.log.warn(warning);
       return base.prepare(ctx);
     },
+    async planRestore(from, options, ctx, source) {
+      if (canRestore) return base.planRestore(from, options, ctx, source);
+      throw new RestoreRefusedError(`Cannot restore ${base.name}: ${problem.message}`, {
+        hint: 'Mount a volume there in the Compose file, and let Compose create the container again (docker compose up -d). Then run the restore again.',
+      });
+    },
   };
 }
 
@@ -21,7 +36,9 @@ function delegating(base: Component): Component {
   return {
     ...{ name, kind, service },
     probe: (ctx) => base.probe(ctx),
+    places: async (ctx) => (await base.places?.(ctx)) ?? [],
     leftovers: async (ctx) => (await base.leftovers?.(ctx)) ?? [],
+    leftOut: async (ctx) => (await base.leftOut?.(ctx)) ?? [],
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     planRestore: (from, options, ctx, source) => base.planRestore(from, options, ctx, source),

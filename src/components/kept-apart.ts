@@ -101,6 +101,7 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
   return {
     ...{ name, kind, service },
     places: async (ctx) => (await plain.places?.(ctx)) ?? [],
+    leftovers: async (ctx) => (await plain.leftovers?.(ctx)) ?? [],
     leftOut: async (ctx) => [
       ...(await relationsOf(question)).notCaptured,
       // What cannot be asked now is reported by what fails over it.

@@ -1,5 +1,6 @@
 import { createChromaComponent, type DistantDirectory } from '../components/chroma/index.ts';
 import { createConfigComponent } from '../components/config/index.ts';
+import type { DerivedSource } from '../components/config/derived.ts';
 import {
   createDistantChroma,
   createDistantOllama,
@@ -65,6 +66,8 @@ export interface StorePlace {
   readonly distant?: DistantDirectory | undefined;
   /** Where programs beside a server run. */
   readonly programs?: ServerContainer | undefined;
+  /** What containers know more than the configuration's files say. */
+  readonly derived?: DerivedSource;
 }
 
 /** Services that components capture as stores; configuration and directories are none. */
@@ -217,6 +220,7 @@ function buildComponent(
         ageRecipients: settings.age_recipients,
         ageIdentityFile: component.age_identity_file,
         knownSecrets,
+        ...(place.derived === undefined ? {} : { derived: place.derived }),
       });
   }
 }

@@ -1,8 +1,10 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
 import { createAtRiskComponent } from '../components/at-risk.ts';
+import type { DerivedContent } from '../components/config/derived.ts';
 import { createPlacedComponent } from '../components/placed.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
+import type { OperationContext } from '../ports/context.ts';
 import type { ProgramCall } from '../ports/programs.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
@@ -14,6 +16,7 @@ import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/d
 import type { ProjectContainer } from '../runtimes/docker/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision.ts';
 import { storePorts, type StoreKind } from '../runtimes/docker/recognise.ts';
+import { shellFileName, shellFileText } from '../runtimes/docker/shell-file.ts';
 import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume.ts';
@@ -90,7 +93,9 @@ export class DockerStack {
     surroundings: Surroundings,
     password: string | undefined,
   ): Component {
-    if (component.kind === 'config' || (component.kind === 'files' && component.inside === undefined))
+    if (component.kind === 'config')
+      return composeComponent(name, component, surroundings, this.#shellFileOf(name, surroundings));
+    if (component.kind === 'files' && component.inside === undefined)
       return composeComponent(name, component, surroundings, {});
     const { kind, service } = component;
     if (service === undefined) {
@@ -114,9 +119,25 @@ export class DockerStack {
           ...place,
           password: password ?? place.password,
         });
-        return place.atRisk === undefined ? composed : createAtRiskComponent(composed, place.atRisk);
+        if (place.atRisk === undefined) return composed;
+        // Redis is restored into its files, Chroma through its server.
+        return createAtRiskComponent(composed, place.atRisk, { canRestore: kind === 'chroma' });
       },
     });
+  }
+
+  /** One component keeps it: the first with configuration. */
+  #shellFileOf(name: string, { settings, overrides }: Surroundings): Pick<StorePlace, 'derived'> {
+    const components = Object.entries(overrides.beside ?? settings.components);
+    if (components.find(([, { kind }]) => kind === 'config')?.[0] !== name) return {};
+    const read = async (ctx: OperationContext): Promise<DerivedContent | undefined> => {
+      const { directory, variables } = await this.provisioner.shellVariables(ctx);
+      const text = shellFileText(variables);
+      if (directory === undefined || text === undefined) return undefined;
+      const names = variables.filter(({ value }) => value !== undefined).map((variable) => variable.name);
+      return { directory, names, text };
+    };
+    return { derived: { fileName: shellFileName, read } };
   }
 
   /** A directory of a container, which need not run. */
@@ -154,7 +175,7 @@ export class DockerStack {
     component: StoreSettings,
     container: ProjectContainer,
     password: string | undefined,
-  ): Promise<StorePlace & { readonly atRisk?: string | undefined }> {
+  ): Promise<StorePlace & { readonly atRisk?: TarsError | undefined }> {
     const port = ('port' in component ? component.port : undefined) ?? storePorts[component.kind];
     const isGiven = givenAddress(component) !== undefined;
     const address = container.state === 'running' ? addressOf(container, port) : 'unknown';
@@ -184,17 +205,17 @@ export class DockerStack {
   async #dataPlace(
     component: StoreSettings,
     container: ProjectContainer,
-  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: string }> {
+  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: TarsError }> {
     const { kind } = component;
     if (kind === 'postgres' || givenPath(component) !== undefined) return {};
     const path = await dataDirectory(this.#engine, kind, container);
     const located = await locatePath(container, path);
     if (located === undefined) {
       const problem = notMounted(kind, path, container);
-      // While it runs, Chroma hands its data out over HTTP; nothing else would bring it back.
-      if (kind !== 'chroma') throw problem;
+      // While they run, these hand their data out to a client; nothing else would bring it back.
+      if (kind !== 'chroma' && kind !== 'redis') throw problem;
       if (container.state !== 'running') throw this.#notRunning(container);
-      return { atRisk: `${problem.message}. ${problem.hint ?? ''}` };
+      return { atRisk: problem };
     }
     const { mount, hostPath, accessible } = located;
     if (accessible) return { path: hostPath };

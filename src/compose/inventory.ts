@@ -116,7 +116,7 @@ async function fromContainers(
   return describe(services, await findStores(engine, services, ctx), place, ctx, {
     ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
     mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
-    optional: envFiles.length > 0 ? [] : [defaultEnvFile],
+    optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
   });
 }
 
@@ -151,7 +151,7 @@ async function fromFiles(
   return describe(services, await findStores(undefined, services, ctx), place, ctx, {
     ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
     mentioned: definition.files,
-    optional: [resolve(directory, '.env')],
+    optional: [...definition.optional, resolve(directory, '.env')],
   });
 }
 

@@ -151,6 +151,7 @@ async function lookThrough(
   handle: (path: string) => Promise<void>,
 ): Promise<{ readonly done: readonly string[]; readonly failed: readonly string[] }> {
   const [done, failed]: [string[], string[]] = [[], []];
+  // One that cannot be read is named by whatever needs scratch there.
   const names = await readdir(base).catch(() => []);
   for (const name of names.filter((each) => runNames.test(each) && each !== runName)) {
     const path = join(base, name);

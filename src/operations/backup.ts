@@ -9,6 +9,7 @@ import type { SnapshotDestination } from '../ports/snapshot-store.ts';
 import { captureAll } from './capture-all.ts';
 import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
+import { lostVariables, shellVariablesWarning } from './lost-variables.ts';
 
 /** What a backup works on. */
 export interface BackupTarget {
@@ -126,6 +127,9 @@ export async function backup(
   stopWhenAborted(ctx);
   if (components.every(({ outcome }) => outcome === 'failed')) throw nothingCaptured(failed);
 
+  const unknown = lostVariables(compose.compose, components);
+  if (unknown.length > 0) ctx.log.warn(shellVariablesWarning(unknown));
+
   const times = { startedAt, finishedAt: ctx.clock.now() };
   const manifest = { ...buildManifest(target, cut, components, times), ...compose, notCaptured };
   return { manifest, snapshot: await writer.publish(manifest, ctx) };
@@ -138,9 +142,7 @@ async function recordSurroundings(
 ): Promise<Pick<Manifest, 'compose'>> {
   if (provisioner === undefined) return {};
   try {
-    const compose = await provisioner.record(ctx);
-    if (compose.shellVariables !== undefined) ctx.log.warn(shellVariablesWarning(compose.shellVariables));
-    return { compose };
+    return { compose: await provisioner.record(ctx) };
   } catch (error) {
     stopWhenAborted(ctx);
     // A snapshot of nothing but files beside services that nobody finds would pass for one of the stack.
@@ -150,10 +152,6 @@ async function recordSurroundings(
     return {};
   }
 }
-
-/** Their values are in no file that is captured. */
-export const shellVariablesWarning = (names: readonly string[]): string =>
-  `The Compose files use ${names.join(', ')}, which only a shell had: no file defines ${names.length === 1 ? 'it' : 'them'}, so that a restore from nothing cannot create the containers as they are. Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file`;
 
 /** Every opened capture, closed on all paths; one that fails to close does not keep the others open. */
 class PreparedCaptures implements AsyncDisposable {

@@ -43,6 +43,8 @@ export interface StackUnderExamination {
   readonly journal: RestoreJournal;
   /** Undefined for plain processes. */
   readonly provisioner?: Pick<Provisioner, 'shellVariables'> | undefined;
+  /** Whether configuration is captured, with its secrets. */
+  readonly keepsConfiguration: boolean;
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
@@ -258,10 +260,14 @@ async function refusalOf(
 }
 
 async function lookAtVariables(
-  { provisioner }: StackUnderExamination,
+  { provisioner, keepsConfiguration }: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  const names = (await provisioner?.shellVariables(ctx)) ?? [];
+  const { variables } = (await provisioner?.shellVariables(ctx)) ?? { variables: [] };
+  // What containers show is captured with the configuration, where that is kept with its secrets.
+  const names = variables
+    .filter(({ value }) => value === undefined || !keepsConfiguration)
+    .map(({ name }) => name);
   if (names.length === 0) return [];
   return [
     warning(
@@ -272,8 +278,8 @@ async function lookAtVariables(
 }
 
 /** Previous data that nobody discarded, and what a killed restore staged. What is under way is none. */
-async function lookForLeftovers(
-  { components, journal }: StackUnderExamination,
+export async function lookForLeftovers(
+  { components, journal }: Pick<StackUnderExamination, 'components' | 'journal'>,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const pending = (await journal.pending()).map(({ entry }) => entry.restoreId);

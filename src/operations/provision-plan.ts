@@ -2,6 +2,7 @@ import type { ComponentManifest, Manifest } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { ProvisionPlan, ProvisionRequest } from '../ports/provisioner.ts';
+import { lostVariables } from './lost-variables.ts';
 import type { RestoreSelection, RestoreTarget } from './restore-target.ts';
 
 /** What must be created before stores can be restored. */
@@ -35,7 +36,7 @@ export async function planProvision(
     service === undefined ? [] : [{ component: name, kind, service, version: captured.serverVersion }],
   );
   const request: ProvisionRequest = {
-    recorded,
+    recorded: withoutRestored(recorded, chosen),
     stores,
     restorable: chosen.flatMap(({ component, captured }) =>
       component.service === undefined ? filesIn(captured) : [],
@@ -48,6 +49,19 @@ export async function planProvision(
     .filter(({ component: { service } }) => service !== undefined && created.has(service))
     .map(({ captured }) => captured);
   return { plan, request, later, selection };
+}
+
+/** A variable that the snapshot brings back is not missed. */
+function withoutRestored(
+  recorded: Manifest['compose'],
+  chosen: readonly ChosenComponent[],
+): Manifest['compose'] {
+  if (recorded === undefined) return undefined;
+  const lost = lostVariables(
+    recorded,
+    chosen.map(({ captured }) => captured),
+  );
+  return { ...recorded, shellVariables: [...lost] };
 }
 
 /** Where the files of a configuration belong that the snapshot can bring back. */

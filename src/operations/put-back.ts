@@ -1,4 +1,4 @@
-import { messageOf, TarsError } from '../model/errors.ts';
+import { messageOf, TarsError, toTarsError } from '../model/errors.ts';
 import type { SwapRecord } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -8,7 +8,7 @@ import { startAgain, startServices, stopServices, waitReady } from './services.t
 
 /**
  * Puts a restore that did not finish back to the state before it: undoes every swap in reverse with the stores down
- * that have to be, removes what was staged, and starts what ran before. Works on a fresh signal, since it also runs
+ * that have to be, starts what ran before, and removes what was staged. Works on a fresh signal, since it also runs
  * after an interruption. Can be repeated from whatever state it was left in.
  * @returns what is left for the operator to see to, in sentences; the live data is the previous one
  * @throws TarsError when live data could not be put back: the journal keeps the restore, services stay as they are
@@ -26,11 +26,12 @@ export async function putBack(
     // From here on the data is live, and must never be taken for what was swapped in.
     await journal.write({ ...entry, phase: 'staging', records: [] });
   }
+  // Before anything is tidied up: what was staged in a server can only be removed through it.
+  const down = await startPrevious(entry, target, fresh);
   const left = [
     ...(await removeStaged(entry, target, fresh)),
     ...(await removeCreated(entry, target, fresh)),
   ];
-  const down = await startPrevious(entry, target, fresh);
   if (left.length === 0) await journal.remove(entry.restoreId);
   // What could not be removed is tried again by the next run.
   else await journal.write({ ...entry, phase: 'staging', records: [], stopped: [], offline: [] });
@@ -121,7 +122,7 @@ async function removeStaged(
   const left: string[] = [];
   for (const component of target.components.filter(({ name }) => entry.components.includes(name))) {
     try {
-      await component.removeStaged(entry.restoreId, ctx);
+      await removeStagedOf(component, entry, target, ctx);
     } catch (error) {
       left.push(
         `What restore ${entry.restoreId} staged for ${component.name} could not be removed: ${messageOf(error)}`,
@@ -129,6 +130,22 @@ async function removeStaged(
     }
   }
   return left;
+}
+
+/** It was staged while its server ran, if that was needed; the server may have gone down with the machine. */
+async function removeStagedOf(
+  component: Component,
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  ctx: OperationContext,
+): Promise<void> {
+  try {
+    await component.removeStaged(entry.restoreId, ctx);
+  } catch (error) {
+    if (toTarsError(error, component.name).code !== 'service-unavailable') throw error;
+    await requireServer(component, entry, target, ctx);
+    await component.removeStaged(entry.restoreId, ctx);
+  }
 }
 
 /** Starts what the restore stopped, and waits until the stores among it answer. */

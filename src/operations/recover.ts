@@ -9,7 +9,7 @@ import { startAgain } from './services.ts';
  * Looks for restores that a crash cut off and puts them right: before all swaps were done the previous data
  * comes back, afterwards the restored data stays and its services are started. Says what it did. Called before
  * every verb that works on the live stack.
- * @throws RestoreRefusedError while another process restores this stack
+ * @throws RestoreRefusedError while another process restores, or puts a restore right
  * @throws TarsError `restore-failed` when the previous data could not be put back
  */
 export async function recoverInterrupted(
@@ -19,8 +19,8 @@ export async function recoverInterrupted(
 ): Promise<void> {
   await sayBeside(target, journal, ctx);
   if ((await pendingOf(target, journal)).length === 0) return;
-  using _claim = await journal.claim();
-  // Read again: another process may have put them right while we waited for nothing.
+  await using _claim = await journal.claim();
+  // Read again: another process may have put them right before we claimed the journal.
   for (const entry of await pendingOf(target, journal)) await recover(entry, target, journal, ctx);
 }
 
@@ -82,23 +82,17 @@ export function describeBeside(
   };
 }
 
-/** @throws RestoreRefusedError when one of them is still under way */
+/** Whether one of them is under way is told by the journal's claim, not by the process that wrote the entry. */
 async function pendingOf(
   target: RestoreTarget,
   journal: RestoreJournal,
 ): Promise<readonly RestoreJournalEntry[]> {
-  const pending = (await journal.pending()).filter(({ entry }) => isRestoreOf(entry, target));
-  const running = pending.find(({ alive }) => alive);
-  if (running === undefined) return pending.map(({ entry }) => entry);
-  throw new RestoreRefusedError(
-    `Restore ${running.entry.restoreId} of ${target.stack} is running in another process`,
-    { hint: 'Wait for it to end.' },
-  );
+  return (await journal.pending()).map(({ entry }) => entry).filter((entry) => isRestoreOf(entry, target));
 }
 
 /**
- * What is only left to be tidied up is in nobody's way.
- * @throws RestoreRefusedError when a restore of this stack is under way or was cut off
+ * What is only left to be tidied up is in nobody's way. Asked by whoever holds the journal's claim.
+ * @throws RestoreRefusedError when a restore of this stack was cut off
  */
 export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJournal): Promise<void> {
   const cutOff = (await pendingOf(target, journal)).find(

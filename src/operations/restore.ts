@@ -72,7 +72,7 @@ export async function executeRestore(
 ): Promise<RestoreResult> {
   requireValidation(execution);
   const startedMs = ctx.clock.monotonicMs();
-  using _claim = await journal.claim();
+  await using _claim = await journal.claim();
   await refuseUnfinished(target, journal);
   await requireIntactArtifacts(plan, source, ctx);
   await requireSpace(plan.planned.flatMap((planned) => planned.plan.space));

@@ -119,6 +119,7 @@ export async function startAgain(
   runtime: Runtime,
   ctx: OperationContext,
 ): Promise<readonly StartFailure[]> {
+  if (names.length === 0) return [];
   const failures: StartFailure[] = [];
   const failed = (service: string, error: unknown): void => {
     failures.push({ service, message: messageOf(error) });

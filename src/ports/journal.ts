@@ -45,7 +45,7 @@ export interface RestoreJournalEntry {
 /** A restore whose entry nobody has closed: one that goes on, or one that was cut off. */
 export interface PendingRestore {
   readonly entry: RestoreJournalEntry;
-  /** Whether the process that wrote it still runs. */
+  /** Whether the process that wrote it still runs, and has not let go of it. */
   readonly alive: boolean;
 }
 
@@ -53,10 +53,11 @@ export interface PendingRestore {
 export interface RestoreJournal {
   /**
    * Held while a stack is restored or a cut-off restore put right: by one process at a time, until it is disposed or
-   * the process ends, however it does.
+   * the process ends, however it does. Whoever holds it knows that no restore is under way but their own. With it goes
+   * the hold on every entry written meanwhile.
    * @throws RestoreRefusedError while another process holds it
    */
-  claim(): Promise<Disposable>;
+  claim(): Promise<AsyncDisposable>;
   /**
    * Replaces the restore's entry; durable when it resolves. As long as all data is swapped and the previous one kept,
    * the way back stands in {@link wayBackFile} too.
@@ -66,5 +67,7 @@ export interface RestoreJournal {
   wayBackFile(restoreId: string): string;
   /** Entries whose phase is not `done`, oldest first. */
   pending(): Promise<readonly PendingRestore[]>;
+  /** Whether a restore is recorded that may have left something: previous data that is kept, or one that was cut off. */
+  mayHaveLeft(): Promise<boolean>;
   remove(restoreId: string): Promise<void>;
 }

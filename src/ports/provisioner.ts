@@ -13,10 +13,10 @@ export interface Provisioner {
    */
   record(ctx: OperationContext): Promise<ComposeRecord>;
   /**
-   * Names of variables that the services' files use and that only a shell had: with the captured files alone, the
-   * services cannot be created as they are. Never values.
+   * Variables that the services' files use and that only a shell had: with the captured files alone, the services
+   * cannot be created as they are.
    */
-  shellVariables(ctx: OperationContext): Promise<readonly string[]>;
+  shellVariables(ctx: OperationContext): Promise<ShellVariables>;
   /**
    * What is missing, what creating it takes, and what differs from the capture. Changes nothing.
    * @throws RestoreRefusedError when it cannot be created: images that are not here (all are named), no Compose,
@@ -55,6 +55,20 @@ export interface Provisioner {
     recorded: ComposeRecord | undefined,
     ctx: OperationContext,
   ): Promise<readonly Finding[]>;
+}
+
+/** What only a shell knew when services were created. */
+export interface ShellVariables {
+  /** Where the services' files are; undefined when nothing says that. */
+  readonly directory: string | undefined;
+  readonly variables: readonly ShellVariable[];
+}
+
+/** A variable of the services' files that no file defines. */
+export interface ShellVariable {
+  readonly name: string;
+  /** As what runs shows it; undefined where nothing does. It may be a password, and is never shown. */
+  readonly value: string | undefined;
 }
 
 /** What a restore needs to have there before the stores can be restored. */

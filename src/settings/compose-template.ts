@@ -124,9 +124,9 @@ function componentName(wanted: string, taken: Set<string>): string {
 
 const kinds: ReadonlySet<string> = new Set(['postgres', 'redis', 'chroma', 'ollama']);
 
-/** Chroma is captured over HTTP wherever its data is. */
+/** Chroma and Redis hand their data out to a client, wherever it is. */
 const riskOf = (kind: FoundStore['kind']): string =>
-  kind === 'chroma' ? 'AT RISK until this is fixed' : 'NOT CAPTURED until this is fixed';
+  kind === 'chroma' || kind === 'redis' ? 'AT RISK until this is fixed' : 'NOT CAPTURED until this is fixed';
 
 function storeLines(store: FoundStore, name: string): string[] {
   const { kind, service, how, password, passwordFile, port, tls, warning } = store;

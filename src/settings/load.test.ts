@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { ConfigurationError } from '../model/errors.ts';
 import { parseSettings } from './load.ts';
@@ -27,7 +27,7 @@ test('the template is valid whatever was found, and as each comment says when un
   assert.deepEqual(settings.services['backend']?.depends_on, ['postgres', 'redis']);
   assert.deepEqual(settings.components['config'], {
     kind: 'config',
-    files: ['/etc/tars-home.env', '/etc/docker-compose.yml'],
+    files: ['/etc/tars-home.env', '/etc/docker-compose.yml', '/etc/tars.yaml'],
   });
   const postgres = settings.components['postgres'];
   assert.ok(postgres?.kind === 'postgres');
@@ -49,7 +49,10 @@ components:
   assert.ok(main?.kind === 'postgres');
   assert.equal(main.password, 'secret');
   assert.equal(main.user, '${PW}');
-  assert.deepEqual(settings.components['config'], { kind: 'config', files: ['/etc/tars/a.env', '/b.env'] });
+  assert.deepEqual(settings.components['config'], {
+    kind: 'config',
+    files: ['/etc/tars/a.env', '/b.env', '/etc/tars/tars.yaml'],
+  });
 });
 
 test('directories are components too, and may stand at the top', () => {
@@ -236,4 +239,26 @@ test('aliases: ordinary ones are followed, all others are refused with their lin
       text,
     );
   }
+});
+
+test('tars.yaml is captured with the configuration, once, wherever there is some', () => {
+  const filesOf = (components: string): unknown =>
+    Object.entries(
+      parseSettings(`${head}components: ${components}`, '/etc/tars/tars.yaml', {}).components,
+    ).map(([name, component]) => [
+      name,
+      'files' in component ? component.files.map((file) => basename(file)) : [],
+    ]);
+  assert.deepEqual(filesOf('{ a: { kind: config, files: [x] }, b: { kind: config, files: [y] } }'), [
+    ['a', ['x', 'tars.yaml']],
+    ['b', ['y']],
+  ]);
+  assert.deepEqual(
+    filesOf('{ a: { kind: config, files: [x] }, b: { kind: config, files: [./tars.yaml, y] } }'),
+    [
+      ['a', ['x']],
+      ['b', ['tars.yaml', 'y']],
+    ],
+  );
+  assert.deepEqual(filesOf('{ files: { paths: [/srv/a] } }'), [['files', []]]);
 });

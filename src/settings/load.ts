@@ -70,7 +70,8 @@ export function parseSettings(text: string, path: string, env: Environment): Set
   }
   const settings = { ...parsed.data, components: withAddresses(parsed.data.components, path) };
   requireConsistent(settings, path);
-  return { ...resolvePaths(settings, path, env), holdsSecrets: holdsSecrets(written) };
+  const { components, ...resolved } = resolvePaths(settings, path, env);
+  return { ...resolved, components: withOwnFile(components, path), holdsSecrets: holdsSecrets(written) };
 }
 
 const withAddresses = (components: SettingsFile['components'], path: string): SettingsFile['components'] =>
@@ -94,6 +95,18 @@ function withFiles(value: unknown): unknown {
   const components = 'components' in rest ? (rest.components ?? {}) : {};
   if (typeof components !== 'object' || 'files' in components) return value;
   return { ...rest, components: { ...components, files: { kind: 'files', paths: files } } };
+}
+
+/** A stack that captures configuration captures `tars.yaml`, too, with the first component of the kind. */
+function withOwnFile(components: Settings['components'], path: string): Settings['components'] {
+  const configs = Object.entries(components).flatMap(([name, component]) =>
+    component.kind === 'config' ? [{ name, component }] : [],
+  );
+  const [first] = configs;
+  if (first === undefined || configs.some(({ component }) => component.files.includes(path)))
+    return components;
+  const { name, component } = first;
+  return { ...components, [name]: { ...component, files: [...component.files, path] } };
 }
 
 /** True when a password or a header for authentication is spelt out. */

@@ -96,7 +96,7 @@ ${component('ollama', [
   '  # service: ollama',
 ])}
 
-  # config:
+  # config:                                # this file is captured with them
   #   files: [tars-home.env, docker-compose.yml]
 
 # Services tars may stop and start for a restore, and pause for the cut, no longer than

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { utimes } from 'node:fs/promises';
+import { execa } from 'execa';
+import { mkdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { RunEnd } from '../../src/ports/run-log.ts';
-import { runLogOf } from '../../src/compose.ts';
+import { journalOf, runLogOf } from '../../src/compose.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { tars } from '../fixtures/cli.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
@@ -45,6 +46,38 @@ test('without a schedule, no backup is a complaint', async () => {
   const { exitCode, stdout } = await tars([...(await stack.changed({ stack: 'unset' })), 'status']);
   assert.equal(exitCode, 1);
   assert.match(stdout, /^unset: failing\n {2}No backup is recorded here, and none is scheduled$/m);
+});
+
+test('what restores left is named with the line that removes it, and changes no exit code', async () => {
+  const components = { config: { files: ['app.env'] }, files: { paths: [join(stack.root, 'link')] } };
+  await mkdir(join(stack.root, 'real'));
+  await symlink('real', join(stack.root, 'link'));
+  const config = await stack.changed({ stack: 'left', schedule, components });
+  const before = await tars([...config, 'status']);
+  assert.doesNotMatch(before.stdout, /a restore left/);
+  const left = `${stack.appEnv}.tars-prev-1a2b3c4d`;
+  await writeFile(left, 'LOG_LEVEL=debug\n');
+  const record = { component: 'config', kind: 'config', wayBack: [`mv ${left} app.env`], details: {} };
+  await journalOf(await loadSettings(config[1], {})).write({
+    ...{ restoreId: '1a2b3c4d', stack: 'left', snapshot: 'ab', startedAt: '2026-11-24T00:00:00Z' },
+    ...{ phase: 'done', components: ['config'], stopped: [], offline: [], records: [record] },
+  });
+  await mkdir(join(stack.root, 'real.tars-prev-1a2b3c4d'));
+  try {
+    const { exitCode, stdout } = await tars([...config, 'status']);
+    assert.equal(exitCode, before.exitCode, stdout);
+    assert.match(stdout.replaceAll(/\s+/g, ' '), / config: a restore left \S+\.tars-prev-1a2b3c4d /);
+    const lines = stdout.split('\n').flatMap((line) => /remove it: (.*)$/.exec(line)?.[1] ?? []);
+    assert.equal(lines.length, 2, stdout);
+    for (const line of lines) await execa('/bin/sh', ['-euc', line]);
+    const { leftovers } = JSON.parse((await tars([...config, 'status', '--json'])).stdout) as Record<
+      string,
+      unknown
+    >;
+    assert.deepEqual(leftovers, []);
+  } finally {
+    await rm(left, { force: true });
+  }
 });
 
 test('what tars says of a bad night fits in 80 columns', async () => {

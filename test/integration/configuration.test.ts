@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {
   chmod,
   lstat,
+  cp,
   mkdir,
   mkdtemp,
   readdir,
@@ -20,6 +21,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { execa } from 'execa';
 import { parse } from 'yaml';
+import type { DerivedSource } from '../../src/components/config/derived.ts';
 import { createConfigComponent, type ConfigOptions } from '../../src/components/config/index.ts';
 import { swapPaths, type PathSwap } from '../../src/components/files/path-swap.ts';
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model/errors.ts';
@@ -445,4 +447,54 @@ test('options that cannot work are refused before anything is read', async () =>
   const ssh = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZpcnN0LXB1YmxpYy1rZXktb2YtdGFycy1ob21lLTE tars@home';
   await assert.rejects(componentWith({ ageRecipients: [ssh] }).prepare(ctx), /not an age recipient/);
   await assert.rejects(componentWith({ files: ['a.env'] }).prepare(ctx), /not an absolute path/);
+});
+
+test('what only runs is kept as a file beside the others, shown without values, and restored where nothing runs any more', async () => {
+  let running = true;
+  const text = `WORD='captured value'\n`;
+  const derived: DerivedSource = {
+    fileName: '.env.tars',
+    read: () => Promise.resolve(running ? { directory: live, names: ['WORD'], text } : undefined),
+  };
+  const component = componentWith({ derived });
+  const path = join(live, '.env.tars');
+  const manifest = await capture(component, true);
+  const stored = await tree(join(snapshot, 'config'));
+  assert.equal(stored[`true${path}`], `600 ${text}`);
+  assert.equal(stored[`redacted${path}`], '600 WORD=[redacted]\n');
+  assert.doesNotMatch(JSON.stringify(manifest), /captured value/);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), [], 'nobody misses it');
+
+  const planned = async (at = component) =>
+    at.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, createDirectorySource(snapshot));
+  assert.doesNotMatch((await planned()).steps.join('\n'), /\.env\.tars/, 'while it runs nobody needs it');
+  running = false;
+  const plan = await planned();
+  assert.ok(plan.steps.includes(`Restore ${path}`), plan.steps.join('\n'));
+  assert.match(plan.warnings.join('\n'), /\.env\.tars holds WORD, which no captured file defines/);
+  const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
+  await staged.swap(ctx);
+  assert.equal((await tree(live))['.env.tars'], `600 ${text}`);
+  assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
+  await component.generation(staged.record).undo(ctx);
+  assert.equal((await tree(live))['.env.tars'], undefined);
+
+  // A snapshot cannot choose another place to write to, and what knows of no such file writes none.
+  const elsewhere = join(dir, 'elsewhere');
+  await mkdir(elsewhere);
+  await cp(composeFile, join(elsewhere, 'compose.yml'));
+  for (const other of [componentWith({ derived, files: [join(elsewhere, 'compose.yml')] }), componentWith()])
+    assert.doesNotMatch((await planned(other)).steps.join('\n'), /\.env\.tars/);
+
+  running = true;
+  await rm(snapshot, { recursive: true });
+  for (const options of [{ secrets: 'redact-only' as const }, {}]) {
+    const plain = await capture(componentWith({ derived, ...options }), options.secrets !== undefined);
+    assert.doesNotMatch(JSON.stringify([plain, await tree(snapshot)]), /\.env\.tars|captured value/);
+    await rm(snapshot, { recursive: true });
+  }
+  const { recipient } = await newIdentity('identity');
+  const sealed = await capture(componentWith({ derived, ageRecipients: [recipient] }), false);
+  assert.doesNotMatch(JSON.stringify([sealed, await tree(snapshot)]), /captured value/);
+  assert.match(JSON.stringify(sealed.facts), /"names":\["WORD"\]/);
 });

@@ -27,6 +27,8 @@ const services = {
     command: ['run', '/config.yaml'],
     volumes: ['leftover:/chroma/chroma', './data.yaml:/config.yaml:ro'],
   },
+  // Where nothing is mounted.
+  cache: { image: 'redis:7-tars-test', restart, command: ['redis-server', '--dir', '/tmp'] },
   right: {
     ...{ image, restart },
     command: ['run', '/config.yaml'],
@@ -35,7 +37,7 @@ const services = {
 };
 
 test(
-  'Chroma whose volume is not where its data is: captured over HTTP, and said to be at risk, whatever lies in the volume',
+  'Chroma and Redis without a volume where their data is: captured through their servers, and said to be at risk, whatever lies in a volume',
   { skip: docker.skip },
   async () => {
     await using small = await smallProject(docker.engine, 'cp-', services, {
@@ -61,7 +63,10 @@ test(
         repository: { path: './repository' },
         docker: { project: small.name },
         components: Object.fromEntries(
-          Object.keys(services).map((service) => [service, { kind: 'chroma', service }]),
+          Object.keys(services).map((service) => [
+            service,
+            { kind: service === 'cache' ? 'redis' : 'chroma', service },
+          ]),
         ),
       }),
       { mode: 0o600 },
@@ -84,6 +89,14 @@ test(
       assert.match(stderr, warning);
       assert.match((await run('doctor')).stdout, warning);
     }
+    // Redis hands its data out as well; it is restored into files, for which there is no place that stays.
+    assert.equal(components.get('cache')?.outcome, 'captured');
+    const unmounted = /cache keeps its data in \/tmp inside its container, which no volume or directory/;
+    assert.match(stderr, unmounted);
+    const refused = await run('restore', '--yes', '--component', 'cache');
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, unmounted);
+    assert.match(refused.stderr, /Mount a volume there .* docker compose up -d/);
     // The container is removed, as by the next update of its image: what was in it comes back.
     const create = `curl -fsS -X POST -H 'content-type: application/json' -d '{"name":"notes"}' ${collectionsUrl}`;
     const inMoved = (script: string): Promise<string> => small.project.exec('moved', ['sh', '-c', script]);
@@ -92,7 +105,7 @@ test(
     await small.compose('up', '-d', '--force-recreate', 'moved');
     await waitForHeartbeat(await small.project.container('moved'));
     assert.equal(await inMoved(`curl -fsS ${collectionsUrl}`), '[]');
-    const restored = await run('restore', '--yes');
+    const restored = await run('restore', '--yes', '--component', 'moved');
     assert.equal(restored.exitCode, 0, restored.stderr);
     assert.match(await inMoved(`curl -fsS ${collectionsUrl}`), /"name":"notes"/);
   },

@@ -321,7 +321,7 @@ test(
       'tars.yaml',
     ]);
     assert.match(text, /# password_file: FILE/);
-    assert.match(text, /# NOT CAPTURED until this is fixed: it keeps its data in \/data inside/);
+    assert.match(text, /# AT RISK until this is fixed: it keeps its data in \/data inside/);
     assert.ok(!text.includes('hush-hush'));
 
     await rm(join(small.directory, 'tars.yaml'));

@@ -409,6 +409,34 @@ test('list stores local models whole and only the manifests of what can be pulle
   assert.deepEqual([...new Set(findings.map((f) => f.severity))], ['warning']);
 });
 
+test('with list, a copy that no registry knows by its name is named; another tag of the same model is none', async () => {
+  await addModel('registry.ollama.ai/library/llama3/8b', ['weights']);
+  const library = join(store, 'manifests/registry.ollama.ai/library');
+  // As ollama cp does it.
+  for (const copy of ['llama3/latest', 'mine/latest']) {
+    await mkdir(dirname(join(library, copy)), { recursive: true });
+    await writeFile(join(library, copy), await readFile(join(library, 'llama3/8b')));
+  }
+  await addModel('registry.ollama.ai/library/other/latest', ['other weights']);
+  const warned: string[] = [];
+  const noisy = { ...ctx, log: { ...ctx.log, warn: (text: string) => void warned.push(text) } };
+  const captureWith = async (models: OllamaOptions['models']): Promise<readonly string[]> => {
+    warned.length = 0;
+    await using prepared = await componentFor(models).prepare(noisy);
+    await prepared.mark(noisy.signal);
+    await prepared.settle(noisy);
+    await prepared.capture(createDirectorySink(join(dir, `of-${models}`), { encrypted: true }), noisy);
+    return [...warned];
+  };
+  const [warning, ...more] = await captureWith('list');
+  assert.match(
+    warning ?? '',
+    /under the names llama3:8b and llama3:latest and mine:latest: a copy cannot be pulled/,
+  );
+  assert.deepEqual(more, []);
+  assert.deepEqual(await captureWith('all'), []);
+});
+
 test('none keeps the list in the facts and nothing else', async () => {
   await fillStore();
   const manifest = await capture('none');

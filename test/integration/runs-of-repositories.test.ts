@@ -109,3 +109,33 @@ test('two stacks of one name do not take the other one’s cut-off restore for t
   assert.match(said, /Run tars --config \/srv\/two\/tars\.yaml verify, which puts it right/);
   assert.match(said, /If this machine was called nas, write host: nas into tars\.yaml/);
 });
+
+test('a restore that this very process, or a living one, could not put right is put right at the next try', async () => {
+  const journal = createFileJournal(join(directory.root, 'own'));
+  const entry: RestoreJournalEntry = {
+    ...{ restoreId: 'mine', stack: 'docker', snapshot: 'ab', startedAt: '2026-11-24T00:00:00Z' },
+    ...{ phase: 'staging', components: ['store'], stopped: [], offline: [], records: [] },
+  };
+  let broken = true;
+  const store = {
+    name: 'store',
+    removeStaged: () => (broken ? Promise.reject(new Error('it is busy')) : Promise.resolve()),
+  } as unknown as RestoreTarget['components'][number];
+  const runtime = { discover: () => Promise.resolve([]) } as unknown as RestoreTarget['runtime'];
+  const target = { stack: 'docker', components: [store], runtime };
+  const recover = () => recoverInterrupted(target, journal, testContext());
+  const left = async () => (await journal.pending()).map(({ alive }) => alive);
+  await journal.write(entry);
+  await recover();
+  assert.deepEqual(await left(), [false], 'it is named, and nobody is at work');
+  // As 1.0.12 left it: the process that failed lives on, and is taken for one that restores.
+  await journal.write(entry);
+  assert.deepEqual(await left(), [true]);
+  {
+    await using _claim = await createFileJournal(join(directory.root, 'own')).claim();
+    await assert.rejects(recover(), /Another process is restoring/);
+  }
+  broken = false;
+  await recover();
+  assert.deepEqual(await left(), []);
+});

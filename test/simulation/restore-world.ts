@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { TarsError } from '../../src/model/errors.ts';
+import { ServiceUnavailableError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { recoverInterrupted } from '../../src/operations/recover.ts';
 import { planRestore } from '../../src/operations/restore-plan.ts';
@@ -147,16 +147,18 @@ export class World {
 
   get journal(): RestoreJournal {
     return {
-      claim: () => Promise.resolve({ [Symbol.dispose]: () => undefined }),
+      claim: () => Promise.resolve({ [Symbol.asyncDispose]: () => Promise.resolve() }),
       write: (entry) =>
         this.#call(`journal ${entry.phase}`, () => void (this.entry = structuredClone(entry))),
+      mayHaveLeft: () => Promise.resolve(this.entry !== undefined),
       wayBackFile: (restoreId) => `way-back-${restoreId}`,
       remove: () => this.#call('journal remove', () => void (this.entry = undefined)),
       pending: () =>
         Promise.resolve(
           this.entry === undefined || this.entry.phase === 'done'
             ? []
-            : [{ entry: this.entry, alive: false }],
+            : // Whose it is must not matter: nobody else has the claim.
+              [{ entry: this.entry, alive: true }],
         ),
     };
   }
@@ -241,7 +243,12 @@ export class World {
           store.staged = true;
           return staged;
         }),
-      removeStaged: () => this.#call(`remove staged ${name}`, removeStaged),
+      removeStaged: () =>
+        this.#call(`remove staged ${name}`, () => {
+          if (service !== undefined && !offline && !this.running.has(service))
+            throw new ServiceUnavailableError(`${name} is down`);
+          removeStaged();
+        }),
       generation: () => ({
         undo: () =>
           this.#call(`undo ${name}`, () => {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { shortId } from '../../model/snapshot.ts';
 import type { RunSummary, StackStatus } from '../../operations/status.ts';
+import { examineLeftovers } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { readStatus } from '../read-status.ts';
 import {
@@ -33,7 +34,8 @@ is scheduled (no timer, no cron daemon, no tars daemon), the state is warning,
 with exit code 0 until a backup is missed. A stack that has no backup
 yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when
 none is scheduled. What holds old snapshots back from being forgotten is said,
-with its cure, and changes no exit code.
+with its cure, and changes no exit code; so is what restores left that nobody
+has discarded, as far as the stores say so within 5 seconds.
 
 Examples:
   tars status
@@ -51,10 +53,13 @@ const codes = {
 } as const;
 
 async function run({ ctx, audience, env, settings: load }: Session): Promise<number> {
-  const { now, status, isStarted, daemon } = await readStatus(await load(), env, ctx);
+  const settings = await load();
+  const { now, status, isStarted, daemon } = await readStatus(settings, env, ctx);
+  const found = await examineLeftovers(settings, env, ctx);
+  const leftovers = found.map((each) => ({ found: each.found, cure: each.cure ?? '' }));
   const columns = Math.min(audience.columns ?? columnsMax, columnsMax);
-  const scene = { daemonPid: daemon?.pid, isStarted, now, columns };
-  audience.result({ ...status, started: isStarted, daemon }, render(status, scene));
+  const scene = { daemonPid: daemon?.pid, isStarted, now, columns, leftovers };
+  audience.result({ ...status, started: isStarted, daemon, leftovers }, render(status, scene));
   return codes[status.verdict];
 }
 
@@ -64,9 +69,16 @@ interface Scene {
   readonly isStarted: boolean;
   readonly now: Date;
   readonly columns: number;
+  /** What restores left. */
+  readonly leftovers: readonly Finding[];
 }
 
-function render(status: StackStatus, { daemonPid, isStarted, now, columns }: Scene): string {
+interface Finding {
+  readonly found: string;
+  readonly cure: string;
+}
+
+function render(status: StackStatus, { daemonPid, isStarted, now, columns, leftovers }: Scene): string {
   const { stack, verdict, reasons, warnings, running, last, failures, next, firstDue } = status;
   const rows: [string, string][] = [
     ...running.map((run): [string, string] => [
@@ -95,6 +107,8 @@ function render(status: StackStatus, { daemonPid, isStarted, now, columns }: Sce
     `${stack}: ${verdict}`,
     ...reasons.map((reason) => folded(reason, 2, columns)),
     ...warnings.flatMap(({ found, cure }) => [folded(found, 2, columns), folded(cure, 4, columns)]),
+    // A line that is typed stays one.
+    ...leftovers.flatMap(({ found, cure }) => [folded(found, 2, columns), `    ${cure}`]),
     ...rows.map(([label, text]) =>
       breakBetweenWords(`  ${label.padEnd(labelColumns)}${text}`.trimEnd(), labelColumns + 2, columns),
     ),

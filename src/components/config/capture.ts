@@ -4,6 +4,14 @@ import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifa
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { ownAttributes } from '../own-attributes.ts';
+import {
+  derivedFacts,
+  derivedFile,
+  shownDerived,
+  type DerivedContent,
+  type DerivedFile,
+  type DerivedSource,
+} from './derived.ts';
 import type { CapturedFile, ConfigFacts } from './facts.ts';
 import { decodeText, pathInSnapshot, readConfigFiles, type ConfigFile } from './files.ts';
 import { redactFiles } from './redact/index.ts';
@@ -16,10 +24,14 @@ export interface CaptureOptions {
   readonly secrets: 'repository' | 'sealed' | 'redact-only';
   readonly ageRecipients: readonly string[];
   readonly knownSecrets: readonly string[];
+  readonly derived: DerivedSource | undefined;
 }
 
-/** Reads the files at the mark; everything else happens at leisure, in memory, as they are small. */
-export function prepareConfigCapture(options: CaptureOptions): PreparedCapture {
+/** Reads the files at the mark; everything else happens before or at leisure, in memory, as they are small. */
+export function prepareConfigCapture(
+  options: CaptureOptions,
+  derived: DerivedContent | undefined,
+): PreparedCapture {
   let marked: readonly ConfigFile[] | undefined;
   return {
     pointInTime: 'cut',
@@ -30,7 +42,8 @@ export function prepareConfigCapture(options: CaptureOptions): PreparedCapture {
     async capture(sink, ctx) {
       if (marked === undefined)
         throw new TarsError('internal', `Cannot capture ${options.name}: it was not marked`);
-      return captureFiles(options, marked, sink, ctx);
+      const made = derivedFile(derived, options.derived, marked);
+      return captureFiles(options, marked, made, sink, ctx);
     },
     [Symbol.asyncDispose]() {
       marked = undefined;
@@ -63,13 +76,22 @@ const methods: Readonly<Record<ConfigFacts['trueCopy'], string>> = {
 
 async function captureFiles(
   options: CaptureOptions,
-  files: readonly ConfigFile[],
+  given: readonly ConfigFile[],
+  made: DerivedFile | undefined,
   sink: ArtifactSink,
   ctx: OperationContext,
 ): Promise<CaptureReport> {
   const { name } = options;
-  await captureRedacted(options, files, sink, ctx.signal);
+  await captureRedacted(options, given, sink, ctx.signal);
   const copy = trueCopyFor(options, sink.encrypted);
+  // Of a derived file there is nothing but secrets: without a true copy nothing of it is kept.
+  const derived = copy.trueCopy === 'none' ? undefined : made;
+  const files = derived === undefined ? given : [...given, derived.file];
+  if (derived !== undefined) {
+    const { path, attributes } = derived.file;
+    const shown = Buffer.from(shownDerived(derived.names));
+    await write(sink, `${name}/redacted/${pathInSnapshot(path)}`, shown, attributes, ctx.signal);
+  }
   if (copy.trueCopy === 'repository') {
     for (const { path, bytes, attributes } of files)
       await write(sink, `${name}/true/${pathInSnapshot(path)}`, bytes, attributes, ctx.signal);
@@ -83,6 +105,7 @@ async function captureFiles(
     ...copy,
     hashes: sink.encrypted ? 'sha256' : 'withheld',
     files: files.map((file) => capturedFile(file, sink.encrypted)),
+    ...(derived === undefined ? {} : { derived: derivedFacts(derived) }),
   };
   return { serverVersion: undefined, method: methods[copy.trueCopy], writesBlockedMs: 0, facts };
 }

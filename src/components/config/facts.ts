@@ -27,6 +27,8 @@ const factsSchema = z.object({
   trueCopyReason: z.string().optional(),
   hashes: z.enum(['sha256', 'withheld']),
   files: z.array(fileSchema),
+  /** One of the files that no disk had: it was made out of what ran, and sets what these names say. */
+  derived: z.object({ path: z.string(), names: z.array(z.string()) }).optional(),
 });
 
 /** What a configuration capture leaves in the manifest. */

@@ -6,6 +6,7 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import { leftoversAt } from '../files/leftovers.ts';
 import { prepareConfigCapture } from './capture.ts';
+import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
 import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
 import { requireRecipients } from './sealed.ts';
 import { configGeneration, removeStaged, stageConfigRestore } from './stage.ts';
@@ -29,31 +30,34 @@ export interface ConfigOptions {
   readonly ageIdentityFile: string | undefined;
   /** Secrets known from elsewhere, such as the repository's password; redacted wherever they stand. */
   readonly knownSecrets: readonly string[];
+  /** What runs knows more than the files say; absent where nothing does. */
+  readonly derived?: DerivedSource;
 }
 
 /** Configuration files with secrets in them (DESIGN.md section 11). */
 export function createConfigComponent(given: ConfigOptions): Component {
   const options = { ...given, files: [...new Set(given.files.map((path) => normalize(path)))] };
-  const { name, files, ageIdentityFile } = options;
-  const place = { name, kind, files, ageIdentityFile };
+  const { name, files, ageIdentityFile, derived } = options;
+  const place = { name, kind, files, ageIdentityFile, derived };
+  const all = [...files, ...derivedPaths(files, derived)];
   return {
     name,
     kind,
     service: undefined,
     probe: () => probe(options),
     places: () => Promise.resolve(files.map((tree) => ({ tree }))),
-    leftovers: () => leftoversAt(files),
+    leftovers: () => leftoversAt(all),
     // There is no server: files are always ready.
     ready: () => Promise.resolve(),
-    async prepare() {
+    async prepare(ctx) {
       await requireOptions(options);
-      return prepareConfigCapture(options);
+      return prepareConfigCapture({ ...options, derived }, await readDerived(derived, ctx));
     },
     planRestore: (from, restoreOptions, ctx, source) =>
-      planConfigRestore(place, from, restoreOptions, source, ctx.signal),
+      planConfigRestore(place, from, restoreOptions, source, ctx),
     stage: (plan, source, ctx) =>
       stageConfigRestore(place, plan as RestorePlan<ConfigPlanDetails>, source, ctx),
-    removeStaged: (restoreId) => removeStaged(files, restoreId),
+    removeStaged: (restoreId) => removeStaged(all, restoreId),
     generation: configGeneration,
     verify: (from, ctx) => verifyConfig(files, from, ctx.signal),
   };

@@ -5,6 +5,8 @@ import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.t
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';
 
@@ -24,6 +26,7 @@ export interface ConfigPlace {
   readonly kind: string;
   readonly files: readonly string[];
   readonly ageIdentityFile: string | undefined;
+  readonly derived: DerivedSource | undefined;
 }
 
 /** What to do about a configuration file that differs and was left as it is. */
@@ -45,12 +48,14 @@ export async function planConfigRestore(
   from: ComponentManifest,
   options: RestoreOptions,
   source: ArtifactSource,
-  signal: AbortSignal,
+  ctx: OperationContext,
 ): Promise<RestorePlan<ConfigPlanDetails>> {
+  const { signal } = ctx;
   const facts = parseConfigFacts(from.facts, from.name);
-  const files = facts.files.filter(({ path }) => place.files.includes(path));
+  const derived = await wantedDerived(place, facts, ctx);
+  const files = facts.files.filter(({ path }) => place.files.includes(path) || path === derived);
   const warnings = facts.files
-    .filter((file) => !files.includes(file))
+    .filter((file) => !files.includes(file) && file.path !== facts.derived?.path)
     .map(
       ({ path }) => `${path} is in the snapshot and stays there: it is not listed under files: in tars.yaml`,
     );
@@ -72,6 +77,7 @@ export async function planConfigRestore(
     steps.push(step);
     if (warning !== undefined) warnings.push(warning);
   }
+  if (derived !== undefined && facts.derived !== undefined) warnings.push(derivedNote(facts.derived));
   return {
     component: place.name,
     kind: place.kind,
@@ -89,6 +95,20 @@ export async function planConfigRestore(
     },
   };
 }
+
+/** While what the file was made of is there, nobody needs it. */
+async function wantedDerived(
+  { files, derived }: ConfigPlace,
+  facts: ConfigFacts,
+  ctx: OperationContext,
+): Promise<string | undefined> {
+  const path = facts.derived?.path;
+  if (path === undefined || !derivedPaths(files, derived).includes(path)) return undefined;
+  return (await readDerived(derived, ctx)) === undefined ? path : undefined;
+}
+
+const derivedNote = ({ path, names }: NonNullable<ConfigFacts['derived']>): string =>
+  `${path} holds ${names.join(', ')}, which no captured file defines: tars reads it. Before you run docker compose yourself, move them into .env, or give it this file with --env-file`;
 
 function artifactsFor(
   folder: string,

@@ -21,6 +21,8 @@ export async function verifyConfig(
   for (const file of facts.files) {
     const live = await liveBytes(file.path, signal);
     if (live === undefined) {
+      // It is only there after a restore that needed it.
+      if (file.path === facts.derived?.path) continue;
       const restorable = facts.trueCopy !== 'none' && configured.includes(file.path);
       report(restorable ? 'error' : 'warning', 'file-missing', `${file.path} is missing`);
       continue;

@@ -1,5 +1,6 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { isMissing } from '../../disk/is-there.ts';
 import { hasErrno } from '../../model/errors.ts';
 import type { Leftover } from '../../ports/component.ts';
 import { shellWord } from '../../model/shell-word.ts';
@@ -7,10 +8,10 @@ import { shellWord } from '../../model/shell-word.ts';
 /** Names that restores give to what they stage and set aside, also after a way back by hand. */
 export const leftoverName = /\.tars-(new|prev)-[a-z0-9]+(\.restored|\.stray)?$/;
 
-/** What restores left in the directory or file at each of `paths`, and beside it. */
+/** What restores left in the directory or file at each of `paths`, and beside it, also where a link leads to it. */
 export async function leftoversAt(paths: readonly string[]): Promise<readonly Leftover[]> {
   const found = new Set<string>();
-  for (const path of paths) {
+  for (const path of new Set([...paths, ...(await Promise.all(paths.map(realPath)))])) {
     const beside = `${basename(path)}.tars-`;
     for (const name of await namesIn(path)) if (name.startsWith('.tars-')) found.add(join(path, name));
     for (const name of await namesIn(dirname(path)))
@@ -20,6 +21,14 @@ export async function leftoversAt(paths: readonly string[]): Promise<readonly Le
     .filter((path) => leftoverName.test(path))
     .sort()
     .map((path) => ({ what: path, remove: `rm -rf ${shellWord(path)}` }));
+}
+
+/** As it is, where nothing is there: what was set aside may lie beside it all the same. */
+async function realPath(path: string): Promise<string> {
+  return realpath(path).catch((error: unknown) => {
+    if (isMissing(error) || hasErrno(error, 'EACCES')) return path;
+    throw error;
+  });
 }
 
 /** None where there is no directory, or none that this user may look into: other checks say so. */

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
@@ -109,12 +110,26 @@ async function captureModels(
     models: stored,
     incomplete: incomplete.map(({ name, reason }) => ({ name, reason })),
   };
-  if (options.mode === 'list') await captureList(options.name, stored, sink, ctx);
+  if (options.mode === 'list') {
+    for (const names of copies(stored)) ctx.log.warn(copyWarning(names));
+    await captureList(options.name, stored, sink, ctx);
+  }
   return {
     ...{ serverVersion: options.serverVersion, method: 'physical', writesBlockedMs: 0, facts },
     ...(lost.report === undefined ? {} : { incomplete: lost.report }),
   };
 }
+
+/** Names of one model, of which blobs are not stored: `ollama cp` gives a second one that no registry knows. */
+function copies(models: readonly StoredModel[]): readonly (readonly string[])[] {
+  const listed = models.filter((model) => model.stored === 'manifest');
+  return [...Map.groupBy(listed, ({ digest }) => digest).values()]
+    .filter((group) => new Set(group.map(({ path }) => dirname(path))).size > 1)
+    .map((group) => group.map(({ name }) => name).sort());
+}
+
+const copyWarning = (names: readonly string[]): string =>
+  `Ollama has one model under the names ${names.join(' and ')}: a copy cannot be pulled again under its name. Keep it with models: all, or give it that name after a restore: ollama cp ${names.join(' ')}`;
 
 /** Stores the blobs of one model that are not stored yet; returns what keeps the model from being captured. */
 async function captureBlobs(

@@ -1,7 +1,8 @@
 import { chmod, chown, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { CorruptionError, hasErrno } from '../../model/errors.ts';
+import { isMissing } from '../../disk/is-there.ts';
+import { CorruptionError, hasErrno, toTarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Generation } from '../../ports/component.ts';
 import { discardPreviousPaths, pathSwapSchema, undoPaths, type PathSwap } from '../files/path-swap.ts';
@@ -32,7 +33,10 @@ type TreeSwap = z.infer<typeof treeSwapSchema>;
 const goneFileName = '.tars-gone';
 
 async function goneNames(previousDir: string): Promise<readonly string[]> {
-  const text = await readFile(join(previousDir, goneFileName), 'utf8').catch(() => undefined);
+  const text = await readFile(join(previousDir, goneFileName), 'utf8').catch((error: unknown) => {
+    if (isMissing(error)) return undefined;
+    throw toTarsError(error, `Cannot read what is gone from ${previousDir}`);
+  });
   if (text === undefined) return [];
   try {
     return z.array(z.string()).parse(JSON.parse(text));

@@ -6,6 +6,7 @@ import { counted } from '../../model/plural.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { leftoversAt } from '../files/leftovers.ts';
 import { prepareTreesCapture, requireDirectory, unmatchedInAll, unmatchedWarning } from './capture.ts';
 import { removeBegun } from './exchange.ts';
 import { treesGeneration } from './generation.ts';
@@ -63,6 +64,7 @@ export function createTreesComponent(options: TreesOptions): Component {
     },
     generation: treesGeneration,
     verify: (from, ctx, source) => verifyTrees(place, from, ctx, source),
+    leftovers: () => leftoversAt(trees.map(({ live }) => live)),
     places: () => Promise.resolve(trees.map(({ path }) => ({ tree: path }))),
   };
 }

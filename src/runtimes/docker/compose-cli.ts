@@ -1,18 +1,23 @@
 import { execa } from 'execa';
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
+import { statIfThere } from '../../disk/is-there.ts';
 import { ConfigurationError, InterruptedError, TarsError } from '../../model/errors.ts';
 import { hideSecrets, secretsOfEnvironment } from '../../model/hide-secrets.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress } from '../../ports/runtime.ts';
 import { childEnvironment } from '../child-environment.ts';
+import { readShellFile, shellFileName } from './shell-file.ts';
+import type { Variables } from './variables.ts';
 import { composeModel, type ComposeModel } from './compose-model.ts';
 
 /** The operator's own Docker Compose. */
 export interface ComposeCli {
   readonly command: readonly string[];
   readonly major: number;
+  /** Such as `2.26.1`; a distribution's own number is left out, as it is on what Compose makes. */
+  readonly version: string;
 }
 
 /** Which project of which files Compose works on. */
@@ -22,6 +27,8 @@ export interface ComposeFiles {
   readonly files: readonly string[];
   readonly envFiles: readonly string[];
   readonly directory: string;
+  /** Beside those of files and of this process, and before them. */
+  readonly variables?: Variables;
 }
 
 const composeTimeoutMs = 300_000;
@@ -43,8 +50,8 @@ export async function findComposeCli(
       cancelSignal: signal,
     });
     signal.throwIfAborted();
-    const major = failed ? undefined : /^v?(\d+)\./.exec(stdout.trim())?.[1];
-    if (major !== undefined) found.push({ command, major: Number(major) });
+    const version = failed ? undefined : /^v?(\d+(?:\.\d+)+)/.exec(stdout.trim())?.[1];
+    if (version !== undefined) found.push({ command, major: Number.parseInt(version, 10), version });
   }
   const old = like?.startsWith('1.') === true;
   return found.find(({ major }) => (major === 1) === old) ?? found[0];
@@ -78,6 +85,17 @@ export class ComposeProject {
     return parse(await this.#run([...profiles, 'config'], ctx));
   }
 
+  /** By service, Compose's digest of what its container would be created from. */
+  async hashes(ctx: OperationContext): Promise<ReadonlyMap<string, string>> {
+    const lines = (await this.#run(['config', '--hash', '*'], ctx)).split('\n');
+    return new Map(
+      lines.flatMap((line) => {
+        const [service, hash] = line.trim().split(/\s+/);
+        return service === undefined || hash === undefined ? [] : [[service, hash] as const];
+      }),
+    );
+  }
+
   /**
    * Creates containers, volumes and networks; starts, pulls, builds and replaces nothing. The type requires a name,
    * because Compose takes none for every service.
@@ -98,7 +116,7 @@ export class ComposeProject {
       ...['--project-directory', directory, '-p', project, ...args],
     ];
     const result = await execa(file, all, {
-      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: this.#environment() },
+      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: await this.#environment() },
       ...{ cwd: directory, timeout: composeTimeoutMs, maxBuffer: 16 * 2 ** 20 },
       cancelSignal: ctx.signal,
     });
@@ -122,32 +140,28 @@ export class ComposeProject {
       : new TarsError('subprocess', message, { hint });
   }
 
-  /** The Engine tars talks to, whatever context the docker command has chosen. */
-  #environment(): Record<string, string> {
+  /**
+   * The Engine tars talks to, whatever context the docker command has chosen; and below what this process has, the
+   * variables that a restore brought back.
+   */
+  async #environment(): Promise<NodeJS.ProcessEnv> {
     const { host, certDir } = this.#address;
     const tls = certDir === undefined ? {} : { DOCKER_CERT_PATH: certDir, DOCKER_TLS_VERIFY: '1' };
     const { DOCKER_CONTEXT: _context, ...env } = childEnvironment({ DOCKER_HOST: host, ...tls });
-    return env;
+    return { ...(await readShellFile(this.#files.directory)), ...env, ...this.#files.variables };
   }
 }
 
 /** What Compose said, without the secrets of the environment files: it quotes lines that it cannot read. */
-async function masked(text: string, { envFiles, directory }: ComposeFiles): Promise<string> {
-  const lines: string[] = [];
-  for (const path of [...envFiles, resolve(directory, '.env')])
+async function masked(text: string, { envFiles, directory, variables }: ComposeFiles): Promise<string> {
+  const lines = Object.entries(variables ?? {}).map(([name, value]) => `${name}=${value ?? ''}`);
+  for (const path of [...envFiles, resolve(directory, '.env'), resolve(directory, shellFileName)])
     lines.push(...(await readFile(path, 'utf8').catch(() => '')).split('\n'));
   return hideSecrets(text, secretsOfEnvironment(lines));
 }
 
-/** The files of a project that are not there. */
+/** The files of a project that are not there. @throws TarsError when that cannot be told */
 export async function missingFiles(paths: readonly string[]): Promise<readonly string[]> {
-  const found = await Promise.all(
-    paths.map((path) =>
-      access(path).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
-  return paths.filter((_, i) => found[i] !== true);
+  const found = await Promise.all(paths.map(statIfThere));
+  return paths.filter((_, i) => found[i] === undefined);
 }

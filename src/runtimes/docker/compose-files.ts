@@ -1,5 +1,7 @@
-import { access, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
+import { isMissing, isThere } from '../../disk/is-there.ts';
+import { toTarsError } from '../../model/errors.ts';
 import type { Variables } from './variables.ts';
 
 const defaultNames = ['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'] as const;
@@ -14,7 +16,10 @@ const otherNames = /^(docker-)?compose[.-](?!override\.)[\w.-]+\.ya?ml$/;
 export async function findComposeFile(directory: string): Promise<string | undefined> {
   for (const name of defaultNames)
     if (await isThere(resolve(directory, name))) return resolve(directory, name);
-  const names = await readdir(directory).catch(() => []);
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (isMissing(error)) return [];
+    throw toTarsError(error, `Cannot look for a Compose file in ${directory}`);
+  });
   const [only, another] = names.filter((name) => otherNames.test(name));
   return only === undefined || another !== undefined ? undefined : resolve(directory, only);
 }
@@ -29,12 +34,6 @@ export async function withOverride(composeFile: string): Promise<readonly string
   }
   return [composeFile];
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 /** The name Compose gives a project: the environment's, the file's, the directory's. */
 export function derivedProjectName(

@@ -38,13 +38,18 @@ const serviceSchema = z.object({
     .optional(),
 });
 
-const includeSchema = z.union([
+/** One entry of `include:`. */
+export const includeSchema = z.union([
   z.string(),
   z.object({
     path: z.union([z.string(), z.array(z.string())]),
     env_file: z.union([z.string(), z.array(z.string())]).optional(),
+    project_directory: z.string().optional(),
   }),
 ]);
+
+/** See {@link includeSchema}. */
+export type IncludeEntry = z.infer<typeof includeSchema>;
 
 /** What tars looks at in a Compose file; whatever else it holds is passed over. */
 export const fileSchema = z.object({

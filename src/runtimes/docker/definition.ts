@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
-import { envFilesOf, fileSchema, listOf, type ComposeFile } from './definition-schema.ts';
+import { envFilesOf, fileSchema, type ComposeFile } from './definition-schema.ts';
 import { describe, merged, type DefinedService } from './definition-service.ts';
+import { composeFilesMax, includedFiles, includedVariables, isLocal } from './includes.ts';
 import { interpolate, type Variables } from './variables.ts';
 
 /** What Compose files say of a project, read without Compose. */
@@ -13,10 +14,9 @@ export interface Definition {
   readonly services: ReadonlyMap<string, DefinedService>;
   /** Files that the Compose files mention, themselves included; absolute, whether they exist or not. */
   readonly files: readonly string[];
+  /** Files that Compose reads where they exist, beside included files. */
+  readonly optional: readonly string[];
 }
-
-/** Included files may include others, and in a circle by mistake. */
-const filesMax = 64;
 
 /**
  * Reads Compose files, later ones over earlier ones, with everything they mention.
@@ -29,27 +29,33 @@ export async function readDefinition(
 ): Promise<Definition> {
   const services = new Map<string, DefinedService>();
   const mentioned = new Set<string>();
+  const optional = new Set<string>();
   let name: string | undefined;
-  const queue = [...composeFiles];
-  const read = new Set<string>();
+  // Relative paths start at the first file; those of included ones at theirs.
   const directory = dirname(composeFiles[0] ?? '.');
-  for (let path = queue.shift(); path !== undefined; path = queue.shift()) {
-    if (read.has(path) || read.size >= filesMax) continue;
+  const queue = composeFiles.map((path) => ({ path, base: directory, variables }));
+  const read = new Set<string>();
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    const { path, base } = next;
+    if (read.has(path) || read.size >= composeFilesMax) continue;
     read.add(path);
     mentioned.add(path);
-    const file = await readComposeFile(path, variables);
+    const file = await readComposeFile(path, next.variables);
     name ??= file.name;
-    // Relative paths start at the first file; those of included ones at theirs.
-    const base = composeFiles.includes(path) ? directory : dirname(path);
-    const { files, composeFiles: more } = mentionedBy(file, base);
+    const { files, extended } = mentionedBy(file, base);
     for (const other of files) mentioned.add(other);
-    queue.push(...more);
+    for (const other of extended)
+      queue.push({ path: other, base: dirname(other), variables: next.variables });
+    for (const included of includedFiles(file.include ?? [], base)) {
+      for (const env of included.envFiles) (included.isDefaultEnv ? optional : mentioned).add(env);
+      queue.push({ ...included, variables: await includedVariables(included, next.variables) });
+    }
     for (const [service, body] of Object.entries(file.services ?? {})) {
       const defined = await describe(service, body ?? {}, { file, base, project });
       services.set(service, merged(services.get(service), defined, body?.image));
     }
   }
-  return { name, services, files: [...mentioned] };
+  return { name, services, files: [...mentioned], optional: [...optional] };
 }
 
 /** The services in what `docker compose config` printed, where every path is absolute already. */
@@ -103,20 +109,17 @@ function interpolated(value: unknown, variables: Variables): unknown {
 function mentionedBy(
   file: ComposeFile,
   base: string,
-): { readonly files: readonly string[]; readonly composeFiles: readonly string[] } {
+): { readonly files: readonly string[]; readonly extended: readonly string[] } {
   const resources = [...Object.values(file.configs ?? {}), ...Object.values(file.secrets ?? {})];
   const bodies = Object.values(file.services ?? {}).filter((body) => body !== null);
-  const composeFiles = [
-    ...(file.include ?? []).flatMap((entry) => (typeof entry === 'string' ? [entry] : listOf(entry.path))),
-    ...bodies.flatMap((body) => (typeof body.extends === 'object' ? (body.extends.file ?? []) : [])),
-  ];
+  const extended = bodies.flatMap((body) =>
+    typeof body.extends === 'object' ? (body.extends.file ?? []) : [],
+  );
   const files = [
     ...resources.flatMap((resource) => resource?.file ?? []),
     ...bodies.flatMap((body) => envFilesOf(body)),
-    ...(file.include ?? []).flatMap((entry) => (typeof entry === 'string' ? [] : listOf(entry.env_file))),
   ];
-  // An address, such as of a Git repository, is no file.
   const local = (paths: readonly string[]): string[] =>
-    paths.filter((path) => !/^(\w+:\/\/|oci:|git@)/.test(path)).map((path) => resolve(base, path));
-  return { files: local(files), composeFiles: local(composeFiles) };
+    paths.filter(isLocal).map((path) => resolve(base, path));
+  return { files: local(files), extended: local(extended) };
 }

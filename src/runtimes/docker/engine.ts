@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { homeDirectory } from '../../disk/home.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { ConfigurationError, hasErrno, isSystemError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { EngineAddress } from '../../ports/runtime.ts';
 
@@ -64,10 +65,7 @@ async function contextAddress(name: string, env: EngineEnvironment): Promise<Eng
   });
   const { Host: host } = parseJson(text, path, contextSchema).Endpoints.docker;
   const certDir = join(base, 'tls', id, 'docker');
-  const hasCertificates = await readFile(join(certDir, 'cert.pem')).then(
-    () => true,
-    () => false,
-  );
+  const hasCertificates = await isThere(join(certDir, 'cert.pem'));
   return { host, ...(hasCertificates ? { certDir } : {}) };
 }
 

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { ConfigurationError } from '../../model/errors.ts';
+import { statIfThere } from '../../disk/is-there.ts';
+import { ConfigurationError, messageOf } from '../../model/errors.ts';
 import type { CapturedPlace } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { FoundFile, FoundStore, FoundWriter } from '../../ports/inventory.ts';
@@ -253,7 +254,14 @@ export async function findFiles(
   const found: FoundFile[] = [];
   const required = new Set(mentioned);
   for (const path of new Set([...mentioned, ...optional, ...mounted])) {
-    const stats = await stat(path).catch(() => undefined);
+    let stats;
+    try {
+      stats = await statIfThere(path);
+    } catch (error) {
+      // It may be a file of the project all the same.
+      found.push({ path, problem: `is not captured: ${messageOf(error)}` });
+      continue;
+    }
     if (stats === undefined) {
       if (required.has(path)) found.push({ path, problem: 'is not there' });
     } else if (!stats.isFile()) {

@@ -112,7 +112,9 @@ export function argumentWords({ argv }: Pick<ProjectContainer, 'argv'>): readonl
 
 /** The value of `--name value` or `--name=value` among a container's arguments. */
 export function argumentOf(container: Pick<ProjectContainer, 'argv'>, name: string): string | undefined {
-  const words = argumentWords(container);
+  // A value may hold spaces where it is an argument of its own.
+  const isApart = container.argv.includes(name) || container.argv.some((word) => word.startsWith(`${name}=`));
+  const words = isApart ? container.argv : argumentWords(container);
   const at = words.findIndex((word) => word === name || word.startsWith(`${name}=`));
   if (at < 0) return undefined;
   const word = words[at] ?? '';

@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { isMissing } from '../../disk/is-there.ts';
+import { toTarsError } from '../../model/errors.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
 
 /** Where a directory of a container comes from. */
@@ -256,10 +258,13 @@ async function readDependencies(
       label.split(',').map((entry) => entry.split(':')[0] ?? ''),
     );
   }
-  if (dependencies.size > 0) return dependencies;
-  // Compose 1 leaves no such label; its file says it, where it can be read.
+  if (containers.some(({ labels }) => labels[composeLabels.dependsOn] !== undefined)) return dependencies;
+  // Compose 1 leaves no such label; its file says it, where it is still there.
   for (const file of composeFiles) {
-    const text = await readFile(file, 'utf8').catch(() => undefined);
+    const text = await readFile(file, 'utf8').catch((error: unknown) => {
+      if (isMissing(error)) return undefined;
+      throw toTarsError(error, `Cannot read in ${file} which services depend on which`);
+    });
     const parsed = composeFileSchema.safeParse(text === undefined ? undefined : parseYaml(text));
     if (!parsed.success) continue;
     for (const [service, { depends_on: dependsOn }] of Object.entries(parsed.data.services)) {

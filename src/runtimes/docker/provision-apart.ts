@@ -1,4 +1,4 @@
-import { lstat } from 'node:fs/promises';
+import { statIfThere } from '../../disk/is-there.ts';
 import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComposeModel, ComposeService } from './compose-model.ts';
 import { engineError, type Engine } from './engine.ts';
@@ -76,7 +76,7 @@ async function sharedDirectories(services: readonly ComposeService[], first: Pro
   for (const { name, mounts } of services) {
     for (const { type, source, readOnly } of mounts) {
       if (type !== 'bind' || readOnly || !theirs.some((mount) => overlaps(mount.source, source))) continue;
-      const stats = await lstat(source).catch(() => undefined);
+      const stats = await statIfThere(source);
       if (stats?.isDirectory() !== true && stats?.isFile() !== true) continue;
       conflicts.push(`${name} writes to ${source}, which ${first.name} mounts too`);
     }

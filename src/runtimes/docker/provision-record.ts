@@ -1,15 +1,19 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import tar from 'tar-stream';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { ShellVariables } from '../../ports/provisioner.ts';
+import type { EngineAddress } from '../../ports/runtime.ts';
+import { TarsError } from '../../model/errors.ts';
+import { ComposeProject, findComposeCli, type ComposeFiles } from './compose-cli.ts';
 import { openArchive } from './container-archive.ts';
 import { engineError, type Engine } from './engine.ts';
 import { composeVariables } from './env-files.ts';
+import { readComposeTexts } from './includes.ts';
 import { inspectImage, orElse } from './provision-images.ts';
 import { noSuchProject } from './places.ts';
 import { shellVariables } from './shell-variables.ts';
-import { composeLabels, readProject, type ProjectContainer } from './project.ts';
+import { composeLabels, readProject, type Project, type ProjectContainer } from './project.ts';
 
 const environmentFileLabel = 'com.docker.compose.project.environment_file';
 const configHashLabel = 'com.docker.compose.config-hash';
@@ -18,6 +22,8 @@ const versionLabel = 'com.docker.compose.version';
 /** Which project is recorded. */
 export interface RecordedProject {
   readonly engine: Engine;
+  /** For Compose, which makes a connection of its own. */
+  readonly address: EngineAddress;
   readonly project: string;
   /** Services of components. */
   readonly stores: ReadonlySet<string>;
@@ -26,22 +32,62 @@ export interface RecordedProject {
   readonly envFiles: readonly string[];
 }
 
-/** See {@link shellVariables}. A Compose file that cannot be read says nothing; its own check does. */
+/** See {@link shellVariables}. */
 export async function readShellVariables(
   engine: Engine,
   given: Pick<RecordedProject, 'project' | 'composeFiles' | 'envFiles'>,
   signal?: AbortSignal,
-): Promise<readonly string[]> {
+): Promise<ShellVariables> {
   const { containers, composeFiles, workingDir } = await readProject(engine, given.project, signal);
   const files = given.composeFiles.length > 0 ? given.composeFiles : composeFiles;
   const envFiles = given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers);
-  const texts = await Promise.all(files.map((path) => readFile(path, 'utf8').catch(() => '')));
-  return shellVariables({
-    texts,
-    defined: await composeVariables(workingDir ?? dirname(files[0] ?? '/'), envFiles, {}),
-    environments: new Map(containers.map(({ service, environment }) => [service, environment])),
-  });
+  const [first] = files;
+  const directory = workingDir ?? (first === undefined ? undefined : dirname(first));
+  if (directory === undefined) return { directory, variables: [] };
+  const variables = await composeVariables(directory, envFiles, {});
+  const texts = await readComposeTexts(files, directory, variables);
+  return {
+    directory,
+    variables: shellVariables(texts, new Map(containers.map((container) => [container.service, container]))),
+  };
 }
+
+/**
+ * Services that Compose would create otherwise than they run, from the files as they are now and the variables that
+ * containers show. None where there is no Compose of the version that made them: each has digests of its own.
+ */
+async function changedServices(
+  { address }: RecordedProject,
+  { name, containers }: Project,
+  files: Pick<ComposeFiles, 'files' | 'envFiles'>,
+  { directory, variables }: ShellVariables,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const made = containers.map(({ labels }) => labels[versionLabel]).find(Boolean);
+  const cli = await findComposeCli(made, ctx.signal);
+  if (cli === undefined || directory === undefined || cli.version !== made) return [];
+  const known = Object.fromEntries(variables.map((variable) => [variable.name, variable.value]));
+  const compose = new ComposeProject(cli, address, { project: name, ...files, directory, variables: known });
+  try {
+    const hashes = await compose.hashes(ctx);
+    return [...new Set(containers.map(({ service }) => service))].filter((service) => {
+      const hash = hashes.get(service);
+      const own = containers.filter((container) => container.service === service);
+      return hash !== undefined && own.some(({ labels }) => (labels[configHashLabel] ?? hash) !== hash);
+    });
+  } catch (error) {
+    if (ctx.signal.aborted || !(error instanceof TarsError)) throw error;
+    ctx.log.warn(
+      `Whether the Compose files are what the containers were created from is not known: ${error.message}`,
+    );
+    return [];
+  }
+}
+
+const changedWarning = (services: readonly string[]): string =>
+  services.length === 1
+    ? `${services[0] ?? ''} runs otherwise than its Compose files say now: created from them, it would come back changed. Run docker compose up -d, or correct the files`
+    : `${services.join(', ')} run otherwise than their Compose files say now: created from them, they would come back changed. Run docker compose up -d, or correct the files`;
 
 /**
  * The project as it is now: what its services run, and the volumes of the stores.
@@ -49,7 +95,8 @@ export async function readShellVariables(
  */
 export async function recordProject(given: RecordedProject, ctx: OperationContext): Promise<ComposeRecord> {
   const { engine, project: projectName, stores } = given;
-  const { containers, composeFiles, workingDir } = await readProject(engine, projectName);
+  const found = await readProject(engine, projectName);
+  const { containers, composeFiles, workingDir } = found;
   ctx.signal.throwIfAborted();
   if (containers.length === 0) throw await noSuchProject(engine, projectName);
   const services = await Promise.all(containers.map((container) => recordService(engine, container)));
@@ -57,6 +104,12 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
   for (const container of containers.filter(({ service }) => stores.has(service)))
     volumes.push(...(await recordVolumes(engine, container)));
   const shell = await readShellVariables(engine, given);
+  const files = {
+    files: given.composeFiles.length > 0 ? given.composeFiles : composeFiles,
+    envFiles: given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers),
+  };
+  const changed = await changedServices(given, found, files, shell, ctx);
+  if (changed.length > 0) ctx.log.warn(changedWarning(changed));
   const composeVersion = containers.map(({ labels }) => labels[versionLabel]).find(Boolean);
   return {
     project: projectName,
@@ -64,7 +117,7 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
     ...(workingDir === undefined ? {} : { workingDir }),
     composeFiles: [...composeFiles],
     envFiles: envFilesOf(containers),
-    ...(shell.length === 0 ? {} : { shellVariables: [...shell] }),
+    ...(shell.variables.length === 0 ? {} : { shellVariables: shell.variables.map((each) => each.name) }),
     services,
     volumes,
   };

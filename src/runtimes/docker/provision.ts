@@ -30,6 +30,7 @@ import {
   restoreRoots,
 } from './provision-volumes.ts';
 import { readProject } from './project.ts';
+import { readShellFile } from './shell-file.ts';
 
 /** Containers and volumes of a Compose project, created by the operator's own Compose. */
 export function createDockerProvisioner(options: DockerProvisionerOptions): Provisioner {
@@ -84,7 +85,10 @@ async function unsetVariables(
   names: readonly string[],
   { directory, envFiles }: ComposeFiles,
 ): Promise<readonly string[]> {
-  const variables = await composeVariables(directory, envFiles, process.env);
+  const variables = {
+    ...(await readShellFile(directory)),
+    ...(await composeVariables(directory, envFiles, process.env)),
+  };
   return names.filter((name) => variables[name] === undefined);
 }
 

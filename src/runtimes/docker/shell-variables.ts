@@ -1,15 +1,12 @@
-import { parse } from 'yaml';
 import { z } from 'zod';
-import { interpolate, variablesIn, type Variables } from './variables.ts';
+import type { ShellVariable } from '../../ports/provisioner.ts';
+import { sightingsOf, type SeenContainer, type Sighting } from './sightings.ts';
+import { textOf, variablesIn, type Variables } from './variables.ts';
 
-/** What tells which variables of Compose files came from a shell when the containers were created. */
-export interface VariableUse {
-  /** Of the Compose files. */
-  readonly texts: readonly string[];
-  /** From `.env`, or the files given with `--env-file`. */
-  readonly defined: Variables;
-  /** Of the containers, by service. */
-  readonly environments: ReadonlyMap<string, Variables>;
+/** A Compose file as it is parsed, with the variables that files define for it. */
+export interface ComposeText {
+  readonly value: unknown;
+  readonly variables: Variables;
 }
 
 /** Every shell has them, and on a new machine they are right as well. */
@@ -24,71 +21,88 @@ const everywhere: ReadonlySet<string> = new Set([
   'GID',
 ]);
 
-const fileSchema = z.object({
-  services: z.record(z.string(), z.object({ environment: z.unknown() }).partial().nullable()).nullish(),
-});
+const fileSchema = z.object({ services: z.record(z.string(), z.unknown()).nullish() });
+
+/** A string that files alone do not make into what the container has. */
+interface OpenSighting extends Sighting {
+  readonly variables: Variables;
+}
 
 /**
- * Names of variables that only a shell had: those without a default that no file defines, and those with a default
- * where a container has another value. Without them, Compose does not create these containers again.
+ * Variables that only a shell had: those without a default that no file defines, and those with a default where a
+ * container has another value. Without them, Compose does not create these containers again.
+ * @param containers by service
  */
-export function shellVariables({ texts, defined, environments }: VariableUse): readonly string[] {
-  const names = new Set<string>();
-  const undefinedIn = (text: string, filter: (hasDefault: boolean) => boolean): void => {
-    for (const { name, hasDefault } of variablesIn(text))
-      if (defined[name] === undefined && !everywhere.has(name) && filter(hasDefault)) names.add(name);
-  };
-  for (const text of texts) {
-    const value = parsed(text);
-    for (const string of stringsOf(value)) undefinedIn(string, (hasDefault) => !hasDefault);
-    const file = fileSchema.safeParse(value);
-    for (const [service, body] of Object.entries((file.success ? file.data.services : undefined) ?? {})) {
-      const actual = environments.get(service);
-      if (actual === undefined) continue;
-      for (const [key, string] of entriesOf(body?.environment))
-        if (differs(string, defined, actual[key])) undefinedIn(string, () => true);
+export function shellVariables(
+  texts: readonly ComposeText[],
+  containers: ReadonlyMap<string, SeenContainer>,
+): readonly ShellVariable[] {
+  const sightings = texts.flatMap((text) => openSightings(text, containers));
+  const values = valuesFrom(sightings);
+  const names = new Set(values.keys());
+  for (const { value, variables } of texts)
+    for (const string of stringsOf(value))
+      for (const { name, hasDefault } of unknownIn(string, variables)) if (!hasDefault) names.add(name);
+  for (const { template, actual, variables } of sightings)
+    if (textOf(template, { ...variables, ...Object.fromEntries(values) }) !== actual)
+      for (const { name } of unknownIn(template, variables)) names.add(name);
+  return [...names].sort().map((name) => ({ name, value: values.get(name) }));
+}
+
+function openSightings(
+  { value, variables }: ComposeText,
+  containers: ReadonlyMap<string, SeenContainer>,
+): readonly OpenSighting[] {
+  const file = fileSchema.safeParse(value);
+  return Object.entries((file.success ? file.data.services : undefined) ?? {}).flatMap(([service, body]) => {
+    const seen = containers.get(service);
+    if (seen === undefined) return [];
+    return sightingsOf(body, seen, variables)
+      .filter(({ template, actual }) => textOf(template, variables) !== actual)
+      .map((sighting) => ({ ...sighting, variables }));
+  });
+}
+
+/** One that is found makes others known that stand beside it. */
+function valuesFrom(sightings: readonly OpenSighting[]): ReadonlyMap<string, string> {
+  const values = new Map<string, string>();
+  for (let before = -1; before !== values.size;) {
+    before = values.size;
+    for (const { template, actual, variables } of sightings) {
+      const known = { ...variables, ...Object.fromEntries(values) };
+      if (textOf(template, known) === actual) continue;
+      const unknown = unknownIn(template, known);
+      const without = unknown.filter(({ hasDefault }) => !hasDefault);
+      // Those with a default may have been left to it.
+      const names = new Set((without.length === 0 ? unknown : without).map(({ name }) => name));
+      if (without.length > 0 && names.size > 1) continue;
+      const found = [...names]
+        .map((name) => [name, valueOf(name, template, actual, known)] as const)
+        .find(([, value]) => value !== undefined);
+      if (found?.[1] !== undefined) values.set(found[0], found[1]);
     }
   }
-  return [...names].sort();
+  return values;
 }
 
-function differs(text: string, defined: Variables, actual: string | undefined): boolean {
-  try {
-    return interpolate(text, defined) !== actual;
-  } catch {
-    // It must be set, so something has set it.
-    return true;
-  }
+/** Stands for the value that is looked for; no string of a container holds it. */
+const mark = '\0';
+
+function valueOf(name: string, template: string, actual: string, known: Variables): string | undefined {
+  const parts = textOf(template, { ...known, [name]: mark })?.split(mark) ?? [];
+  if (parts.length < 2) return undefined;
+  const length = (actual.length - parts.join('').length) / (parts.length - 1);
+  if (length < 0 || !Number.isInteger(length)) return undefined;
+  const from = parts[0]?.length ?? 0;
+  const value = actual.slice(from, from + length);
+  return textOf(template, { ...known, [name]: value }) === actual ? value : undefined;
 }
 
-function parsed(text: string): unknown {
-  try {
-    return parse(text, { merge: true });
-  } catch {
-    // What Compose itself cannot read says nothing; other checks name the file.
-    return undefined;
-  }
-}
+const unknownIn = (text: string, variables: Variables): ReturnType<typeof variablesIn> =>
+  variablesIn(text).filter(({ name }) => variables[name] === undefined && !everywhere.has(name));
 
 function* stringsOf(value: unknown): Generator<string> {
   if (typeof value === 'string') yield value;
   else if (typeof value === 'object' && value !== null)
     for (const item of Object.values(value)) yield* stringsOf(item);
-}
-
-/** A list of `KEY=value`, or a map. A key alone takes its value from the shell. */
-function entriesOf(environment: unknown): readonly (readonly [string, string])[] {
-  if (Array.isArray(environment))
-    return environment.flatMap((entry: unknown) => {
-      if (typeof entry !== 'string') return [];
-      const at = entry.indexOf('=');
-      return at < 0
-        ? [[entry, `\${${entry}}`] as const]
-        : [[entry.slice(0, at), entry.slice(at + 1)] as const];
-    });
-  if (typeof environment !== 'object' || environment === null) return [];
-  return Object.entries(environment).map(([key, value]) => [
-    key,
-    value === null ? `\${${key}}` : String(value),
-  ]);
 }

@@ -3,6 +3,22 @@ import { ConfigurationError } from '../../model/errors.ts';
 /** Variables by name, as a shell or an environment file sets them. */
 export type Variables = Readonly<Record<string, string | undefined>>;
 
+/** Variables as {@link parseEnvFile} and Compose read them, a line each. */
+export const envFileText = (variables: Readonly<Record<string, string>>): string =>
+  Object.entries(variables)
+    .map(([name, value]) => `${name}=${quoted(value)}\n`)
+    .join('');
+
+function quoted(value: string): string {
+  if (/^[\w./:@%+,-]*$/.test(value)) return value;
+  if (!/['\r\n]/.test(value)) return `'${value}'`;
+  const escaped = value
+    .replaceAll(/[\\"$]/g, '\\$&')
+    .replaceAll('\n', '\\n')
+    .replaceAll('\r', '\\r');
+  return `"${escaped}"`;
+}
+
 /** An environment file as Compose reads it: `export`, quotes, comments, values over several lines in quotes. */
 export function parseEnvFile(text: string): Record<string, string> {
   const variables: Record<string, string> = {};
@@ -43,6 +59,15 @@ export function interpolate(text: string, variables: Variables): string {
     }
   }
   return result;
+}
+
+/** As {@link interpolate}; undefined when a variable must be set and is not. */
+export function textOf(text: string, variables: Variables): string | undefined {
+  try {
+    return interpolate(text, variables);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The variables that {@link interpolate} would look up, nested ones too, and whether a default stands in for each. */

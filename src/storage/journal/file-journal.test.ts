@@ -3,6 +3,7 @@ import { access, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { RestoreRefusedError } from '../../model/errors.ts';
 import type { RestoreJournalEntry } from '../../ports/journal.ts';
 import { createFileJournal } from './file-journal.ts';
 
@@ -62,8 +63,28 @@ test('what a kill -9 left of writing an entry goes when somebody claims the jour
     await journal.write(entry);
     await writeFile(join(directory, 'restore-zz99.json.tmp'), '{');
     await writeFile(join(directory, 'way-back-zz99.txt.tmp'), '#');
-    using _claim = await journal.claim();
+    await using _claim = await journal.claim();
     assert.deepEqual((await readdir(directory)).sort(), ['claim', 'restore-ab12cd34.json']);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test('an entry is that of a running process until whoever wrote it lets go of the claim', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tars-journal-'));
+  try {
+    const journal = createFileJournal(directory);
+    const pending = async () => (await createFileJournal(directory).pending()).map(({ alive }) => alive);
+    {
+      await using _claim = await journal.claim();
+      await journal.write(entry);
+      await journal.write({ ...entry, restoreId: 'ef56' });
+      assert.deepEqual(await pending(), [true, true]);
+      await assert.rejects(createFileJournal(directory).claim(), RestoreRefusedError);
+      await journal.remove('ef56');
+    }
+    assert.deepEqual(await pending(), [false], 'its process lives on');
+    assert.deepEqual((await journal.pending())[0]?.entry, entry);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -8,6 +8,7 @@ import {
   TarsError,
   toTarsError,
 } from '../../model/errors.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
 import { replaceDurably } from './durable-file.ts';
@@ -18,9 +19,7 @@ import { wayBackText } from './way-back.ts';
 const entrySchema = z.object({
   restoreId: z.string(),
   stack: z.string(),
-  origin: z
-    .object({ host: z.string(), repository: z.string().optional(), settings: z.string() })
-    .optional(),
+  origin: z.object({ host: z.string(), repository: z.string().optional(), settings: z.string() }).optional(),
   snapshot: z.string(),
   startedAt: z.string(),
   components: z.array(z.string()).default([]),
@@ -54,7 +53,7 @@ const entrySchema = z.object({
 const fileSchema = z.object({
   entry: entrySchema,
   pid: z.int(),
-  /** Field 22 of /proc/<pid>/stat: a recycled pid has another one. */
+  /** Field 22 of /proc/<pid>/stat: a recycled pid has another one. Empty: the process has let go of the entry. */
   processStart: z.string(),
 });
 
@@ -62,9 +61,11 @@ const fileSchema = z.object({
 export function createFileJournal(directory: string): RestoreJournal {
   const fileOf = (restoreId: string): string => join(directory, `restore-${restoreId}.json`);
   const wayBackFile = (restoreId: string): string => join(directory, `way-back-${restoreId}.txt`);
+  /** Those this process has written since it claimed the journal. */
+  const written = new Set<string>();
 
   return {
-    async claim(): Promise<Disposable> {
+    async claim(): Promise<AsyncDisposable> {
       const path = join(directory, 'claim');
       let claim: Disposable | undefined;
       try {
@@ -78,7 +79,10 @@ export function createFileJournal(directory: string): RestoreJournal {
       if (claim !== undefined) {
         // What cannot be removed is only untidy.
         await removeCutOffWrites(directory).catch(() => undefined);
-        return claim;
+        return letGoOnDispose(claim, async () => {
+          for (const restoreId of written) await letGo(fileOf(restoreId), directory);
+          written.clear();
+        });
       }
       throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
         hint: 'Wait for it to end, then run this again.',
@@ -93,7 +97,8 @@ export function createFileJournal(directory: string): RestoreJournal {
         const text = wayBackText(entry);
         // Nobody may read of a way back that does not exist yet, or no longer.
         if (text === '') await rm(wayBackFile(entry.restoreId), { force: true });
-        await replaceDurably(path, `${JSON.stringify(content, null, 2)}\n`, directory);
+        await replaceDurably(path, textOf(content), directory);
+        written.add(entry.restoreId);
         if (text !== '') await replaceDurably(wayBackFile(entry.restoreId), text, directory);
       } catch (error) {
         throw toTarsError(error, `Cannot record the restore in ${path}`);
@@ -103,17 +108,18 @@ export function createFileJournal(directory: string): RestoreJournal {
     wayBackFile,
 
     async pending(): Promise<readonly PendingRestore[]> {
-      const names = await readdir(directory).catch((error: unknown) => {
-        if (hasErrno(error, 'ENOENT')) return [];
-        throw toTarsError(error, `Cannot read ${directory}`);
-      });
-      const pending: PendingRestore[] = [];
-      for (const name of names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file))) {
-        const { entry, pid, processStart } = await readEntry(join(directory, name));
-        if (entry.phase === 'done') continue;
-        pending.push({ entry, alive: processStart !== '' && !hasEnded(pid, processStart) });
-      }
-      return pending.sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
+      return (await readAll(directory))
+        .filter(({ entry }) => entry.phase !== 'done')
+        .map(({ entry, pid, processStart }) => ({
+          entry,
+          alive: processStart !== '' && !hasEnded(pid, processStart),
+        }))
+        .sort((a, b) => (a.entry.startedAt < b.entry.startedAt ? -1 : 1));
+    },
+
+    async mayHaveLeft(): Promise<boolean> {
+      const all = await readAll(directory);
+      return all.some(({ entry }) => entry.phase !== 'done' || entry.records.length > 0);
     },
 
     async remove(restoreId: string): Promise<void> {
@@ -123,10 +129,39 @@ export function createFileJournal(directory: string): RestoreJournal {
   };
 }
 
+const textOf = (content: object): string => `${JSON.stringify(content, null, 2)}\n`;
+
+/** An entry that cannot be let go of is only called one of a running process until this one ends. */
+const letGoOnDispose = (claim: Disposable, letGoOfAll: () => Promise<void>): AsyncDisposable => ({
+  async [Symbol.asyncDispose]() {
+    try {
+      await letGoOfAll().catch(() => undefined);
+    } finally {
+      claim[Symbol.dispose]();
+    }
+  },
+});
+
+/** Who wrote the entry at `path` is done with it, though the process goes on. */
+async function letGo(path: string, directory: string): Promise<void> {
+  if (!(await isThere(path))) return;
+  const { entry, pid } = await readEntry(path);
+  await replaceDurably(path, textOf({ entry, pid, processStart: '' }), directory);
+}
+
 /** Entries are written by whoever holds the claim, so that nobody writes these any more. */
 async function removeCutOffWrites(directory: string): Promise<void> {
   const names = (await readdir(directory)).filter((name) => /^(restore|way-back)-.*\.tmp$/.test(name));
   for (const name of names) await rm(join(directory, name), { force: true });
+}
+
+async function readAll(directory: string): Promise<readonly z.infer<typeof fileSchema>[]> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw toTarsError(error, `Cannot read ${directory}`);
+  });
+  const files = names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file));
+  return Promise.all(files.map((name) => readEntry(join(directory, name))));
 }
 
 async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CorruptionError } from '../../../model/errors.ts';
@@ -72,7 +72,7 @@ export class HnswFiles implements Disposable {
    * files with the index and the id map with the first save; without the id map it starts the index anew.
    */
   static exist(directory: string): boolean {
-    return existsSync(join(directory, 'index_metadata.pickle'));
+    return lstatSync(join(directory, 'index_metadata.pickle'), { throwIfNoEntry: false }) !== undefined;
   }
 
   /**

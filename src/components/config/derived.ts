@@ -1,0 +1,75 @@
+import { dirname, join } from 'node:path';
+import { toTarsError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ConfigFacts } from './facts.ts';
+import type { ConfigFile } from './files.ts';
+import { placeholder } from './redact/placeholder.ts';
+
+/** A file that is made for the snapshot out of what runs, as no file of the configuration says it. */
+export interface DerivedSource {
+  /** Without a directory: it belongs beside one of the component's files. */
+  readonly fileName: string;
+  /** What it would hold now; undefined when the files say everything, or nothing runs. */
+  read(ctx: OperationContext): Promise<DerivedContent | undefined>;
+}
+
+/** What a derived file holds: values of settings, which may be secrets. */
+export interface DerivedContent {
+  readonly directory: string;
+  /** Of the settings. */
+  readonly names: readonly string[];
+  readonly text: string;
+}
+
+/** A derived file that is captured with the others. */
+export interface DerivedFile {
+  readonly file: ConfigFile;
+  readonly names: readonly string[];
+}
+
+/** Where a derived file may be restored: a snapshot cannot choose other places to write to. */
+export const derivedPaths = (
+  files: readonly string[],
+  source: DerivedSource | undefined,
+): readonly string[] =>
+  source === undefined ? [] : [...new Set(files.map((path) => join(dirname(path), source.fileName)))];
+
+/** Its settings, without any of their values. */
+export const shownDerived = (names: readonly string[]): string =>
+  names.map((name) => `${name}=${placeholder}\n`).join('');
+
+/** What of the derived file is in the facts. */
+export const derivedFacts = ({ file, names }: DerivedFile): NonNullable<ConfigFacts['derived']> => ({
+  path: file.path,
+  names: [...names],
+});
+
+/** What runs shows; undefined when it shows nothing, or cannot be asked. Never throws but when it is interrupted. */
+export async function readDerived(
+  source: DerivedSource | undefined,
+  ctx: OperationContext,
+): Promise<DerivedContent | undefined> {
+  try {
+    return await source?.read(ctx);
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    ctx.log.warn(toTarsError(error, 'What only runs, and is in no file, could not be looked at').message);
+    return undefined;
+  }
+}
+
+/** The file beside `files`, for its owner alone; undefined where none of them lies in its directory. */
+export function derivedFile(
+  content: DerivedContent | undefined,
+  source: DerivedSource | undefined,
+  files: readonly ConfigFile[],
+): DerivedFile | undefined {
+  const beside = files.find(({ path }) => dirname(path) === content?.directory);
+  if (content === undefined || source === undefined || beside === undefined) return undefined;
+  const file: ConfigFile = {
+    path: join(content.directory, source.fileName),
+    bytes: Buffer.from(content.text),
+    attributes: { ...beside.attributes, mode: 0o600 },
+  };
+  return { file, names: content.names };
+}
