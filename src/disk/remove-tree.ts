@@ -1,7 +1,10 @@
 import { chmodSync, readFileSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { hasErrno, TarsError } from '../model/errors.ts';
+import { isThere } from './is-there.ts';
 import { isSameFile, OpenDirectory } from './open-directory.ts';
+import { openPath } from './open-path.ts';
 
 /** So many entries are removed before others get their turn. */
 const entriesPerTurn = 500;
@@ -33,6 +36,16 @@ export async function removeTree(parent: OpenDirectory, name: string): Promise<v
   } finally {
     for (const { directory } of levels) directory.close();
   }
+}
+
+/**
+ * {@link removeTree} of a path, through no link that another user may have put on the way there.
+ * @throws TarsError `access-denied` for such a link
+ */
+export async function removeTreeAt(path: string): Promise<void> {
+  if (!(await isThere(path))) return;
+  using parent = await openPath(dirname(path));
+  await removeTree(parent.directory, basename(path));
 }
 
 /** A directory becomes the next level. @returns how many entries it removed */

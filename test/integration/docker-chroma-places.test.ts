@@ -96,7 +96,7 @@ test(
     const refused = await run('restore', '--yes', '--component', 'cache');
     assert.equal(refused.exitCode, 1);
     assert.match(refused.stderr, unmounted);
-    assert.match(refused.stderr, /Mount a volume there .* docker compose up -d/);
+    assert.match(refused.stderr, /Mount a volume there .*docker compose up -d/);
     // The container is removed, as by the next update of its image: what was in it comes back.
     const create = `curl -fsS -X POST -H 'content-type: application/json' -d '{"name":"notes"}' ${collectionsUrl}`;
     const inMoved = (script: string): Promise<string> => small.project.exec('moved', ['sh', '-c', script]);

@@ -94,7 +94,9 @@ test('only files of mode 0600 with predictable names are written, and stock pg_r
     'server',
     'shop.dump',
   ]);
-  for (const name of names) assert.equal((await stat(join(folder, name))).mode & 0o777, 0o600);
+  const settings = (await readdir(join(folder, 'server'))).map((name) => join('server', name));
+  for (const name of [...names.filter((name) => name !== 'server'), ...settings])
+    assert.equal((await stat(join(folder, name))).mode & 0o777, 0o600);
   await bench.sql('postgres', 'CREATE DATABASE by_hand TEMPLATE template0');
   const { host, port, user, password, binDir } = bench.server;
   await execa(

@@ -1,6 +1,8 @@
 import { execa } from 'execa';
 import assert from 'node:assert/strict';
 import {
+  chown,
+  lchown,
   mkdir,
   mkdtemp,
   readdir,
@@ -14,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { openPrivateDirectory } from '../../disk/private-directory.ts';
 import {
   directorySwaps,
   discardPreviousPaths,
@@ -188,5 +191,38 @@ test(
     } finally {
       await execa('umount', [live]);
     }
+  },
+);
+
+test(
+  'a link that the service planted beside its data leads no rename and no removal elsewhere',
+  { skip: process.getuid?.() !== 0 },
+  async () => {
+    const nobody = 65_534;
+    const [data, outside] = [join(root, 'data'), join(root, 'outside')];
+    for (const path of [data, outside, join(outside, 'kept')]) await mkdir(path);
+    for (const name of ['.tars-new-r1', '.tars-prev-r1']) {
+      await symlink(outside, join(data, name));
+      await lchown(join(data, name), nobody, nobody);
+    }
+    await chown(data, nobody, nobody);
+    await writeFile(join(data, 'dump.rdb'), 'live');
+    const [staged, previous] = [join(data, '.tars-new-r1', 'kept'), join(data, '.tars-prev-r1', 'kept')];
+    const swap: PathSwap = {
+      live: join(data, 'dump.rdb'),
+      staged: null,
+      previous: `${previous}.rdb`,
+      hadLive: true,
+    };
+    const refused = { code: 'access-denied', message: /symbolic link, and others than root may change it/ };
+    await assert.rejects(swapPaths([swap]), refused);
+    await assert.rejects(undoPaths([{ ...swap, staged, hadLive: false }]), refused);
+    await assert.rejects(discardPreviousPaths([{ ...swap, previous }]), refused);
+    await assert.rejects(openPrivateDirectory(join(data, '.tars-new-r1')), refused);
+    await mkdir(join(data, 'own'), { mode: 0o700 });
+    await chown(join(data, 'own'), nobody, nobody);
+    await assert.rejects(openPrivateDirectory(join(data, 'own')), /is not what tars created/);
+    assert.deepEqual(await readdir(outside), ['kept']);
+    assert.equal(await readFile(join(data, 'dump.rdb'), 'utf8'), 'live');
   },
 );

@@ -1,9 +1,11 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { access, mkdir, readdir, realpath, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
 import { mountPoints } from '../../disk/mounts.ts';
+import { openPath } from '../../disk/open-path.ts';
+import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
 import { shellWord } from '../../model/shell-word.ts';
@@ -82,7 +84,7 @@ export async function stageBeside(
 export async function removeStagedBeside(path: string, restoreId: string): Promise<void> {
   const live = await throughLinks(path);
   const candidates = [`${live}.tars-new-${restoreId}`, join(live, `.tars-new-${restoreId}`)];
-  for (const staged of candidates) await rm(staged, { recursive: true, force: true });
+  for (const staged of candidates) await removeTreeAt(staged);
 }
 
 /**
@@ -113,16 +115,16 @@ export async function directorySwaps(
   }));
 }
 
+/** Renames from directory to directory, each opened first: no link of another user on the way is followed. */
 async function move(from: string, to: string): Promise<void> {
-  const created = await mkdir(dirname(to), { recursive: true });
-  await rename(from, to);
-  if (created !== undefined) {
-    for (let path = dirname(to); path !== dirname(created); path = dirname(path)) {
-      await syncDirectory(dirname(path));
-    }
-  }
-  await syncDirectory(dirname(to));
-  if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
+  const missing: string[] = [];
+  for (let path = dirname(to); !(await isThere(path)); path = dirname(path)) missing.push(path);
+  using source = await openPath(dirname(from));
+  using target = await openPath(dirname(to), { create: 0o700 });
+  await source.directory.rename(basename(from), target.directory, basename(to));
+  await target.directory.sync();
+  await source.directory.sync();
+  for (const created of missing) await syncDirectory(dirname(created));
 }
 
 /** Carries the swaps out in order. Done ones are recognised, so it can be run again after a crash. */
@@ -169,14 +171,14 @@ export async function undoPaths(
       }
       await move(previous, live);
     }
-    if (staged !== null) await rm(staged, { recursive: true, force: true });
+    if (staged !== null) await removeTreeAt(staged);
   }
   await removeEmptyParents(swaps);
 }
 
 /** Deletes the previous data of finished swaps for good. Idempotent. */
 export async function discardPreviousPaths(swaps: readonly PathSwap[]): Promise<void> {
-  for (const { previous } of swaps) await rm(previous, { recursive: true, force: true });
+  for (const { previous } of swaps) await removeTreeAt(previous);
   await removeEmptyParents(swaps);
 }
 

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
+import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -72,7 +73,7 @@ export async function stageOllamaRestore(
   const stagedFolders = [...new Set([dirname(staging.blobs.staged), dirname(staging.manifests.staged)])];
   const rootMissing = await missingDirectories(place.root);
   const discard = async (): Promise<void> => {
-    for (const path of stagedFolders) await rm(path, { recursive: true, force: true });
+    for (const path of stagedFolders) await removeTreeAt(path);
     await removeEmptyDirectories(rootMissing);
   };
   try {
@@ -97,7 +98,7 @@ export async function stageOllamaRestore(
 export async function removeStaged(root: string, restoreId: string): Promise<void> {
   for (const part of ['blobs', 'manifests']) {
     const { staged: path } = await workFolders(root, part, restoreId);
-    await rm(dirname(path), { recursive: true, force: true });
+    await removeTreeAt(dirname(path));
   }
 }
 
@@ -271,7 +272,7 @@ export function ollamaGeneration(record: SwapRecord): Generation {
   return {
     async undo({ log }) {
       await undoPaths(swaps, (message) => log.warn(message));
-      for (const folder of stagedFolders) await rm(folder, { recursive: true, force: true });
+      for (const folder of stagedFolders) await removeTreeAt(folder);
       for (const folder of previousFolders) await removeEmptyTree(folder);
       await removeEmptyDirectories(created);
     },

@@ -1,4 +1,4 @@
-import { chown, link, lstat, mkdir, open, rm } from 'node:fs/promises';
+import { chown, link, lstat, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
 import {
@@ -15,6 +15,8 @@ import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
 import { statIfThere } from '../../disk/is-there.ts';
+import { openPrivateDirectory } from '../../disk/private-directory.ts';
+import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { compareContent, notCompared, readContent } from './content.ts';
 import type { Facts, Owner } from './facts.ts';
@@ -52,9 +54,10 @@ export async function stageOffline(
   }
   try {
     await requireSpace(details.dataDir, details.sizeBytes, `the staged ${options.name}`);
-    await writeFiles(details, stagedDir, owner, source, ctx);
+    using own = await openPrivateDirectory(stagedDir);
+    await writeFiles(details, own.path, owner, source, ctx);
   } catch (error) {
-    await rm(stagedDir, { recursive: true, force: true });
+    await removeTreeAt(stagedDir);
     throw toTarsError(error, `Cannot stage ${options.name}`);
   }
   return new OfflineStaged(options, details, stagedDir);
@@ -63,7 +66,7 @@ export async function stageOffline(
 /** Removes what a staging that was cut off left in the data directory. */
 export async function removeStaged({ dataDir }: RedisOptions, restoreId: string): Promise<void> {
   if (dataDir === undefined) return;
-  await rm(join(dataDir, stagedName(restoreId)), { recursive: true, force: true });
+  await removeTreeAt(join(dataDir, stagedName(restoreId)));
 }
 
 function refusal(details: RestoreDetails, cause: unknown): RestoreRefusedError {

@@ -1,8 +1,11 @@
-import { mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile, rm, rmdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
-import { syncDirectory } from '../../disk/sync.ts';
+import type { OpenDirectory } from '../../disk/open-directory.ts';
+import { openPath } from '../../disk/open-path.ts';
+import { removeTreeAt } from '../../disk/remove-tree.ts';
+import { writeWhole } from '../../disk/write-whole.ts';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import { shellWord } from '../../model/shell-word.ts';
@@ -96,7 +99,7 @@ export class FileSwap implements Generation {
   }
 
   async discardStaged(): Promise<void> {
-    await rm(this.#place.stagedDir, { recursive: true, force: true });
+    await removeTreeAt(this.#place.stagedDir);
   }
 
   async #note(): Promise<PathSwap[] | undefined> {
@@ -124,18 +127,19 @@ export class FileSwap implements Generation {
         hadLive: await isThere(live),
       });
     }
-    await mkdir(previousDir, { recursive: true, mode: 0o700 });
-    const path = join(previousDir, noteName);
-    const file = await open(`${path}.tmp`, 'w', 0o600);
-    try {
-      await file.writeFile(JSON.stringify(swaps));
-      await file.sync();
-    } finally {
-      await file.close();
+    using parent = await openPath(dataDir, { create: 0o700 });
+    using previous = await openOrCreate(parent.directory, basename(previousDir));
+    if (!previous.isPrivate) {
+      throw new TarsError(
+        'restore-failed',
+        `${previousDir} is not what tars created: another user may write there`,
+        {
+          hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
+        },
+      );
     }
-    await rename(`${path}.tmp`, path);
-    await syncDirectory(previousDir);
-    await syncDirectory(dataDir);
+    await writeWhole(previous, noteName, JSON.stringify(swaps));
+    await parent.directory.sync();
     return swaps;
   }
 
@@ -149,6 +153,10 @@ export class FileSwap implements Generation {
       if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
     });
   }
+}
+
+async function openOrCreate(parent: OpenDirectory, name: string): Promise<OpenDirectory> {
+  return parent.lstat(name) === undefined ? await parent.createDirectory(name) : parent.openDirectory(name);
 }
 
 async function requireStopped(address: RedisAddress, dataDir: string, ctx: OperationContext): Promise<void> {

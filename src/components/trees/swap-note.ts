@@ -1,8 +1,7 @@
-import { closeSync, constants, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
-import { removeTree } from '../../disk/remove-tree.ts';
-import { syncDescriptor } from '../../disk/sync.ts';
+import { writeWhole } from '../../disk/write-whole.ts';
 import { CorruptionError, hasErrno } from '../../model/errors.ts';
 import type { ArtifactAttributes } from '../../ports/artifacts.ts';
 
@@ -81,18 +80,7 @@ export async function writeNote(
   name: string,
   note: ExchangeNote | Incoming,
 ): Promise<void> {
-  const temporary = `${name}.tmp`;
-  // What a run that was cut off left.
-  await removeTree(directory, temporary);
-  const descriptor = directory.openFile(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
-  try {
-    writeFileSync(descriptor, JSON.stringify(note));
-    await syncDescriptor(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-  await directory.rename(temporary, directory, name);
-  await directory.sync();
+  await writeWhole(directory, name, JSON.stringify(note));
 }
 
 export const encodeAttributes = (attributes: ArtifactAttributes): z.infer<typeof attributesSchema> => ({

@@ -86,7 +86,8 @@ export async function inspectedCopy(
       reason = outcomeReasons[outcome];
       continue;
     }
-    if (damaged !== undefined && isUnchanged(damaged, copy.entries)) {
+    // A frozen server may be in the middle of a save, which no time stamp tells; a locked one is not.
+    if (copy.locksFile && damaged !== undefined && isUnchanged(damaged, copy.entries)) {
       return withoutDamaged(found, name) ?? refuse(copy.source, attempt, reason);
     }
     damaged = copy.entries;

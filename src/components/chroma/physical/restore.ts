@@ -1,7 +1,9 @@
 import { createWriteStream } from 'node:fs';
-import { chmod, chown, lchown, mkdir, open, rm, stat, symlink, utimes } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, open, stat, symlink, utimes } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { openPrivateDirectory } from '../../../disk/private-directory.ts';
+import { removeTreeAt } from '../../../disk/remove-tree.ts';
 import { syncDirectory } from '../../../disk/sync.ts';
 import { CorruptionError, hasErrno, InterruptedError, toTarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
@@ -41,9 +43,12 @@ export async function stagePhysicalRestore(
     );
   }
   const stage = await stageBeside(place.path, restoreId, place.keepDirectory);
-  const discard = (): Promise<void> => rm(stage.stagedDir, { recursive: true, force: true });
+  const discard = (): Promise<void> => removeTreeAt(stage.stagedDir);
   try {
-    await writeTree(source, prefix, stage.stagedDir, previous, ctx);
+    {
+      using own = await openPrivateDirectory(stage.stagedDir);
+      await writeTree(source, prefix, own.path, previous, ctx);
+    }
     const swap: PhysicalSwap = {
       method: 'physical',
       live: place.path,

@@ -1,6 +1,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { removeTreeAt } from '../../../disk/remove-tree.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
@@ -106,7 +107,7 @@ export function physicalGeneration(record: SwapRecord): Generation {
     undo: async ({ log }) => {
       await removeRestoredJournal(swap);
       await undoPaths(await recordedSwaps(swap), (message) => log.warn(message));
-      await rm(swap.stage.stagedDir, { recursive: true, force: true });
+      await removeTreeAt(swap.stage.stagedDir);
     },
     discardPrevious: async () => {
       await discardPreviousPaths(await recordedSwaps(swap));
