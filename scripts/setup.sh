@@ -19,6 +19,7 @@ if [ "${CI:-}" = true ] || [ "$(id -u)" -eq 0 ]; then
   command -v patchelf >/dev/null 2>&1 || missing="$missing patchelf"
   [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
   command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
+  [ -x /usr/bin/time ] || missing="$missing time"
   command -v setfattr >/dev/null 2>&1 || missing="$missing attr"
   command -v setfacl >/dev/null 2>&1 || missing="$missing acl"
   command -v setcap >/dev/null 2>&1 || [ -x /sbin/setcap ] || missing="$missing libcap2-bin"
