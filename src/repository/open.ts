@@ -87,7 +87,7 @@ async function loadConfig(storage: StorageBackend, signal: AbortSignal): Promise
   } catch (cause) {
     if (!(cause instanceof TarsError && cause.code === 'storage-not-found')) throw cause;
     throw new TarsError('repository-not-found', `There is no repository at ${storage.location}`, {
-      hint: 'Is its disk mounted? If so, correct the place in tars.yaml. Only where there never was one: tars init',
+      hint: 'Mount its disk, or correct repository.path in tars.yaml. If there never was a repository, run tars init.',
       cause,
     });
   }

@@ -82,7 +82,7 @@ function writtenSince(running: readonly string[]): string {
   const since = 'What was written since the snapshot is a difference too';
   if (running.length === 0) return `${since}.`;
   const names = running.join(', ');
-  return `${since}, and ${names} may be writing: to know for certain, stop ${names}, then tars backup and tars verify.`;
+  return `${since}, and ${names} may be writing. To know for certain, stop ${names}, then run tars backup and tars verify.`;
 }
 
 function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
