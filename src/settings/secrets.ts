@@ -26,7 +26,7 @@ async function readBytes(path: string): Promise<Buffer> {
   return readFile(path).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw toTarsError(error, `Cannot read the secret file ${path}`);
     throw new ConfigurationError(`The secret file ${path} does not exist`, {
-      hint: 'Put the secret into it, mode 0600, or correct the path.',
+      hint: 'Correct the path, or write the secret into the file (mode 0600). If it is the key of a new repository, run tars init.',
       cause: error,
     });
   });

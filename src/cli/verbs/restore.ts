@@ -326,8 +326,8 @@ function renderWayBack({ wayBack, wayBackFile, byHand }: RestoreResult): string[
   const moved = [before, ...wayBack, after].filter(({ lines }) => lines.length > 0);
   if (wayBackFile === undefined) return [];
   return [
-    'The previous data was moved aside. The way back (databases are renamed back by their',
-    `running server, files with theirs stopped), also in ${wayBackFile}:`,
+    'The previous data was moved aside. To undo the restore, run these lines. They are also in',
+    `${wayBackFile}:`,
     ...moved.flatMap(({ component, lines }) => [`  ${component}:`, ...lines.map((line) => `    ${line}`)]),
   ];
 }

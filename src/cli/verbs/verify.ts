@@ -98,9 +98,15 @@ function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
   );
   const unknown = [...wrong((code) => code === 'verify-failed'), ...unread];
   const different = wrong((code) => code !== 'verify-failed');
-  const equal = compared.filter((name) => !unknown.includes(name) && !different.includes(name));
+  const rest = compared.filter((name) => !unknown.includes(name) && !different.includes(name));
+  const isWarned = (name: string): boolean =>
+    findings.some(
+      ({ severity, subject }) =>
+        severity === 'warning' && (subject === name || subject.startsWith(`${name}/`)),
+    );
   const lines: [readonly string[], string][] = [
-    [equal, `as in snapshot ${shortId(snapshot)}`],
+    [rest.filter((name) => !isWarned(name)), `as in snapshot ${shortId(snapshot)}`],
+    [rest.filter(isWarned), `as in snapshot ${shortId(snapshot)}, except for the warnings above`],
     [different, `not as in snapshot ${shortId(snapshot)}`],
     [unknown, 'could not be compared'],
   ];
