@@ -252,3 +252,93 @@ for (const keepDirectory of [false, true]) {
     }
   });
 }
+
+test('a snapshot of other directories is refused, not called restored, and verify says that nothing was compared', async () => {
+  const home = await mkdtemp(join(root, 'elsewhere-'));
+  const [then, now] = [join(home, 'then'), join(home, 'now')];
+  await write(home, { 'then/file': 'then', 'now/file': 'now' });
+  await using stack = await TreeStack.create({ trees: [{ path: then, live: then, exclude: [] }] });
+  await stack.backup();
+  const moved = stack.with({ trees: [{ path: now, live: now, exclude: [] }] });
+  await assert.rejects(moved.restore(), {
+    code: 'restore-refused',
+    message: `Nothing of data can be restored: the snapshot holds ${then}, and data of tars.yaml names other directories`,
+  });
+  const findings = await moved.verify();
+  assert.deepEqual(
+    findings.map(({ severity, code }) => `${severity} ${code}`),
+    ['error directory-not-configured'],
+  );
+  const both = stack.with({ trees: [then, now].map((path) => ({ path, live: path, exclude: [] })) });
+  assert.deepEqual(await both.verify(), []);
+});
+
+test('what came into a directory that is excluded by now is in no snapshot, and stays', async () => {
+  const home = await mkdtemp(join(root, 'excluded-since-'));
+  const tree = join(home, 'tree');
+  await write(tree, { file: 'then', 'media/a': 'then', 'media/deep/b': 'then' });
+  const trees = [{ path: tree, live: tree, exclude: [] }];
+  await using stack = await TreeStack.create({ trees });
+  await stack.backup();
+  await write(tree, { 'media/a': 'now', 'media/late': 'the only copy', 'media/deep/late': 'the only copy' });
+  const now = await picture(tree);
+  const later = stack.with({ trees: [{ path: tree, live: tree, exclude: ['media/'] }] });
+  const undone = await later.restore();
+  await later.component.generation(undone.record).undo(later.ctx);
+  assert.deepEqual(await picture(tree), now);
+  const { plan, record } = await later.restore();
+  assert.match(plan.steps.join('\n'), /Leave in place in .*tree: media \(excluded/);
+  await later.component.generation(record).discardPrevious(later.ctx);
+  const { '': _, ...files } = await picture(tree);
+  assert.deepEqual(files, {
+    './file': 'then',
+    './media/a': 'then',
+    './media/deep/b': 'then',
+    './media/deep/late': 'the only copy',
+    './media/late': 'the only copy',
+  });
+});
+
+test('what an earlier restore left in a tree is named, and neither moved nor deleted', async () => {
+  const home = await mkdtemp(join(root, 'left-'));
+  const tree = join(home, 'tree');
+  const left = {
+    './top.tars-prev-0a1b2c3d': 'the only copy',
+    './sub/x.tars-prev-0a1b2c3d/f': 'the only copy',
+  };
+  await write(tree, { file: 'then', 'sub/file': 'then', ...left });
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: [] }] });
+  await stack.backup();
+  assert.match(
+    stack.warnings.join('\n'),
+    /sub\/x\.tars-prev-0a1b2c3d, top\.tars-prev-0a1b2c3d in .*is not captured/,
+  );
+  await write(tree, { file: 'now', 'sub/file': 'now' });
+  const { plan, record } = await stack.restore();
+  assert.match(
+    plan.steps.join('\n'),
+    /Leave in place .*x\.tars-prev-0a1b2c3d \(left by an earlier restore\)/,
+  );
+  await stack.component.generation(record).discardPrevious(stack.ctx);
+  const { '': _, ...files } = await picture(tree);
+  assert.deepEqual(files, { './file': 'then', './sub/file': 'then', ...left });
+});
+
+test('a directory with the longest name there can be is restored, undone and tidied up', async () => {
+  const home = await mkdtemp(join(root, 'long-'));
+  const trees = ['a', 'b'].map((end) => join(home, `${'ä'.repeat(127)}${end}`));
+  for (const tree of trees) await write(tree, { file: 'then' });
+  await using stack = await TreeStack.create({
+    trees: trees.map((path) => ({ path, live: path, exclude: [] })),
+  });
+  await stack.backup();
+  for (const tree of trees) await write(tree, { file: 'now' });
+  const undone = await stack.restore();
+  const named = await stack.component.leftovers?.(stack.ctx);
+  assert.equal(named?.length, 2);
+  await stack.component.generation(undone.record).undo(stack.ctx);
+  const { record } = await stack.restore();
+  for (const tree of trees) assert.equal(await readFile(join(tree, 'file'), 'utf8'), 'then');
+  await stack.component.generation(record).discardPrevious(stack.ctx);
+  assert.equal((await readdir(home)).length, 2);
+});

@@ -6,6 +6,7 @@ import { openPath } from '../../disk/open-path.ts';
 import { setTimes } from '../../disk/posix/index.ts';
 import { removeTree } from '../../disk/remove-tree.ts';
 import { hasErrno, RestoreRefusedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { besideStem } from '../files/beside-name.ts';
 import { closeToOthers } from './attributes.ts';
 
 /** Where the exchange of one tree takes place, as it is journalled. Paths are real ones; names are as in model/byte-text.ts. */
@@ -100,7 +101,7 @@ export async function removeBegun(path: string, restoreId: string): Promise<void
 }
 
 function namesOf(live: string, holder: string, restoreId: string): Pick<TreeExchange, 'staged' | 'previous'> {
-  const prefix = holder === live ? '' : basename(live);
+  const prefix = holder === live ? '' : besideStem(basename(live));
   return { staged: `${prefix}.tars-new-${restoreId}`, previous: `${prefix}.tars-prev-${restoreId}` };
 }
 
