@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { createRequire, syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -341,4 +352,70 @@ test('a directory with the longest name there can be is restored, undone and tid
   for (const tree of trees) assert.equal(await readFile(join(tree, 'file'), 'utf8'), 'then');
   await stack.component.generation(record).discardPrevious(stack.ctx);
   assert.equal((await readdir(home)).length, 2);
+});
+
+test('a directory that its owner may not write in is exchanged, undone and keeps its mode', async () => {
+  const home = await mkdtemp(join(root, 'read-only-'));
+  const tree = join(home, 'tree');
+  await write(tree, { 'shut/file': 'then', 'shut/x.tmp': 'stays', 'new/x.tmp': 'stays' });
+  await chmod(join(tree, 'shut'), 0o555);
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: ['*.tmp'] }] });
+  const nobody = 65_534;
+  const asOwner = async (work: () => Promise<void>): Promise<void> => {
+    if (process.getuid?.() !== 0) return work();
+    await chmod(root, 0o755);
+    await execa('chown', ['-R', `${nobody}`, home]);
+    process.seteuid?.(nobody);
+    try {
+      await work();
+    } finally {
+      process.seteuid?.(0);
+    }
+  };
+  await asOwner(() => Promise.resolve());
+  await stack.backup();
+  await rm(join(tree, 'shut/file'));
+  await write(tree, { 'shut/file': 'now', 'later/x.tmp': 'stays', 'later/y': 'now' });
+  await chmod(join(tree, 'later'), 0o555);
+  await asOwner(() => Promise.resolve());
+  const now = await picture(tree);
+  const { staged, record } = await stack.stage();
+  await asOwner(() => staged.swap(stack.ctx));
+  assert.equal(await readFile(join(tree, 'shut/file'), 'utf8'), 'then');
+  const { stdout } = await execa('find', [
+    tree,
+    '-name',
+    'shut',
+    '-printf',
+    '%m',
+    '-o',
+    '-name',
+    'later',
+    '-printf',
+    '%m',
+  ]);
+  assert.equal(stdout, '555555');
+  await asOwner(() => stack.component.generation(record).undo(stack.ctx));
+  assert.deepEqual(await picture(tree), now);
+  assert.deepEqual(await readdir(home), ['tree']);
+});
+
+test('what lies in the place of a tree and is no directory refuses the restore in words, and stays', async () => {
+  const home = await mkdtemp(join(root, 'no-directory-'));
+  const tree = join(home, 'tree');
+  await write(tree, { file: 'then' });
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: [] }] });
+  await stack.backup();
+  await rm(tree, { recursive: true });
+  const refused = {
+    code: 'restore-refused',
+    message: `${tree} is a directory in the snapshot, and here a file or a link that leads to no directory`,
+  };
+  await writeFile(tree, 'a file');
+  await assert.rejects(stack.restore(), refused);
+  assert.equal(await readFile(tree, 'utf8'), 'a file');
+  await rm(tree);
+  await symlink(join(home, 'disk'), tree);
+  await assert.rejects(stack.restore(), refused);
+  assert.deepEqual(await readdir(home), ['tree']);
 });

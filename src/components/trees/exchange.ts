@@ -117,7 +117,7 @@ async function liveOf(path: string): Promise<string> {
     using opened = await openPath(path, { access: 'path' });
     return opened.path;
   } catch (error) {
-    if (!isMissing(error)) throw error;
+    if (!isMissingPath(error)) throw error;
     return path;
   }
 }
@@ -144,10 +144,11 @@ export async function openIfThere(
   try {
     return (await openPath(path, { access })).directory;
   } catch (error) {
-    if (isMissing(error)) return undefined;
+    if (isMissingPath(error)) return undefined;
     throw error;
   }
 }
 
-const isMissing = (error: unknown): boolean =>
+/** Whether {@link openPath} found nothing there, or no directory. */
+export const isMissingPath = (error: unknown): boolean =>
   error instanceof TarsError && (hasErrno(error.cause, 'ENOENT') || hasErrno(error.cause, 'ENOTDIR'));

@@ -7,6 +7,7 @@ import { counted } from '../../model/plural.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { isMissingPath } from './exchange.ts';
 import { someOf } from './some-of.ts';
 import { parseTreesFacts, type TreesFacts } from './facts.ts';
 import { joinTree, type JoinedEntry } from './joined.ts';
@@ -145,7 +146,19 @@ function stepsFor(live: string, { files, appeared, kept }: Found): readonly stri
 }
 
 async function openIfThere(path: string): Promise<OpenedPath | undefined> {
-  return (await isThere(path)) ? openPath(path) : undefined;
+  if (!(await isThere(path))) return undefined;
+  try {
+    return await openPath(path);
+  } catch (cause) {
+    if (!isMissingPath(cause)) throw cause;
+    throw new RestoreRefusedError(
+      `${path} is a directory in the snapshot, and here a file or a link that leads to no directory`,
+      {
+        hint: 'If it leads to a disk that is not mounted, mount that disk. Otherwise move it away. Then run restore again.',
+        cause,
+      },
+    );
+  }
 }
 
 async function nearestExisting(path: string): Promise<string> {
