@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { createRequire, syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -252,3 +263,159 @@ for (const keepDirectory of [false, true]) {
     }
   });
 }
+
+test('a snapshot of other directories is refused, not called restored, and verify says that nothing was compared', async () => {
+  const home = await mkdtemp(join(root, 'elsewhere-'));
+  const [then, now] = [join(home, 'then'), join(home, 'now')];
+  await write(home, { 'then/file': 'then', 'now/file': 'now' });
+  await using stack = await TreeStack.create({ trees: [{ path: then, live: then, exclude: [] }] });
+  await stack.backup();
+  const moved = stack.with({ trees: [{ path: now, live: now, exclude: [] }] });
+  await assert.rejects(moved.restore(), {
+    code: 'restore-refused',
+    message: `Nothing of data can be restored: the snapshot holds ${then}, and data of tars.yaml names other directories`,
+  });
+  const findings = await moved.verify();
+  assert.deepEqual(
+    findings.map(({ severity, code }) => `${severity} ${code}`),
+    ['error directory-not-configured'],
+  );
+  const both = stack.with({ trees: [then, now].map((path) => ({ path, live: path, exclude: [] })) });
+  assert.deepEqual(await both.verify(), []);
+});
+
+test('what came into a directory that is excluded by now is in no snapshot, and stays', async () => {
+  const home = await mkdtemp(join(root, 'excluded-since-'));
+  const tree = join(home, 'tree');
+  await write(tree, { file: 'then', 'media/a': 'then', 'media/deep/b': 'then' });
+  const trees = [{ path: tree, live: tree, exclude: [] }];
+  await using stack = await TreeStack.create({ trees });
+  await stack.backup();
+  await write(tree, { 'media/a': 'now', 'media/late': 'the only copy', 'media/deep/late': 'the only copy' });
+  const now = await picture(tree);
+  const later = stack.with({ trees: [{ path: tree, live: tree, exclude: ['media/'] }] });
+  const undone = await later.restore();
+  await later.component.generation(undone.record).undo(later.ctx);
+  assert.deepEqual(await picture(tree), now);
+  const { plan, record } = await later.restore();
+  assert.match(plan.steps.join('\n'), /Leave in place in .*tree: media \(excluded/);
+  await later.component.generation(record).discardPrevious(later.ctx);
+  const { '': _, ...files } = await picture(tree);
+  assert.deepEqual(files, {
+    './file': 'then',
+    './media/a': 'then',
+    './media/deep/b': 'then',
+    './media/deep/late': 'the only copy',
+    './media/late': 'the only copy',
+  });
+});
+
+test('what an earlier restore left in a tree is named, and neither moved nor deleted', async () => {
+  const home = await mkdtemp(join(root, 'left-'));
+  const tree = join(home, 'tree');
+  const left = {
+    './top.tars-prev-0a1b2c3d': 'the only copy',
+    './sub/x.tars-prev-0a1b2c3d/f': 'the only copy',
+  };
+  await write(tree, { file: 'then', 'sub/file': 'then', ...left });
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: [] }] });
+  await stack.backup();
+  assert.match(
+    stack.warnings.join('\n'),
+    /sub\/x\.tars-prev-0a1b2c3d, top\.tars-prev-0a1b2c3d in .*is not captured/,
+  );
+  await write(tree, { file: 'now', 'sub/file': 'now' });
+  const { plan, record } = await stack.restore();
+  assert.match(
+    plan.steps.join('\n'),
+    /Leave in place .*x\.tars-prev-0a1b2c3d \(left by an earlier restore\)/,
+  );
+  await stack.component.generation(record).discardPrevious(stack.ctx);
+  const { '': _, ...files } = await picture(tree);
+  assert.deepEqual(files, { './file': 'then', './sub/file': 'then', ...left });
+});
+
+test('a directory with the longest name there can be is restored, undone and tidied up', async () => {
+  const home = await mkdtemp(join(root, 'long-'));
+  const trees = ['a', 'b'].map((end) => join(home, `${'ä'.repeat(127)}${end}`));
+  for (const tree of trees) await write(tree, { file: 'then' });
+  await using stack = await TreeStack.create({
+    trees: trees.map((path) => ({ path, live: path, exclude: [] })),
+  });
+  await stack.backup();
+  for (const tree of trees) await write(tree, { file: 'now' });
+  const undone = await stack.restore();
+  const named = await stack.component.leftovers?.(stack.ctx);
+  assert.equal(named?.length, 2);
+  await stack.component.generation(undone.record).undo(stack.ctx);
+  const { record } = await stack.restore();
+  for (const tree of trees) assert.equal(await readFile(join(tree, 'file'), 'utf8'), 'then');
+  await stack.component.generation(record).discardPrevious(stack.ctx);
+  assert.equal((await readdir(home)).length, 2);
+});
+
+test('a directory that its owner may not write in is exchanged, undone and keeps its mode', async () => {
+  const home = await mkdtemp(join(root, 'read-only-'));
+  const tree = join(home, 'tree');
+  await write(tree, { 'shut/file': 'then', 'shut/x.tmp': 'stays', 'new/x.tmp': 'stays' });
+  await chmod(join(tree, 'shut'), 0o555);
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: ['*.tmp'] }] });
+  const nobody = 65_534;
+  const asOwner = async (work: () => Promise<void>): Promise<void> => {
+    if (process.getuid?.() !== 0) return work();
+    await chmod(root, 0o755);
+    await execa('chown', ['-R', `${nobody}`, home]);
+    process.seteuid?.(nobody);
+    try {
+      await work();
+    } finally {
+      process.seteuid?.(0);
+    }
+  };
+  await asOwner(() => Promise.resolve());
+  await stack.backup();
+  await rm(join(tree, 'shut/file'));
+  await write(tree, { 'shut/file': 'now', 'later/x.tmp': 'stays', 'later/y': 'now' });
+  await chmod(join(tree, 'later'), 0o555);
+  await asOwner(() => Promise.resolve());
+  const now = await picture(tree);
+  const { staged, record } = await stack.stage();
+  await asOwner(() => staged.swap(stack.ctx));
+  assert.equal(await readFile(join(tree, 'shut/file'), 'utf8'), 'then');
+  const { stdout } = await execa('find', [
+    tree,
+    '-name',
+    'shut',
+    '-printf',
+    '%m',
+    '-o',
+    '-name',
+    'later',
+    '-printf',
+    '%m',
+  ]);
+  assert.equal(stdout, '555555');
+  await asOwner(() => stack.component.generation(record).undo(stack.ctx));
+  assert.deepEqual(await picture(tree), now);
+  assert.deepEqual(await readdir(home), ['tree']);
+});
+
+test('what lies in the place of a tree and is no directory refuses the restore in words, and stays', async () => {
+  const home = await mkdtemp(join(root, 'no-directory-'));
+  const tree = join(home, 'tree');
+  await write(tree, { file: 'then' });
+  await using stack = await TreeStack.create({ trees: [{ path: tree, live: tree, exclude: [] }] });
+  await stack.backup();
+  await rm(tree, { recursive: true });
+  const refused = {
+    code: 'restore-refused',
+    message: `${tree} is a directory in the snapshot, and here a file or a link that leads to no directory`,
+  };
+  await writeFile(tree, 'a file');
+  await assert.rejects(stack.restore(), refused);
+  assert.equal(await readFile(tree, 'utf8'), 'a file');
+  await rm(tree);
+  await symlink(join(home, 'disk'), tree);
+  await assert.rejects(stack.restore(), refused);
+  assert.deepEqual(await readdir(home), ['tree']);
+});

@@ -6,6 +6,7 @@ import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { besidePath } from '../files/beside-name.ts';
 import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';
@@ -145,7 +146,7 @@ async function stepFor(
   if (trueCopy === 'none') return { step: `Write the redacted view to ${path}.redacted-${restoreId}` };
   const live = await liveBytes(path, signal);
   if (live === undefined) return { step: `Restore ${path}` };
-  const replaced = `the present file is kept as ${path}.tars-prev-${restoreId}`;
+  const replaced = `the present file is kept as ${besidePath(path, 'prev', restoreId)}`;
   if (sha256 === undefined) {
     return restoreConfig
       ? { step: `Replace ${path} if it differs; ${replaced}` }

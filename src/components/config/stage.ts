@@ -17,6 +17,7 @@ import {
   wayBackLines,
   type PathSwap,
 } from '../files/path-swap.ts';
+import { besidePath } from '../files/beside-name.ts';
 import type { CapturedFile } from './facts.ts';
 import { configBytesMax, pathInSnapshot } from './files.ts';
 import { liveBytes, restoreConfigHint, type ConfigPlace, type ConfigPlanDetails } from './plan.ts';
@@ -91,7 +92,7 @@ export async function removeStaged(files: readonly string[], restoreId: string):
     });
     // With the redacted view alone, the name of its own that it was to get comes in between.
     for (const live of [path, target, `${path}.redacted-${restoreId}`]) {
-      await rm(`${live}.tars-new-${restoreId}`, { force: true });
+      await rm(besidePath(live, 'new', restoreId), { force: true });
     }
   }
 }
@@ -169,11 +170,11 @@ async function stageFile(
   created: string[],
 ): Promise<void> {
   await createDirectories(dirname(live), file, created);
-  const stagedPath = `${live}.tars-new-${restoreId}`;
+  const stagedPath = besidePath(live, 'new', restoreId);
   const swap = {
     live,
     staged: stagedPath,
-    previous: `${live}.tars-prev-${restoreId}`,
+    previous: besidePath(live, 'prev', restoreId),
     hadLive: await isThere(live),
   };
   const mode = trueCopy === 'none' ? 0o600 : file.mode;

@@ -2,6 +2,7 @@ import { readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isMissing } from '../../disk/is-there.ts';
 import { hasErrno } from '../../model/errors.ts';
+import { besideStem } from './beside-name.ts';
 import type { Leftover } from '../../ports/component.ts';
 import { shellWord } from '../../model/shell-word.ts';
 
@@ -12,7 +13,7 @@ export const leftoverName = /\.tars-(new|prev)-[a-z0-9]+(\.restored|\.stray)?$/;
 export async function leftoversAt(paths: readonly string[]): Promise<readonly Leftover[]> {
   const found = new Set<string>();
   for (const path of new Set([...paths, ...(await Promise.all(paths.map(realPath)))])) {
-    const beside = `${basename(path)}.tars-`;
+    const beside = `${besideStem(basename(path))}.tars-`;
     for (const name of await namesIn(path)) if (name.startsWith('.tars-')) found.add(join(path, name));
     for (const name of await namesIn(dirname(path)))
       if (name.startsWith(beside)) found.add(join(dirname(path), name));

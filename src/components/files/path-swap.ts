@@ -9,6 +9,7 @@ import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
 import { shellWord } from '../../model/shell-word.ts';
+import { besidePath, besideStem } from './beside-name.ts';
 
 /**
  * One path whose content is exchanged by renames on one file system: live moves to `previous`, then `staged`
@@ -63,7 +64,7 @@ export async function stageBeside(
   const live = await throughLinks(path);
   const mode = keepDirectory || (await isMountPoint(live)) ? 'entries' : 'rename';
   const parent = mode === 'entries' ? live : dirname(live);
-  const prefix = mode === 'entries' ? '.tars' : `${basename(live)}.tars`;
+  const prefix = mode === 'entries' ? '.tars' : `${besideStem(basename(live))}.tars`;
   const stagedDir = join(parent, `${prefix}-new-${restoreId}`);
   try {
     await mkdir(parent, { recursive: true });
@@ -83,7 +84,7 @@ export async function stageBeside(
 /** Removes what {@link stageBeside} created for that restore and nobody swapped in. */
 export async function removeStagedBeside(path: string, restoreId: string): Promise<void> {
   const live = await throughLinks(path);
-  const candidates = [`${live}.tars-new-${restoreId}`, join(live, `.tars-new-${restoreId}`)];
+  const candidates = [besidePath(live, 'new', restoreId), join(live, `.tars-new-${restoreId}`)];
   for (const staged of candidates) await removeTreeAt(staged);
 }
 
@@ -103,7 +104,7 @@ export async function directorySwaps(
   }
   // What another component's restore puts beside a name that stays is that component's too.
   const isKept = (name: string): boolean =>
-    keep.some((kept) => name === kept || name.startsWith(`${kept}.tars-`));
+    keep.some((kept) => name === kept || name.startsWith(`${besideStem(kept)}.tars-`));
   const own = (name: string): boolean => !name.startsWith('.tars-') && name !== 'lost+found' && !isKept(name);
   const liveNames = new Set((await readdir(live)).filter(own));
   const stagedNames = new Set(await readdir(stage.stagedDir));

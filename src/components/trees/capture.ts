@@ -120,6 +120,7 @@ class TreeCapture {
   readonly #lanes = new Lanes(filesAtOnce);
   readonly #leftOut: string[] = [];
   #leftOutCount = 0;
+  readonly #leftByRestores: string[] = [];
   readonly #changing: string[] = [];
   #files = 0;
   #sizeBytes = 0;
@@ -157,6 +158,7 @@ class TreeCapture {
   #leaveOut(path: string, stats: BigIntStats, mounted: string[]): boolean {
     const reason = this.#parts.scope.outside(path, stats);
     if (reason === 'mounted') mounted.push(path);
+    if (reason === 'restore') this.#leftByRestores.push(path);
     if (reason === 'excluded') {
       this.#leftOutCount += 1;
       if (this.#leftOut.length < namedMax) this.#leftOut.push(path);
@@ -311,6 +313,12 @@ class TreeCapture {
       ctx.log.info(
         `${name}: exclude: leaves out ${someOf(this.#leftOut, this.#leftOutCount)} of ${tree.path}`,
       );
+    if (this.#leftByRestores.length > 0) {
+      const names = someOf(this.#leftByRestores.slice(0, namedMax), this.#leftByRestores.length);
+      ctx.log.warn(
+        `${name}: ${names} in ${tree.path} has the name of what a restore leaves, and is not captured; remove or rename it`,
+      );
+    }
     if (this.#changing.length === 0) return;
     const paths = someOf(this.#changing.slice(0, namedMax), this.#changing.length);
     ctx.log.warn(`${paths} in ${tree.path} changed each time it was read; it is kept as it was read last`);

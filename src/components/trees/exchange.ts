@@ -6,6 +6,7 @@ import { openPath } from '../../disk/open-path.ts';
 import { setTimes } from '../../disk/posix/index.ts';
 import { removeTree } from '../../disk/remove-tree.ts';
 import { hasErrno, RestoreRefusedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { besideStem } from '../files/beside-name.ts';
 import { closeToOthers } from './attributes.ts';
 
 /** Where the exchange of one tree takes place, as it is journalled. Paths are real ones; names are as in model/byte-text.ts. */
@@ -100,7 +101,7 @@ export async function removeBegun(path: string, restoreId: string): Promise<void
 }
 
 function namesOf(live: string, holder: string, restoreId: string): Pick<TreeExchange, 'staged' | 'previous'> {
-  const prefix = holder === live ? '' : basename(live);
+  const prefix = holder === live ? '' : besideStem(basename(live));
   return { staged: `${prefix}.tars-new-${restoreId}`, previous: `${prefix}.tars-prev-${restoreId}` };
 }
 
@@ -116,7 +117,7 @@ async function liveOf(path: string): Promise<string> {
     using opened = await openPath(path, { access: 'path' });
     return opened.path;
   } catch (error) {
-    if (!isMissing(error)) throw error;
+    if (!isMissingPath(error)) throw error;
     return path;
   }
 }
@@ -143,10 +144,11 @@ export async function openIfThere(
   try {
     return (await openPath(path, { access })).directory;
   } catch (error) {
-    if (isMissing(error)) return undefined;
+    if (isMissingPath(error)) return undefined;
     throw error;
   }
 }
 
-const isMissing = (error: unknown): boolean =>
+/** Whether {@link openPath} found nothing there, or no directory. */
+export const isMissingPath = (error: unknown): boolean =>
   error instanceof TarsError && (hasErrno(error.cause, 'ENOENT') || hasErrno(error.cause, 'ENOTDIR'));

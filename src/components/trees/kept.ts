@@ -17,13 +17,15 @@ export function findKept(
   content: OpenDirectory,
 ): ReadonlyMap<string, KeptReason> {
   const kept = new Map<string, KeptReason>();
+  const isReplaced = (path: string, reason: KeptReason): boolean =>
+    reason !== 'mounted' && reason !== 'kept-out' && lstatAlong(content, path) !== undefined;
   const keep = (path: string, reason: KeptReason): void => {
-    const isReplaced =
-      reason !== 'mounted' && reason !== 'kept-out' && lstatAlong(content, path) !== undefined;
-    if (!isReplaced) kept.set(path, reason);
+    if (!isReplaced(path, reason)) kept.set(path, reason);
   };
   const leaveOut = (path: string, stats: BigIntStats): boolean => {
     const reason = scope.outside(path, stats);
+    // Excluded by now, and captured then: what has come into it since is in no snapshot.
+    if (reason === 'excluded' && stats.isDirectory() && isReplaced(path, reason)) return false;
     if (reason !== undefined && reason !== 'restore') keep(path, reason);
     return reason !== undefined || !stats.isDirectory() || !scope.mayReach(path);
   };

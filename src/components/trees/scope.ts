@@ -86,8 +86,8 @@ export class TreeScope {
 
   /** @param path relative to the tree, not empty; to be asked of parents before their children */
   outside(path: string, stats: Pick<BigIntStats, 'dev' | 'isDirectory'>): OutsideReason | undefined {
-    if (ownName.test(path)) return 'restore';
     const named = this.#named.get(path);
+    if (named === undefined && ownName.test(path)) return 'restore';
     if (named === 'kept-out') return named;
     const isDirectory = stats.isDirectory();
     if (this.exclusions.excludes(path, isDirectory) || this.#formerExclusions.excludes(path, isDirectory))

@@ -25,7 +25,7 @@ export async function stageTreesRestore(
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { restoreId, from } = plan.details;
+  const { restoreId, from, leftByRestores } = plan.details;
   const staged: StagedTree[] = [];
   const findings: Finding[] = [];
   const unset = new UnsetList();
@@ -39,7 +39,9 @@ export async function stageTreesRestore(
   };
   const wayBack: string[] = [];
   try {
-    for (const restored of restoredTrees(place, from)) {
+    for (const tree of restoredTrees(place, from)) {
+      const left = leftByRestores.get(tree.tree.path) ?? [];
+      const restored = { ...tree, notCaptured: [...tree.notCaptured, ...left] };
       const begun = await beginExchange(restored.tree.live, restoreId, options);
       staged.push({ restored, begun });
       const onDamage = (path: string, problem: string): void => {

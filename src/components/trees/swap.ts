@@ -275,11 +275,23 @@ async function move(from: OpenDirectory, name: string, to: OpenDirectory, newNam
   }
 }
 
+/** Gives the owner of a directory the right to change it meanwhile, where the mode does not: only root needs none. */
+function openForMoves(directory: OpenDirectory): Disposable {
+  const { mode, uid } = directory.stat();
+  if ((mode & 0o300n) === 0o300n || Number(uid) !== process.geteuid?.())
+    return { [Symbol.dispose]: () => undefined };
+  const before = Number(mode & 0o7777n);
+  fchmodSync(directory.descriptor, before | 0o300);
+  return { [Symbol.dispose]: () => fchmodSync(directory.descriptor, before) };
+}
+
 /** So many moves before others get their turn. */
 const movesPerTurn = 500;
 
 async function moveAll(from: OpenDirectory, to: OpenDirectory, names: readonly string[]): Promise<void> {
   let moves = 0;
+  using _from = openForMoves(from);
+  using _to = openForMoves(to);
   for (const name of names) {
     await move(from, name, to, name);
     if (++moves % movesPerTurn === 0) await setImmediate();

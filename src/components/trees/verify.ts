@@ -12,6 +12,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { lstatAlong } from './along.ts';
 import { attributesAt } from './attributes.ts';
 import { FileBody } from './file-body.ts';
+import { parseTreesFacts } from './facts.ts';
 import { ArtifactHashes } from './hashes.ts';
 import { joinTree, type JoinedEntry, type LiveEntry } from './joined.ts';
 import { folderOf, restoredTrees, scopeOf, type RestoredTree, type TreesPlace } from './restoring.ts';
@@ -35,7 +36,14 @@ export async function verifyTrees(
 ): Promise<readonly Finding[]> {
   const differences = new Differences(from.name);
   await using hashes = new ArtifactHashes(from, source, ctx.signal);
-  for (const restored of restoredTrees(place, from)) {
+  const trees = restoredTrees(place, from);
+  for (const { path } of parseTreesFacts(from.facts, from.name).trees) {
+    if (trees.some(({ tree }) => tree.path === path)) continue;
+    const severity = trees.length === 0 ? 'error' : 'warning';
+    const what = `is in the snapshot, and was not compared: ${place.name} of tars.yaml does not name it`;
+    differences.report(severity, 'directory-not-configured', path, what);
+  }
+  for (const restored of trees) {
     const { live: path } = restored.tree;
     if (!(await isThere(path))) {
       differences.report('error', 'directory-missing', path, 'is missing');
