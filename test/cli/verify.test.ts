@@ -26,7 +26,7 @@ test('a difference comes with the writers that may explain it', async () => {
   assert.equal(differs.exitCode, 1);
   assert.match(
     differs.stdout,
-    /since the snapshot .*, and backend may be writing: .*stop backend, then run tars backup/,
+    /since the snapshot .*, and backend may be writing\. .*stop backend, then run tars backup/,
   );
   assert.match(
     (await tars([...quiet, 'verify'])).stdout,
