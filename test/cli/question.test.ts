@@ -86,7 +86,7 @@ test('yes restores, and names the file with the way back', async () => {
   const { exitCode, shown } = await answer('yes\r');
   assert.equal(exitCode, 0, shown);
   assert.equal(await readFile(stack.appEnv, 'utf8'), 'LOG_LEVEL=info\n');
-  const path = /also in (\S+):/.exec(shown)?.[1] ?? '';
+  const path = /also in\s+(\S+):/.exec(shown)?.[1] ?? '';
   const lines = (await readFile(path, 'utf8')).split('\n').filter((line) => !line.startsWith('#'));
   await execa('sh', ['-euc', lines.join('\n')]);
   assert.equal(await readFile(stack.appEnv, 'utf8'), present);

@@ -313,7 +313,7 @@ async function byHand(t: TestContext, scene: Scene): Promise<void> {
       await type(lines);
       assert.equal(await answers(), 'later later');
       assert.equal(await scene.small.project.health('app'), 'running');
-      const file = /also in (\S+):/.exec(restored)?.[1] ?? '';
+      const file = /also in\s+(\S+):/.exec(restored)?.[1] ?? '';
       assert.deepEqual(
         (await readFile(file, 'utf8')).split('\n').filter((line) => /^docker/.test(line)),
         lines,
