@@ -1,10 +1,10 @@
-import { readFile, rm, rmdir } from 'node:fs/promises';
+import { closeSync, constants, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
-import { openPath } from '../../disk/open-path.ts';
-import { removeTreeAt } from '../../disk/remove-tree.ts';
+import { openPath, type OpenedPath } from '../../disk/open-path.ts';
+import { removeTree, removeTreeAt } from '../../disk/remove-tree.ts';
 import { writeWhole } from '../../disk/write-whole.ts';
 import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
@@ -102,17 +102,48 @@ export class FileSwap implements Generation {
     await removeTreeAt(this.#place.stagedDir);
   }
 
+  /** Only what this user wrote: its paths are moved and deleted. */
   async #note(): Promise<PathSwap[] | undefined> {
-    const path = join(this.#place.previousDir, noteName);
+    using parent = await this.#openDataDir();
+    using previous = parent === undefined ? undefined : this.#openPrevious(parent.directory);
+    if (previous?.lstat(noteName) === undefined) return undefined;
     try {
-      return noteSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+      const descriptor = previous.openFile(noteName, constants.O_RDONLY);
+      try {
+        return noteSchema.parse(JSON.parse(readFileSync(descriptor, 'utf8')));
+      } finally {
+        closeSync(descriptor);
+      }
     } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return undefined;
+      const path = join(this.#place.previousDir, noteName);
       throw new CorruptionError(`The note of the swap in ${path} cannot be read`, {
-        hint: `The previous data is beside it; put it back by hand.`,
+        hint: 'The previous data is beside it; put it back by hand.',
         cause: error,
       });
     }
+  }
+
+  async #openDataDir(): Promise<OpenedPath | undefined> {
+    const { dataDir } = this.#place;
+    return (await isThere(dataDir)) ? openPath(dataDir) : undefined;
+  }
+
+  /** @throws TarsError when somebody else may have put something in it */
+  #openPrevious(parent: OpenDirectory): OpenDirectory | undefined {
+    const { previousDir } = this.#place;
+    const name = basename(previousDir);
+    const stats = parent.lstat(name);
+    if (stats === undefined) return undefined;
+    const previous = stats.isDirectory() ? parent.openDirectory(name) : undefined;
+    if (previous?.isPrivate === true) return previous;
+    previous?.close();
+    throw new TarsError(
+      'restore-failed',
+      `${previousDir} is not what tars created: another user may write there`,
+      {
+        hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
+      },
+    );
   }
 
   async #takeNote(): Promise<PathSwap[]> {
@@ -128,16 +159,8 @@ export class FileSwap implements Generation {
       });
     }
     using parent = await openPath(dataDir, { create: 0o700 });
-    using previous = await openOrCreate(parent.directory, basename(previousDir));
-    if (!previous.isPrivate) {
-      throw new TarsError(
-        'restore-failed',
-        `${previousDir} is not what tars created: another user may write there`,
-        {
-          hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
-        },
-      );
-    }
+    using previous =
+      this.#openPrevious(parent.directory) ?? (await parent.directory.createDirectory(basename(previousDir)));
     await writeWhole(previous, noteName, JSON.stringify(swaps));
     await parent.directory.sync();
     return swaps;
@@ -145,18 +168,15 @@ export class FileSwap implements Generation {
 
   /** The note goes first, so that a directory without one holds nothing. */
   async #removePrevious(): Promise<void> {
-    const { previousDir } = this.#place;
-    await rm(join(previousDir, noteName), { force: true });
-    await rm(join(previousDir, `${noteName}.tmp`), { force: true });
+    using parent = await this.#openDataDir();
+    using previous = parent === undefined ? undefined : this.#openPrevious(parent.directory);
+    if (parent === undefined || previous === undefined) return;
+    for (const name of [noteName, `${noteName}.tmp`]) await removeTree(previous, name);
     // Not whatever is in it: what a stranger wrote in the middle of a swap is kept there.
-    await rmdir(previousDir).catch((error: unknown) => {
+    await parent.directory.rmdir(basename(this.#place.previousDir)).catch((error: unknown) => {
       if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
     });
   }
-}
-
-async function openOrCreate(parent: OpenDirectory, name: string): Promise<OpenDirectory> {
-  return parent.lstat(name) === undefined ? await parent.createDirectory(name) : parent.openDirectory(name);
 }
 
 async function requireStopped(address: RedisAddress, dataDir: string, ctx: OperationContext): Promise<void> {
