@@ -100,8 +100,8 @@ const tables = (count: number, indexes: number): string =>
    END LOOP; END $$`;
 
 test('more tables and indexes than locks, in one database and in several, are captured', async () => {
-  await create('indexed', tables(180, 3));
-  for (const n of [1, 2]) await create(`many${n}`, tables(180, 0));
+  await create('indexed', tables(150, 3));
+  for (const n of [1, 2]) await create(`many${n}`, tables(150, 0));
   await takeSnapshot(bench.component({ databases: ['indexed'] }), join(bench.root, 'indexed'));
   const databases = ['many1', 'many2', 'indexed'];
   await takeSnapshot(bench.component({ databases }), join(bench.root, 'many'));
@@ -175,7 +175,7 @@ test('a database that cannot be captured is named, and keeps no other from being
 
 test('a table dropped while the capture runs costs its database, and is named', async () => {
   await create('kept', 'CREATE TABLE t AS SELECT 1 AS x');
-  await create('changed', tables(180, 0));
+  await create('changed', tables(150, 0));
   const { own, warnings } = listening();
   await using prepared = await bench.component({ databases: ['changed', 'kept'] }).prepare(own);
   await prepared.mark(own.signal);

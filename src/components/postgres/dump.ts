@@ -4,7 +4,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { ownAttributes } from '../own-attributes.ts';
 import type { Client } from './client.ts';
 import { lockTimeoutMs, nothingRead, readContent } from './content.ts';
-import type { DatabaseFacts, PostgresFacts, SequenceFacts, Unread } from './facts.ts';
+import type { ContentFacts, DatabaseFacts, PostgresFacts, SequenceFacts, Unread } from './facts.ts';
 import { dumpPath, globalsPath } from './names.ts';
 import type { PostgresOptions } from './options.ts';
 import { conninfo, programOutput } from './programs.ts';
@@ -68,8 +68,8 @@ export async function captureGlobals(
 }
 
 /**
- * Dumps one database into the sink while reading the facts of the same snapshot. Facts that cannot be read are named
- * in them; a dump that fails stops their reading.
+ * Dumps one database into the sink and reads the facts of the same snapshot: beside the dump, or after it where the
+ * server has few locks. Facts that cannot be read are named in them; a dump that fails stops their reading.
  */
 export async function captureDatabase(
   { options, client, control }: CaptureInputs,
@@ -86,9 +86,10 @@ export async function captureDatabase(
   const failure = new AbortController();
   const factsSignal = AbortSignal.any([ctx.signal, failure.signal]);
   const searchPath = (): Promise<string> => ownSearchPath(session, properties, factsSignal);
-  const reading = readContent(session, { sequences, searchPath, unread }, factsSignal).catch(
-    (error: unknown) => ({ error }),
-  );
+  const read = (): Promise<ContentFacts | { error: unknown }> =>
+    readContent(session, { sequences, searchPath, unread }, factsSignal).catch((error: unknown) => ({ error }));
+  // Reading the catalogs takes more than a hundred locks, and the dump needs the last ones of a small lock table.
+  const beside = database.held ? read() : undefined;
   const args = dumpArguments(client.options, name, snapshot);
   const body = programOutput({ path: client.pgDump, args, options: client.options }, ctx.signal);
   const attributes = ownAttributes(ctx);
@@ -98,11 +99,11 @@ export async function captureDatabase(
     });
   } catch (error) {
     failure.abort();
-    await reading;
+    await beside;
     if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
     throw describeDumpError(error, name);
   }
-  const content = await reading;
+  const content = await (beside ?? read());
   if (!('error' in content)) return { name, artifact, sizeBytes, properties, content };
   if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: content.error });
   const nothing = nothingRead({ what: 'the content', reason: messageOf(content.error) });
