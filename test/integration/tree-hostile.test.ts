@@ -286,7 +286,14 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   const late = await component.stage(plan, source, ctx);
   await mkdir(previous, { mode: 0o755 });
   await assert.rejects(late.swap(ctx), /tree\.tars-prev-r1 is not what tars created/);
-  await assert.rejects(component.generation(late.record).undo(ctx), /is not what tars created/);
+  const forged = { whole: true, hadLive: true, directories: [] };
+  await writeFile(join(previous, 'exchange.json'), `${'0'.repeat(64)}\n${JSON.stringify(forged)}`);
+  await assert.rejects(component.generation(late.record).undo(ctx), /is not what tars wrote/);
+  // A record without a key for signatures, as 1.0.12 wrote them.
+  const { trees } = late.record.details as { trees: Record<string, unknown>[] };
+  const unsigned = { version: 2, trees: trees.map(({ noteKey: _, ...tree }) => tree) };
+  const former = component.generation({ ...late.record, details: unsigned });
+  await assert.rejects(former.undo(ctx), /is not what tars created/);
   await late.discard(ctx);
   assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
   assert.equal(pictureOf(outside), before);

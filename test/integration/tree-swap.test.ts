@@ -101,6 +101,9 @@ for (const keepDirectory of [false, true]) {
     assert.match(attributes ?? '', /^a d 750 1000\.0{10} $/m);
 
     const generation = stack.component.generation(record);
+    // As the start of many a container does: it makes all in its volume the service's own.
+    const previous = (await readdir(home, { recursive: true })).find((path) => /\.tars-prev-\w+$/.test(path));
+    await chmod(join(home, previous ?? ''), 0o777);
     await generation.undo(stack.ctx);
     assert.deepEqual(await picture(tree), now);
     await generation.undo(stack.ctx);

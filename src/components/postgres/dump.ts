@@ -87,7 +87,9 @@ export async function captureDatabase(
   const factsSignal = AbortSignal.any([ctx.signal, failure.signal]);
   const searchPath = (): Promise<string> => ownSearchPath(session, properties, factsSignal);
   const read = (): Promise<ContentFacts | { error: unknown }> =>
-    readContent(session, { sequences, searchPath, unread }, factsSignal).catch((error: unknown) => ({ error }));
+    readContent(session, { sequences, searchPath, unread }, factsSignal).catch((error: unknown) => ({
+      error,
+    }));
   // Reading the catalogs takes more than a hundred locks, and the dump needs the last ones of a small lock table.
   const beside = database.held ? read() : undefined;
   const args = dumpArguments(client.options, name, snapshot);

@@ -29,7 +29,7 @@ const placeSchema = z.object({
 });
 export type SwapPlace = z.infer<typeof placeSchema>;
 
-const noteSchema = z.array(pathSwapSchema);
+const noteSchema = z.array(pathSwapSchema.pick({ live: true, hadLive: true }));
 
 /** In the previous directory: what was there when the swap began. */
 const noteName = 'swap.json';
@@ -102,18 +102,18 @@ export class FileSwap implements Generation {
     await removeTreeAt(this.#place.stagedDir);
   }
 
-  /** Only what this user wrote: its paths are moved and deleted. */
+  /**
+   * What is moved and deleted is known from the journal: the server that was started since may have made the directory
+   * its own (the image of Redis does), and have written what it likes.
+   */
   async #note(): Promise<PathSwap[] | undefined> {
     using parent = await this.#openDataDir();
     using previous = parent === undefined ? undefined : this.#openPrevious(parent.directory);
     if (previous?.lstat(noteName) === undefined) return undefined;
     try {
-      const descriptor = previous.openFile(noteName, constants.O_RDONLY);
-      try {
-        return noteSchema.parse(JSON.parse(readFileSync(descriptor, 'utf8')));
-      } finally {
-        closeSync(descriptor);
-      }
+      const note = noteSchema.parse(readJson(previous, noteName));
+      const had = new Map(note.map(({ live, hadLive }) => [basename(live), hadLive]));
+      return this.#swaps((name) => z.boolean().parse(had.get(name)));
     } catch (error) {
       const path = join(this.#place.previousDir, noteName);
       throw new CorruptionError(`The note of the swap in ${path} cannot be read`, {
@@ -128,39 +128,43 @@ export class FileSwap implements Generation {
     return (await isThere(dataDir)) ? openPath(dataDir) : undefined;
   }
 
-  /** @throws TarsError when somebody else may have put something in it */
+  /** @throws TarsError when it leads elsewhere */
   #openPrevious(parent: OpenDirectory): OpenDirectory | undefined {
-    const { previousDir } = this.#place;
-    const name = basename(previousDir);
+    const name = basename(this.#place.previousDir);
     const stats = parent.lstat(name);
     if (stats === undefined) return undefined;
-    const previous = stats.isDirectory() ? parent.openDirectory(name) : undefined;
-    if (previous?.isPrivate === true) return previous;
-    previous?.close();
-    throw new TarsError(
+    if (!stats.isDirectory()) throw this.#previousIsReplaced();
+    return parent.openDirectory(name);
+  }
+
+  #previousIsReplaced(): TarsError {
+    const { previousDir } = this.#place;
+    return new TarsError(
       'restore-failed',
       `${previousDir} is not what tars created: another user may write there`,
-      {
-        hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
-      },
+      { hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.' },
     );
   }
 
-  async #takeNote(): Promise<PathSwap[]> {
+  #swaps(hadLive: (name: string) => boolean): PathSwap[] {
     const { dataDir, stagedDir, previousDir, names } = this.#place;
-    const swaps: PathSwap[] = [];
-    for (const name of names) {
-      const live = join(dataDir, name);
-      swaps.push({
-        live,
-        staged: join(stagedDir, name),
-        previous: join(previousDir, name),
-        hadLive: await isThere(live),
-      });
-    }
+    return names.map((name) => ({
+      live: join(dataDir, name),
+      staged: join(stagedDir, name),
+      previous: join(previousDir, name),
+      hadLive: hadLive(name),
+    }));
+  }
+
+  async #takeNote(): Promise<PathSwap[]> {
+    const { dataDir, previousDir, names } = this.#place;
+    const there = new Set<string>();
+    for (const name of names) if (await isThere(join(dataDir, name))) there.add(name);
+    const swaps = this.#swaps((name) => there.has(name));
     using parent = await openPath(dataDir, { create: 0o700 });
     using previous =
       this.#openPrevious(parent.directory) ?? (await parent.directory.createDirectory(basename(previousDir)));
+    if (!previous.isPrivate) throw this.#previousIsReplaced();
     await writeWhole(previous, noteName, JSON.stringify(swaps));
     await parent.directory.sync();
     return swaps;
@@ -176,6 +180,15 @@ export class FileSwap implements Generation {
     await parent.directory.rmdir(basename(this.#place.previousDir)).catch((error: unknown) => {
       if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
     });
+  }
+}
+
+function readJson(directory: OpenDirectory, name: string): unknown {
+  const descriptor = directory.openFile(name, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return JSON.parse(readFileSync(descriptor, 'utf8'));
+  } finally {
+    closeSync(descriptor);
   }
 }
 

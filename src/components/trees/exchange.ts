@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { z } from 'zod';
 import { mountPoints } from '../../disk/mounts.ts';
@@ -21,6 +22,11 @@ export const exchangeSchema = z.object({
   stagedFile: z.string(),
   /** The snapshot lacks files that it does not name: what it replaces may be the only copy. */
   keepsPrevious: z.boolean(),
+  /**
+   * With it the notes of the exchange are signed: a service that starts may make the previous directory its own
+   * (`chown -R` at the start of a container), and what it writes there must not be done. Until 1.0.12 there was none.
+   */
+  noteKey: z.string().optional(),
 });
 export type TreeExchange = z.infer<typeof exchangeSchema>;
 
@@ -75,6 +81,7 @@ export async function beginExchange(
       const exchange = {
         ...{ live, holder: holder.path, staged, previous },
         ...{ stagedFile: `${dev}:${ino}`, keepsPrevious: options.keepsPrevious },
+        noteKey: randomBytes(32).toString('base64'),
       };
       return { exchange, content, [Symbol.dispose]: () => content.close() };
     } catch (error) {

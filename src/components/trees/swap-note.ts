@@ -1,3 +1,4 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
 import { closeSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
@@ -48,39 +49,86 @@ export type Incoming = z.infer<typeof incomingSchema>;
 export const noteName = 'exchange.json';
 export const incomingName = 'incoming.json';
 
-/** Undefined before it was written. @throws CorruptionError */
-export const readNote = (directory: OpenDirectory): Promise<ExchangeNote | undefined> =>
-  read(directory, noteName, noteSchema);
+/** The notes of one exchange, in its previous directory. */
+export class Notes {
+  readonly #directory: OpenDirectory;
+  readonly #key: string | undefined;
 
-/** Undefined until everything that was live is aside. @throws CorruptionError */
-export const readIncoming = (directory: OpenDirectory): Promise<Incoming | undefined> =>
-  read(directory, incomingName, incomingSchema);
-
-// eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections
-async function read<T>(directory: OpenDirectory, name: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  let descriptor: number;
-  try {
-    descriptor = directory.openFile(name, constants.O_RDONLY);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
-    throw error;
+  /** @param key of the journal, which nobody else reads; without one, nobody else may have entered the directory */
+  constructor(directory: OpenDirectory, key: string | undefined) {
+    this.#directory = directory;
+    this.#key = key;
   }
-  try {
-    const parsed = schema.safeParse(JSON.parse(readFileSync(descriptor, 'utf8')));
+
+  /** Undefined before it was written. @throws CorruptionError */
+  readNote(): Promise<ExchangeNote | undefined> {
+    return this.#read(noteName, noteSchema);
+  }
+
+  /** Undefined until everything that was live is aside. @throws CorruptionError */
+  readIncoming(): Promise<Incoming | undefined> {
+    return this.#read(incomingName, incomingSchema);
+  }
+
+  /** Whole or not at all, also after a power cut. */
+  writeNote(note: ExchangeNote): Promise<void> {
+    return this.#write(noteName, note);
+  }
+
+  writeIncoming(incoming: Incoming): Promise<void> {
+    return this.#write(incomingName, incoming);
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections
+  async #read<T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> {
+    const text = this.#textOf(name);
+    if (text === undefined) return undefined;
+    const parsed = schema.safeParse(JSON.parse(this.#signed(name, text)));
     if (parsed.success) return parsed.data;
     throw new CorruptionError(`The note ${name} of a restore cannot be read`, { cause: parsed.error });
-  } finally {
-    closeSync(descriptor);
   }
-}
 
-/** Whole or not at all, also after a power cut. @param directory nobody but this user and root can enter it */
-export async function writeNote(
-  directory: OpenDirectory,
-  name: string,
-  note: ExchangeNote | Incoming,
-): Promise<void> {
-  await writeWhole(directory, name, JSON.stringify(note));
+  #textOf(name: string): string | undefined {
+    let descriptor: number;
+    try {
+      descriptor = this.#directory.openFile(name, constants.O_RDONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+    try {
+      return readFileSync(descriptor, 'utf8');
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  /** What the first line is the signature of. */
+  #signed(name: string, text: string): string {
+    if (this.#key === undefined) return text;
+    const end = text.indexOf('\n');
+    const body = text.slice(end + 1);
+    const own = Buffer.from(this.#signatureOf(this.#key, name, body));
+    const found = Buffer.from(text.slice(0, Math.max(0, end)));
+    if (own.length === found.length && timingSafeEqual(own, found)) return body;
+    throw new CorruptionError(`The note ${name} of a restore is not what tars wrote: somebody replaced it`, {
+      hint: 'The previous data is beside it. Look at what is there, and put it back by hand.',
+    });
+  }
+
+  #signatureOf(key: string, name: string, body: string): string {
+    return createHmac('sha256', Buffer.from(key, 'base64')).update(`${name}\n${body}`).digest('hex');
+  }
+
+  async #write(name: string, note: ExchangeNote | Incoming): Promise<void> {
+    const body = JSON.stringify(note);
+    const key = this.#key;
+    await writeWhole(
+      this.#directory,
+      name,
+      key === undefined ? body : `${this.#signatureOf(key, name, body)}\n${body}`,
+    );
+  }
 }
 
 export const encodeAttributes = (attributes: ArtifactAttributes): z.infer<typeof attributesSchema> => ({

@@ -15,9 +15,7 @@ import {
   encodeAttributes,
   incomingName,
   noteName,
-  readIncoming,
-  readNote,
-  writeNote,
+  Notes,
   type ExchangeNote,
   type Incoming,
 } from './swap-note.ts';
@@ -51,8 +49,9 @@ export async function swapTree(exchange: TreeExchange, { scopeOf, onUnset }: Sur
     throw place.stagedIsReplaced();
   }
   using previous = await place.openPrevious();
-  const note = (await readNote(previous)) ?? (await makeNote(place, staged, scopeOf));
-  await writeNote(previous, noteName, note);
+  const notes = place.notesIn(previous);
+  const note = (await notes.readNote()) ?? (await makeNote(place, staged, scopeOf));
+  await notes.writeNote(note);
   await place.holder.sync();
   if (note.whole) await swapWhole(place, staged, previous, note);
   else await swapEntries(place, staged, previous, note, onUnset);
@@ -93,7 +92,7 @@ class Place implements Disposable {
   /** The staged directory goes when all of it is in place. */
   async isSwapped(): Promise<boolean> {
     using previous = this.openPreviousIfThere();
-    return previous !== undefined && (await readIncoming(previous)) !== undefined;
+    return previous !== undefined && (await this.notesIn(previous).readIncoming()) !== undefined;
   }
 
   stagedIsReplaced(): TarsError {
@@ -107,20 +106,33 @@ class Place implements Disposable {
     );
   }
 
-  async openPrevious(): Promise<OpenDirectory> {
-    const existing = this.openPreviousIfThere();
-    return existing ?? this.keepingTime(() => this.holder.createDirectory(this.exchange.previous));
+  notesIn(previous: OpenDirectory): Notes {
+    return new Notes(previous, this.exchange.noteKey);
   }
 
-  /** @throws TarsError when somebody else created it: what its notes say must not be done */
+  /** @throws TarsError when somebody else may have put something in it */
+  async openPrevious(): Promise<OpenDirectory> {
+    const existing = openAlongIfThere(this.holder, this.exchange.previous);
+    if (existing !== undefined) return this.requirePrivate(existing);
+    return this.keepingTime(() => this.holder.createDirectory(this.exchange.previous));
+  }
+
+  /**
+   * After the exchange: a service that started since may have made it its own.
+   * @throws TarsError when nothing proves that its notes are those of tars
+   */
   openPreviousIfThere(): OpenDirectory | undefined {
-    const { previous } = this.exchange;
-    const directory = openAlongIfThere(this.holder, previous);
-    if (directory === undefined || directory.isPrivate) return directory;
+    const directory = openAlongIfThere(this.holder, this.exchange.previous);
+    if (directory === undefined || this.exchange.noteKey !== undefined) return directory;
+    return this.requirePrivate(directory);
+  }
+
+  private requirePrivate(directory: OpenDirectory): OpenDirectory {
+    if (directory.isPrivate) return directory;
     directory.close();
     throw new TarsError(
       'restore-failed',
-      `${this.exchange.holder}/${previous} is not what tars created: another user may write there`,
+      `${this.exchange.holder}/${this.exchange.previous} is not what tars created: another user may write there`,
       {
         hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
       },
@@ -178,16 +190,18 @@ function requireDirectoryIn(content: OpenDirectory, path: string, live: string):
 }
 
 async function swapWhole(
-  { exchange, holder, name = '' }: Place,
+  place: Place,
   staged: OpenDirectory,
   previous: OpenDirectory,
   { hadLive }: ExchangeNote,
 ): Promise<void> {
-  if ((await readIncoming(previous)) === undefined) {
+  const { exchange, holder, name = '' } = place;
+  const notes = place.notesIn(previous);
+  if ((await notes.readIncoming()) === undefined) {
     if (hadLive && previous.lstat(contentName) === undefined) await move(holder, name, previous, contentName);
     await previous.sync();
     await holder.sync();
-    await writeNote(previous, incomingName, []);
+    await notes.writeIncoming([]);
   }
   const content = staged.lstat(contentName);
   if (content === undefined) return;
@@ -215,7 +229,8 @@ async function swapEntries(
   using live = openAlong(place.holder, place.name ?? '');
   using content = staged.openDirectory(contentName);
   using aside = await ensureAlong(previous, contentName);
-  let incoming = await readIncoming(previous);
+  const notes = place.notesIn(previous);
+  let incoming = await notes.readIncoming();
   if (incoming === undefined) {
     for (const { path, keep } of note.directories) {
       using from = openAlong(live, path);
@@ -223,7 +238,7 @@ async function swapEntries(
       await moveAll(from, to, movable(from, keep, path));
     }
     incoming = note.directories.map(({ path, keep }) => incomingOf(content, path, keep));
-    await writeNote(previous, incomingName, incoming);
+    await notes.writeIncoming(incoming);
   }
   for (const { path, names } of incoming) {
     using from = openAlongIfThere(content, path);
@@ -313,7 +328,7 @@ export async function undoTree(
   using place = await Place.open(exchange);
   using previous = place.openPreviousIfThere();
   if (previous !== undefined) {
-    const note = await readNote(previous);
+    const note = await place.notesIn(previous).readNote();
     if (note !== undefined) {
       if (note.whole) await undoWhole(place, previous, warn);
       else await undoEntries(place, previous, note, warn, onUnset);
@@ -329,7 +344,7 @@ async function undoWhole(
   warn: (message: string) => void,
 ): Promise<void> {
   const { exchange, holder, name = '' } = place;
-  if ((await readIncoming(previous)) !== undefined && holder.lstat(name) !== undefined) {
+  if ((await place.notesIn(previous).readIncoming()) !== undefined && holder.lstat(name) !== undefined) {
     using staged = await ensureAlong(holder, exchange.staged);
     if (staged.lstat(contentName) === undefined) await move(holder, name, staged, contentName);
     await staged.sync();
@@ -348,7 +363,7 @@ async function undoEntries(
   onUnset: OnUnset,
 ): Promise<void> {
   const { exchange, holder } = place;
-  const incoming = await readIncoming(previous);
+  const incoming = await place.notesIn(previous).readIncoming();
   using live = await ensureAlong(holder, place.name ?? '');
   using aside = await ensureAlong(previous, contentName);
   using staged = await ensureAlong(holder, exchange.staged);
