@@ -153,7 +153,7 @@ class Collector {
     this.#requirePlace(path, header.type);
     this.#count.add(path, header);
     if (this.#manifest !== undefined) {
-      throw new CorruptionError(`The archive goes on after its manifest, with ${path}`);
+      throw new CorruptionError(`The archive continues after its manifest, with ${path}`);
     }
     if (header.type === 'link') {
       this.#entries.set(path, this.#linked(path, header));

@@ -100,7 +100,7 @@ class ArchiveShelf implements SnapshotShelf {
     const archive = await this.#look(id, ctx);
     if (typeof archive === 'object') return archive;
     throw new TarsError('forget-refused', `The archive ${join(this.location, id)} ${archive}`, {
-      hint: 'It was another when the plan was made. Run it again: it plans anew.',
+      hint: 'It has changed since the plan was made. Run the command again: it makes a new plan.',
     });
   }
 

@@ -70,7 +70,7 @@ export function createProgram(surroundings: Surroundings): Command {
 
 /** Errors of usage in the form of all others. */
 function usageErrors(json: boolean): (text: string, write: (text: string) => void) => void {
-  const hint = 'Run it with --help for what there is.';
+  const hint = 'Run it with --help for a list.';
   return (text, write) => {
     const sentence = text
       .trim()

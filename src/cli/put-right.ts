@@ -15,7 +15,7 @@ export async function putRight(settings: Settings, env: Environment, ctx: Operat
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   } catch (error) {
     ctx.signal.throwIfAborted();
-    const { message, hint } = toTarsError(error, 'A restore that was cut off could not be put right');
+    const { message, hint } = toTarsError(error, 'A restore that was cut off could not be recovered');
     ctx.log.warn(hint === undefined ? message : `${message}. ${hint}`);
   }
 }

@@ -52,7 +52,7 @@ export function warnOfPlan(
     const hostname = plan.hostname === own.hostname ? undefined : plan.hostname;
     if (plan.heldBack.length > 0)
       ctx.log.warn(
-        `Nothing of ${plan.stack} on ${plan.hostname} is forgotten: ${plan.heldBack.join('; ')}. If that is as it should be: ${allowShrunkCommand({ ...place, stack, hostname })}`,
+        `Nothing of ${plan.stack} on ${plan.hostname} is forgotten: ${plan.heldBack.join('; ')}. If that is expected, run: ${allowShrunkCommand({ ...place, stack, hostname })}`,
       );
     for (const snapshot of plan.ahead) {
       const { found, cure } = aheadWarning(snapshot);

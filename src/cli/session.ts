@@ -102,9 +102,11 @@ async function loadRecorded(
 async function removeLeftovers(places: readonly string[], { log }: OperationContext): Promise<void> {
   for (const place of places) {
     const { removed, failed } = await removeAbandonedScratch(place);
-    if (removed.length > 0) log.info(`Removed what a run that was killed left: ${removed.join(', ')}`);
+    if (removed.length > 0) log.info(`Removed the leftovers of a run that was killed: ${removed.join(', ')}`);
     if (failed.length > 0) {
-      log.warn(`Cannot remove what a run that was killed left, remove it yourself: ${failed.join(', ')}`);
+      log.warn(
+        `Cannot remove the leftovers of a run that was killed. Remove them yourself: ${failed.join(', ')}`,
+      );
     }
   }
 }

@@ -235,7 +235,7 @@ function exchanged(volume: StoreVolume, record: SwapRecord): Generation {
       await using open = await volume.open('write', ctx);
       for (const path of await open.undo(exchange, ctx.signal))
         ctx.log.warn(
-          `Something had been created anew in ${volume.label} in the middle of the restore; it is kept as ${path}`,
+          `Something was created again in ${volume.label} during the restore; it is kept as ${path}`,
         );
     },
     async discardPrevious(ctx) {

@@ -90,7 +90,7 @@ async function projectOf(
   if (name === undefined) return undefined;
   if (names.length > 1 && name !== derivedName) {
     throw new ConfigurationError(`Several projects were made from ${composeFile}: ${names.join(', ')}`, {
-      hint: 'Say which one: tars init --project NAME',
+      hint: 'Name one of them: tars init --project NAME',
     });
   }
   return readProject(engine, name);

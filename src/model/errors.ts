@@ -134,7 +134,7 @@ const systemErrorHints: Readonly<Record<string, string>> = {
   ELOOP: 'Symbolic links lead in a circle: look at each part of the path with namei -l.',
   EIO: 'The disk or its connection has failed: look at dmesg, and at smartctl -a for the disk. Keep what can still be read safe first.',
   ESTALE:
-    'The network file system has lost this file, since its server was restarted or exported anew: unmount it and mount it again.',
+    'The network file system has lost this file, since its server was restarted or exported again: unmount it and mount it again.',
   ENODEV: 'The device is gone: connect it and mount it again.',
   ENXIO: 'The device is gone: connect it and mount it again.',
   ENOTDIR: 'A part of the path is a file, not a directory: correct the path.',

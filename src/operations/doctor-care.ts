@@ -105,5 +105,5 @@ function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcom
     'Add what is kept to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
   if (rhythms['forget'] !== undefined)
     return [error('schedule.forget has nothing to go by: retention keeps nothing', cure)];
-  return [warning('Nothing says which snapshots may go, so all are kept', cure)];
+  return [warning('No rule says which snapshots may be forgotten, so all are kept', cure)];
 }

@@ -167,7 +167,7 @@ async function lookAtLast(
     outcomes.push(
       warning(
         `The last snapshot, ${taken}, is partial: ${failuresOf(await lastManifest(ctx))}`,
-        'Put that right, then run tars backup again.',
+        'Fix that, then run tars backup again.',
       ),
     );
   return outcomes.length > 0 ? outcomes : [ok(`Snapshot ${taken} is complete`)];
@@ -229,19 +229,19 @@ async function lookAtClock(
   const cure = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
   const future = all.filter(({ time }) => time.getTime() > limitMs);
   const latest = future.at(-1);
-  const more = future.length > 1 ? `, the last of ${future.length} of a time to come,` : '';
+  const more = future.length > 1 ? ` (the last of ${future.length} with a future date)` : '';
   const newestMs = await newestFileMs(path);
   return [
     ...(latest === undefined
       ? []
       : [
           warning(
-            `Snapshot ${shortId(latest.id)}${more} is of ${latest.time.toISOString()}, and it is ${now.toISOString()} now`,
+            `Snapshot ${shortId(latest.id)}${more} has the date ${latest.time.toISOString()}, and it is ${now.toISOString()} now`,
             cure,
           ),
         ]),
     ...(newestMs > limitMs
-      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is yet to come`, cure)]
+      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is in the future`, cure)]
       : []),
     ...(future.length === 0 && newestMs <= limitMs ? [ok(`It is ${now.toISOString()}`)] : []),
   ];
@@ -281,5 +281,5 @@ async function lookAtKit(
   const keys = await opened.listKeys(ctx);
   return keys.some(({ id }) => id === kit.keyId)
     ? [ok(`The recovery kit was exported at ${kit.exportedAt}`)]
-    : [warning(`The key on the recovery kit of ${kit.exportedAt} opens the repository no more`, cure)];
+    : [warning(`The key on the recovery kit of ${kit.exportedAt} no longer opens the repository`, cure)];
 }

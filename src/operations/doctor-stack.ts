@@ -254,7 +254,7 @@ async function refusalOf(
       return warning(`${name}: whether it could be restored is not known`);
     return error(
       message,
-      hint ?? `Put that right before it is needed, or ask for more: tars restore --dry-run.`,
+      hint ?? `Fix that before you need a restore. For more, run tars restore --dry-run.`,
     );
   }
 }
@@ -315,7 +315,7 @@ async function lookForUnfinished(
     return [
       error(
         `Restore ${restoreId} of ${startedAt} was cut off`,
-        'Run any other verb, such as tars snapshots: it puts that right first.',
+        'Run any other verb, such as tars snapshots: it recovers the restore first.',
       ),
     ];
   });

@@ -46,7 +46,7 @@ export async function examine(
   const limited = { ...ctx, signal: AbortSignal.any([ctx.signal, done.signal]) };
   const late = ctx.clock.sleep(limitMs, limited.signal).then(
     (): readonly Outcome[] => [
-      error(`No answer within ${limitMs / 1000} s`, 'Find out why it hangs, then look again.'),
+      error(`No answer within ${limitMs / 1000} s`, 'Find out why it hangs, then run tars doctor again.'),
     ],
     // Nobody waits for it any more.
     () => [],
@@ -72,7 +72,7 @@ async function lookSafely(look: HealthCheck['look'], ctx: OperationContext): Pro
     return await look(ctx);
   } catch (cause) {
     const { message, hint } = toTarsError(cause, 'This could not be found out');
-    return [error(message, hint ?? 'Put that right, or correct it in tars.yaml.')];
+    return [error(message, hint ?? 'Fix that, or correct tars.yaml.')];
   }
 }
 

@@ -199,7 +199,7 @@ function refuseNewest({ id, stack, hostname }: SnapshotSummary): TarsError {
   return new TarsError(
     'forget-refused',
     `Snapshot ${shortId(id)} is the newest complete one of ${stack ?? 'its stack'} on ${hostname}; nothing was removed`,
-    { hint: 'Take another backup first, or add --allow-last if it is to go all the same.' },
+    { hint: 'Take another backup first, or add --allow-last to remove it anyway.' },
   );
 }
 

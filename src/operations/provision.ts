@@ -95,6 +95,6 @@ async function orderOf(
 
 function unjudged(service: string, error: unknown): Finding {
   const detail = messageOf(error);
-  const message = `Nobody waited until it was well: ${detail}`;
+  const message = `tars did not wait until it was healthy: ${detail}`;
   return { severity: 'warning', subject: service, code: 'health-unknown', message };
 }

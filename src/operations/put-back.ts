@@ -86,7 +86,7 @@ async function undoSwaps(
   }
   if (failures.length === 0) return;
   throw new TarsError('restore-failed', `Cannot put the previous data back: ${failures.join('; ')}`, {
-    hint: 'Mend the cause, then run: tars verify. It tries again, and starts the services.',
+    hint: 'Fix the cause, then run tars verify: it tries again, and starts the services.',
   });
 }
 

@@ -70,7 +70,7 @@ export function describeBeside(
       found: `Restore ${restoreId} of another stack named ${own.stack} was cut off: it is of ${settings} on ${host}`,
       cure:
         host === own.origin?.host
-          ? `Run tars --config ${settings} verify, which puts it right.`
+          ? `Run tars --config ${settings} verify, which recovers it.`
           : `If this machine was called ${host}, write host: ${host} into tars.yaml and run tars verify.`,
     };
   }
@@ -78,7 +78,7 @@ export function describeBeside(
   const project = stack.slice(own.stack.length + 1);
   return {
     found: `Restore ${restoreId} into the project ${project} was cut off`,
-    cure: `Run tars restore --project ${project}, which puts it right.`,
+    cure: `Run tars restore --project ${project}, which recovers it.`,
   };
 }
 
@@ -101,7 +101,7 @@ export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJo
   );
   if (cutOff === undefined) return;
   throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was cut off`, {
-    hint: 'Run tars verify, which puts it right, then run this again.',
+    hint: 'Run tars verify, which recovers it, then run this again.',
   });
 }
 

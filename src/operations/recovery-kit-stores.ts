@@ -122,7 +122,7 @@ export function postgresStep(part: Part): RecoveryStep {
   const globals = `${component.name}/globals.sql`;
   const major = component.serverVersion?.split('.')[0] ?? '';
   const text =
-    `Into a fresh server of version ${major} or newer. The complaint that a role exists already is none; from then on ` +
+    `Into a fresh server of version ${major} or newer. Ignore the error that a role exists already. From then on ` +
     'roles have the passwords that they had in the snapshot.';
   const title = `PostgreSQL (${component.name})`;
   const { serverFiles = [] } = postgresFacts.parse(component.facts);

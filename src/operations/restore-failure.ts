@@ -28,7 +28,7 @@ export async function putBackAfter(error: unknown, { entry, target, journal, ctx
       'restore-failed',
       `The restore failed (${reason}); ${state}, but: ${left.join('; ')}`,
       {
-        hint: 'See to that, then run the same restore again.',
+        hint: 'Fix that, then run the same restore again.',
         cause: error,
       },
     );
@@ -36,7 +36,7 @@ export async function putBackAfter(error: unknown, { entry, target, journal, ctx
   if (ctx.signal.aborted) return new InterruptedError(`Interrupted; ${state}`, { cause: error });
   if (untouched) return error;
   return new TarsError('restore-failed', `The restore failed, ${state}: ${reason}`, {
-    hint: hintOf(error) ?? 'Mend the cause, then run the same restore again.',
+    hint: hintOf(error) ?? 'Fix the cause, then run the same restore again.',
     cause: error,
   });
 }

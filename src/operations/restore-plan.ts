@@ -202,7 +202,7 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
     }
     return [{ component, captured }];
   });
-  if (pairs.length === 0) throw new RestoreRefusedError('There is nothing to restore in this selection');
+  if (pairs.length === 0) throw new RestoreRefusedError('This selection leaves nothing to restore');
   return { pairs, warnings };
 }
 

@@ -28,7 +28,7 @@ export function retentionWarnings(runs: readonly Run[], now: Date): readonly Ret
       : [
           {
             found: `Nothing is forgotten since ${heldSince(looked)}: ${heldBack.join('; ')}`,
-            cure: `If that is as it should be, run ${cure}.`,
+            cure: `If that is expected, run ${cure}.`,
           },
         ]),
     ...(failure === undefined
@@ -47,7 +47,7 @@ function heldSince(looked: readonly Run[]): string {
 /** About a snapshot of a time that has not come yet. */
 export function aheadWarning({ id, time }: { readonly id: string; readonly time: Date }): RetentionWarning {
   return {
-    found: `Snapshot ${shortId(id)} is of ${time.toISOString()}, which has not come yet: until then it stays, and takes the place of one of today`,
+    found: `Snapshot ${shortId(id)} has the date ${time.toISOString()}, which is in the future: it stays until then, and counts in place of one of today`,
     cure: `If a clock was wrong, run tars forget ${shortId(id)} --allow-last.`,
   };
 }

@@ -175,7 +175,7 @@ class ScheduleState {
       if (this.#known === undefined) throw error;
       const { message } = toTarsError(error, 'Cannot read the record of runs');
       if (message !== this.#recordComplaint)
-        this.#ctx.log.warn(`${message}; the schedule goes on by what ran before and since`);
+        this.#ctx.log.warn(`${message}; the schedule continues with the runs recorded before and since`);
       this.#recordComplaint = message;
     }
     return this.#known;

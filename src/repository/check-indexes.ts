@@ -90,7 +90,7 @@ function summarise(
     'warning',
     subject,
     'pack-indexed-differently',
-    `Pack ${pack.id} is described differently in another index; stock restic mends it with "repair index"`,
+    `Pack ${pack.id} is described differently in another index; stock restic repairs it with "repair index"`,
   );
   return { sizeBytes: undefined, fingerprint: known.fingerprint };
 }

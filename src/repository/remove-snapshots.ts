@@ -25,7 +25,7 @@ export async function removeSnapshots(
     throw new TarsError(
       'forget-refused',
       `Snapshot ${shortId(gone)}, which was to stay, is gone from ${storage.location}; nothing was removed`,
-      { hint: 'Somebody else removed it meanwhile. Run it again: it plans anew.' },
+      { hint: 'Somebody else removed it meanwhile. Run the command again: it makes a new plan.' },
     );
   }
   await lock.confirm();

@@ -81,9 +81,9 @@ async function converse(answers: readonly Answer[], args: readonly string[] = []
   return { exitCode, shown: plain, questions: asked.size };
 }
 
-const what: Answer = ['What is to be backed up?', '\r'];
-const where: Answer = ['Where are snapshots', '\r'];
-const when: Answer = ['When is a backup', '\r'];
+const what: Answer = ['What do you want to back up?', '\r'];
+const where: Answer = ['Where do you want', '\r'];
+const when: Answer = ['At what time', '\r'];
 const keep: Answer = ['Keep the last 3', '\r'];
 const create: Answer = ['Create', '\r'];
 
@@ -189,7 +189,7 @@ test('Ctrl-C, Ctrl-D, and a no to the last question leave nothing', async () => 
     [0, '\u0003', 130, /\[ERROR\] Interrupted; nothing was written/],
     [1, '\u0004', 130, /\[ERROR\] Interrupted; nothing was written/],
     [3, '\u0003', 130, /\[ERROR\] Interrupted; nothing was written/],
-    [4, 'n', 1, /\[ERROR\] Nothing was written: you said no/],
+    [4, 'n', 1, /\[ERROR\] Nothing was written, because you answered no/],
   ];
   await Promise.all(
     leaving.map(async ([at, keys, expected, said]) => {
@@ -242,7 +242,7 @@ test('beside a tars.yaml that is there nothing is created without being asked ei
   const before = await allFiles();
   const no = await converse([['mounted?', 'n']]);
   assert.equal(no.exitCode, 1, no.shown);
-  assert.match(no.shown, /Nothing was written: you said no/);
+  assert.match(no.shown, /Nothing was written, because you answered no/);
   assert.deepEqual(await allFiles(), before);
   const gone = await converse([['mounted?', '\u0003']]);
   assert.equal(gone.exitCode, 130, gone.shown);

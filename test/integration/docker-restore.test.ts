@@ -208,7 +208,7 @@ async function unwell({ project, images, backup }: Stage): Promise<void> {
   assert.equal(done.exitCode, 1);
   assert.match(done.stderr, /backend: It is unhealthy after the restore/);
   assert.match(done.stderr, /\| I wait for \*\*\*/);
-  assert.match(done.stdout, /Restored, but not well: backend/);
+  assert.match(done.stdout, /Restored, but unhealthy: backend/);
   assert.doesNotMatch(done.stderr + done.stdout, /6dd0f1a2b9c84e37a1f5c0d2e8b7a694/);
   await images.reset(backend);
   await project.docker('rm', '--force', await project.container('backend'));

@@ -136,7 +136,7 @@ test('the cure that is printed says where and by which rules', async () => {
   await using directory = shelf.directory;
   const rules = ['--keep-last', '1', '--keep-tag', 'a,b'];
   const held = await tars([...shelf.config, 'forget', '--yes', ...rules]);
-  const [, command = ''] = /If that is as it should be: tars (.*)$/m.exec(held.stderr) ?? [];
+  const [, command = ''] = /If that is expected, run: tars (.*)$/m.exec(held.stderr) ?? [];
   const cured = await tars([...shelf.config, ...command.split(' '), '--yes']);
   assert.equal(cured.exitCode, 0, cured.stderr);
   assert.equal((await snapshotIds(directory)).length, 1);

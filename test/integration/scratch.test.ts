@@ -97,7 +97,10 @@ test('what a kill -9 left goes with the next run; what a live process uses stays
   };
   await writeFile(settingsPath, stringify(settings), { mode: 0o600 });
   const { stderr } = await tars(['--config', settingsPath, 'status']);
-  assert.match(stderr, new RegExp(`Removed what a run that was killed left: ${dirname(killed.scratch)}`));
+  assert.match(
+    stderr,
+    new RegExp(`Removed the leftovers of a run that was killed: ${dirname(killed.scratch)}`),
+  );
   assert.deepEqual(await names(base), [dirname(alive.scratch).slice(base.length + 1)]);
   assert.ok(await exists(join(alive.scratch, 'plaintext')));
 });

@@ -62,7 +62,7 @@ function onlyProject(found: readonly FoundProject[]): FoundProject | undefined {
   const [first, ...others] = found;
   if (first === undefined || 'composeFile' in first.wish || others.length === 0) return first;
   throw new ConfigurationError('Docker has several Compose projects with stores', {
-    hint: `Say which one: ${found.map(({ flags }) => flags).join(', ')}`,
+    hint: `Name one of them: ${found.map(({ flags }) => flags).join(', ')}`,
   });
 }
 

@@ -69,7 +69,9 @@ export async function askToCreate(
 
 async function requireYes(question: string, signal: AbortSignal, questions: Questions): Promise<void> {
   if (await questions.confirm(question, signal)) return;
-  throw new ConfigurationError('Nothing was written: you said no', { hint: 'Run tars init again.' });
+  throw new ConfigurationError('Nothing was written, because you answered no', {
+    hint: 'Run tars init again.',
+  });
 }
 
 async function askWhat(
@@ -87,7 +89,7 @@ async function askWhat(
   const wish =
     projects.length === 0
       ? undefined
-      : await questions.choose('What is to be backed up?', options, ctx.signal);
+      : await questions.choose('What do you want to back up?', options, ctx.signal);
   return wish === undefined ? local : takeInventory(wish, env, ctx);
 }
 
@@ -113,7 +115,7 @@ async function askWhere(
   { ctx, env }: Session,
   questions: Questions,
 ): Promise<string> {
-  const question = 'Where are snapshots to be kept? Best on another disk, or a mounted NAS';
+  const question = 'Where do you want to keep snapshots? Another disk or a mounted NAS is best';
   const missingKey = (await hasPassword(passwordFile, env)) ? undefined : passwordFile;
   const check = (answer: string): string | undefined => {
     const path = placeAnswered(answer, env);
@@ -171,7 +173,7 @@ const never = 'never';
 async function askWhen({ ctx }: Session, questions: Questions): Promise<CareValues['nightly']> {
   const { hour, minute } = proposedCare.nightly ?? { hour: 0, minute: 0 };
   const answer = await questions.text(
-    `When is a backup to run every night? A time, or ${never}`,
+    `At what time should a backup run every night? A time, or ${never}`,
     {
       preset: clockText(hour, minute),
       check: (text) =>

@@ -64,11 +64,11 @@ export function renderNext(
   return [
     ...(isIll(diagnoses)
       ? [
-          `Next: put right what is marked ERROR, most of it in ${settingsPath}, until all is well: tars doctor`,
+          `Next: fix what is marked ERROR, most of it in ${settingsPath}, until this reports no error: tars doctor`,
         ]
       : []),
     `${isIll(diagnoses) ? 'Then' : 'Next'}: take the first snapshot: tars backup`,
-    ...(schedule?.backup === undefined ? [] : ['and have every night one taken: tars schedule install']),
+    ...(schedule?.backup === undefined ? [] : ['and schedule one for every night: tars schedule install']),
   ];
 }
 

@@ -131,7 +131,7 @@ function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
       (flags.only ?? names).includes(name) && flags.skip?.includes(name) !== true && !skippedKinds.has(kind),
   );
   if (wanted.length === 0) {
-    throw new ConfigurationError('There is nothing to back up in this selection', {
+    throw new ConfigurationError('This selection leaves nothing to back up', {
       hint: `Between --only and --skip, leave at least one of: ${names.join(', ')}.`,
     });
   }

@@ -43,15 +43,15 @@ export function addForget(program: Command, surroundings: Surroundings): void {
   const command = program
     .command('forget')
     .description('remove snapshots that no retention rule keeps, or those named')
-    .argument('[snapshots...]', 'ids, or unique prefixes of some, instead of rules');
+    .argument('[snapshots...]', 'ids or unique prefixes, instead of rules');
   addKeepOptions(command, { hidden: false })
-    .option('--stack <name>', 'of this stack (default: the one of tars.yaml)')
-    .option('--all-stacks', 'of every stack in the repository, each by itself')
-    .option('--host <name>', 'taken on this host (default: the one of tars.yaml, or this machine)')
-    .option('--all-hosts', 'taken on any host, those of each by themselves')
+    .option('--stack <name>', 'only those of this stack (default: the one of tars.yaml)')
+    .option('--all-stacks', 'those of every stack in the repository, each stack by itself')
+    .option('--host <name>', 'only those taken on this host (default: the one of tars.yaml, or this machine)')
+    .option('--all-hosts', 'those taken on any host, each host by itself')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
-    .option('--allow-last', 'even the newest complete snapshot may go')
-    .option('--allow-shrunk', 'also when a store shrank by half, or its last good copy goes')
+    .option('--allow-last', 'allow removing the newest complete snapshot too')
+    .option('--allow-shrunk', 'forget even if a store shrank by half or its last good copy goes')
     .option('--prune', 'then remove what no snapshot needs (see tars prune)')
     .option('--dry-run', 'show what would go, and why, and stop')
     .option('-y, --yes', 'do not ask')
@@ -126,26 +126,23 @@ function refuseContradictions(references: readonly string[], flags: ForgetFlags)
     throw new ConfigurationError(what, { hint });
   };
   if (references.length > 0 && rulesOfFlags(flags) !== undefined) {
-    refuse(
-      'Either snapshots are named, or rules say which to keep',
-      'Leave the --keep flags or the ids out.',
-    );
+    refuse('Snapshot ids and rules cannot be combined', 'Leave the --keep flags or the ids out.');
   }
   const { stack, allStacks = false, host, allHosts = false } = flags;
   if (references.length > 0 && (stack !== undefined || allStacks || host !== undefined || allHosts)) {
     refuse(
-      'Named snapshots are of the stack and the host they are of',
+      'Snapshot ids cannot be combined with a choice of stack or host',
       'Leave --stack, --all-stacks, --host and --all-hosts out.',
     );
   }
   if (host !== undefined && allHosts) {
-    refuse('One host or all of them?', 'Leave --host or --all-hosts out.');
+    refuse('--host and --all-hosts cannot be combined', 'Leave --host or --all-hosts out.');
   }
   if (stack !== undefined && allStacks) {
-    refuse('One stack or all of them?', 'Leave --stack or --all-stacks out.');
+    refuse('--stack and --all-stacks cannot be combined', 'Leave --stack or --all-stacks out.');
   }
   if (flags.outputDir !== undefined && flags.prune === true) {
-    refuse('Archives share nothing that could be pruned', 'Leave --prune out.');
+    refuse('--prune is for the repository: archives share no data', 'Leave --prune out.');
   }
 }
 
@@ -214,7 +211,7 @@ async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: Fo
         },
       );
     }
-    if (!answer) throw new TarsError('forget-refused', 'Nothing was removed: you said no');
+    if (!answer) throw new TarsError('forget-refused', 'Nothing was removed, because you answered no');
   };
   await ask(`Remove ${counted(removedBy(plan).length, 'snapshot')}?`);
   for (const last of lastOnesRemovedBy(plan)) {

@@ -222,7 +222,7 @@ async function containerHome(
   } catch (error) {
     ctx.signal.throwIfAborted();
     const { message } = toTarsError(error, `Cannot find out where ${component.name} keeps its data`);
-    ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is cured`);
+    ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is fixed`);
     return {};
   }
 }

@@ -87,7 +87,7 @@ async function add(
 async function remove({ ctx, audience, env, settings }: Session, reference: string): Promise<number> {
   await using store = await openStore(await settings(), env, ctx);
   const id = await store.removeKey(reference, ctx);
-  audience.result({ id }, `Removed key ${shortId(id)}. Its password opens the repository no more.`);
+  audience.result({ id }, `Removed key ${shortId(id)}. Its password no longer opens the repository.`);
   return exitCodes.success;
 }
 
@@ -102,7 +102,7 @@ async function passwd(
   const next = whereItIsKept(repository, env, flags.newPasswordFile);
   audience.result(
     { ...changed, next },
-    `Key ${shortId(changed.added)} has taken the place of ${shortId(changed.removed)}: the old password opens\nthe repository no more.\n${next}`,
+    `Key ${shortId(changed.added)} has taken the place of ${shortId(changed.removed)}: the old password no longer\nopens the repository.\n${next}`,
   );
   return exitCodes.success;
 }

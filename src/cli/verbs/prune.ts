@@ -20,15 +20,15 @@ export function addPrune(program: Command, surroundings: Surroundings): void {
   program
     .command('prune')
     .description('remove what no snapshot needs from the repository')
-    .option('--dry-run', 'say what would be removed, and change nothing')
+    .option('--dry-run', 'show what would be removed, and change nothing')
     .option(
       '--max-unused <limit>',
       `unused data that may stay: 5%, 200M or unlimited (default: ${defaultMaxUnused})`,
     )
-    .option('--max-repack-size <size>', 'rewrite no more than this, such as 10G; 0 for nothing')
+    .option('--max-repack-size <size>', 'rewrite at most this much, such as 10G; 0 rewrites nothing')
     .addHelpText(
       'after',
-      '\nInterrupted anywhere it loses nothing; the next prune goes on.\n\nExamples:\n  tars prune --dry-run\n  tars prune --max-unused 10% --max-repack-size 20G',
+      '\nAn interrupted prune loses nothing; the next one continues.\n\nExamples:\n  tars prune --dry-run\n  tars prune --max-unused 10% --max-repack-size 20G',
     )
     .action((flags: PruneFlags, command: Command) =>
       runVerb(command, surroundings, (session) => run(session, flags)),

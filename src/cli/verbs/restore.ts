@@ -240,7 +240,7 @@ async function requireConfirmation(
       },
     );
   }
-  if (!answer) throw new RestoreRefusedError('Not restored: you said no. Nothing was touched');
+  if (!answer) throw new RestoreRefusedError('Nothing was restored or changed, because you answered no');
 }
 
 function refuseForeign(foreign: ForeignHost): RestoreRefusedError {
@@ -306,7 +306,7 @@ function renderResult(result: RestoreResult): string {
   const verdict = errors.some(({ code }) => !code.startsWith('service-'))
     ? 'Restored, but the content is not what was captured: see the errors above'
     : unwell.length > 0
-      ? `Restored, but not well: ${[...new Set(unwell)].join(', ')}; see the errors above`
+      ? `Restored, but unhealthy: ${[...new Set(unwell)].join(', ')}; see the errors above`
       : result.missing.length > 0
         ? `Restored without ${counted(result.missing.length, 'part')} of the snapshot that the server refused (named above): ${result.restored.join(', ')}`
         : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;

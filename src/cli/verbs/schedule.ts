@@ -51,14 +51,14 @@ export function addSchedule(program: Command, surroundings: Surroundings): void 
     .action((flags: SchedulerFlags, command: Command) =>
       runVerb(command, surroundings, (session) => status(session, flags)),
     );
-  withScheduler(add('remove', 'take away exactly what install brought'))
+  withScheduler(add('remove', 'remove exactly what install added'))
     .option('--dry-run', 'show what would be removed and stop')
     .addHelpText('after', '\nExample:\n  tars schedule remove')
     .action((flags: ChangeFlags, command: Command) =>
       runVerb(command, surroundings, (session) => remove(session, flags)),
     );
-  add('run', 'run what is due by the schedule and was not run yet; the lines in the crontab do this')
-    .option('--quiet', 'say nothing unless something fails')
+  add('run', 'run what is due by the schedule; the lines in the crontab call this')
+    .option('--quiet', 'print nothing unless something fails')
     .option('--delay', 'begin later by up to randomized_delay_minutes, as tars.yaml says')
     .addHelpText('after', '\nExample:\n  tars schedule run')
     .action((flags: RunFlags, command: Command) =>
@@ -103,7 +103,7 @@ async function noteInstalled(settings: Settings, { clock, log }: OperationContex
   try {
     await noteSchedule(settings, clock.now());
   } catch (error) {
-    log.warn(toTarsError(error, 'The schedule cannot be noted').message);
+    log.warn(toTarsError(error, 'Cannot record the schedule').message);
   }
 }
 

@@ -23,7 +23,7 @@ const labelColumns = 14;
 export function addStatus(program: Command, surroundings: Surroundings): void {
   program
     .command('status')
-    .description('how it stands: last and next runs, what failed and why')
+    .description('show the last and next runs, what failed and why')
     .addHelpText(
       'after',
       `

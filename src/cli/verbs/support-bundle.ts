@@ -19,7 +19,7 @@ interface BundleFlags {
 export function addSupportBundle(program: Command, surroundings: Surroundings): void {
   program
     .command('support-bundle')
-    .description('collect what helps others to help you, without secrets')
+    .description('write an archive for a report of a problem, without secrets')
     .option('-o, --output <file>', 'write it there: a name that ends in .tar.gz or .tar.zst')
     .option('--dry-run', 'list what would be in it, and write nothing')
     .addHelpText(
@@ -75,7 +75,7 @@ const archiveName = /\.(?:tar\.gz|tgz|tar\.zst)$/;
 function compressionOf(output: string): BundleCompression {
   const ending = archiveName.exec(basename(output))?.[0];
   if (ending !== undefined) return ending === '.tar.zst' ? 'zstd' : 'gzip';
-  throw new ConfigurationError(`${output} is no name for a support bundle`, {
+  throw new ConfigurationError(`${output} is not a name for a support bundle`, {
     hint: 'Give a name that ends in .tar.gz or .tar.zst.',
   });
 }

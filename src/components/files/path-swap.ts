@@ -168,7 +168,7 @@ export async function undoPaths(
       if (await isThere(live)) {
         const stray = `${previous}.stray`;
         await move(live, stray);
-        warn(`${live} had been created anew in the middle of the restore; that is kept as ${stray}`);
+        warn(`${live} was created again during the restore; that is kept as ${stray}`);
       }
       await move(previous, live);
     }

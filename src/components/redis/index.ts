@@ -78,7 +78,7 @@ async function ready(options: RedisOptions, ctx: OperationContext): Promise<void
   } catch (error) {
     if (!(error instanceof RedisReplyError)) throw error;
     throw new ServiceUnavailableError(`${options.name} is not ready: ${error.message}`, {
-      hint: 'Wait until it has loaded its data, or mend what its log complains about.',
+      hint: 'Wait until it has loaded its data, or fix what its log reports.',
       cause: error,
     });
   }

@@ -103,7 +103,7 @@ export function explainReply(error: unknown, what: string): unknown {
     case 'MASTERDOWN':
     case 'NOMASTERLINK':
       return new ServiceUnavailableError(message, {
-        hint: 'Wait until it has loaded its data, or mend what its log complains about, and try again.',
+        hint: 'Wait until it has loaded its data, or fix what its log reports, and try again.',
         cause: error,
       });
     default:

@@ -403,7 +403,7 @@ async function putAway(
   let stray = `stray-${name}`;
   for (let number = 2; previous.lstat(stray) !== undefined; number++) stray = `stray-${number}-${name}`;
   await move(directory, name, previous, stray);
-  warn(`${path} had been created anew in the middle of the restore; that is kept as ${where}/${stray}`);
+  warn(`${path} was created again during the restore; that is kept as ${where}/${stray}`);
 }
 
 /**

@@ -57,7 +57,7 @@ async function writerPid(name: string, writer: ProcessWriterOptions): Promise<nu
     'service-unavailable',
     `Cannot tell whether the writer ${name} runs: ${writer.pidFile} is stale`,
     {
-      hint: 'Restart the writer so that its pid file is written anew, or give it pause and resume commands.',
+      hint: 'Restart the writer so that it writes its pid file again, or give it pause and resume commands.',
     },
   );
 }

@@ -84,7 +84,7 @@ export function createFileJournal(directory: string): RestoreJournal {
           written.clear();
         });
       }
-      throw new RestoreRefusedError('Another process is restoring, or putting a restore right', {
+      throw new RestoreRefusedError('Another process is restoring, or recovering a restore', {
         hint: 'Wait for it to end, then run this again.',
       });
     },
@@ -169,7 +169,7 @@ async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
     return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (cause) {
     throw new CorruptionError(`The record of a restore, ${path}, cannot be read`, {
-      hint: 'Look into it; it lists how to go back by hand. Move it away to go on.',
+      hint: 'Look into it; it lists how to go back by hand. Move it away to continue.',
       cause,
     });
   }

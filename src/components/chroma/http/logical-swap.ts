@@ -91,7 +91,7 @@ async function requireUnchanged(
   const expected = named === undefined || named.id === swap.stagedId || named.id === swap.previousId;
   if (expected && (previous !== undefined || swap.previousId === null)) return;
   throw new RestoreRefusedError(
-    `Collection ${placeOf(swap)} was deleted or created anew while its restore was staged`,
+    `Collection ${placeOf(swap)} was deleted or created again while its restore was staged`,
     { hint: 'Pause whatever writes to Chroma, then run the restore again.' },
   );
 }
