@@ -9,7 +9,7 @@ import { redactQuoted, redactRandomWords, redactSetting, redactText, type Redact
 const name = namePattern;
 /** `key = value`, `key: value`, `"key" => value`, with an optional `export`, comment sign or list dash before. */
 const settingLine = new RegExp(
-  String.raw`^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:(?:export|set|setx|const|let|var|local|readonly|declare|final|ENV|ARG)\s+)?["']?)([\p{L}_][\p{L}\p{M}\p{N}_.\- ]{0,80}?)(["']?\s*(?:=>|:=|\?=|\+=|=(?!=)|:(?=\s|["']))\s*)(?=\S)`,
+  String.raw`^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:(?:export|set|setx|const|let|var|local|readonly|declare|final|ENV|ARG)\s+)?["']?)([\p{L}_][\p{L}\p{M}\p{N}_.\- ]{0,80}?)(["']?\s*(?:=>|:=|\?=|\+=|=(?!=)|::?(?=\s|["']))\s*)(?=\S)`,
   'u',
 );
 /** `key value`, as in redis.conf, Dockerfiles and .netrc; `set $key value` of nginx. */
@@ -23,7 +23,8 @@ const namedElement =
 /** `<entry key="smtp.password">x</entry>` */
 const keyedElement =
   /(<[A-Za-z][^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["']([\w.:-]{1,80})["'][^<>]{0,200}>)([^<>]+)(?=<\/)/g;
-const element = /<([A-Za-z_][\w.-]{0,80})((?:\s[^<>]*)?)>([^<>]+)<\/\1>/g;
+const element =
+  /(<([A-Za-z_][\w.-]{0,80})(?:\s[^<>]*)?>\s{0,9}(?:<!\[CDATA\[)?)([^<>]+?)(?=(?:\]\]>)?\s{0,9}<\/\2>)/g;
 
 /** In a command the value ends where the next word begins. */
 const alreadyRedacted = /^["']?\[redacted\]["']?(?:\s|$)/;
@@ -32,10 +33,8 @@ const alreadyRedacted = /^["']?\[redacted\]["']?(?:\s|$)/;
 export function redactLine(line: string, redaction: Redaction, isCommand = false): string {
   const known = redactText(
     line
-      .replace(element, (whole, key: string, rest: string, value: string) =>
-        suspicionOf(key) === 'none'
-          ? whole
-          : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
+      .replace(element, (whole, before: string, key: string, value: string) =>
+        suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
       .replace(keyedElement, (whole, before: string, key: string, value: string) =>
         suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
@@ -62,19 +61,22 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   if (acl !== null) return acl[0] + redactAclRules(body.slice(acl[0].length), redaction) + after;
   const directive = redactDirective(body, redaction);
   if (directive !== undefined) return directive + after;
-  const spaced = redactSpaced(body, redaction);
+  const spaced = redactSpaced(body, redaction) ?? (isCommand ? undefined : redactParameter(body, redaction));
   if (spaced !== undefined) return spaced + after;
   return redactRandomWords(redactLogin(remarked, redaction), redaction);
 }
 
 /** `auth: backend is ready in 12 ms` in a log; what is a password there goes all the same. */
 const isSentence = (key: string, value: string, { dialect }: Redaction): boolean =>
-  dialect === 'log' && suspicionOf(key) === 'likely' && /^[^\s"'[{]+\s\S/.test(value);
+  dialect === 'log' &&
+  /^[^\s"'[{]+\s\S/.test(value) &&
+  // `secret not found: using default`
+  (suspicionOf(key) === 'likely' || (/\s\S+\s/.test(key) && /^[a-z]+(?:\s[a-z]+)*$/.test(value)));
 
-/** The words of a command before a `=` are no name. */
+/** The words of a command before a `=` are no name, and an option is in no name. */
 function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
   const setting = settingLine.exec(body);
-  return isCommand && /\s/.test(setting?.[2] ?? '') ? null : setting;
+  return (isCommand ? /\s/ : /\s-/).test(setting?.[2] ?? '') ? null : setting;
 }
 
 /** `requirepass x`, `set $token "x"`. Prose has key words too: without a sign between them only one word can be a value. */
@@ -85,13 +87,33 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   const value = body.slice(head.length);
   const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
   const isOneWord =
-    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value) && !isWordOfLog(value, redaction);
+    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) &&
+    !/^[=:]/.test(value) &&
+    (isDirective(key) || !isWordOfLog(value, redaction));
   const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
   // `rocommunity public 10.0.0.0/8`
   if (first !== undefined && /community6?$/.test(key))
     return `${head}${redactQuoted(key, first, redaction)}${rest ?? ''}`;
   return isSecret && isOneWord ? `${head}${redactQuoted(key, value, redaction)}` : undefined;
 }
+
+/** `SetEnv DB_PASSWORD x`, `fastcgi_param APP_SECRET x`: a directive that sets a variable. */
+function redactParameter(body: string, redaction: Redaction): string | undefined {
+  const [head, key = ''] =
+    /^\s*[A-Za-z]\w{1,40}\s+["']?([A-Z][A-Z0-9]{0,40}(?:_[A-Z0-9]{1,40}){1,6})["']?\s+(?=\S)/.exec(body) ??
+    [];
+  if (head === undefined || suspicionOf(key) !== 'always') return undefined;
+  const value = body.slice(head.length);
+  const isOneWord = /^(?:[^\s=:]\S*|"[^"]*"|'[^']*')$/.test(value) && !/^[A-Z][A-Z0-9_]*$/.test(value);
+  return isOneWord && !isWordOfLog(value, redaction)
+    ? `${head}${redactQuoted(key, value, redaction)}`
+    : undefined;
+}
+
+/** `requirepass`, `bindpw`: no sentence has such a word. */
+const isDirective = (key: string): boolean =>
+  suspicionOf(key) === 'always' &&
+  /^(?!(?:pass(?:word|wd|phrase|code)?|pwd|secret|cred(?:ential)?)s?$)[a-z]+$/.test(key);
 
 /** Directives whose secret is not the first word after their name. */
 const directives: readonly RegExp[] = [
@@ -172,17 +194,29 @@ function redactAclRules(rules: string, redaction: Redaction): string {
 
 /** `login bob password x` of .netrc, `user "joe" password "x"` of fetchmail and others. */
 function redactLogin(line: string, redaction: Redaction): string {
-  if (!/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/.test(line)) return line;
-  return line.replace(
-    /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
-    (whole, before: string, raw: string) =>
-      isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
-  );
+  const start = line.search(/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/);
+  if (start < 0) return line;
+  // `password changed for user ann`: the secret stands after the name.
+  const shown = line
+    .slice(start)
+    .replace(
+      /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
+      (whole, before: string, raw: string) =>
+        isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
+    );
+  return line.slice(0, start) + shown;
 }
 
 /** `password authentication failed`: logs are sentences. */
 const isWordOfLog = (value: string, { dialect }: Redaction): boolean =>
   dialect === 'log' && /^[A-Za-z]+[.,:;]?$/.test(value);
+
+/** `<auth-user-pass>`, a user and a password, each on its line. */
+const elementOfLines =
+  /^([ \t]*<([A-Za-z_][\w.-]{0,80})>[ \t]*\r?\n)((?:[^<>\n]{0,4000}\n){1,20})(?=[ \t]*<\/\2>)/gm;
+/** `variable "db_password" {` and `- name: DB_PASSWORD`, with `default = "x"` and `value: x` in one of the next lines. */
+const namedBlock =
+  /^([ \t]*(?:(?:variable|output)[ \t]+"|(?:-[ \t]+)?["']?(?:name|key)["']?[ \t]*[=:][ \t]*["']?))([\w.-]{1,80})(["']?,?(?:[ \t]*\{)?[ \t]*\r?\n(?:(?![ \t]*(?:-|["']?(?:name|key)\b|\}))[^\n]{0,400}\n){0,5}?[ \t]*["']?(?:value|default)["']?[ \t]*[=:][ \t]*)("[^"\n]*"|'[^'\n]*'|[^\s"',{[][^\n]{0,400}?)(?=[ \t\r]{0,9},?[ \t\r]{0,9}$)/gm;
 
 /** Certificates and public keys look random, and are no secrets. */
 const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
@@ -243,7 +277,10 @@ function redactContinued(text: string, redaction: Redaction): string {
 const isContinued = (line: string): boolean =>
   (/\\+$/.exec(line.trimEnd().slice(-20))?.[0].length ?? 0) % 2 === 1;
 
-/** Values over several lines: `key = """…"""` of TOML and Python, and block scalars of YAML that does not parse. */
+/**
+ * Values over several lines: `key = """…"""` of TOML and Python, elements of XML and OpenVPN, blocks that name a
+ * setting and give its value further down, and block scalars of YAML that does not parse.
+ */
 function redactBlocks(text: string, redaction: Redaction): string {
   return text
     .replace(
@@ -252,6 +289,15 @@ function redactBlocks(text: string, redaction: Redaction): string {
         suspicionOf(key) === 'none'
           ? whole
           : `${before}${quote}${redactSetting(key, value, redaction)}${quote}`,
+    )
+    .replace(elementOfLines, (whole, before: string, key: string, value: string) =>
+      suspicionOf(key) === 'none'
+        ? whole
+        : before +
+          value.replace(/(?<=^[ \t]{0,80})[^\s#].*/gm, (line) => redactSetting(key, line, redaction)),
+    )
+    .replace(namedBlock, (whole, before: string, key: string, between: string, raw: string) =>
+      suspicionOf(key) === 'none' ? whole : `${before}${key}${between}${redactQuoted(key, raw, redaction)}`,
     )
     .replace(
       /^(([ \t]*)(?:- )?["']?([A-Za-z_][\w.-]*)["']?:[ \t]*)[|>][-+\d]*[ \t]*\n((?:\2[ \t]+\S.*(?:\n|$)|[ \t]*\n)+)/gm,

@@ -47,6 +47,7 @@ for (const [name, program] of [
   ...rule('mc mcli', { after: /^set$/, positions: [3] }),
   ...rule('mc mcli', { after: /^host$/, positions: [4] }),
   ...rule('rabbitmqctl', { after: /^(?:add_user|change_password)$/, positions: [1] }),
+  ...rule('ConvertTo-SecureString', { positions: [0] }),
   ...rule('xfreerdp xfreerdp3', { glued: /^\/p:/ }),
 ] as const)
   programs.set(name, [...(programs.get(name) ?? []), program]);
