@@ -47,7 +47,7 @@ const describingEndings =
   age timeout timeouts seconds minutes hours days ms interval rotation prefix suffix header headers provider providers
   backend backends issuer audience scope scopes realm policy policies policy_url domain version format encoding field
   fields column columns index store stores service endpoint endpoints region attempts retries rounds iterations cost
-  strategy mechanism mechanisms encryption fingerprint fingerprints thumbprint transport class module plugin driver source location namespace env var usage budget window per second
+  strategy mechanism mechanisms encryption fingerprint fingerprints thumbprint warning tries retry transport class module plugin driver source location namespace env var usage budget window per second
   samesite stdin event events channel channels dn filter group groups attribute attributes redirect callback route
   roles map maps query queries scheme schemes model models view views validator validators hasher hashers command cmd
   rule rules regex entrypoint entrypoints middleware middlewares certresolver priority server servers address schema

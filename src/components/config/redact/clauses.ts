@@ -39,9 +39,9 @@ const header = new RegExp(
   String.raw`((?:header(?:_up|_down)?|-H)[\s=]+["']?([A-Za-z][\w-]{0,80})["']?\s*(?::\s*)?["']?)(?!(?:bearer|basic|digest|token)\s)([^\s"':;][^\s"';]*)`,
   'gi',
 );
-/** `set :db_password, 'x'`, `:password => 'x'` */
+/** `set :db_password, 'x'`, `:password => 'x'`, `:password "x"` */
 const symbolPair = new RegExp(
-  String.raw`((?<![\p{L}\p{N}_:]):(${name})\s{0,9}(?:=>|,)\s{0,9})(${quoted})`,
+  String.raw`((?<![\p{L}\p{N}_:]):(${name})(?:\s{0,9}(?:=>|,)\s{0,9}|\s{1,9}(?=")))(${quoted})`,
   'gsu',
 );
 /** Redis ACL rules within a text: `on >x ~* +@all` */
@@ -60,7 +60,7 @@ const value = [
 const labelled = String.raw`[kK]ey\s?=\s?["'][\w.:-]{1,80}["']\s{0,9}(?:value\s?=|>[^<>\s])`;
 /** `NAME=value` inside commands, query strings, connection strings and comments; also `-eNAME=value`. */
 const assignment = new RegExp(
-  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(?!${labelled})(${name})([^\S\n]?:?=[^\S\n]?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
+  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(?!${labelled})(${name})([^\S\n]?(?::?=|=>(?=\s?["']))[^\S\n]?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
   'gsu',
 );
 

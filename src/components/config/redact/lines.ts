@@ -14,9 +14,12 @@ const settingLine = new RegExp(
 );
 /** `key value`, as in redis.conf, Dockerfiles and .netrc; `set $key value` of nginx. */
 const spacedLine = new RegExp(
-  String.raw`^(\s*(?:#\s*)?(?:(?:ENV|ARG|set|setenv)\s+\$?)?)(${name})(\s+)(?=\S)`,
+  String.raw`^(\s*(?:#\s*)?(?:(?:ENV|ARG|set|setenv|option)\s+\$?)?)(${name})(\s+(?:--?[a-z]+\s+)?)(?=\S)`,
   'u',
 );
+/** `<key>password</key><string>x</string>`, `<Password><Value>x</Value>` */
+const elementAfter =
+  /(<(?:key>([\w.-]{1,80})<\/key>\s{0,9}<string|([A-Za-z_][\w.-]{0,80})>\s{0,9}<[vV]alue)>)([^<>]+)(?=<)/g;
 /** `<add key="ApiKey" value="x"/>` */
 const namedElement =
   /(<[^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["'])([\w.:-]{1,80})(["'][^<>]{0,200}?\bvalue\s{0,9}=\s{0,9}["'])([^"'<>]*)/gi;
@@ -36,6 +39,12 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
       .replace(element, (whole, before: string, key: string, value: string) =>
         suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
+      .replace(elementAfter, (whole, before: string, label = '', parent = '', value = '') => {
+        const key = String(label) + String(parent);
+        return suspicionOf(key) === 'none'
+          ? whole
+          : `${before}${redactSetting(key, String(value), redaction)}`;
+      })
       .replace(keyedElement, (whole, before: string, key: string, value: string) =>
         suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
@@ -76,6 +85,14 @@ const isSentence = (key: string, value: string, { dialect }: Redaction): boolean
 /** The words of a command before a `=` are no name, and an option is in no name. */
 function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
   const setting = settingLine.exec(body);
+  // `key not found in cache: user:42`
+  const words = (setting?.[2] ?? '').split(' ');
+  if (
+    words.length > 2 &&
+    suspicionOf(words.join(' ')) === 'likely' &&
+    suspicionOf(words.slice(-2).join(' ')) === 'none'
+  )
+    return null;
   return (isCommand ? /\s/ : /\s-/).test(setting?.[2] ?? '') ? null : setting;
 }
 
@@ -85,7 +102,8 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   if (spaced === null) return undefined;
   const [head, before = '', key = ''] = spaced;
   const value = body.slice(head.length);
-  const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
+  const isToken = /\b(?:set|option)\s/.test(before) || isLongToken(value);
+  const isSecret = suspicionOf(key) === 'always' || (isToken && suspicionOf(key) === 'likely');
   const isOneWord =
     /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) &&
     !/^[=:]/.test(value) &&
@@ -115,6 +133,8 @@ const isDirective = (key: string): boolean =>
   suspicionOf(key) === 'always' &&
   /^(?!(?:pass(?:word|wd|phrase|code)?|pwd|secret|cred(?:ential)?)s?$)[a-z]+$/.test(key);
 
+const isLongToken = (value: string): boolean => /^(?!0x)(?=.*\d)(?=.*[a-z])[\w-]{16,}$/i.test(value);
+
 /** Directives whose secret is not the first word after their name. */
 const directives: readonly RegExp[] = [
   /^(\s*sentinel\s+(?:auth-pass|config\s+set\s+\S*pass\S*)\s+\S+\s+)(\S.*)$/i,
@@ -124,6 +144,11 @@ const directives: readonly RegExp[] = [
   /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)("[^"]*"|\S+)/i,
   // `dns cloudflare TOKEN` of Caddy
   /^(\s*(?:acme_)?dns\s+[a-z]\w*\s+)([^\s{]{8,})$/,
+  // Answers to the questions of Debian's installer
+  /^(\s*[\w-]+\s+[\w-]+\/\S+\s+password\s+)(\S+)$/,
+  /^(\s*snmp-server\s+community\s+)(\S+)/,
+  // `MONITOR ups@host 1 user PASSWORD primary` of NUT
+  /^(\s*MONITOR\s+\S+@\S+\s+\d+\s+\S+\s+)(\S+)/,
   /^(\s*secure_link_md5\s+"?[^"]*\s)([^\s"$]+)/,
 ];
 
@@ -177,7 +202,9 @@ function redactRemark(line: string, redaction: Redaction): string {
   return line.replace(
     /(?<![\w.-])([A-Za-z_][\w-]*)(:\s+)([^\s,;]+)/g,
     (whole, key: string, between: string, raw: string) =>
-      suspicionOf(key) === 'always' && /[^A-Za-z.]/.test(raw) && !/^[\["'{(]/.test(raw)
+      suspicionOf(key) === 'always' &&
+      /[^A-Za-z.]/.test(raw.replace(/[)\]}]{1,3}$/, '')) &&
+      !/^[\["'{(]/.test(raw)
         ? `${key}${between}${redactSetting(key, raw, redaction)}`
         : whole,
   );
@@ -200,7 +227,7 @@ function redactLogin(line: string, redaction: Redaction): string {
   const shown = line
     .slice(start)
     .replace(
-      /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
+      /(\s(?:password|passwd|pass|account)\s+(?:\d\s+(?=[0-9A-F$]{8}|\[redacted\]))?)("[^"]*"|'[^']*'|[^\s"']+)/g,
       (whole, before: string, raw: string) =>
         isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
     );

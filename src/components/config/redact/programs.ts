@@ -29,7 +29,10 @@ for (const [name, program] of [
     apart: /^-p$/,
     glued: /^-p/,
   }),
-  ...rule('ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami', { apart: /^-w$/, glued: /^-w/ }),
+  ...rule('kadmin kadmin.local ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami', {
+    apart: /^-w$/,
+    glued: /^-w/,
+  }),
   ...rule('curl', { pair: /^-[a-zA-Z]*[uU]$|^--(?:proxy-)?user$/, glued: /^-[fgikLsSv]*[uU][^:]*:/ }),
   ...rule('http https xh xhs', { pair: /^(?:-a|--auth)$/ }),
   ...rule('lftp', { pair: /^-u$/ }),

@@ -114,6 +114,10 @@ export function redactSetting(key: string, value: string, redaction: Redaction, 
     if (isPublic(key)) return redactText(value, redaction);
     if (/(?:^|[^a-z])(?:user|users|admin|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
     if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
+    // `httpHeaderValue1: Bearer x1`
+    const [, scheme, credentials = ''] = /^\s*((?:bearer|basic)\s+)(\S{6,400})\s*$/i.exec(value) ?? [];
+    if (scheme !== undefined && /\d/.test(credentials))
+      return scheme + redactSetting('password', credentials, redaction);
     return redactRandomWords(redactText(value, redaction), redaction);
   }
   if (!isLiteral && expansionOnly.test(trimmed)) return redactExpansions(value, redaction, suspicion);
@@ -302,9 +306,12 @@ const randomWord = /(?<![^\s"'`()[\]{}])(?!AAAA|sha\d+-|SHA\d+:)[A-Za-z0-9+/=_-]
 
 /** Random words in the midst of a text. Hexadecimal ones are mostly digests and commits there. */
 export function redactRandomWords(text: string, redaction: Redaction): string {
-  return text.replace(randomWord, (word) =>
-    looksRandom(word) && !/^[0-9a-f]+$/i.test(word) ? redactWhole(word, redaction) : word,
-  );
+  return text.replace(randomWord, (word) => {
+    // `cipher=TLS_AES_256_GCM_SHA384`
+    const own = /^[A-Za-z_]\w{0,30}=(?=[^=])/.exec(word)?.[0] ?? '';
+    const value = word.slice(own.length);
+    return looksRandom(value) && !/^[0-9a-f]+$/i.test(value) ? own + redactWhole(value, redaction) : word;
+  });
 }
 
 const nothingKnown: Replacer = { replace: (text) => text, find: () => [] };
@@ -315,7 +322,7 @@ export function redactText(text: string, redaction: Redaction): string {
   if (result.includes('@')) result = redactUserinfo(result, redaction);
   if (result.includes('${')) result = redactExpansions(result, redaction, 'none');
   const redact = (key: string, raw: string): string =>
-    suspicionOf(key) === 'none' ? raw : redactQuoted(key, raw, redaction);
+    suspicionOf(key) === 'none' && key !== 'login' ? raw : redactQuoted(key, raw, redaction);
   result = redactCommands(redactClauses(result, redact), redact);
   return redaction.known.replace(result);
 }
