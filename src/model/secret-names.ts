@@ -32,7 +32,7 @@ const likelyWords =
 const alwaysEnding =
   /(?:password|passwd|passphrase|passwort|kennwort|wachtwoord|pass|pwd|pw|secret|secretkey|privatekey|accesskey|apikeys?|authtok|creds|credentials)$/;
 const alwaysBeginning =
-  /^(?:password|passwd|passphrase|secretkey)(?!\w*(?:eval|file|path|type|length|policy|command|field|name)$)/;
+  /^(?:password|passwd|passphrase|secretkey)(?!\w*(?:eval|file|path|type|length|policy|command|field|name|rules|strength)$)/;
 const likelyEnding = /(?:tokens?|encryptionkey|signingkey|masterkey|salt|psk)$/;
 /** Words that begin with, end in or contain a key word and mean something else. */
 const innocentWords =
@@ -47,7 +47,7 @@ const describingEndings =
   age timeout timeouts seconds minutes hours days ms interval rotation prefix suffix header headers provider providers
   backend backends issuer audience scope scopes realm policy policies policy_url domain version format encoding field
   fields column columns index store stores service endpoint endpoints region attempts retries rounds iterations cost
-  strategy transport class module plugin driver source location namespace env var usage budget window per second
+  strategy mechanism mechanisms encryption fingerprint fingerprints thumbprint warning tries retry transport class module plugin driver source location namespace env var usage budget window per second
   samesite stdin event events channel channels dn filter group groups attribute attributes redirect callback route
   roles map maps query queries scheme schemes model models view views validator validators hasher hashers command cmd
   rule rules regex entrypoint entrypoints middleware middlewares certresolver priority server servers address schema
@@ -60,11 +60,11 @@ const addressEndings = wordSet('url uri endpoint');
 const innocentCompounds: readonly RegExp[] = [
   /^(?:max|min|num|n|total|context|prompt|completion|input|output|new|chunk|batch|stop|special|eos|bos|pad|sep|unk|mask)(?: \w+)* tokens?$/,
   /(?:^| )tokens? per(?: |$)/,
-  /(?:^| )(?:primary|foreign|sort|cache|partition|shard|routing|row|hot|shortcut|group|unique|public|composite|map|object|dict|lookup|order|idempotency|dedup|deduplication|storage|s3 object|redis|translation|i18n|metric|label|issue|project|message|compose) keys?$/,
+  /(?:^| )(?:primary|foreign|sort|detach|cache|partition|shard|routing|row|hot|shortcut|group|unique|public|composite|map|object|dict|lookup|order|idempotency|dedup|deduplication|storage|s3 object|redis|translation|i18n|metric|label|issue|project|message|compose) keys?$/,
   /^(?:key|keys) (?:space|value|event|events|eviction|separator|pattern|patterns|map|mapping|by|func|function|schema|repeat|bindings?|binding|board)/,
   /(?:^| )(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached|multi|single|two|first|second|third|last|low|high|band) pass$/,
   /^(?:pass|passes) (?:through|environment|env|fds|thru|count)(?: |$)/,
-  /(?:^| )(?:no|disable|enable|require|use|with|skip|allow|anonymous|default|trust|always) (?:auth|token|password|salt|pin)$/,
+  /(?:^| )(?:no|disable|enable|require|use|with|skip|allow|anonymous|trust|always) (?:auth|token|password|salt|pin)$|(?:^| )default auth$/,
   /(?:^| )license (?:server|text|holder)(?: |$)|^(?:license|licence)$/,
   /(?:^| )secrets? (?:manager|engine|engines)$/,
   /(?:^| )(?:authorized|known|trusted|allowed|ssh public|recipient|gpg) keys?$/,
@@ -113,7 +113,12 @@ export function suspicionOf(key: string): Suspicion {
   // `traefik.http.routers.auth.rule`: a likely word in front only names what the setting is about.
   const judged = key.includes('.') ? wordsOf(lastSegments(key)) : words;
   const likely = judged.some(isLikely);
-  if (/(?:^| )basic ?auth users$|^private mac$/.test(phrase)) return 'always';
+  if (
+    /(?:^| )basic ?auth users$|^private mac$|(?:^| )(?:recovery|backup|scratch) codes?$|(?:^| )(?:seed|recovery) phrase$/.test(
+      phrase,
+    )
+  )
+    return 'always';
   if (!always && !likely) return 'none';
   const last = words.at(-1) ?? '';
   const address = addressEndings.has(last) && words.some((word) => addressWords.has(word));

@@ -12,9 +12,9 @@ const quoted = String.raw`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'`;
 /** `b'x'`, `r"x"` of Python. */
 const literalMark = '[bBrRuUfF]{0,2}';
 
-/** `"password": "x"`, `'password' => 'x'`, `'password', 'x'` */
+/** `"password": "x"`, `'password' => 'x'`, `'password', 'x'`, `"password" = "x"` */
 const quotedPair = new RegExp(
-  String.raw`((["'])(${name})\2\s*(?::|=>|,)\s*${literalMark})(${quoted})`,
+  String.raw`((["'])(${name})\2\s*(?::|=>?|,)\s*${literalMark})(${quoted})`,
   'gsu',
 );
 /** `config['password'] = 'x'`, `config[:password] = "x"` */
@@ -39,9 +39,9 @@ const header = new RegExp(
   String.raw`((?:header(?:_up|_down)?|-H)[\s=]+["']?([A-Za-z][\w-]{0,80})["']?\s*(?::\s*)?["']?)(?!(?:bearer|basic|digest|token)\s)([^\s"':;][^\s"';]*)`,
   'gi',
 );
-/** `set :db_password, 'x'`, `:password => 'x'` */
+/** `set :db_password, 'x'`, `:password => 'x'`, `:password "x"` */
 const symbolPair = new RegExp(
-  String.raw`((?<![\p{L}\p{N}_:]):(${name})\s{0,9}(?:=>|,)\s{0,9})(${quoted})`,
+  String.raw`((?<![\p{L}\p{N}_:]):(${name})(?:\s{0,9}(?:=>|,)\s{0,9}|\s{1,9}(?=")))(${quoted})`,
   'gsu',
 );
 /** Redis ACL rules within a text: `on >x ~* +@all` */
@@ -49,14 +49,24 @@ const aclRule =
   /(\b(?:on|off)\s{1,9}["']?[><#!])([^\s"']{1,400})(?=["']?\s{1,9}(?:[~&+%-]|all(?:keys|commands|channels)))/g;
 /** What a value may be: of code that looks it up, of a shell that computes it, in quotes, or a word. */
 const value = [
-  String.raw`[\w.$]{1,80}[[(]["'][\w./:-]{1,80}["'][\])]`,
+  // Within a text in single quotes.
+  String.raw`''[^'\n]{1,400}''`,
+  String.raw`[\w.$]{1,80}[[(]["'](?:[\w./:-]{1,80}|\[redacted\])["'][\])]`,
   String.raw`\$\([^()\n]{0,200}\)|${'`'}[^${'`'}\n]{0,200}${'`'}|\$\{[^{}\n]{0,400}\}`,
   String.raw`${literalMark}(?:"(?:[^"\\]|\\.)*"|'[^']*')`,
   String.raw`[^\s;&|,"'${'`'}<>]+`,
 ].join('|');
+/** `<add key="Username" value="x"/>`, `<entry key="host">x</entry>`: what stands there is a name. */
+const labelled = String.raw`[kK]ey\s?=\s?["'][\w.:-]{1,80}["']\s{0,9}(?:value\s?=|>[^<>\s])`;
 /** `NAME=value` inside commands, query strings, connection strings and comments; also `-eNAME=value`. */
 const assignment = new RegExp(
-  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(${name})(\s?=\s?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
+  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(?!${labelled})(${name})([^\S\n]?(?::?=|=>(?=\s?["']))[^\S\n]?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
+  'gsu',
+);
+
+/** `password: process.env.PW || 'x'`, `password = env.PW ?? "x"`: the value when there is no other. */
+const fallback = new RegExp(
+  String.raw`(?<![\p{L}\p{N}_$.-])((${name})["']?\s{0,3}[=:]\s{0,3}[\w.$()[\]"'-]{1,120}\s{0,3}(?:\|\||\?\?|\bor\b)\s{0,3})(${quoted})`,
   'gsu',
 );
 
@@ -84,6 +94,7 @@ export function redactClauses(text: string, redact: RedactNamed): string {
       const shown = raw.trimStart();
       return `${before}${raw.slice(0, raw.length - shown.length)}${redact(key, shown)}`;
     })
+    .replace(fallback, (_, before: string, key: string, raw: string) => `${before}${redact(key, raw)}`)
     .replace(header, (_, before: string, key: string, raw: string) => `${before}${redact(key, raw)}`)
     .replace(assignment, (_, key: string, equals: string, raw: string) => {
       const shown = redact(key, raw);

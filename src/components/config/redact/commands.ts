@@ -97,6 +97,8 @@ function partsOf(
 /** `config set requirepass x`, `configure set aws_secret_access_key x`, `nmcli … password x`; `acl setuser app >x`. */
 function settingParts(words: readonly string[]): SecretPart[] {
   const parts: SecretPart[] = [];
+  // `CREATE TABLE users (password text)`
+  if (words.some((word) => /^(?:table|column)$/i.test(word))) return [];
   const setter = words.findIndex((word) => /^(?:set|connect|create|update|add)$/i.test(word));
   for (let i = setter + 1; setter >= 0 && i + 1 < words.length; i++) {
     const key = words[i] ?? '';

@@ -79,10 +79,14 @@ const credentialFiles: readonly CredentialFile[] = [
   // `left right : PSK "x"` of strongSwan
   {
     matches: (base) => base === 'ipsec.secrets',
-    rule: hideMatch(/^((?!#)[^:]*:\s*(?:PSK|EAP|XAUTH|NTLM|PIN)\s+(?:%\S+\s+)?)("[^"]*"|\S+)/),
+    rule: hideMatch(
+      /^((?!#)[^:]*:\s*(?:(?:PSK|EAP|XAUTH|NTLM|PIN)\s+(?:%\S+\s+)?|(?:RSA|ECDSA|P12|PKCS8)\s+\S+\s+))("[^"]*"|\S+)/,
+    ),
   },
   // A line of its own in a .netrc that spreads over several.
   { matches: (base) => /netrc$/.test(base), rule: hideMatch(/^(\s*password\s+)(\S+)/) },
+  // `host:user:password` (Exim of Debian)
+  { matches: (base) => base === 'passwd.client', rule: hideMatch(/^(?!#)([^:]*:[^:]*:)(\S+)/) },
   // `site user:password` (Postfix, "smtp_sasl_password_maps")
   { matches: (base) => /sasl_passw/.test(base), rule: hideMatch(/^(?!#)(\s*\S+\s+[^\s:]+:)(\S+)/) },
 ];

@@ -1,5 +1,6 @@
 import { basename } from 'node:path/posix';
 import { isKeyWord, namesSomething, namePattern, wordsOf } from '../../../model/secret-names.ts';
+import { redactTable } from './csv.ts';
 import { redactEnv } from './env.ts';
 import { replaceableLengthMin, replacerOf, type Replacer } from './known.ts';
 import { redactLines } from './lines.ts';
@@ -47,6 +48,8 @@ const redactByForm = { log: redactLog, report: redactReport } as const;
 function redactBySyntax(name: string, text: string, redaction: Redaction): string {
   const syntax = syntaxOf(name, text);
   if (syntax === 'env') return redactEnv(text, redaction);
+  const table = /\.(?:csv|tsv)$/i.test(name) ? redactTable(text, redaction) : undefined;
+  if (table !== undefined) return table;
   if (syntax === 'lines') return redactLines(name, text, redaction);
   const allSecret = /^secrets\.ya?ml$/.test(basename(name).toLowerCase());
   return redactStructured(text, syntax, redaction, allSecret) ?? redactLines(name, text, redaction);

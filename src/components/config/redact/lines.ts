@@ -9,21 +9,25 @@ import { redactQuoted, redactRandomWords, redactSetting, redactText, type Redact
 const name = namePattern;
 /** `key = value`, `key: value`, `"key" => value`, with an optional `export`, comment sign or list dash before. */
 const settingLine = new RegExp(
-  String.raw`^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:(?:export|set|setx|const|let|var|local|readonly|declare|final|ENV|ARG)\s+)?["']?)([\p{L}_][\p{L}\p{M}\p{N}_.\- ]{0,80}?)(["']?\s*(?:=>|:=|\?=|\+=|=(?!=)|:(?=\s|["']))\s*)(?=\S)`,
+  String.raw`^(\s*(?:[#;]+\s*|\/\/\s*|[-*]\s+)?(?:(?:export|set|setx|const|let|var|local|readonly|declare|final|ENV|ARG)\s+)?["']?)([\p{L}_][\p{L}\p{M}\p{N}_.\- ]{0,80}?)(["']?\s*(?:=>|:=|\?=|\+=|=(?!=)|::?(?=\s|["']))\s*)(?=\S)`,
   'u',
 );
 /** `key value`, as in redis.conf, Dockerfiles and .netrc; `set $key value` of nginx. */
 const spacedLine = new RegExp(
-  String.raw`^(\s*(?:#\s*)?(?:(?:ENV|ARG|set|setenv)\s+\$?)?)(${name})(\s+)(?=\S)`,
+  String.raw`^(\s*(?:#\s*)?(?:(?:ENV|ARG|set|setenv|option)\s+\$?)?)(${name})(\s+(?:--?[a-z]+\s+)?)(?=\S)`,
   'u',
 );
+/** `<key>password</key><string>x</string>`, `<Password><Value>x</Value>` */
+const elementAfter =
+  /(<(?:key>([\w.-]{1,80})<\/key>\s{0,9}<string|([A-Za-z_][\w.-]{0,80})>\s{0,9}<[vV]alue)>)([^<>]+)(?=<)/g;
 /** `<add key="ApiKey" value="x"/>` */
 const namedElement =
   /(<[^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["'])([\w.:-]{1,80})(["'][^<>]{0,200}?\bvalue\s{0,9}=\s{0,9}["'])([^"'<>]*)/gi;
 /** `<entry key="smtp.password">x</entry>` */
 const keyedElement =
   /(<[A-Za-z][^<>]{0,200}\b(?:key|name)\s{0,9}=\s{0,9}["']([\w.:-]{1,80})["'][^<>]{0,200}>)([^<>]+)(?=<\/)/g;
-const element = /<([A-Za-z_][\w.-]{0,80})((?:\s[^<>]*)?)>([^<>]+)<\/\1>/g;
+const element =
+  /(<([A-Za-z_][\w.-]{0,80})(?:\s[^<>]*)?>\s{0,9}(?:<!\[CDATA\[)?)([^<>]+?)(?=(?:\]\]>)?\s{0,9}<\/\2>)/g;
 
 /** In a command the value ends where the next word begins. */
 const alreadyRedacted = /^["']?\[redacted\]["']?(?:\s|$)/;
@@ -32,11 +36,15 @@ const alreadyRedacted = /^["']?\[redacted\]["']?(?:\s|$)/;
 export function redactLine(line: string, redaction: Redaction, isCommand = false): string {
   const known = redactText(
     line
-      .replace(element, (whole, key: string, rest: string, value: string) =>
-        suspicionOf(key) === 'none'
-          ? whole
-          : `<${key}${rest}>${redactSetting(key, value, redaction)}</${key}>`,
+      .replace(element, (whole, before: string, key: string, value: string) =>
+        suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
+      .replace(elementAfter, (whole, before: string, label = '', parent = '', value = '') => {
+        const key = String(label) + String(parent);
+        return suspicionOf(key) === 'none'
+          ? whole
+          : `${before}${redactSetting(key, String(value), redaction)}`;
+      })
       .replace(keyedElement, (whole, before: string, key: string, value: string) =>
         suspicionOf(key) === 'none' ? whole : `${before}${redactSetting(key, value, redaction)}`,
       )
@@ -62,19 +70,30 @@ export function redactLine(line: string, redaction: Redaction, isCommand = false
   if (acl !== null) return acl[0] + redactAclRules(body.slice(acl[0].length), redaction) + after;
   const directive = redactDirective(body, redaction);
   if (directive !== undefined) return directive + after;
-  const spaced = redactSpaced(body, redaction);
+  const spaced = redactSpaced(body, redaction) ?? (isCommand ? undefined : redactParameter(body, redaction));
   if (spaced !== undefined) return spaced + after;
   return redactRandomWords(redactLogin(remarked, redaction), redaction);
 }
 
 /** `auth: backend is ready in 12 ms` in a log; what is a password there goes all the same. */
 const isSentence = (key: string, value: string, { dialect }: Redaction): boolean =>
-  dialect === 'log' && suspicionOf(key) === 'likely' && /^[^\s"'[{]+\s\S/.test(value);
+  dialect === 'log' &&
+  /^[^\s"'[{]+\s\S/.test(value) &&
+  // `secret not found: using default`
+  (suspicionOf(key) === 'likely' || (/\s\S+\s/.test(key) && /^[a-z]+(?:\s[a-z]+)*$/.test(value)));
 
-/** The words of a command before a `=` are no name. */
+/** The words of a command before a `=` are no name, and an option is in no name. */
 function settingIn(body: string, isCommand: boolean): RegExpExecArray | null {
   const setting = settingLine.exec(body);
-  return isCommand && /\s/.test(setting?.[2] ?? '') ? null : setting;
+  // `key not found in cache: user:42`
+  const words = (setting?.[2] ?? '').split(' ');
+  if (
+    words.length > 2 &&
+    suspicionOf(words.join(' ')) === 'likely' &&
+    suspicionOf(words.slice(-2).join(' ')) === 'none'
+  )
+    return null;
+  return (isCommand ? /\s/ : /\s-/).test(setting?.[2] ?? '') ? null : setting;
 }
 
 /** `requirepass x`, `set $token "x"`. Prose has key words too: without a sign between them only one word can be a value. */
@@ -83,15 +102,38 @@ function redactSpaced(body: string, redaction: Redaction): string | undefined {
   if (spaced === null) return undefined;
   const [head, before = '', key = ''] = spaced;
   const value = body.slice(head.length);
-  const isSecret = suspicionOf(key) === 'always' || (/\bset\s/.test(before) && suspicionOf(key) === 'likely');
+  const isToken = /\b(?:set|option)\s/.test(before) || isLongToken(value);
+  const isSecret = suspicionOf(key) === 'always' || (isToken && suspicionOf(key) === 'likely');
   const isOneWord =
-    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) && !/^[=:]/.test(value) && !isWordOfLog(value, redaction);
+    /^(?:\S+|"[^"]*"|'[^']*')$/.test(value) &&
+    !/^[=:]/.test(value) &&
+    (isDirective(key) || !isWordOfLog(value, redaction));
   const [, first, rest] = /^(\S+)(\s.*)$/.exec(value) ?? [];
   // `rocommunity public 10.0.0.0/8`
   if (first !== undefined && /community6?$/.test(key))
     return `${head}${redactQuoted(key, first, redaction)}${rest ?? ''}`;
   return isSecret && isOneWord ? `${head}${redactQuoted(key, value, redaction)}` : undefined;
 }
+
+/** `SetEnv DB_PASSWORD x`, `fastcgi_param APP_SECRET x`: a directive that sets a variable. */
+function redactParameter(body: string, redaction: Redaction): string | undefined {
+  const [head, key = ''] =
+    /^\s*[A-Za-z]\w{1,40}\s+["']?([A-Z][A-Z0-9]{0,40}(?:_[A-Z0-9]{1,40}){1,6})["']?\s+(?=\S)/.exec(body) ??
+    [];
+  if (head === undefined || suspicionOf(key) !== 'always') return undefined;
+  const value = body.slice(head.length);
+  const isOneWord = /^(?:[^\s=:]\S*|"[^"]*"|'[^']*')$/.test(value) && !/^[A-Z][A-Z0-9_]*$/.test(value);
+  return isOneWord && !isWordOfLog(value, redaction)
+    ? `${head}${redactQuoted(key, value, redaction)}`
+    : undefined;
+}
+
+/** `requirepass`, `bindpw`: no sentence has such a word. */
+const isDirective = (key: string): boolean =>
+  suspicionOf(key) === 'always' &&
+  /^(?!(?:pass(?:word|wd|phrase|code)?|pwd|secret|cred(?:ential)?)s?$)[a-z]+$/.test(key);
+
+const isLongToken = (value: string): boolean => /^(?!0x)(?=.*\d)(?=.*[a-z])[\w-]{16,}$/i.test(value);
 
 /** Directives whose secret is not the first word after their name. */
 const directives: readonly RegExp[] = [
@@ -102,6 +144,11 @@ const directives: readonly RegExp[] = [
   /^(\s*user\s+\S+\s+(?:insecure-)?password\s+)("[^"]*"|\S+)/i,
   // `dns cloudflare TOKEN` of Caddy
   /^(\s*(?:acme_)?dns\s+[a-z]\w*\s+)([^\s{]{8,})$/,
+  // Answers to the questions of Debian's installer
+  /^(\s*[\w-]+\s+[\w-]+\/\S+\s+password\s+)(\S+)$/,
+  /^(\s*snmp-server\s+community\s+)(\S+)/,
+  // `MONITOR ups@host 1 user PASSWORD primary` of NUT
+  /^(\s*MONITOR\s+\S+@\S+\s+\d+\s+\S+\s+)(\S+)/,
   /^(\s*secure_link_md5\s+"?[^"]*\s)([^\s"$]+)/,
 ];
 
@@ -155,7 +202,9 @@ function redactRemark(line: string, redaction: Redaction): string {
   return line.replace(
     /(?<![\w.-])([A-Za-z_][\w-]*)(:\s+)([^\s,;]+)/g,
     (whole, key: string, between: string, raw: string) =>
-      suspicionOf(key) === 'always' && /[^A-Za-z.]/.test(raw) && !/^[\["'{(]/.test(raw)
+      suspicionOf(key) === 'always' &&
+      /[^A-Za-z.]/.test(raw.replace(/[)\]}]{1,3}$/, '')) &&
+      !/^[\["'{(]/.test(raw)
         ? `${key}${between}${redactSetting(key, raw, redaction)}`
         : whole,
   );
@@ -172,17 +221,29 @@ function redactAclRules(rules: string, redaction: Redaction): string {
 
 /** `login bob password x` of .netrc, `user "joe" password "x"` of fetchmail and others. */
 function redactLogin(line: string, redaction: Redaction): string {
-  if (!/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/.test(line)) return line;
-  return line.replace(
-    /(\s(?:password|passwd|pass|account)\s+)("[^"]*"|'[^']*'|[^\s"']+)/g,
-    (whole, before: string, raw: string) =>
-      isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
-  );
+  const start = line.search(/(?:^|\s)(?:machine|login|default|user|username)\s+["']?[\w.@-]/);
+  if (start < 0) return line;
+  // `password changed for user ann`: the secret stands after the name.
+  const shown = line
+    .slice(start)
+    .replace(
+      /(\s(?:password|passwd|pass|account)\s+(?:\d\s+(?=[0-9A-F$]{8}|\[redacted\]))?)("[^"]*"|'[^']*'|[^\s"']+)/g,
+      (whole, before: string, raw: string) =>
+        isWordOfLog(raw, redaction) ? whole : `${before}${redactQuoted('password', raw, redaction)}`,
+    );
+  return line.slice(0, start) + shown;
 }
 
 /** `password authentication failed`: logs are sentences. */
 const isWordOfLog = (value: string, { dialect }: Redaction): boolean =>
   dialect === 'log' && /^[A-Za-z]+[.,:;]?$/.test(value);
+
+/** `<auth-user-pass>`, a user and a password, each on its line. */
+const elementOfLines =
+  /^([ \t]*<([A-Za-z_][\w.-]{0,80})>[ \t]*\r?\n)((?:[^<>\n]{0,4000}\n){1,20})(?=[ \t]*<\/\2>)/gm;
+/** `variable "db_password" {` and `- name: DB_PASSWORD`, with `default = "x"` and `value: x` in one of the next lines. */
+const namedBlock =
+  /^([ \t]*(?:(?:variable|output)[ \t]+"|(?:-[ \t]+)?["']?(?:name|key)["']?[ \t]*[=:][ \t]*["']?))([\w.-]{1,80})(["']?,?(?:[ \t]*\{)?[ \t]*\r?\n(?:(?![ \t]*(?:-|["']?(?:name|key)\b|\}))[^\n]{0,400}\n){0,5}?[ \t]*["']?(?:value|default)["']?[ \t]*[=:][ \t]*)("[^"\n]*"|'[^'\n]*'|[^\s"',{[][^\n]{0,400}?)(?=[ \t\r]{0,9},?[ \t\r]{0,9}$)/gm;
 
 /** Certificates and public keys look random, and are no secrets. */
 const publicBlockPattern = /^\s*-----BEGIN (?!.*PRIVATE)[A-Z0-9 ]+-----\s*$/;
@@ -243,7 +304,10 @@ function redactContinued(text: string, redaction: Redaction): string {
 const isContinued = (line: string): boolean =>
   (/\\+$/.exec(line.trimEnd().slice(-20))?.[0].length ?? 0) % 2 === 1;
 
-/** Values over several lines: `key = """…"""` of TOML and Python, and block scalars of YAML that does not parse. */
+/**
+ * Values over several lines: `key = """…"""` of TOML and Python, elements of XML and OpenVPN, blocks that name a
+ * setting and give its value further down, and block scalars of YAML that does not parse.
+ */
 function redactBlocks(text: string, redaction: Redaction): string {
   return text
     .replace(
@@ -252,6 +316,15 @@ function redactBlocks(text: string, redaction: Redaction): string {
         suspicionOf(key) === 'none'
           ? whole
           : `${before}${quote}${redactSetting(key, value, redaction)}${quote}`,
+    )
+    .replace(elementOfLines, (whole, before: string, key: string, value: string) =>
+      suspicionOf(key) === 'none'
+        ? whole
+        : before +
+          value.replace(/(?<=^[ \t]{0,80})[^\s#].*/gm, (line) => redactSetting(key, line, redaction)),
+    )
+    .replace(namedBlock, (whole, before: string, key: string, between: string, raw: string) =>
+      suspicionOf(key) === 'none' ? whole : `${before}${key}${between}${redactQuoted(key, raw, redaction)}`,
     )
     .replace(
       /^(([ \t]*)(?:- )?["']?([A-Za-z_][\w.-]*)["']?:[ \t]*)[|>][-+\d]*[ \t]*\n((?:\2[ \t]+\S.*(?:\n|$)|[ \t]*\n)+)/gm,

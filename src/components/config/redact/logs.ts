@@ -260,8 +260,8 @@ const redactCookies = (text: string, redaction: Redaction): string =>
 
 /** A name, what is between it and its value, and where the value begins. */
 const told =
-  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(\s{0,3}(?:=>|->|=|:)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b|(?=\s))\s{0,3}:?\s{0,3}(?=\S)/gi;
-const toldValue = /"[^"\n]{1,400}"|'[^'\n]{1,400}'|[^\s,;"'()[\]{}]{1,400}/y;
+  /(?<![\w.$-])([A-Za-z_][\w.-]{0,80})["')\]]{0,2}(\s{0,3}(?:=>|->|:=|=|:)|\s{1,3}(?:is|was|(?:is\s+)?(?:set|changed)\s+to|is\s+now)\b|(?=\s))\s{0,3}:?\s{0,3}(?=\S)/gi;
+const toldValue = /\$\{[^{}\n]{1,400}\}|"[^"\n]{1,400}"|'[^'\n]{1,400}'|[^\s,;"'()[\]{}]{1,400}/y;
 /** With some words between: `Password for the user elastic: x`. */
 const toldOf =
   /(\b(?:password|passphrase|passcode|secret|token|api.?key)(?:\s+[\w"'().@-]{1,60}){1,5}\s{0,3}(?::|=|\bis:?)\s{1,3})([^\s,;"'()[\]{}]{6,400})/gi;

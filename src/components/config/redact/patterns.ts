@@ -35,19 +35,31 @@ export const tokenPatterns: readonly RegExp[] = [
   /\$(?:2[abxy]|apr1|1|5|6|7|y|gy|argon2(?:id|i|d)|scrypt)\$[A-Za-z0-9./$=,+-]{16,}/,
   /SCRAM-SHA-(?:1|256)\$[A-Za-z0-9+/=:$]{20,}/,
   /\{S?(?:SHA|MD5)\d*\}[A-Za-z0-9+/=]{16,}/,
+  // `{PLAIN}x` and other schemes of Dovecot and of LDAP.
+  /(?<=\{(?:PLAIN|CLEAR(?:TEXT)?|[A-Z0-9]{0,12}-?CRYPT|ARGON2(?:ID|I)?|PBKDF2[A-Z0-9-]{0,12})\})[^\s:"'<>$[][^\s:"'<>]{0,400}/,
+  // Of HTTP Digest: who has it can search for the password.
+  /(?<=\bresponse=["']?)[0-9a-f]{32,128}/,
 ].map((pattern) => new RegExp(`${/^\\[${]/.test(pattern.source) ? '' : start}(?:${pattern.source})`, 'g'));
 
 /** Addresses that are secrets themselves; the path is what must not be seen. */
 export const secretAddressPattern =
   /(https:\/\/(?:hooks\.slack\.com\/(?:services|workflows)|(?:[a-z]+\.)?discord(?:app)?\.com\/api\/webhooks|[a-z0-9.-]+\.webhook\.office\.com|api\.telegram\.org\/bot|hooks\.zapier\.com\/hooks|hc-ping\.com|ntfy\.sh)\/?)([^\s"'<>`]+)/g;
 
+/** `https://host/api/push/ID`, `https://host/webhook/ID`: who knows the last part may call it. */
+export const hookPattern =
+  /(https?:\/\/[^\s"'<>`/]{1,200}\/(?:[\w.-]{1,60}\/){0,4}(?:push|(?:web)?hooks?|webhook-test|ping)\/)([\w-]{8,200})(?=$|[\s"'<>`/?#])/gm;
+
+/** Not a word of a path: of several kinds of characters, or a UUID. */
+export const isHookId = (id: string): boolean =>
+  uuidPattern.test(id) || (/\d/.test(id) && /[A-Z]/.test(id) && /[a-z]/.test(id));
+
 /** `Authorization: Bearer x`, `Basic x`, in headers, curl calls and code. */
 export const authorizationPattern =
-  /\b(bearer|basic|digest|token)(\s+)(?=[A-Za-z0-9._~+/=-]*[0-9A-Z+/=])([A-Za-z0-9._~+/-]{12,}={0,2})/gi;
+  /\b(bearer|basic|digest|token)([^\S\n]{1,9})(?=[A-Za-z0-9._~+/=-]*[0-9A-Z+/=])([A-Za-z0-9._~+/-]{12,}={0,2})/gi;
 
 /** In a header of that name the credentials may be short. */
 export const authorizationHeaderPattern =
-  /(\b(?:proxy-)?authorization["']?\s{0,9}[:=,]?\s{0,9}["']?(?:bearer|basic|digest|token|apikey|bot)\s{1,9})(?![$<{])([^\s"'`,;]{1,4000})/gi;
+  /(\b(?:proxy-)?authorization["']?\s{0,9}[:=,]?\s{0,9}["']?(?:bearer|basic|digest|token|apikey|bot)\s{1,9})(?![$<{]|\w{1,20}=["'])([^\s"'`,;]{1,4000})/gi;
 
 /** Private key blocks in PEM or PGP armour; a block without its end runs to the end of the text. */
 export const privateKeyPattern =
@@ -84,6 +96,10 @@ function looksComposed(value: string): boolean {
 /** `-----BEGIN CERTIFICATE` in base64, as Kubernetes has it. */
 const certificatePattern = /^LS0tLS1CRUdJTiBDRVJU/;
 
+/** The head of a public key (RFC 5280, SubjectPublicKeyInfo) of RSA, of elliptic curves and of Ed25519; `p=` in DKIM. */
+const publicKeyPattern =
+  /^(?:p=)?(?:MI[A-Za-z0-9]{2,4}(?:ANBgkqhkiG9w0BAQEFAAO|A0GCSqGSIb3DQEBAQUAA4)|MFkwEwYHKoZIzj0CAQYI|MCowBQYDK2VwAyEA)/;
+
 /** Mixed classes at a length that words do not have. */
 function mixes(text: string): boolean {
   return text.length >= 16 && /\d/.test(text) && /[a-z]/.test(text) && /[A-Z]/.test(text);
@@ -99,7 +115,7 @@ const randomLengthMax = 16_384;
 export function looksRandom(value: string): boolean {
   if (value.length < 20 || value.length > randomLengthMax || !/^[A-Za-z0-9+/=_-]+$/.test(value)) return false;
   if (uuidPattern.test(value) || looksLikePath(value) || looksComposed(value)) return false;
-  if (certificatePattern.test(value) || /^sha\d+-/i.test(value)) return false;
+  if (certificatePattern.test(value) || publicKeyPattern.test(value) || /^sha\d+-/i.test(value)) return false;
   if (/^[0-9a-f]+$/i.test(value)) return value.length >= 32 && /\d/.test(value) && /[a-f]/i.test(value);
   return mixes(value) && entropyBits(value) >= 3.7;
 }

@@ -29,7 +29,10 @@ for (const [name, program] of [
     apart: /^-p$/,
     glued: /^-p/,
   }),
-  ...rule('ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami', { apart: /^-w$/, glued: /^-w/ }),
+  ...rule('kadmin kadmin.local ldapsearch ldapadd ldapmodify ldapdelete ldappasswd ldapwhoami', {
+    apart: /^-w$/,
+    glued: /^-w/,
+  }),
   ...rule('curl', { pair: /^-[a-zA-Z]*[uU]$|^--(?:proxy-)?user$/, glued: /^-[fgikLsSv]*[uU][^:]*:/ }),
   ...rule('http https xh xhs', { pair: /^(?:-a|--auth)$/ }),
   ...rule('lftp', { pair: /^-u$/ }),
@@ -47,6 +50,7 @@ for (const [name, program] of [
   ...rule('mc mcli', { after: /^set$/, positions: [3] }),
   ...rule('mc mcli', { after: /^host$/, positions: [4] }),
   ...rule('rabbitmqctl', { after: /^(?:add_user|change_password)$/, positions: [1] }),
+  ...rule('ConvertTo-SecureString', { positions: [0] }),
   ...rule('xfreerdp xfreerdp3', { glued: /^\/p:/ }),
 ] as const)
   programs.set(name, [...(programs.get(name) ?? []), program]);

@@ -424,6 +424,19 @@ const adversarial: readonly (readonly [name: string, unit: string])[] = [
   ['a.properties', 'password=a\\\n'],
   ['a.yml', '- [a, '],
   ['a.json', '[{"a":'],
+  ['a.conf', '- name: DB_PASSWORD\n'],
+  ['a.conf', 'variable "password" {\n'],
+  ['a.conf', '<password>\n'],
+  ['a.conf', '<password>\na\n'],
+  ['a.conf', '<password><![CDATA['],
+  ['a.conf', 'a=b||"'],
+  ['a.conf', 'a:@tcp('],
+  ['a.conf', 'https://a/push/'],
+  ['a.conf', '{PLAIN}'],
+  ['a.conf', "''a="],
+  ['a.yml', 'password: {{ default "\n'],
+  ['a.csv', 'a,password\n"'],
+  ['a.csv', 'password,""'],
 ];
 
 test('no text makes the rules start over again and again: megabytes of the worst lines are read to their end', () => {

@@ -8,6 +8,8 @@ import {
   digestNamePattern,
   looksLikePath,
   looksRandom,
+  hookPattern,
+  isHookId,
   privateKeyPattern,
   secretAddressPattern,
   tokenPatterns,
@@ -34,6 +36,11 @@ const addressPattern = /^[a-z][a-z0-9+.-]*:\/\//i;
 const methodPattern =
   /^(?:(?:hmac[-_]?)?(?:sha|md)-?\d[\w/-]{0,12}|[hrep]s(?:256|384|512)|ed25519|rsa|dsa|ecdsa|argon2(?:id|i|d)?|bcrypt|scrypt|pbkdf2\w*|basic|ldap|oidc|oauth2?|saml|digest|scram[\w-]*|cert|peer|trust|header|proxy|internal|local|simple|pam|radius|kerberos|forms?|ntlm|login|plain|external|anonymous|native|jwt)$/i;
 
+/** `^9.0.2` of package.json. */
+const versionPattern = /^[~^v]\d{1,6}(?:\.\d{1,6}){1,3}$/;
+/** What is pressed on a keyboard: `ctrl+shift+k`. */
+const chordPattern = /^(?:(?:ctrl|control|alt|shift|cmd|super|meta|option)[+-]){1,4}[\w+-]{1,12}$/i;
+
 /** Whether the value of a suspicious setting is plainly no secret. */
 function isInnocent(
   key: string,
@@ -44,9 +51,12 @@ function isInnocent(
 ): boolean {
   if (value === '' || value === placeholder || switchPattern.test(value)) return true;
   if (isReference(value, dialect, isLiteral)) return true;
-  if (isKeyFile(key, value) || isSystemPath(value)) return true;
+  // `</etc/ssl/site.key` of Dovecot, `@/run/token` of curl
+  const path = value.replace(/^[<@](?=[/~])/, '');
+  if (isKeyFile(key, path) || isSystemPath(path)) return true;
   if (suspicion === 'always') return modePattern.test(value);
   if (isPlainNumber(key, value) || isFilePath(value) || methodPattern.test(value)) return true;
+  if (versionPattern.test(value) || chordPattern.test(value)) return true;
   if (/(?:^| )(?:cookies?|signature|sig)$/.test(wordsOf(key).join(' ')))
     return /^[A-Za-z_]{1,24}$/.test(value);
   return value.length < 6 && /^[A-Za-z]+$/.test(value);
@@ -104,14 +114,30 @@ export function redactSetting(key: string, value: string, redaction: Redaction, 
     if (isPublic(key)) return redactText(value, redaction);
     if (/(?:^|[^a-z])(?:user|users|admin|login|userpwd)$/i.test(key)) return redactUser(value, redaction);
     if (looksRandom(trimmed) && !isDigest) return redactWhole(value, redaction);
+    // `httpHeaderValue1: Bearer x1`
+    const [, scheme, credentials = ''] = /^\s*((?:bearer|basic)\s+)(\S{6,400})\s*$/i.exec(value) ?? [];
+    if (scheme !== undefined && /\d/.test(credentials))
+      return scheme + redactSetting('password', credentials, redaction);
     return redactRandomWords(redactText(value, redaction), redaction);
   }
   if (!isLiteral && expansionOnly.test(trimmed)) return redactExpansions(value, redaction, suspicion);
   if (isNameOfSecret(key, trimmed)) return value;
+  if (trimmed.includes('{{') && templateDefault.test(trimmed))
+    return value.replace(
+      templateDefault,
+      (_, before: string, raw: string) => `${before}${redactQuoted(key, raw, redaction)}`,
+    );
   if (isInnocent(key, trimmed, suspicion, redaction, isLiteral)) return redactText(value, redaction);
-  if (suspicion === 'likely' && addressPattern.test(trimmed)) return redactText(value, redaction);
+  if ((suspicion === 'likely' || isDsn(key)) && (addressPattern.test(trimmed) || goDsn.test(trimmed)))
+    return redactText(value, redaction);
   return redactWhole(value, redaction);
 }
+
+/** `{{ vault_x | default('x') }}`, `{{ default "x" .Values.y }}` */
+const templateDefault = /(\bd(?:efault)?(?:\s{0,3}\(\s{0,3}|\s{1,3}))("[^"]*"|'[^']*')/;
+/** `user:password@tcp(host:3306)/database` of Go's driver for MySQL. */
+const goDsn = /(?<![\w.-])([\w.-]{1,80}:)([^\s"'`]{1,400}?)(?=@(?:tcp6?|unix)\()/;
+const isDsn = (key: string): boolean => wordsOf(key).at(-1) === 'dsn';
 
 /** `user=guest:x`; in Compose `user: node:staff` is a user and a group. */
 function redactUser(value: string, redaction: Redaction): string {
@@ -174,6 +200,9 @@ function redactTokens(text: string, found: Found): string {
   result = result.replace(secretAddressPattern, (_, address: string, rest: string) => {
     return `${address}${redacted(rest, found)}`;
   });
+  result = result.replace(hookPattern, (whole, address: string, id: string) =>
+    isHookId(id) ? `${address}${redacted(id, found)}` : whole,
+  );
   for (const pattern of tokenPatterns) result = result.replace(pattern, (token) => redacted(token, found));
   result = result.replace(authorizationHeaderPattern, (whole, before: string, credentials: string) =>
     credentials === placeholder ? whole : `${before}${redactCredential(credentials, found)}`,
@@ -198,12 +227,22 @@ function redactUserinfo(text: string, redaction: Redaction): string {
     /(\bjdbc:oracle:\w{1,20}:[\w.-]{1,80}\/)([^\s@/]+)(?=@)/gi,
     (_, before: string, password: string) => `${before}${redacted(password, redaction.found)}`,
   );
-  return withoutOracle.replace(
+  const withoutGo = withoutOracle.replace(
+    new RegExp(goDsn, 'g'),
+    (_, user: string, password: string) => `${user}${redacted(password, redaction.found)}`,
+  );
+  return withoutGo.replace(
     /((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,40}:\/\/)((?:(?![a-z][a-z0-9+.-]{0,20}:\/\/)[^\s"'`<>])+)/gi,
     (whole, scheme: string, rest: string) => {
       const end = userinfoEnd(scheme, rest);
       if (end < 0) return whole;
-      return `${scheme}${redactCredentials(scheme, rest.slice(0, end), redaction)}${rest.slice(end)}`;
+      // `pover://user@token`
+      const host = rest
+        .slice(end)
+        .replace(/(?<=^@)[\w-]+(?=$|[/?])/, (name) =>
+          looksRandom(name) ? redacted(name, redaction.found) : name,
+        );
+      return `${scheme}${redactCredentials(scheme, rest.slice(0, end), redaction)}${host}`;
     },
   );
 }
@@ -267,9 +306,12 @@ const randomWord = /(?<![^\s"'`()[\]{}])(?!AAAA|sha\d+-|SHA\d+:)[A-Za-z0-9+/=_-]
 
 /** Random words in the midst of a text. Hexadecimal ones are mostly digests and commits there. */
 export function redactRandomWords(text: string, redaction: Redaction): string {
-  return text.replace(randomWord, (word) =>
-    looksRandom(word) && !/^[0-9a-f]+$/i.test(word) ? redactWhole(word, redaction) : word,
-  );
+  return text.replace(randomWord, (word) => {
+    // `cipher=TLS_AES_256_GCM_SHA384`
+    const own = /^[A-Za-z_]\w{0,30}=(?=[^=])/.exec(word)?.[0] ?? '';
+    const value = word.slice(own.length);
+    return looksRandom(value) && !/^[0-9a-f]+$/i.test(value) ? own + redactWhole(value, redaction) : word;
+  });
 }
 
 const nothingKnown: Replacer = { replace: (text) => text, find: () => [] };
@@ -280,7 +322,7 @@ export function redactText(text: string, redaction: Redaction): string {
   if (result.includes('@')) result = redactUserinfo(result, redaction);
   if (result.includes('${')) result = redactExpansions(result, redaction, 'none');
   const redact = (key: string, raw: string): string =>
-    suspicionOf(key) === 'none' ? raw : redactQuoted(key, raw, redaction);
+    suspicionOf(key) === 'none' && key !== 'login' ? raw : redactQuoted(key, raw, redaction);
   result = redactCommands(redactClauses(result, redact), redact);
   return redaction.known.replace(result);
 }
