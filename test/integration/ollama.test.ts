@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmod,
@@ -319,6 +320,112 @@ test('a model that is damaged or cannot be read costs itself, the others are cap
   for (const path of ['blobs', 'manifests']) await rm(join(store, path), { recursive: true });
   await (await stage(captured)).swap(ctx);
   assert.ok((await readdir(join(store, 'blobs'))).includes(`sha256-${hex('embedding weights')}`));
+});
+
+/** What a listing of the store says that it cannot read, and what of the rest is captured. */
+async function namedAndStored(captured: ComponentManifest): Promise<{ named: string[]; stored: string[] }> {
+  const { warnings } = await componentFor('all').probe(ctx);
+  const { models, incomplete } = captured.facts as {
+    models: { name: string }[];
+    incomplete: { name: string; reason: string }[];
+  };
+  // The dry run and doctor name the same as the backup.
+  for (const { name } of incomplete)
+    assert.ok(warnings.some((warning) => warning.startsWith(`${name} will not be captured`), name));
+  return {
+    named: incomplete.map(({ name, reason }) => `${name}: ${reason}`).sort(),
+    stored: models.map(({ name }) => name).sort(),
+  };
+}
+
+test('a directory of manifests or a blob that is something else costs itself, and is named', async () => {
+  await fillStore();
+  const library = join(store, 'manifests', 'registry.ollama.ai', 'library');
+  // A container that mounts a file which is not there leaves a directory in its place.
+  await mkdir(join(library, 'llama3', '70b'));
+  const blob = join(store, 'blobs', `sha256-${hex('embedding weights')}`);
+  await rm(blob);
+  await mkdir(blob);
+  // Nobody writes into these.
+  execFileSync('mkfifo', [join(library, 'llama3', 'pipe')]);
+  await writeFile(join(library, 'README'), 'not a model');
+  await symlink(join(dir, 'a disk that is not mounted'), join(store, 'manifests', 'registry.example'));
+  const captured = await capture('all');
+  const { named, stored } = await namedAndStored(captured);
+  for (const expected of [
+    /^llama3:70b: its manifest is a directory$/,
+    /^llama3:pipe: its manifest is not JSON$/,
+    /^nomic-embed-text:latest: its blob .* cannot be read: it is no regular file$/,
+    /^the directory manifests\/registry\.example: it cannot be listed: ENOENT/,
+    /^the file manifests\/registry\.ollama\.ai\/library\/README: Ollama keeps a directory there/,
+  ])
+    assert.match(named.shift() ?? '', expected);
+  assert.deepEqual(named, []);
+  assert.deepEqual(stored, ['llama3:8b', 'tars:latest']);
+  // A file that Ollama ignores hides no model.
+  assert.deepEqual(captured.incomplete?.named.map(({ path }) => path).sort(), [
+    'llama3:70b',
+    'nomic-embed-text:latest',
+    'the directory manifests/registry.example',
+  ]);
+});
+
+test('a directory that this user may not list costs what is in it', async () => {
+  await fillStore();
+  await mkdir(snapshot);
+  await chmod(snapshot, 0o777);
+  await chmod(dir, 0o755);
+  const closed = join(store, 'manifests', dirname(embed));
+  await chmod(closed, 0);
+  await withoutPrivileges(async () => {
+    const captured = await capture('all');
+    const { named, stored } = await namedAndStored(captured);
+    assert.equal(named.length, 1);
+    assert.match(
+      named[0] ?? '',
+      /^the directory manifests\/.*\/nomic-embed-text: it cannot be listed: EACCES/,
+    );
+    assert.deepEqual(stored, ['llama3:8b', 'tars:latest']);
+    assert.equal(captured.incomplete?.count, 1);
+  });
+  await chmod(closed, 0o755);
+  await rm(join(snapshot, 'ollama'), { recursive: true });
+  const whole = await capture('all');
+  await chmod(closed, 0);
+  await withoutPrivileges(async () => {
+    const findings = await componentFor('all').verify(whole, ctx, noArtifacts);
+    assert.deepEqual(
+      findings.map(({ severity, message }) => `${severity}: ${message.replace(/: EACCES.*/s, '')}`),
+      ['error: nomic-embed-text:latest is not as captured: it cannot be listed'],
+    );
+  });
+});
+
+test('a restore moves no blob aside that a model which cannot be read may need', async () => {
+  await addModel(llama, ['llama weights', 'shared licence']);
+  const manifest = await capture('all');
+  await addModel(llama, ['newer llama weights', 'shared licence']);
+  await addModel(embed, ['newer llama weights']);
+  const unread = join(store, 'manifests', embed);
+  await rm(unread);
+  await symlink(unread, unread);
+  await assert.rejects(stage(manifest), (error) => {
+    assert.ok(error instanceof RestoreRefusedError);
+    assert.match(error.message, /nomic-embed-text:latest/);
+    return true;
+  });
+  await rm(unread);
+  await (await stage(manifest)).swap(ctx);
+});
+
+test('manifests that are a file are no empty store', async () => {
+  await fillStore();
+  await rm(join(store, 'manifests'), { recursive: true });
+  await writeFile(join(store, 'manifests'), '');
+  await assert.rejects(
+    capture('all'),
+    (error) => error instanceof TarsError && /the file manifests/.test(error.message),
+  );
 });
 
 test('a store of which nothing can be captured is an error', async () => {

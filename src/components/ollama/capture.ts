@@ -95,14 +95,16 @@ async function captureModels(
     const what = withBlobs ? 'model' : options.mode === 'list' ? 'manifest' : 'none';
     stored.push({ name, path, digest, origin, stored: what, blobs: [...model.blobs] });
   }
-  for (const { name, reason } of incomplete) ctx.log.warn(`Ollama model ${name} is not captured: ${reason}`);
+  for (const { name, reason } of incomplete) ctx.log.warn(`Of Ollama, ${name} is not captured: ${reason}`);
   const lost = new IncompleteList();
   for (const { name, reason } of incomplete.filter((entry) => entry.lost)) lost.add(name, reason);
   if (lost.report !== undefined && stored.length === 0) {
     throw new TarsError(
       'capture-failed',
       `Cannot capture ${lost.report.named.map(({ path, reason }) => `${path}: ${reason}`).join('; ')}`,
-      { hint: 'Remove the model with "ollama rm" and pull or create it again.' },
+      {
+        hint: 'Correct the owner and mode of what cannot be read, and look at the disk. Remove what is damaged with "ollama rm" and pull or create it again.',
+      },
     );
   }
   const facts: OllamaFacts = {

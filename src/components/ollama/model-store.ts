@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { z } from 'zod';
+import { isThere } from '../../disk/is-there.ts';
 import { ConfigurationError, hasErrno, isSystemError, messageOf, toTarsError } from '../../model/errors.ts';
 
 /**
@@ -28,6 +30,9 @@ const digestPattern = /^sha256[:-]([0-9a-f]{64})$/;
 /** Hosts that `ollama pull` can fetch from without further arrangements. */
 const pullableHosts: ReadonlySet<string> = new Set(['registry.ollama.ai', 'hf.co', 'huggingface.co']);
 
+/** `<host>/<namespace>/<model>/<tag>`. */
+export const manifestDepth = 4;
+
 /** What a path segment of a manifest may look like; keeps paths taken from a snapshot inside the store. */
 const segmentPattern = /^[^/\0]+$/;
 
@@ -52,9 +57,11 @@ export interface Model {
   readonly origin: 'pulled' | 'local';
 }
 
-/** A manifest that is there but describes no model. */
+/** A manifest that is there but describes no model, or a directory of manifests that cannot be read. */
 export interface BrokenModel {
+  /** Of the model, or what it is: `the directory manifests/registry.ollama.ai`. */
   readonly name: string;
+  /** Relative to `manifests/`; empty for that directory itself. */
   readonly path: string;
   readonly reason: string;
   /** It could not be read; what it is, nobody knows. */
@@ -81,7 +88,10 @@ export function modelName(path: string): string {
 /** True for `<host>/<namespace>/<model>/<tag>` that stays inside `manifests/`. */
 export function isManifestPath(path: string): boolean {
   const segments = path.split('/');
-  return segments.length === 4 && segments.every((s) => segmentPattern.test(s) && s !== '.' && s !== '..');
+  return (
+    segments.length === manifestDepth &&
+    segments.every((s) => segmentPattern.test(s) && s !== '.' && s !== '..')
+  );
 }
 
 /**
@@ -124,14 +134,35 @@ export function parseManifest(path: string, bytes: Uint8Array): Model | BrokenMo
   };
 }
 
-async function namesIn(directory: string): Promise<string[]> {
+/** The names in a directory below `manifests/`, or what keeps them from being read. */
+async function namesIn(base: string, path: string): Promise<readonly string[] | BrokenModel> {
+  const directory = join(base, path);
   try {
     return (await readdir(directory)).filter((name) => !name.startsWith('.')).sort();
   } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return [];
-    throw toTarsError(error, `Cannot list ${directory}`);
+    // It was removed since it was listed, or there are no models at all.
+    if (hasErrno(error, 'ENOENT') && !(await isThere(directory))) return [];
+    if (hasErrno(error, 'ENOTDIR')) return strayFile(path);
+    if (!isSystemError(error)) throw toTarsError(error, `Cannot list ${directory}`);
+    return {
+      ...{ name: `the directory ${below(path)}`, path },
+      ...{ reason: `it cannot be listed: ${messageOf(error)}`, unread: true },
+    };
   }
 }
+
+const below = (path: string): string => posix.join('manifests', path);
+
+/** A file where only directories belong. No model can be in it, except that all of them are behind `manifests`. */
+export const strayFile = (path: string): BrokenModel => ({
+  ...{ name: `the file ${below(path)}`, path, reason: 'Ollama keeps a directory there, and no file' },
+  ...(path === '' ? { unread: true } : {}),
+});
+
+/** Something else where a model's manifest belongs. */
+export const noManifest = (path: string, what: string): BrokenModel => ({
+  ...{ name: modelName(path), path, reason: `its manifest is ${what}`, unread: true },
+});
 
 const isDirectory = async (path: string): Promise<boolean> => {
   try {
@@ -162,28 +193,55 @@ export async function requireModelStore(root: string): Promise<void> {
 
 /** Reads every manifest's bytes: the state of the store at this moment. Empty when there is no store. */
 export async function readModels(root: string, signal: AbortSignal): Promise<ModelListing> {
-  const paths: string[] = [];
   const base = join(root, 'manifests');
-  for (const host of await namesIn(base))
-    for (const namespace of await namesIn(join(base, host)))
-      for (const model of await namesIn(join(base, host, namespace)))
-        for (const tag of await namesIn(join(base, host, namespace, model)))
-          paths.push([host, namespace, model, tag].join('/'));
-  const parsed = await Promise.all(
-    paths.map(async (path) => {
-      try {
-        return parseManifest(path, await readFile(join(base, path), { signal }));
-      } catch (error) {
-        if (hasErrno(error, 'EISDIR') || hasErrno(error, 'ENOENT')) return undefined;
-        if (signal.aborted || !isSystemError(error))
-          throw toTarsError(error, `Cannot read the manifest of ${modelName(path)}`);
-        const reason = `its manifest cannot be read: ${messageOf(error)}`;
-        return { name: modelName(path), path, reason, unread: true } as const;
-      }
-    }),
-  );
+  const broken: BrokenModel[] = [];
+  let paths: readonly string[] = [''];
+  for (let level = 0; level < manifestDepth; level++) {
+    const inside: string[] = [];
+    for (const path of paths) {
+      const names = await namesIn(base, path);
+      if (isNames(names)) inside.push(...names.map((name) => posix.join(path, name)));
+      else broken.push(names);
+    }
+    paths = inside;
+  }
+  const read = await Promise.all(paths.map((path) => readManifest(base, path, signal)));
+  return listing([...broken, ...read.filter((entry) => entry !== undefined)]);
+}
+
+// What Array.isArray makes of a readonly array is any.
+const isNames = (names: readonly string[] | BrokenModel): names is readonly string[] => Array.isArray(names);
+
+/** Opening a pipe would wait for its other end. */
+const withoutWaiting = constants.O_RDONLY | constants.O_NONBLOCK;
+
+/** Undefined when it was removed since it was listed. */
+async function readManifest(
+  base: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Model | BrokenModel | undefined> {
+  const file = join(base, path);
+  try {
+    return parseManifest(path, await readFile(file, { flag: withoutWaiting, signal }));
+  } catch (error) {
+    if (hasErrno(error, 'EISDIR')) return noManifest(path, 'a directory');
+    if (hasErrno(error, 'ENOENT') && !(await isThere(file))) return undefined;
+    if (signal.aborted || !isSystemError(error))
+      throw toTarsError(error, `Cannot read the manifest of ${modelName(path)}`);
+    const reason = `its manifest cannot be read: ${messageOf(error)}`;
+    return { name: modelName(path), path, reason, unread: true };
+  }
+}
+
+/** Sorts what was read of a store. */
+export function listing(entries: readonly (Model | BrokenModel)[]): ModelListing {
   return {
-    models: parsed.filter((entry) => entry !== undefined && 'manifest' in entry),
-    broken: parsed.filter((entry) => entry !== undefined && 'reason' in entry),
+    models: entries.filter((entry) => 'manifest' in entry),
+    broken: entries.filter((entry) => 'reason' in entry),
   };
 }
+
+/** Whether the model at `path` is, or lies in, what could not be read. */
+export const isBehind = (path: string, broken: BrokenModel): boolean =>
+  broken.path === '' || path === broken.path || path.startsWith(`${broken.path}/`);

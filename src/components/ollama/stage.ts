@@ -20,7 +20,7 @@ import {
   type PathSwap,
 } from '../files/path-swap.ts';
 import type { StoredModel } from './facts.ts';
-import { blobFileName, readModels } from './model-store.ts';
+import { blobFileName, readModels, type BrokenModel } from './model-store.ts';
 import {
   createDirectories,
   missingDirectories,
@@ -212,16 +212,18 @@ async function setOrphansAside(
   restored: readonly StoredModel[],
   signal: AbortSignal,
 ): Promise<void> {
-  const live = (await readModels(root, signal)).models;
+  const { models: live, broken } = await readModels(root, signal);
   const digestAfter = new Map(restored.map((model) => [model.path, model.digest]));
   const replaced = live.filter((m) => digestAfter.has(m.path) && digestAfter.get(m.path) !== m.digest);
   const stays = live.filter((model) => !replaced.includes(model));
   const needed = new Set([...stays, ...restored].flatMap((model) => model.blobs.map((blob) => blob.sha256)));
   const orphans = new Set(replaced.flatMap((model) => model.blobs.map((blob) => blob.sha256)));
+  const unread = broken.find((entry) => entry.unread === true && !digestAfter.has(entry.path));
   for (const sha256 of orphans) {
     const file = blobFileName(sha256);
     const path = join(staging.blobs.live, file);
     if (needed.has(sha256) || !(await isThere(path))) continue;
+    if (unread !== undefined) throw cannotTellNeeded(unread, file);
     staging.swaps.push({
       live: path,
       staged: null,
@@ -230,6 +232,12 @@ async function setOrphansAside(
     });
   }
 }
+
+/** A model that nobody can read may need a blob that would be moved aside. */
+const cannotTellNeeded = ({ name, reason }: BrokenModel, file: string): RestoreRefusedError =>
+  new RestoreRefusedError(`Cannot tell whether ${name} of the live store needs the blob ${file}: ${reason}`, {
+    hint: 'Correct its owner and mode, or move it out of the store. Then run restore again.',
+  });
 
 /** What is missing of the directories that restored files go into, outermost first. */
 async function directoriesToCreate(swaps: readonly PathSwap[]): Promise<string[]> {

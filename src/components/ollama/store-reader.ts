@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CleanupStack } from '../../model/cleanup-stack.ts';
@@ -9,9 +10,13 @@ import { attributesOf, identityOf } from '../files/file-bytes.ts';
 import {
   blobFileName,
   isManifestPath,
+  listing,
+  manifestDepth,
   modelName,
+  noManifest,
   parseManifest,
   readModels,
+  strayFile,
   type BrokenModel,
   type Model,
   type ModelListing,
@@ -58,8 +63,13 @@ async function localBlob(root: string, sha256: string): Promise<StoredBlob | und
   const file = blobFileName(sha256);
   const path = join(root, 'blobs', file);
   try {
-    const handle = await open(path, 'r');
+    // Opening a pipe would wait for its other end.
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stats = await handle.stat({ bigint: true });
+    if (!stats.isFile()) {
+      await handle.close();
+      throw new Error('it is no regular file');
+    }
     return {
       attributes: attributesOf(stats),
       identity: identityOf(stats),
@@ -83,8 +93,8 @@ export async function openDistantStore(
 ): Promise<StoreReader> {
   await using stack = new CleanupStack();
   const store = stack.use(await volume.open('read', ctx));
-  let listing = await store.list(ctx.signal);
-  const isStore = ['manifests', 'blobs'].some((name) => listing?.entries.get(name)?.type === 'directory');
+  let listed = await store.list(ctx.signal);
+  const isStore = ['manifests', 'blobs'].some((name) => listed?.entries.get(name)?.type === 'directory');
   if (!lenient && !isStore) {
     throw new ConfigurationError(
       `${volume.label} is not an Ollama model directory: it has neither manifests nor blobs`,
@@ -94,13 +104,13 @@ export async function openDistantStore(
   const owned = stack.move();
   return {
     async models(signal) {
-      listing = await store.list(signal);
-      return readManifests(store, listing, signal);
+      listed = await store.list(signal);
+      return readManifests(store, listed, signal);
     },
-    blob: (sha256) => Promise.resolve(distantBlob(store, listing, sha256)),
+    blob: (sha256) => Promise.resolve(distantBlob(store, listed, sha256)),
     manifestAttributes(path) {
-      const entry = listing?.entries.get(`manifests/${path}`);
-      const fallback = { mode: 0, uid: 0, gid: 0, mtimeNs: 0n, ...listing?.root.attributes };
+      const entry = listed?.entries.get(`manifests/${path}`);
+      const fallback = { mode: 0, uid: 0, gid: 0, mtimeNs: 0n, ...listed?.root.attributes };
       return Promise.resolve(entry?.attributes ?? { ...fallback, mode: 0o644 });
     },
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
@@ -109,24 +119,28 @@ export async function openDistantStore(
 
 async function readManifests(
   store: OpenVolume,
-  listing: VolumeListing | undefined,
+  listed: VolumeListing | undefined,
   signal: AbortSignal,
 ): Promise<ModelListing> {
   const parsed: (Model | BrokenModel)[] = [];
-  for (const { path, type } of listing?.entries.values() ?? []) {
-    const name = path.startsWith('manifests/') ? path.slice('manifests/'.length) : '';
-    if (type !== 'file' || !isManifestPath(name) || /(^|\/)\./.test(name)) continue;
+  for (const { path, type } of listed?.entries.values() ?? []) {
+    const name = path === 'manifests' ? '' : /^manifests\/(.*)$/s.exec(path)?.[1];
+    if (name === undefined || /(^|\/)\./.test(name)) continue;
+    if (!isManifestPath(name)) {
+      if (type !== 'directory' && name.split('/').length < manifestDepth) parsed.push(strayFile(name));
+      continue;
+    }
+    if (type !== 'file') {
+      parsed.push(noManifest(name, type === 'directory' ? 'a directory' : 'no regular file'));
+      continue;
+    }
     const file = await store.read(path, signal);
     if (file === undefined) continue;
     const pieces: Uint8Array[] = [];
     for await (const piece of file.body) pieces.push(piece);
     parsed.push(parseManifest(name, Buffer.concat(pieces)));
   }
-  parsed.sort((a, b) => (a.path < b.path ? -1 : 1));
-  return {
-    models: parsed.filter((entry) => 'manifest' in entry),
-    broken: parsed.filter((entry) => 'reason' in entry),
-  };
+  return listing(parsed.sort((a, b) => (a.path < b.path ? -1 : 1)));
 }
 
 function distantBlob(

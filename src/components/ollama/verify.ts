@@ -2,7 +2,7 @@ import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
-import { blobFileName } from './model-store.ts';
+import { blobFileName, isBehind } from './model-store.ts';
 import type { StoreReader } from './store-reader.ts';
 import { BlobError, sha256Of } from './verified-bytes.ts';
 
@@ -29,7 +29,7 @@ export async function verifyOllama(
   const blobs = new Map<string, string | undefined>();
   for (const model of facts.models) {
     const digest = digests.get(model.path);
-    const damage = broken.find(({ path }) => path === model.path);
+    const damage = broken.find((entry) => isBehind(model.path, entry));
     if (damage !== undefined) {
       report(model, 'model-differs', `${model.name} is not as captured: ${damage.reason}`);
       continue;
