@@ -30,6 +30,11 @@ export function createAtRiskComponent(
   };
 }
 
+/** A component that is captured, and not restored in place; `problem` tells why, and what to do. */
+export function createCaptureOnlyComponent(base: Component, problem: RestoreRefusedError): Component {
+  return { ...delegating(base), planRestore: () => Promise.reject(problem) };
+}
+
 /** Components may be instances of a class, whose methods a spread would lose. */
 function delegating(base: Component): Component {
   const { name, kind, service } = base;

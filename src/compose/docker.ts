@@ -1,8 +1,13 @@
 import type { ServerContainer } from '../components/postgres/options.ts';
-import { createAtRiskComponent } from '../components/at-risk.ts';
+import { createAtRiskComponent, createCaptureOnlyComponent } from '../components/at-risk.ts';
 import type { DerivedContent } from '../components/config/derived.ts';
 import { createPlacedComponent } from '../components/placed.ts';
-import { ConfigurationError, ServiceUnavailableError, TarsError } from '../model/errors.ts';
+import {
+  ConfigurationError,
+  RestoreRefusedError,
+  ServiceUnavailableError,
+  TarsError,
+} from '../model/errors.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { ProgramCall } from '../ports/programs.ts';
@@ -154,6 +159,12 @@ export class DockerStack {
             hint: `Mount a volume there, or correct inside: of ${name} in tars.yaml.`,
           });
         }
+        if (located.mount.onDemand === true) {
+          const problem = onDemandProblem(name, located.mount.volume ?? '', container);
+          if (container.state === 'stopped') throw problem;
+          const composed = composeComponent(name, component, surroundings, { path: located.hostPath });
+          return createCaptureOnlyComponent(composed, problem);
+        }
         if (!located.accessible) {
           throw new TarsError('access-denied', `This user may not read and write ${located.hostPath}`, {
             hint: 'Run tars as root, or give this user access to that directory.',
@@ -229,6 +240,14 @@ export class DockerStack {
   }
 
   #notRunning({ service, state }: ProjectContainer): ServiceUnavailableError {
+    if (state === 'unknown') {
+      return new ServiceUnavailableError(
+        `${service} of the project ${this.#project} restarts again and again`,
+        {
+          hint: `Read why it ends: docker compose -p ${this.#project} logs ${service}`,
+        },
+      );
+    }
     return new ServiceUnavailableError(`${service} of the project ${this.#project} is ${state}`, {
       hint: `Let it run: docker compose -p ${this.#project} ${state === 'paused' ? 'unpause' : 'start'} ${service}`,
     });
@@ -247,6 +266,19 @@ function givenAddress(component: StoreSettings): string | undefined {
   if ('host' in component) return component.host;
   return 'url' in component ? component.url : undefined;
 }
+
+/** The Engine lets go of it when the container ends, and a restore has to stop the container. */
+const onDemandProblem = (
+  component: string,
+  volume: string,
+  { service }: ProjectContainer,
+): RestoreRefusedError =>
+  new RestoreRefusedError(
+    `The Engine mounts the volume ${volume} only while ${service} runs, so ${component} can be captured then, and not restored in place`,
+    {
+      hint: `Let ${service} run for a backup. To restore, take the files out of the snapshot with restic restore, or mount the directory on this machine and name it in paths: of ${component}.`,
+    },
+  );
 
 const noAddress = ({ name, service }: ProjectContainer): ConfigurationError =>
   new ConfigurationError(`The container ${name} of ${service} runs in a network that has no address for it`, {

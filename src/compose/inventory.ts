@@ -117,6 +117,9 @@ async function fromContainers(
     ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
     mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
     optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
+    absent: [...(definition?.services.keys() ?? [])].filter(
+      (name) => !services.some(({ service }) => service === name),
+    ),
   });
 }
 
@@ -152,6 +155,7 @@ async function fromFiles(
     ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
     mentioned: definition.files,
     optional: [...definition.optional, resolve(directory, '.env')],
+    absent: [],
   });
 }
 
@@ -182,6 +186,8 @@ interface Origin {
   readonly envFiles: readonly string[];
   readonly mentioned: readonly string[];
   readonly optional: readonly string[];
+  /** Services of the Compose files that have no container. */
+  readonly absent: readonly string[];
 }
 
 async function describe(
@@ -189,7 +195,7 @@ async function describe(
   stores: readonly SketchedStore[],
   { address }: Place,
   ctx: OperationContext,
-  { mentioned, optional, ...origin }: Origin,
+  { mentioned, optional, absent, ...origin }: Origin,
 ): Promise<StackInventory> {
   const files = await findFiles(services, mentioned, optional);
   return {
@@ -199,7 +205,7 @@ async function describe(
     writers: findWriters(services, stores),
     files,
     leftOut: await leftOut(services, stores, files, ctx),
-    notes: notesOn(services, address),
+    notes: notesOn(services, absent, address),
   };
 }
 
@@ -233,8 +239,17 @@ async function leftOut(
   );
 }
 
-function notesOn(services: readonly SketchedService[], { certDir }: EngineAddress): readonly string[] {
+function notesOn(
+  services: readonly SketchedService[],
+  absent: readonly string[],
+  { certDir }: EngineAddress,
+): readonly string[] {
   return [
+    ...(absent.length === 0
+      ? []
+      : [
+          `The Compose files also have ${absent.join(', ')}, without a container, so tars could not look at ${absent.length === 1 ? 'it' : 'them'}: if ${absent.length === 1 ? 'it is a store' : 'one is a store'}, start it, then run tars init again or name it in tars.yaml`,
+        ]),
     ...services.flatMap(({ service, buildDirectory }) =>
       buildDirectory === undefined
         ? []

@@ -82,6 +82,13 @@ export class RestoreRefusedError extends TarsError {
   }
 }
 
+/** There is nothing to go back to: what was live before a restore does not exist any more. Nothing was changed. */
+export class PreviousDataGoneError extends TarsError {
+  constructor(message: string, options?: TarsErrorOptions) {
+    super('restore-failed', message, options);
+  }
+}
+
 /** `tars.yaml`, an environment variable or a flag is wrong. */
 export class ConfigurationError extends TarsError {
   constructor(message: string, options?: TarsErrorOptions) {

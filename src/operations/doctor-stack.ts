@@ -12,7 +12,7 @@ import { describeUndeclared, sortWriters } from './cut.ts';
 import { error, ok, once, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import { describeBeside, isRestoreOf } from './recover.ts';
 import { requireSpace } from './space.ts';
-import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
+import { isUnknown, leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 
 /** A component that is composed by itself, so that what is wrong with one says nothing of the others. */
 export interface ExaminedComponent {
@@ -58,7 +58,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
   return [
     ...stack.components.map((component) => ({
       name: `store ${component.name}`,
-      look: (ctx: OperationContext) => lookAtStore(component, ctx),
+      look: (ctx: OperationContext) => lookAtStore(component, stack, ctx),
     })),
     { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
     { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
@@ -72,9 +72,12 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
 }
 
 async function lookAtStore(
-  { kind, probe }: ExaminedComponent,
+  { kind, service, probe }: ExaminedComponent,
+  stack: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
+  // The check of the services says it once for all.
+  if (service !== undefined && (await isNothingLeft(stack, ctx))) return [];
   const { serverVersion, summary, sizeBytes, warnings } = await probe(ctx);
   const version = serverVersion === undefined ? '' : `${serverVersion}: `;
   return [
@@ -84,11 +87,24 @@ async function lookAtStore(
   ];
 }
 
+/** Whether the whole stack is gone, as after a disk that died: none of its services is there. */
+async function isNothingLeft(
+  { components, services }: Pick<StackUnderExamination, 'components' | 'services'>,
+  ctx: OperationContext,
+): Promise<boolean> {
+  if (!components.some(({ service }) => service !== undefined)) return false;
+  // Where that cannot be found out, the check of the services says why.
+  const found = await services(ctx).catch(() => undefined);
+  return found?.every(({ missing }) => missing === true) === true;
+}
+
 async function lookAtServices(
-  { components, services }: StackUnderExamination,
+  stack: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
+  const { components, services, lastManifest } = stack;
   const found = await services(ctx);
+  if (await isNothingLeft(stack, ctx)) return [nothingLeft(await lastManifest(ctx))];
   const known = new Set(found.filter(({ missing }) => missing !== true).map(({ name }) => name));
   const needed = components.flatMap(({ name, service }) =>
     service === undefined || known.has(service) ? [] : [{ name, service }],
@@ -98,7 +114,10 @@ async function lookAtServices(
   const misnamed = found.filter(({ name, missing }) => missing === true && !taken.has(name));
   return [
     ...needed.map(({ name, service }) =>
-      error(`There is no service ${service}, which ${name} names`, 'Correct service: of it in tars.yaml.'),
+      error(
+        `There is no service ${service}, which ${name} names`,
+        'If it was removed, create it again or run tars restore. Otherwise correct service: of it in tars.yaml.',
+      ),
     ),
     ...misnamed.map(({ name }) =>
       warning(`There is no service ${name}, which tars.yaml names`, 'Correct its name under services.'),
@@ -109,8 +128,32 @@ async function lookAtServices(
         'Look at its log and at the check itself, which may ask for the wrong thing.',
       ),
     ),
-    ...(known.size === 0 ? [] : [ok(statesOf(found))]),
+    ...(known.size === 0 ? [] : [judgedStates(found)]),
   ];
+}
+
+const nothingLeft = (last: Manifest | undefined): Outcome =>
+  last === undefined
+    ? error(
+        'Nothing is left of the stack: none of its services is there, and no snapshot of it can be read',
+        'Start the services, or correct what tars.yaml says of them and of the repository.',
+      )
+    : error(
+        `Nothing is left of the stack: none of its services is there. The snapshot of ${last.time} holds ${last.components
+          .filter(({ outcome }) => outcome === 'captured')
+          .map(({ name }) => name)
+          .join(', ')}`,
+        'Run tars restore: it creates the services again and brings their data back. If they run elsewhere, correct tars.yaml.',
+      );
+
+/** What nobody knows to run is no good news. */
+function judgedStates(found: readonly Service[]): Outcome {
+  const unknown = found.filter(({ state, missing }) => state === 'unknown' && missing !== true);
+  if (unknown.length === 0) return ok(statesOf(found));
+  return warning(
+    statesOf(found),
+    `Find out whether ${unknown.map(({ name }) => name).join(', ')} runs: its log may tell. A process needs a pid_file, a status or a systemd_unit under services in tars.yaml.`,
+  );
 }
 
 function statesOf(services: readonly Service[]): string {
@@ -125,11 +168,9 @@ function statesOf(services: readonly Service[]): string {
   return [run, ...health, ...rest].join('; ');
 }
 
-async function lookAtCut(
-  { components, services, lastManifest }: StackUnderExamination,
-  ctx: OperationContext,
-): Promise<readonly Outcome[]> {
-  if (components.length < 2) return [];
+async function lookAtCut(stack: StackUnderExamination, ctx: OperationContext): Promise<readonly Outcome[]> {
+  const { components, services, lastManifest } = stack;
+  if (components.length < 2 || (await isNothingLeft(stack, ctx))) return [];
   // What they cannot be found out for, their own check says.
   const found = await services(ctx).catch(() => undefined);
   if (found === undefined) return [];
@@ -195,7 +236,7 @@ async function lookForUncaptured(
   const quiet = { ...ctx, log: { ...ctx.log, warn: () => undefined } };
   const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);
   if (mounts.length === 0) return [];
-  const unknown = mounts.find(({ mount }) => mount === undefined);
+  const unknown = mounts.find(isUnknown);
   if (unknown !== undefined) return [warning(`What services keep outside stores is ${unknown.reason}`)];
   const list = mounts.map(({ subject, sizeBytes }) =>
     sizeBytes === undefined ? subject : `${subject} (${formatBytes(sizeBytes)})`,
@@ -210,9 +251,13 @@ async function lookForUncaptured(
 
 /** What the newest snapshot holds is planned as a restore would; plans touch nothing. */
 async function lookAtRestore(
-  { components, lastManifest, lastSnapshot }: StackUnderExamination,
+  stack: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
+  const { lastManifest, lastSnapshot } = stack;
+  // What has no service yet is created by the restore, and cannot be looked at before.
+  const gone = await isNothingLeft(stack, ctx);
+  const components = stack.components.filter(({ service }) => !gone || service === undefined);
   const [last, source] = [await lastManifest(ctx), await lastSnapshot(ctx)];
   if (last === undefined || source === undefined) return [];
   const captured = last.components.filter(({ outcome }) => outcome === 'captured');

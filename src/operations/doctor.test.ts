@@ -94,6 +94,45 @@ test('a writer that tars.yaml does not declare stands in the way of a cut', asyn
   assert.match(found.cure ?? '', /writer: false/);
 });
 
+const service = { state: 'running', dependsOn: [], writer: false, canPause: true, canStop: true } as const;
+
+test('when nothing is left of the stack, that is one error, and its cure is the restore', async () => {
+  const gone = (name: string) =>
+    examined({ name, kind: 'redis', service: name }, () => Promise.reject(new TarsError('internal', 'gone')));
+  const components = [
+    { name: 'db', outcome: 'captured' },
+    { name: 'cache', outcome: 'failed' },
+  ];
+  const stack = {
+    ...{ stack: 's', components: [gone('db'), gone('cache')] },
+    services: () => Promise.resolve(['db', 'cache'].map((name) => ({ ...service, name, missing: true }))),
+    lastManifest: () => Promise.resolve({ time: '2026-11-24T00:00:00Z', components }),
+    lastSnapshot: () => Promise.resolve({}),
+  } as unknown as StackUnderExamination;
+  const checks = stackChecks(stack).filter(({ name }) => /^(store|services|cut|restore)/.test(name));
+  const found = await examine(checks, 1000, contextWith(pending));
+  assert.deepEqual(
+    found.map(({ check, state }) => `${check} ${state}`),
+    ['services error'],
+  );
+  assert.match(found[0]?.found ?? '', /^Nothing is left .* 2026-11-24T00:00:00Z holds db$/);
+  assert.match(found[0]?.cure ?? '', /^Run tars restore/);
+});
+
+test('a service of which nobody knows whether it runs is no good news', async () => {
+  const services = stackChecks({
+    ...{ stack: 's', components: [] },
+    services: () =>
+      Promise.resolve([
+        { ...service, name: 'db' },
+        { ...service, name: 'web', state: 'unknown' },
+      ]),
+  } as unknown as StackUnderExamination).filter(({ name }) => name === 'services');
+  const [found] = await examine(services, 1000, contextWith(pending));
+  assert.equal(found?.state, 'warning');
+  assert.match(found.found, /^1 of 2 services run; web is in an unknown state/);
+});
+
 test('what several checks look at is opened once', async () => {
   let opened = 0;
   const open = once(() => Promise.resolve((opened += 1)));

@@ -1,4 +1,4 @@
-import { messageOf, TarsError, toTarsError } from '../model/errors.ts';
+import { messageOf, PreviousDataGoneError, TarsError, toTarsError } from '../model/errors.ts';
 import type { SwapRecord } from '../model/restore-plan.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -21,22 +21,38 @@ export async function putBack(
 ): Promise<readonly string[]> {
   const fresh: OperationContext = { ...ctx, signal: new AbortController().signal };
   const entry = withoutNewStores(given, target);
+  let lost: readonly LostComponent[] = [];
   if (entry.phase !== 'staging') {
-    await undoSwaps(entry, target, journal, fresh);
+    lost = await undoSwaps(entry, target, journal, fresh);
     // From here on the data is live, and must never be taken for what was swapped in.
     await journal.write({ ...entry, phase: 'staging', records: [] });
   }
   // Before anything is tidied up: what was staged in a server can only be removed through it.
   const down = await startPrevious(entry, target, fresh);
   const left = [
-    ...(await removeStaged(entry, target, fresh)),
+    ...(await removeStaged(withoutComponents(entry, lost), target, fresh)),
     ...(await removeCreated(entry, target, fresh)),
   ];
   if (left.length === 0) await journal.remove(entry.restoreId);
   // What could not be removed is tried again by the next run.
   else await journal.write({ ...entry, phase: 'staging', records: [], stopped: [], offline: [] });
-  return [...left, ...down];
+  return [...lost.map(({ sentence }) => sentence), ...left, ...down];
 }
+
+/** A component whose previous data does not exist any more. */
+interface LostComponent {
+  readonly component: string;
+  /** For the operator. */
+  readonly sentence: string;
+}
+
+const withoutComponents = (
+  entry: RestoreJournalEntry,
+  lost: readonly LostComponent[],
+): RestoreJournalEntry => ({
+  ...entry,
+  components: entry.components.filter((name) => !lost.some(({ component }) => component === name)),
+});
 
 /** Leaves out what is in nothing but new volumes: it goes with them, and need not be undone piece by piece. */
 function withoutNewStores(entry: RestoreJournalEntry, { components }: RestoreTarget): RestoreJournalEntry {
@@ -62,32 +78,78 @@ async function removeCreated(
   return creating === undefined ? [] : provisioner.removeSince(creating, ctx);
 }
 
-/** Throws only after every swap was tried, so that one that cannot be undone keeps no other from being. */
+/**
+ * Throws only after every swap was tried, so that one that cannot be undone keeps no other from being.
+ * @returns the components of which nothing is left to put back
+ */
 async function undoSwaps(
   entry: RestoreJournalEntry,
   target: RestoreTarget,
   journal: RestoreJournal,
   ctx: OperationContext,
-): Promise<void> {
+): Promise<readonly LostComponent[]> {
   const undos = entry.records.map((record) => ({ record, component: requireOwner(record, target) }));
   await stopServices(new Set([...entry.stopped, ...entry.offline]), target.runtime, ctx);
-  const failures: string[] = [];
+  const failures: TarsError[] = [];
+  const lost: LostComponent[] = [];
+  const failed: string[] = [];
   let records = entry.records;
   for (const { record, component } of undos.reverse()) {
     try {
-      await requireServer(component, entry, target, ctx);
-      await component.generation(record).undo(ctx);
+      const sentence = await undoOne(record, component, entry, target, ctx);
+      if (sentence !== undefined) lost.push({ component: component.name, sentence });
       // Never undone twice: until the others are, an operator may have put something new in its place.
       records = records.filter((other) => other !== record);
       await journal.write({ ...entry, records });
     } catch (error) {
-      failures.push(`${record.component}: ${messageOf(error)}`);
+      failures.push(toTarsError(error, `Cannot undo the restore of ${record.component}`));
+      failed.push(`${record.component}: ${messageOf(error)}`);
     }
   }
-  if (failures.length === 0) return;
-  throw new TarsError('restore-failed', `Cannot put the previous data back: ${failures.join('; ')}`, {
-    hint: 'Fix the cause, then run tars verify: it tries again, and starts the services.',
+  if (failures.length === 0) return lost;
+  const hints = [...new Set(failures.flatMap(({ hint }) => hint ?? []))];
+  const first = hints.length === 0 ? 'Fix the cause, then' : `${hints.join(' ')} Then`;
+  throw new TarsError('restore-failed', `Cannot put the previous data back: ${failed.join('; ')}`, {
+    hint: `${first} run tars verify: it tries again, and starts the services.`,
   });
+}
+
+/** @returns what is lost, in a sentence, where there is nothing to put back */
+async function undoOne(
+  record: SwapRecord,
+  component: Component,
+  entry: RestoreJournalEntry,
+  target: RestoreTarget,
+  ctx: OperationContext,
+): Promise<string | undefined> {
+  const isLost = (why: string): string =>
+    `What ${component.name} held before restore ${entry.restoreId} is lost: ${why}. Restore a snapshot`;
+  try {
+    const gone = await goneMounts(component, entry, target, ctx);
+    if (gone.length > 0) return isLost(`${gone.join(', ')} does not exist any more, nor does its container`);
+    await requireServer(component, entry, target, ctx);
+    await component.generation(record).undo(ctx);
+    return undefined;
+  } catch (error) {
+    if (error instanceof PreviousDataGoneError) return isLost(error.message);
+    throw error;
+  }
+}
+
+/** Where its data was, when neither its service nor any of that exists. */
+async function goneMounts(
+  { name, service }: Component,
+  entry: RestoreJournalEntry,
+  { runtime }: RestoreTarget,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  const mounts = (entry.mounts ?? []).filter(({ component }) => component === name);
+  if (mounts.length === 0 || runtime.areGone === undefined) return [];
+  const there = (await runtime.discover(ctx)).find((found) => found.name === service);
+  if (there !== undefined && there.missing !== true) return [];
+  return (await runtime.areGone(mounts, ctx))
+    ? mounts.map(({ type, source }) => `the ${type} ${source}`)
+    : [];
 }
 
 /** Where data is exchanged by its own running server, that may have gone down with the machine. */

@@ -117,7 +117,11 @@ async function recover(
   if (entry.phase === 'swapped') return goOn(entry, target, journal, ctx);
   const left = await putBack(entry, target, journal, ctx);
   for (const sentence of left) log.warn(sentence);
-  const state = entry.phase === 'staging' ? 'No live data had changed' : 'The previous data is back in place';
+  const back =
+    left.length === 0
+      ? 'The previous data is back in place'
+      : 'What there is of the previous data is back in place';
+  const state = entry.phase === 'staging' ? 'No live data had changed' : back;
   log.warn(left.length === 0 ? `${state}; the services it had stopped run.` : `${state}.`);
 }
 

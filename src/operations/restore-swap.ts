@@ -1,8 +1,10 @@
 import { TarsError } from '../model/errors.ts';
+import type { JournalledMount } from '../ports/journal.ts';
 import { planServices } from './restore-plan.ts';
 import type { Run } from './restore-run.ts';
 import type { StagedComponent } from './restore-stage.ts';
 import { startServices, waitReady } from './services.ts';
+import { mountsOfComponent } from './uncaptured.ts';
 
 /** Stops, swaps, starts and waits for health. */
 export async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
@@ -10,7 +12,8 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   ctx.signal.throwIfAborted();
   const services = await planServices(plan.planned, target, ctx);
   const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
-  await note({ stopped: services.stop, offline: services.offline, records });
+  const mounts = await journalledMounts(staged, run);
+  await note({ stopped: services.stop, offline: services.offline, records, mounts });
   for (const service of services.stop) {
     ctx.log.info(`Stopping ${service}`);
     await target.runtime.stop(service, ctx);
@@ -28,6 +31,23 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   // From now on what was created is started like what was stopped, whoever does it.
   const fresh = plan.provision?.plan.start ?? [];
   await note({ phase: 'swapped', stopped: [...new Set([...services.stop, ...fresh])] });
+}
+
+/** Where the data is that is exchanged. */
+async function journalledMounts(
+  staged: readonly StagedComponent[],
+  { target, ctx }: Run,
+): Promise<readonly JournalledMount[]> {
+  const all = await target.runtime.mounts(ctx);
+  const found = await Promise.all(
+    staged.map(async ({ component }) => {
+      const mounts = await mountsOfComponent(component, all, ctx);
+      return mounts.map(({ service, type, source, path, destination }) => ({
+        ...{ component: component.name, service, type, source, path, destination },
+      }));
+    }),
+  );
+  return found.flat();
 }
 
 /** A server that a supervisor started meanwhile has the previous files open, and would write over the restored ones. */

@@ -87,7 +87,8 @@ async function hasStopped(
   ctx: OperationContext,
 ): Promise<boolean> {
   const found = (await runtime.discover(ctx)).find(({ name }) => name === service);
-  return found?.state === 'stopped';
+  const isMissing = service !== undefined && (found === undefined || found.missing === true);
+  return isMissing || found?.state === 'stopped';
 }
 
 /** Starts those of `names` that do not run, dependencies first. The first that does not start ends it. */

@@ -3,24 +3,54 @@ import { InterruptedError, toTarsError } from '../model/errors.ts';
 import type { NotCaptured } from '../model/manifest.ts';
 import type { CapturedPlace, Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { Runtime, ServiceMount } from '../ports/runtime.ts';
+import type { Runtime, ServiceMount, UnusedVolume } from '../ports/runtime.ts';
 
-/** Every mount of the services that no component captures, in the order of services and paths. */
+/**
+ * Every mount of the services that no component captures, in the order of services and paths, then the volumes that no
+ * service has.
+ */
 export async function uncapturedMounts(
   { components, runtime }: { readonly components: readonly Component[]; readonly runtime: Runtime },
   ctx: OperationContext,
 ): Promise<readonly NotCaptured[]> {
   try {
     const mounts = await runtime.mounts(ctx);
-    if (mounts.length === 0) return [];
+    const unused = (await runtime.unusedVolumes?.(ctx)) ?? [];
+    if (mounts.length + unused.length === 0) return [];
     const places = (await Promise.all(components.map((component) => placesOf(component, ctx)))).flat();
-    return await describeAll(withoutCaptured(mounts, places), ctx);
+    const covered = places.flatMap((place) => coveredPaths(place, mounts));
+    const idle = unused.filter(({ path }) => !covered.some((captured) => isWithin(path, captured)));
+    return [
+      ...(await describeAll(withoutCaptured(mounts, places), ctx)),
+      ...(await describeUnused(idle, ctx)),
+    ];
   } catch (error) {
     if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
     const { message } = toTarsError(error, 'The mounts could not be listed');
     ctx.log.warn(`What the services keep outside the components is not known: ${message}`);
-    return [{ subject: 'mounts of the services', reason: `not known: ${message}` }];
+    return [{ subject: unknownMounts, reason: `not known: ${message}` }];
   }
+}
+
+const unknownMounts = 'mounts of the services';
+
+/** Whether it only says that nobody knows what is not captured. */
+export const isUnknown = ({ subject }: NotCaptured): boolean => subject === unknownMounts;
+
+async function describeUnused(
+  volumes: readonly UnusedVolume[],
+  ctx: OperationContext,
+): Promise<readonly NotCaptured[]> {
+  return Promise.all(
+    volumes.map(async ({ name, measure }) => {
+      const sizeBytes = await measure(ctx);
+      return {
+        subject: `volume ${name}`,
+        reason: 'a volume of the project that no container has, and no component captures',
+        ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      };
+    }),
+  );
 }
 
 /** What lies in the components' places and is left out, as tars needs it itself. */
@@ -44,6 +74,17 @@ async function placesOf(component: Component, ctx: OperationContext): Promise<re
   } catch {
     return [];
   }
+}
+
+/** The mounts in which a component keeps its data. */
+export async function mountsOfComponent(
+  component: Component,
+  mounts: readonly ServiceMount[],
+  ctx: OperationContext,
+): Promise<readonly ServiceMount[]> {
+  const places = await placesOf(component, ctx);
+  const paths = places.flatMap((place) => coveredPaths(place, mounts));
+  return mounts.filter(({ service, path }) => service === component.service && paths.includes(path));
 }
 
 /** The mounts that none of `places` covers as a whole. */

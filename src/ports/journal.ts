@@ -1,5 +1,5 @@
 import type { SwapRecord } from '../model/restore-plan.ts';
-import type { StopAndStart } from './runtime.ts';
+import type { ServiceMount, StopAndStart } from './runtime.ts';
 import type { CreatedResources, ExistingResources } from './provisioner.ts';
 
 /**
@@ -12,6 +12,11 @@ export interface RestoreOrigin {
   readonly repository?: string | undefined;
   /** The path of `tars.yaml`. */
   readonly settings: string;
+}
+
+/** Where a component's data is, so that it can be told whether that still exists when its service does not. */
+export interface JournalledMount extends Omit<ServiceMount, 'measure'> {
+  readonly component: string;
 }
 
 /** What one restore did so far; enough to put things right after a crash, and to go back later. */
@@ -34,6 +39,8 @@ export interface RestoreJournalEntry {
   /** Services that must be down while data is exchanged, whoever stopped them. */
   readonly offline: readonly string[];
   readonly records: readonly SwapRecord[];
+  /** Where the services of the records keep their data. Undefined in what 1.0.12 and older wrote. */
+  readonly mounts?: readonly JournalledMount[] | undefined;
   /** What a person types before and after the way back of the records. */
   readonly byHand?: StopAndStart | undefined;
   /** What there was before anything was created; until {@link created} says what was. */

@@ -54,6 +54,11 @@ export interface ServiceMount {
   measure(ctx: OperationContext): Promise<number | undefined>;
 }
 
+/** A volume of the stack that no service has now, such as that of one that was removed or scaled to none. */
+export interface UnusedVolume extends Pick<ServiceMount, 'path' | 'measure'> {
+  readonly name: string;
+}
+
 /** What a person types around something that services must not run for. */
 export interface StopAndStart {
   readonly stop: readonly string[];
@@ -65,6 +70,10 @@ export interface Runtime {
   discover(ctx: OperationContext): Promise<readonly Service[]>;
   /** What services keep outside themselves, as far as the runtime knows; nothing that is gone at the next start. */
   mounts(ctx: OperationContext): Promise<readonly ServiceMount[]>;
+  /** Volumes of the stack that no service has. Absent where the runtime knows none. */
+  unusedVolumes?(ctx: OperationContext): Promise<readonly UnusedVolume[]>;
+  /** Whether none of `mounts` exists any more. Absent where the runtime cannot tell. */
+  areGone?(mounts: readonly Omit<ServiceMount, 'measure'>[], ctx: OperationContext): Promise<boolean>;
   /** Computed before the pause, for the guardian: from then on nothing is paused that they would not resume. */
   resumeActions(writers: readonly string[], ctx: OperationContext): Promise<readonly ResumeAction[]>;
   /** Pauses all writers at once; when one fails, those already paused are resumed before it throws. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasErrors } from '../../src/model/finding.ts';
 import { TarsError } from '../../src/model/errors.ts';
+import { recoverInterrupted } from '../../src/operations/recover.ts';
 import type { RestoreExecution, RestoreResult } from '../../src/operations/restore.ts';
 import { names, World, type Fault } from './restore-world.ts';
 
@@ -102,6 +103,62 @@ for (const hadLive of [true, false]) {
     }
   }
 }
+
+/** Killed when every store was exchanged and the journal did not know it yet. */
+async function cutOffInSwap(): Promise<World> {
+  const calls = await callsOf({}, true);
+  const world = new World();
+  world.fault = { at: calls.indexOf('journal swapped') + 1, kind: 'crash' };
+  await attempt(world, {});
+  assert.equal(world.entry?.phase, 'swapping');
+  world.newProcess();
+  return world;
+}
+
+test('a restore that was cut off and whose stores are gone altogether is closed with what is lost, and the next one works', async () => {
+  const world = await cutOffInSwap();
+  world.removeAll();
+  await world.recover();
+  assert.equal(world.entry, undefined);
+  assert.equal(world.stores.plain.live, 'old', 'what is there is put back');
+  for (const name of ['files', 'databases'])
+    assert.ok(
+      world.warnings.some((text) => text.includes(`What ${name} held`) && text.includes(`${name}-volume`)),
+      `${name}: ${world.warnings.join('\n')}`,
+    );
+  // The containers are created again.
+  world.removed.clear();
+  await world.restore();
+  assert.equal(world.generation(), 'new');
+  assert.deepEqual(world.violations, []);
+});
+
+test('a store whose previous data is gone keeps no other from being put back, nor the next restore from working', async () => {
+  const world = await cutOffInSwap();
+  world.withoutPrevious.add('databases');
+  await world.recover();
+  assert.deepEqual([world.stores.files.live, world.stores.plain.live], ['old', 'old']);
+  assert.ok(
+    world.warnings.some((text) => /What databases held .* is lost: no previous databases/.test(text)),
+  );
+  assert.ok(!world.warnings.some((text) => text.startsWith('The previous data is back')));
+  assert.equal(world.entry, undefined);
+});
+
+test('a container that is gone while its volume is there is no loss: the record stays until it can be put back', async () => {
+  const world = await cutOffInSwap();
+  world.removed.add('files');
+  const { runtime } = world.target;
+  const target = { ...world.target, runtime: { ...runtime, areGone: () => Promise.resolve(false) } };
+  // A real component finds no container to put its files back through.
+  world.broken = 'undo files';
+  await assert.rejects(recoverInterrupted(target, world.journal, world.ctx), { code: 'restore-failed' });
+  assert.equal(world.entry?.phase, 'swapping');
+  assert.deepEqual(
+    world.entry.records.map(({ component }) => component),
+    ['files'],
+  );
+});
 
 const pairs = (['refuse', 'late'] as const).flatMap((first) =>
   (['refuse', 'late', 'stuck', 'crash'] as const).map((second) => [first, second] as const),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { ServiceUnavailableError, TarsError } from '../../src/model/errors.ts';
+import { PreviousDataGoneError, ServiceUnavailableError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { recoverInterrupted } from '../../src/operations/recover.ts';
 import { planRestore } from '../../src/operations/restore-plan.ts';
@@ -8,7 +8,7 @@ import { executeRestore, type RestoreExecution, type RestoreResult } from '../..
 import type { Component, Staged } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../../src/ports/journal.ts';
-import type { Runtime, Service } from '../../src/ports/runtime.ts';
+import type { Runtime, Service, ServiceMount } from '../../src/ports/runtime.ts';
 import type { SnapshotSource } from '../../src/ports/snapshot-store.ts';
 
 /** What goes wrong at call number `at`. */
@@ -57,6 +57,10 @@ export class World {
   broken: string | undefined;
   /** A service that a supervisor starts while the next store is exchanged. */
   supervised: ServiceName | undefined;
+  /** Stores whose server finds that what was live before is not there any more. */
+  readonly withoutPrevious = new Set<Name>();
+  /** Services whose containers and volumes were removed. */
+  readonly removed = new Set<ServiceName>();
   /** A store whose content turns out not to be what was captured. */
   differs: Name | undefined;
   readonly #hadLive: boolean;
@@ -95,6 +99,17 @@ export class World {
 
   recover(): Promise<void> {
     return recoverInterrupted(this.target, this.journal, this.ctx);
+  }
+
+  /** Everything but the plain files is removed, as by `docker compose down --volumes`. */
+  removeAll(): void {
+    for (const name of serviceNames) {
+      this.removed.add(name);
+      this.running.delete(name);
+    }
+    for (const name of names)
+      if (shapes[name].service !== undefined)
+        Object.assign(this.stores[name], { live: 'none', previous: undefined, staged: false });
   }
 
   /** One generation in every store: which. */
@@ -216,6 +231,7 @@ export class World {
       name,
       kind: 'fake',
       service,
+      places: () => Promise.resolve(service === undefined ? [] : [{ store: '/data', service }]),
       probe: never,
       prepare: never,
       ready: () =>
@@ -245,6 +261,8 @@ export class World {
         }),
       removeStaged: () =>
         this.#call(`remove staged ${name}`, () => {
+          if (service !== undefined && this.removed.has(service))
+            throw new ServiceUnavailableError(`There is no container of ${name}`);
           if (service !== undefined && !offline && !this.running.has(service))
             throw new ServiceUnavailableError(`${name} is down`);
           removeStaged();
@@ -252,6 +270,7 @@ export class World {
       generation: () => ({
         undo: () =>
           this.#call(`undo ${name}`, () => {
+            if (this.withoutPrevious.has(name)) throw new PreviousDataGoneError(`no previous ${name}`);
             if (store.live === 'new') this.#requireExchangeable(name, 'undid');
             if (store.live === 'new') store.live = store.previous ?? 'none';
             store.previous = undefined;
@@ -284,10 +303,17 @@ export class World {
       writer: name === 'app',
       canPause: false,
       canStop: true,
+      ...(this.removed.has(name) ? { missing: true } : {}),
+    });
+    const mountOf = (name: 'files' | 'databases'): ServiceMount => ({
+      ...{ service: name, type: 'volume', source: `${name}-volume`, path: `/volumes/${name}` },
+      ...{ destination: '/data', measure: () => Promise.resolve(0) },
     });
     return {
       discover: () => this.#call('discover', () => serviceNames.map(service)),
-      mounts: () => Promise.resolve([]),
+      mounts: () => Promise.resolve([mountOf('files'), mountOf('databases')]),
+      areGone: (mounts) =>
+        Promise.resolve(mounts.every(({ service: name }) => this.removed.has(name as ServiceName))),
       resumeActions: () => Promise.resolve([]),
       pause: () => Promise.resolve(),
       resume: () => Promise.resolve(),
@@ -297,7 +323,12 @@ export class World {
           this.#require(known.includes(name), `stopped ${name} without the journal knowing`);
           this.running.delete(name as ServiceName);
         }),
-      start: (name) => this.#call(`start ${name}`, () => void this.running.add(name as ServiceName)),
+      start: (name) =>
+        this.#call(`start ${name}`, () => {
+          if (this.removed.has(name as ServiceName))
+            throw new ServiceUnavailableError(`There is no container of ${name}`);
+          this.running.add(name as ServiceName);
+        }),
     };
   }
 

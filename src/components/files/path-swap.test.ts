@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { PreviousDataGoneError } from '../../model/errors.ts';
 import { openPrivateDirectory } from '../../disk/private-directory.ts';
 import {
   directorySwaps,
@@ -123,6 +124,19 @@ test('what something else put into the gap between the two renames is kept aside
   assert.equal(await content(`${swap.previous}.stray`), 'stranger');
   assert.equal(said.length, 1);
   assert.match(said[0] ?? '', /stray/);
+});
+
+test('when all that was there before is gone, that is said, and what is partly there is put back', async () => {
+  const swaps = ['one', 'two'].map((name) => ({
+    ...{ live: join(root, name), staged: join(root, `${name}.new`), previous: join(root, `${name}.prev`) },
+    hadLive: true,
+  }));
+  await assert.rejects(undoPaths(swaps), PreviousDataGoneError);
+  await assert.rejects(undoPaths(swaps), /one .* kept of it in .*one\.prev/);
+  await writeFile(join(root, 'two.prev'), 'old');
+  await undoPaths(swaps);
+  assert.equal(await readFile(join(root, 'two'), 'utf8'), 'old');
+  await undoPaths(swaps.map((swap) => ({ ...swap, live: `${swap.live}.never`, hadLive: false })));
 });
 
 test('what appeared at the live path since the staging is not written over', async () => {

@@ -7,7 +7,14 @@ import { mountPoints } from '../../disk/mounts.ts';
 import { openPath } from '../../disk/open-path.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
-import { hasErrno, isDenied, RestoreRefusedError, systemErrorHint, toTarsError } from '../../model/errors.ts';
+import {
+  hasErrno,
+  isDenied,
+  PreviousDataGoneError,
+  RestoreRefusedError,
+  systemErrorHint,
+  toTarsError,
+} from '../../model/errors.ts';
 import { shellWord } from '../../model/shell-word.ts';
 import { besidePath, besideStem } from './beside-name.ts';
 
@@ -148,12 +155,14 @@ export async function swapPaths(swaps: readonly PathSwap[]): Promise<void> {
 
 /**
  * Puts everything back as it was before {@link swapPaths}, from whatever state it was left in. Idempotent.
+ * @throws PreviousDataGoneError when all that was there before is neither there nor kept
  * @param warn told what is kept under another name, because it is neither the previous nor the restored data
  */
 export async function undoPaths(
   swaps: readonly PathSwap[],
   warn: (message: string) => void = () => undefined,
 ): Promise<void> {
+  await requirePrevious(swaps);
   for (const { live, staged, previous, hadLive } of [...swaps].reverse()) {
     const previousExists = await isThere(previous);
     if (
@@ -175,6 +184,17 @@ export async function undoPaths(
     if (staged !== null) await removeTreeAt(staged);
   }
   await removeEmptyParents(swaps);
+}
+
+/** A file that a server removed when it stopped is not missed, as long as others of its data are there. */
+async function requirePrevious(swaps: readonly PathSwap[]): Promise<void> {
+  const had = swaps.filter(({ hadLive }) => hadLive);
+  for (const { live, previous } of had) if ((await isThere(live)) || (await isThere(previous))) return;
+  const [first] = had;
+  if (first === undefined) return;
+  throw new PreviousDataGoneError(
+    `Neither ${first.live} nor what was kept of it in ${first.previous} is there any more`,
+  );
 }
 
 /** Deletes the previous data of finished swaps for good. Idempotent. */

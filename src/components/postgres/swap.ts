@@ -1,4 +1,4 @@
-import { TarsError } from '../../model/errors.ts';
+import { PreviousDataGoneError, TarsError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Generation } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -118,8 +118,7 @@ async function undoSwap(
 
 function requireUndoable(swap: DatabaseSwap, { former, strangerLive }: Whereabouts): void {
   if (swap.liveOid !== null && former === undefined) {
-    throw new TarsError(
-      'restore-failed',
+    throw new PreviousDataGoneError(
       `Cannot go back: the previous database "${swap.previous}" is not there any more`,
       {
         hint: `Nothing was changed; "${swap.live}" is still the restored one. Restore another snapshot instead.`,

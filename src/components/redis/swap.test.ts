@@ -6,7 +6,18 @@ import { test } from 'node:test';
 import { execa } from 'execa';
 import { testContext } from '../../../test/fixtures/context.ts';
 import type { RedisAddress } from './connection.ts';
+import { PreviousDataGoneError } from '../../model/errors.ts';
 import { FileSwap, recordOf } from './swap.ts';
+
+test('a data directory that is gone is no data put back', async () => {
+  const dataDir = join(tmpdir(), 'tars-redis-swap-gone');
+  const [stagedDir, previousDir] = [join(dataDir, '.tars-new-r1'), join(dataDir, '.tars-prev-r1')];
+  const place = { dataDir, stagedDir, previousDir, names: ['dump.rdb'] };
+  await assert.rejects(
+    FileSwap.from(recordOf('redis', place, [])).undo(testContext()),
+    PreviousDataGoneError,
+  );
+});
 
 test(
   'a note that the server’s user planted moves and deletes nothing',

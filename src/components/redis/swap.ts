@@ -6,7 +6,13 @@ import type { OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { removeTree, removeTreeAt } from '../../disk/remove-tree.ts';
 import { writeWhole } from '../../disk/write-whole.ts';
-import { CorruptionError, hasErrno, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
+import {
+  CorruptionError,
+  hasErrno,
+  PreviousDataGoneError,
+  ServiceUnavailableError,
+  TarsError,
+} from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import { shellWord } from '../../model/shell-word.ts';
 import type { Generation } from '../../ports/component.ts';
@@ -85,6 +91,9 @@ export class FileSwap implements Generation {
   }
 
   async undo({ log }: OperationContext): Promise<void> {
+    const { dataDir } = this.#place;
+    if (!(await isThere(dataDir)))
+      throw new PreviousDataGoneError(`The directory ${dataDir} is not there any more`);
     const swaps = await this.#note();
     if (swaps !== undefined) await undoPaths(swaps, (message) => log.warn(message));
     await this.discardStaged();

@@ -15,6 +15,8 @@ export interface SharedName {
   readonly name: string;
   /** Created by somebody else. */
   readonly external: boolean;
+  /** Of a volume: what its options mount, such as a directory of the machine. */
+  readonly device?: string | undefined;
 }
 
 /** A service as the files describe it, running or not. */
@@ -45,6 +47,7 @@ const nameSchema = z
   .object({
     name: z.string().optional(),
     external: z.union([z.boolean(), z.object({ name: z.string().optional() })]).optional(),
+    driver_opts: z.object({ device: z.string().optional() }).nullish().catch(undefined),
   })
   .nullable();
 const mountSchema = z.union([
@@ -126,7 +129,8 @@ function namesOf(
       const external = entry?.external ?? false;
       const given = entry?.name ?? (typeof external === 'object' ? external.name : undefined);
       const isExternal = external !== false;
-      return [key, { name: given ?? (isExternal ? key : `${project}_${key}`), external: isExternal }];
+      const name = given ?? (isExternal ? key : `${project}_${key}`);
+      return [key, { name, external: isExternal, device: entry?.driver_opts?.device }];
     }),
   );
 }

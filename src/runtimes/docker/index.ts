@@ -8,7 +8,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
 import { findWriters, sketchContainers } from './inventory.ts';
-import { mountsOf } from './mounts.ts';
+import { isGone, mountsOf, unusedVolumes } from './mounts.ts';
 import { recogniseStore } from './recognise.ts';
 import { readProject, type Project, type ProjectContainer } from './project.ts';
 
@@ -68,6 +68,16 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     async mounts(ctx) {
       ctx.signal.throwIfAborted();
       return mountsOf((await project(ctx)).containers, address);
+    },
+
+    async unusedVolumes(ctx) {
+      ctx.signal.throwIfAborted();
+      return unusedVolumes(engine, await project(ctx), address);
+    },
+
+    async areGone(mounts, ctx) {
+      ctx.signal.throwIfAborted();
+      return (await Promise.all(mounts.map((mount) => isGone(engine, mount)))).every(Boolean);
     },
 
     async resumeActions(writers, ctx) {
@@ -202,7 +212,8 @@ const isUnhealthy = ({ state, health }: ProjectContainer): boolean =>
   state === 'running' && health === 'unhealthy';
 
 function combinedState(states: ReadonlySet<ProjectContainer['state']>): Service['state'] {
-  const order = ['running', 'unknown', 'paused'] as const;
+  // One container that restarts may write at any moment, whatever the others do.
+  const order = ['unknown', 'running', 'paused'] as const;
   return order.find((state) => states.has(state)) ?? 'stopped';
 }
 

@@ -17,7 +17,7 @@ export interface LocatedPath {
   readonly mount: ContainerMount;
   /** On the Engine's machine. */
   readonly hostPath: string;
-  /** Whether this process may read and write there. */
+  /** Whether this process may read and write there, whatever the state of the container. */
   readonly accessible: boolean;
 }
 
@@ -32,13 +32,19 @@ export async function storeContainer(
   const [container, second] = containers;
   if (container === undefined) throw await withoutContainer(engine, project, service);
   if (second !== undefined) {
+    const list = containers.map(({ name, state }) => `${name} (${state})`).join(', ');
     throw new ConfigurationError(
-      `${service} of the project ${projectName} has ${containers.length} containers, and tars cannot tell which holds the data`,
-      { hint: 'Scale it to one.' },
+      `${service} of the project ${projectName} has ${containers.length} containers, and tars cannot tell which holds the data: ${list}`,
+      { hint: 'Remove the one that is left over with docker rm, or scale the service to one.' },
     );
   }
+  if (container.problem !== undefined)
+    throw new ServiceUnavailableError(container.problem, { hint: unknownHint });
   return container;
 }
+
+const unknownHint =
+  'Look at it with docker inspect. If it is broken, let Compose create it again (docker compose up -d).';
 
 /** Says what there is instead, since a name may be misspelt. */
 async function withoutContainer(
@@ -98,10 +104,12 @@ export async function locatePath(
     .sort((a, b) => b.destination.length - a.destination.length);
   if (mount === undefined || mount.source === '') return undefined;
   const hostPath = posix.join(mount.source, posix.relative(mount.destination, path));
-  const accessible = await access(mount.source, constants.R_OK | constants.W_OK | constants.X_OK).then(
-    () => true,
-    () => false,
-  );
+  const accessible =
+    mount.onDemand !== true &&
+    (await access(mount.source, constants.R_OK | constants.W_OK | constants.X_OK).then(
+      () => true,
+      () => false,
+    ));
   return { mount, hostPath, accessible };
 }
 

@@ -1,4 +1,4 @@
-import type { ContainerInspectInfo } from 'dockerode';
+import type { ContainerInfo, ContainerInspectInfo } from 'dockerode';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
@@ -12,11 +12,15 @@ export interface ContainerMount {
   readonly type: 'volume' | 'bind' | 'tmpfs' | 'other';
   /** The volume's name. */
   readonly volume?: string;
-  /** The path on the Engine's machine. */
+  /** The path on the Engine's machine; of a volume that its options make a directory of that machine, this directory. */
   readonly source: string;
   /** The path in the container. */
   readonly destination: string;
   readonly readOnly: boolean;
+  /** A volume that is a directory of the machine by its options: the Engine does not create it. */
+  readonly isDirectory?: true;
+  /** A volume that the Engine mounts only while a container uses it. At other times `source` is an empty directory. */
+  readonly onDemand?: true;
 }
 
 /** One container of a project, as the Engine describes it. */
@@ -28,7 +32,10 @@ export interface ProjectContainer {
   readonly image: string;
   /** The content's digest, `sha256:…`. */
   readonly imageId: string;
+  /** `unknown` while it restarts, and where the Engine does not tell. */
   readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** Why nothing but its name, its image and its volumes is known of it. */
+  readonly problem?: string;
   /** What the container's own health check says; undefined without one. */
   readonly health: 'starting' | 'healthy' | 'unhealthy' | undefined;
   readonly environment: Readonly<Record<string, string>>;
@@ -88,11 +95,11 @@ export async function readProject(engine: Engine, name: string, signal?: AbortSi
     const listed = (await engine.listContainers({ all: true, filters, ...limit })).filter(
       ({ Labels: labels }) => !isBeside(labels),
     );
-    const inspected = await Promise.all(listed.map(({ Id: id }) => inspectIfThere(engine, id, limit)));
-    const containers = inspected
-      .filter((info) => info !== undefined)
-      .map(describeContainer)
+    const described = await Promise.all(listed.map((info) => describeListed(engine, info, limit)));
+    const found = described
+      .filter((container) => container !== undefined)
       .sort((a, b) => (a.name < b.name ? -1 : 1));
+    const containers = await withVolumeOptions(engine, found, limit);
     const composeFiles = composeFilesOf(containers);
     return {
       name,
@@ -103,6 +110,24 @@ export async function readProject(engine: Engine, name: string, signal?: AbortSi
     };
   } catch (error) {
     throw engineError(error, what);
+  }
+}
+
+/** The volumes that Compose created for a project, and where the Engine has them. */
+export async function projectVolumes(
+  engine: Engine,
+  name: string,
+): Promise<readonly { readonly name: string; readonly path: string }[]> {
+  const filters = { label: [`${composeLabels.project}=${name}`] };
+  try {
+    const { Volumes: volumes } = await engine.listVolumes({ filters: JSON.stringify(filters) } as object);
+    // None is null to the Engine, which the client's types do not say.
+    return ((volumes as { Name: string; Mountpoint: string }[] | null) ?? []).map((volume) => ({
+      name: volume.Name,
+      path: volume.Mountpoint,
+    }));
+  } catch (error) {
+    throw engineError(error, `Cannot list the volumes of the project ${name}`);
   }
 }
 
@@ -144,6 +169,92 @@ async function inspectIfThere(
   }
 }
 
+/** One that the Engine lists and cannot describe is known by what the list says, so that it costs itself only. */
+async function describeListed(
+  engine: Engine,
+  listed: ContainerInfo,
+  limit: ReturnType<typeof answerLimit>,
+): Promise<ProjectContainer | undefined> {
+  try {
+    const info = await inspectIfThere(engine, listed.Id, limit);
+    return info === undefined ? undefined : describeContainer(info);
+  } catch (error) {
+    if (engineStatus(error) === undefined) throw error;
+    const name = (listed.Names[0] ?? listed.Id).replace(/^\//, '');
+    return {
+      ...{ id: listed.Id, name, service: listed.Labels[composeLabels.service] ?? name },
+      ...{ image: listed.Image, imageId: listed.ImageID, labels: listed.Labels },
+      ...{ state: 'unknown', health: undefined, environment: {}, argv: [] },
+      ...{ publishedPorts: new Map(), exposedPorts: [], addresses: [], addresses6: [] },
+      ...{ hostNetwork: false, stopGraceMs: undefined },
+      mounts: listed.Mounts.map(describeMount),
+      problem: engineError(error, `Cannot look at the container ${name}`).message,
+    };
+  }
+}
+
+function describeMount(mount: ContainerInfo['Mounts'][number]): ContainerMount {
+  // Other drivers mount their volumes when a container starts, and let go of them when it ends.
+  const isOnDemand = mount.Type === 'volume' && !['', 'local'].includes(mount.Driver ?? '');
+  return {
+    type: mountType(mount.Type),
+    ...(mount.Name === undefined ? {} : { volume: mount.Name }),
+    source: mount.Source,
+    destination: mount.Destination,
+    readOnly: !mount.RW,
+    ...(isOnDemand ? { onDemand: true } : {}),
+  };
+}
+
+/** Where the options of volumes lead, which containers do not tell. */
+async function withVolumeOptions(
+  engine: Engine,
+  containers: readonly ProjectContainer[],
+  limit: ReturnType<typeof answerLimit>,
+): Promise<readonly ProjectContainer[]> {
+  const names = new Set(
+    containers.flatMap(({ mounts }) =>
+      mounts.flatMap(({ volume, onDemand }) => (onDemand === true ? [] : (volume ?? []))),
+    ),
+  );
+  const places = new Map(
+    await Promise.all(
+      [...names].map(async (name) => [name, await volumePlace(engine, name, limit)] as const),
+    ),
+  );
+  return containers.map((container) => ({
+    ...container,
+    mounts: container.mounts.map((mount) => ({ ...mount, ...places.get(mount.volume ?? '') })),
+  }));
+}
+
+const volumeOptionsSchema = z
+  .object({ type: z.string().default(''), o: z.string().default(''), device: z.string().default('') })
+  .nullish()
+  .catch(undefined);
+
+/** Of a volume of the Engine's own driver, which mounts what its options say (docker volume create, `--opt`). */
+async function volumePlace(
+  engine: Engine,
+  name: string,
+  limit: ReturnType<typeof answerLimit>,
+): Promise<Pick<ContainerMount, 'source' | 'isDirectory'> | Pick<ContainerMount, 'onDemand'>> {
+  const info = await engine
+    .getVolume(name)
+    .inspect(limit)
+    .catch((error: unknown) => {
+      // A volume that is gone or that cannot be described is the failure of whoever needs it.
+      if (engineStatus(error) === undefined) throw error;
+      return undefined;
+    });
+  const options = volumeOptionsSchema.parse(info?.Options);
+  if (options == null || (options.type === '' && options.device === '')) return {};
+  const isDirectory = options.o.split(',').some((option) => option === 'bind' || option === 'rbind');
+  return isDirectory && options.device !== ''
+    ? { source: options.device, isDirectory: true }
+    : { onDemand: true };
+}
+
 function describeContainer(info: ContainerInspectInfo): ProjectContainer {
   const labels = info.Config.Labels;
   return {
@@ -156,13 +267,7 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
     health: healthOf(info.State.Health?.Status),
     environment: environmentOf(info.Config.Env),
     argv: [info.Path, ...info.Args],
-    mounts: info.Mounts.map((mount) => ({
-      type: mountType(mount.Type),
-      ...(mount.Name === undefined ? {} : { volume: mount.Name }),
-      source: mount.Source,
-      destination: mount.Destination,
-      readOnly: !mount.RW,
-    })),
+    mounts: info.Mounts.map(describeMount),
     publishedPorts: publishedPortsOf(info),
     exposedPorts: Object.keys((info.Config.ExposedPorts as object | null | undefined) ?? {}).map((port) =>
       Number.parseInt(port, 10),

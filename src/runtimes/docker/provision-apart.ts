@@ -21,7 +21,7 @@ export async function requireApart(
   const conflicts = [
     ...sharedVolumes(services, model, first, firstVolumes),
     ...mountedAlready(await readProject(engine, project), first),
-    ...(await sharedDirectories(services, first)),
+    ...(await sharedDirectories(services, model, first)),
     ...sharedNetworks(services, model, await networksOf(engine, first)),
     ...(await takenNames(engine, services, project)),
     ...(await takenPorts(engine, services, project)),
@@ -70,12 +70,20 @@ function mountedAlready({ containers }: Project, first: Project): string[] {
 }
 
 /** What both only read does no harm; neither does a socket. */
-async function sharedDirectories(services: readonly ComposeService[], first: Project): Promise<string[]> {
-  const theirs = first.containers.flatMap(({ mounts }) => mounts.filter(({ type }) => type === 'bind'));
+async function sharedDirectories(
+  services: readonly ComposeService[],
+  model: ComposeModel,
+  first: Project,
+): Promise<string[]> {
+  const theirs = first.containers.flatMap(({ mounts }) =>
+    mounts.filter(({ type, isDirectory }) => type === 'bind' || isDirectory === true),
+  );
   const conflicts: string[] = [];
   for (const { name, mounts } of services) {
-    for (const { type, source, readOnly } of mounts) {
-      if (type !== 'bind' || readOnly || !theirs.some((mount) => overlaps(mount.source, source))) continue;
+    for (const { type, source: given, readOnly } of mounts) {
+      const source = type === 'bind' ? given : model.volumes.get(given)?.device;
+      if (source === undefined || readOnly) continue;
+      if (!theirs.some((mount) => overlaps(mount.source, source))) continue;
       const stats = await statIfThere(source);
       if (stats?.isDirectory() !== true && stats?.isFile() !== true) continue;
       conflicts.push(`${name} writes to ${source}, which ${first.name} mounts too`);

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { OperationContext } from '../../ports/context.ts';
 import type { CreatedResources, ExistingResources } from '../../ports/provisioner.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
-import { composeLabels, readProject } from './project.ts';
+import { composeLabels, projectVolumes, readProject } from './project.ts';
 
 /** What there is of a project now. @throws TarsError when the Engine does not say */
 export async function existing(engine: Engine, project: string): Promise<ExistingResources> {
@@ -29,7 +29,7 @@ export async function createdSince(
     ({ id }) => !before.containers.includes(id),
   );
   const names = new Set(containers.flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])));
-  for (const name of await labelledVolumes(engine, project)) names.add(name);
+  for (const { name } of await projectVolumes(engine, project)) names.add(name);
   const volumes = [...names].filter((name) => !before.volumes.includes(name));
   const isNew = (name: string | undefined): boolean => name !== undefined && volumes.includes(name);
   return {
@@ -42,12 +42,6 @@ export async function createdSince(
     volumes,
     networks: (await networkIds(engine, project)).filter((id) => !before.networks.includes(id)),
   };
-}
-
-async function labelledVolumes(engine: Engine, project: string): Promise<readonly string[]> {
-  const filters = { label: [`${composeLabels.project}=${project}`] };
-  const { Volumes: volumes } = await engine.listVolumes({ filters: JSON.stringify(filters) } as object);
-  return ((volumes as { Name: string }[] | null) ?? []).map(({ Name: name }) => name);
 }
 
 async function networkIds(engine: Engine, project: string): Promise<string[]> {

@@ -99,11 +99,12 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
   const { containers, composeFiles, workingDir } = found;
   ctx.signal.throwIfAborted();
   if (containers.length === 0) throw await noSuchProject(engine, projectName);
-  const services = await Promise.all(containers.map((container) => recordService(engine, container)));
+  const services = await Promise.all(containers.map((container) => recordService(engine, container, ctx)));
   const volumes: RecordedVolume[] = [];
   for (const container of containers.filter(({ service }) => stores.has(service)))
-    volumes.push(...(await recordVolumes(engine, container)));
-  const shell = await readShellVariables(engine, given);
+    volumes.push(...(await recordVolumes(engine, container, ctx)));
+  const shell =
+    (await unlessUnknown('Variables of the shell', readShellVariables(engine, given), ctx)) ?? noVariables;
   const files = {
     files: given.composeFiles.length > 0 ? given.composeFiles : composeFiles,
     envFiles: given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers),
@@ -123,15 +124,42 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
   };
 }
 
-async function recordService(engine: Engine, container: ProjectContainer): Promise<RecordedService> {
+const noVariables: ShellVariables = { directory: undefined, variables: [] };
+
+/** What cannot be found out of one thing is reported, and costs the record of no other. */
+async function unlessUnknown<T>(
+  subject: string,
+  look: Promise<T>,
+  { signal, log }: OperationContext,
+): Promise<T | undefined> {
+  try {
+    return await look;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof TarsError)) throw error;
+    log.warn(`${subject}: not recorded, so a restore does not bring this back. ${error.message}`);
+    return undefined;
+  }
+}
+
+async function recordService(
+  engine: Engine,
+  container: ProjectContainer,
+  ctx: OperationContext,
+): Promise<RecordedService> {
   const { service, name, image, imageId, state, health, labels } = container;
   const configHash = labels[configHashLabel];
+  const found = await unlessUnknown(
+    `The origin of the image of ${service}`,
+    inspectImage(engine, imageId),
+    ctx,
+  );
   return {
     name: service,
     container: name,
     image,
     imageId,
-    repoDigests: [...((await inspectImage(engine, imageId))?.repoDigests ?? [])],
+    repoDigests: [...(found?.repoDigests ?? [])],
     state,
     ...(health === undefined ? {} : { health }),
     ...(configHash === undefined ? {} : { configHash }),
@@ -149,17 +177,24 @@ export function envFilesOf(containers: readonly ProjectContainer[]): string[] {
   return [...new Set(files)];
 }
 
-async function recordVolumes(engine: Engine, container: ProjectContainer): Promise<RecordedVolume[]> {
+async function recordVolumes(
+  engine: Engine,
+  container: ProjectContainer,
+  ctx: OperationContext,
+): Promise<RecordedVolume[]> {
   const volumes: RecordedVolume[] = [];
   for (const { type, volume: name, destination } of container.mounts) {
     if (type !== 'volume' || name === undefined) continue;
-    const volume = await engine
+    const look = engine
       .getVolume(name)
       .inspect()
       .catch((error: unknown) => {
         throw engineError(error, `Cannot look at the volume ${name}`);
       });
-    const root = await rootOf(engine, container.id, destination);
+    const volume = await unlessUnknown(`The volume ${name} of ${container.service}`, look, ctx);
+    if (volume === undefined) continue;
+    const what = `The owner and mode of ${destination} of ${container.service} (volume ${name})`;
+    const root = await unlessUnknown(what, rootOf(engine, container.id, destination), ctx);
     volumes.push({
       name,
       service: container.service,

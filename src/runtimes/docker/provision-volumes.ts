@@ -110,9 +110,9 @@ export async function createDirectories(
   const mounts = found.containers
     .filter(({ id, service }) => ids.has(id) && stores.has(service))
     .flatMap((container) => container.mounts);
-  for (const { type, source, destination, readOnly } of mounts) {
+  for (const { type, source, destination, readOnly, isDirectory } of mounts) {
     // What has an extension is a file that somebody has to bring.
-    if (type !== 'bind' || readOnly || extname(destination) !== '') continue;
+    if (isDirectory !== true && (type !== 'bind' || readOnly || extname(destination) !== '')) continue;
     await mkdir(source, { recursive: true, mode: 0o755 }).catch((error: unknown) => {
       throw toTarsError(error, `Cannot create the directory ${source}`);
     });

@@ -171,8 +171,8 @@ async function create(
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
     await new ComposeProject(cli, address, files).create([first, ...others], ctx);
     const created = await createdSince(engine, project, before);
-    await restoreRoots(options, created, request.recorded);
     await createDirectories(options, created);
+    await restoreRoots(options, created, request.recorded);
     return created;
   } catch (error) {
     const fresh = { ...ctx, signal: new AbortController().signal };

@@ -34,6 +34,18 @@ const entrySchema = z.object({
       details: z.record(z.string(), z.unknown()),
     }),
   ),
+  mounts: z
+    .array(
+      z.object({
+        component: z.string(),
+        service: z.string(),
+        type: z.enum(['volume', 'bind', 'other']),
+        source: z.string(),
+        path: z.string(),
+        destination: z.string(),
+      }),
+    )
+    .optional(),
   byHand: z.object({ stop: z.array(z.string()), start: z.array(z.string()) }).optional(),
   creating: z
     .object({

@@ -1,5 +1,10 @@
 import { z } from 'zod';
-import { CorruptionError, RestoreRefusedError, TarsError } from '../../../model/errors.ts';
+import {
+  CorruptionError,
+  PreviousDataGoneError,
+  RestoreRefusedError,
+  TarsError,
+} from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -114,7 +119,7 @@ export function logicalGeneration(record: SwapRecord, endpoint: ChromaEndpoint):
 async function undoSwap(client: ChromaClient, swap: CollectionSwap, ctx: OperationContext): Promise<void> {
   const { staged, previous, named } = await stateOf(client, swap, ctx);
   if (swap.previousId !== null && previous === undefined) {
-    throw new RestoreRefusedError(`The previous collection ${placeOf(swap)} is gone; nothing was changed`, {
+    throw new PreviousDataGoneError(`The previous collection ${placeOf(swap)} is gone; nothing was changed`, {
       hint: 'Restore it from a snapshot instead.',
     });
   }
