@@ -117,9 +117,9 @@ async function fromContainers(
     ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
     mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
     optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
-    absent: [...(definition?.services.keys() ?? [])].filter(
-      (name) => !services.some(({ service }) => service === name),
-    ),
+    absent: [...(definition?.services.keys() ?? [])]
+      .sort()
+      .filter((name) => !services.some(({ service }) => service === name)),
   });
 }
 

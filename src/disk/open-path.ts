@@ -26,6 +26,12 @@ export async function openPath(
     while (walk.hasMore) await walk.step(options.create);
     return walk.finish(options.access ?? 'read');
   } catch (error) {
+    if (hasErrno(error, 'ENOENT')) {
+      throw new TarsError('storage-not-found', `The directory ${path} does not exist`, {
+        hint: 'Create it, mount the disk it is on, or correct the path in tars.yaml.',
+        cause: error,
+      });
+    }
     throw toTarsError(error, `Cannot open the directory ${path}`);
   }
 }

@@ -160,8 +160,9 @@ export function hasErrno(error: unknown, errno: string): boolean {
 /** True when rights are missing, rather than something else being in the way. */
 export const isDenied = (error: unknown): boolean => hasErrno(error, 'EACCES') || hasErrno(error, 'EPERM');
 
-/** What whatever was thrown says. */
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+/** What whatever was thrown says, without the system call on a path that stood for an open directory. */
+export const messageOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).replace(/(, \w+)? '\/proc\/self\/fd\/.*'$/s, '');
 
 /** What to do about a failed system call; undefined for what is none, and for what says enough by itself. */
 export const systemErrorHint = (error: unknown): string | undefined =>

@@ -80,7 +80,14 @@ test(
         ...{ DOCKER_HOST: proxy.host, PATH: process.env['PATH'] ?? '' },
       });
 
-    const init = await tars('init', '--yes', '--project', name);
+    const init = await tars(
+      'init',
+      '--yes',
+      '--project',
+      name,
+      '--repository',
+      join(directory, 'repository'),
+    );
     for (const said of [
       /The Compose files also have optional, scaled, without a container/,
       /crashing of the project \S+ restarts again and again/,

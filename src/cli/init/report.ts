@@ -38,8 +38,9 @@ export function renderCreated({
 
 const dryRun = 'tars backup --dry-run';
 
-export function renderFound({ components }: Settings): readonly string[] {
+export function renderFound({ components }: Settings, isNew: boolean): readonly string[] {
   const names = Object.keys(components);
+  if (!isNew) return [names.length === 0 ? 'It names no component.' : `It names: ${names.join(', ')}.`];
   return [
     names.length === 0 ? 'No store answered on its usual port.' : `Found and filled in: ${names.join(', ')}.`,
   ];

@@ -157,10 +157,10 @@ function valueOf({ settingsPath, settings, isNew, inventory, ...outcome }: Outco
 }
 
 function render(outcome: Outcome, columns: number | undefined): string {
-  const { settingsPath, settings, inventory, suggestion, diagnoses } = outcome;
+  const { settingsPath, settings, isNew, inventory, suggestion, diagnoses } = outcome;
   return [
     ...renderCreated(outcome),
-    ...(inventory === undefined ? renderFound(settings) : renderInventory(settingsPath, inventory)),
+    ...(inventory === undefined ? renderFound(settings, isNew) : renderInventory(settingsPath, inventory)),
     ...(diagnoses === undefined ? [] : ['', renderDiagnoses(diagnoses, columns), '']),
     ...renderNext(settings, { diagnoses, ofProject: inventory !== undefined }),
     ...renderSuggestion(suggestion, settingsPath, settings),

@@ -12,7 +12,7 @@ export class IncompleteList {
   add(path: string, reason: unknown): void {
     this.#count += 1;
     if (this.#named.length < namedMax)
-      this.#named.push({ path, reason: typeof reason === 'string' ? reason : reasonOf(reason) });
+      this.#named.push({ path, reason: typeof reason === 'string' ? reason : messageOf(reason) });
   }
 
   /** Undefined when nothing is missing. */
@@ -20,6 +20,3 @@ export class IncompleteList {
     return this.#count === 0 ? undefined : { count: this.#count, named: [...this.#named] };
   }
 }
-
-/** Without the path that a descriptor stood for. */
-const reasonOf = (error: unknown): string => messageOf(error).replace(/ '\/proc\/self\/fd\/.*'$/s, '');

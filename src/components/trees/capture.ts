@@ -72,7 +72,8 @@ async function captureTrees(
     captured.set(tree, await capture.run(opened.directory));
     unmatched.push(scope.exclusions.unmatched);
   }
-  for (const pattern of unmatchedInAll(unmatched)) ctx.log.warn(unmatchedWarning(name, pattern, trees));
+  for (const pattern of unmatchedInAll(unmatched))
+    ctx.log.warn(`${name}: ${unmatchedWarning(pattern, trees)}`);
   const facts: TreesFacts = { trees: trees.flatMap((tree) => captured.get(tree) ?? []) };
   const report = { serverVersion: undefined, method: 'tree', writesBlockedMs: 0, facts };
   return { ...report, ...(incomplete.report === undefined ? {} : { incomplete: incomplete.report }) };
@@ -82,8 +83,8 @@ async function captureTrees(
 export const unmatchedInAll = (unmatched: readonly (readonly string[])[]): readonly string[] =>
   (unmatched[0] ?? []).filter((pattern) => unmatched.every((patterns) => patterns.includes(pattern)));
 
-export const unmatchedWarning = (name: string, pattern: string, trees: readonly Tree[]): string =>
-  `${name}: "${pattern}" under exclude: matches nothing in ${trees.map(({ path }) => path).join(', ')}`;
+export const unmatchedWarning = (pattern: string, trees: readonly Tree[]): string =>
+  `"${pattern}" under exclude: matches nothing in ${trees.map(({ path }) => path).join(', ')}`;
 
 /** Artifacts by the file that they are a name of. */
 class HardLinks {

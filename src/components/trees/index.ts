@@ -69,7 +69,7 @@ export function createTreesComponent(options: TreesOptions): Component {
   };
 }
 
-async function probe({ name, trees, keepOut }: TreesPlace, ctx: OperationContext): Promise<ComponentProbe> {
+async function probe({ trees, keepOut }: TreesPlace, ctx: OperationContext): Promise<ComponentProbe> {
   const warnings: string[] = [];
   const unmatched: (readonly string[])[] = [];
   let files = 0;
@@ -89,7 +89,7 @@ async function probe({ name, trees, keepOut }: TreesPlace, ctx: OperationContext
     }
     unmatched.push(scope.exclusions.unmatched);
   }
-  for (const pattern of unmatchedInAll(unmatched)) warnings.push(unmatchedWarning(name, pattern, trees));
+  for (const pattern of unmatchedInAll(unmatched)) warnings.push(unmatchedWarning(pattern, trees));
   const where = trees.map(({ path }) => path).join(', ');
   return {
     ...{ serverVersion: undefined, sizeBytes, warnings },

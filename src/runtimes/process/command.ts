@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openScratch } from '../../disk/run-scratch.ts';
 import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
+import { shellWord } from '../../model/shell-word.ts';
 import { childEnvironment } from '../child-environment.ts';
 
 const tailBytes = 2000;
@@ -90,9 +91,16 @@ export async function requireCommand(
     'subprocess',
     `Cannot ${purpose}: ${commandName(argv)} ${how}${output && `: ${output}`}`,
     {
-      hint: 'Run the command by hand, as the user who runs tars.',
+      hint: handHint(argv, purpose),
     },
   );
+}
+
+/** What tars itself made up names its unit; of the operator's own commands, tars.yaml has the arguments. */
+function handHint([program, , unit]: readonly string[], purpose: string): string {
+  if (program === 'systemctl' && unit !== undefined)
+    return `Read why with: systemctl status ${shellWord(unit)}, and: journalctl --unit ${shellWord(unit)}`;
+  return `See what it prints: run by hand, as the user who runs tars, the ${program ?? ''} command that tars.yaml has under services to ${purpose}.`;
 }
 
 /** Arguments are left out of messages: they may hold what nobody should read there. */
