@@ -17,6 +17,9 @@ import { noCare } from '../../src/settings/template-sections.ts';
 import { parseSettings } from '../../src/settings/load.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { openRepository } from '../../src/repository/open.ts';
+import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
+import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { tarsHere } from '../fixtures/cli-in-process.ts';
 import { testContext } from '../fixtures/context.ts';
 
@@ -182,6 +185,12 @@ test('whose certificate counts is as with redis-cli, and each refusal says which
   });
 });
 
+/** Every run opens the repository, which costs seconds with a real key. */
+async function makeKeyCheap(): Promise<void> {
+  const key = (await readFile(at('key'), 'utf8')).trim();
+  await replaceKeys(await openRepository(createLocalStorage(at('repository')), key, ctx), key, ctx);
+}
+
 test('tars.yaml names them as redis-cli does, and an address may stand in one line', async () => {
   const settingsOf = (redisSettings: object): string =>
     stringify({
@@ -211,7 +220,10 @@ test('tars.yaml names them as redis-cli does, and an address may stand in one li
       assert.equal(run.exitCode, 0, `${args.join(' ')}: ${run.stderr}`);
       return run.stdout + run.stderr;
     };
-    if (way === 'url') await tars('init');
+    if (way === 'url') {
+      await tars('init');
+      await makeKeyCheap();
+    }
     await redis('SET', 'k', `captured by ${way}`);
     await tars('backup');
     if (way === 'url') assert.match(await tars('doctor'), /redis[^\n]*1 key/i);

@@ -16,7 +16,7 @@ export interface SharedName {
   /** Created by somebody else. */
   readonly external: boolean;
   /** Of a volume: what its options mount, such as a directory of the machine. */
-  readonly device?: string | undefined;
+  readonly device?: string;
 }
 
 /** A service as the files describe it, running or not. */
@@ -130,7 +130,8 @@ function namesOf(
       const given = entry?.name ?? (typeof external === 'object' ? external.name : undefined);
       const isExternal = external !== false;
       const name = given ?? (isExternal ? key : `${project}_${key}`);
-      return [key, { name, external: isExternal, device: entry?.driver_opts?.device }];
+      const device = entry?.driver_opts?.device;
+      return [key, { name, external: isExternal, ...(device === undefined ? {} : { device }) }];
     }),
   );
 }
