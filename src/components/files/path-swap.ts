@@ -3,7 +3,7 @@ import { access, mkdir, readdir, realpath, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
-import { mountPoints } from '../../disk/mounts.ts';
+import { mountPoints, requireMounted } from '../../disk/mounts.ts';
 import { openPath } from '../../disk/open-path.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
@@ -192,6 +192,7 @@ async function requirePrevious(swaps: readonly PathSwap[]): Promise<void> {
   for (const { live, previous } of had) if ((await isThere(live)) || (await isThere(previous))) return;
   const [first] = had;
   if (first === undefined) return;
+  await requireMounted(first.live);
   throw new PreviousDataGoneError(
     `Neither ${first.live} nor what was kept of it in ${first.previous} is there any more`,
   );

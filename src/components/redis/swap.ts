@@ -2,6 +2,7 @@ import { closeSync, constants, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isThere } from '../../disk/is-there.ts';
+import { requireMounted } from '../../disk/mounts.ts';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { removeTree, removeTreeAt } from '../../disk/remove-tree.ts';
@@ -92,8 +93,10 @@ export class FileSwap implements Generation {
 
   async undo({ log }: OperationContext): Promise<void> {
     const { dataDir } = this.#place;
-    if (!(await isThere(dataDir)))
+    if (!(await isThere(dataDir))) {
+      await requireMounted(dataDir);
       throw new PreviousDataGoneError(`The directory ${dataDir} is not there any more`);
+    }
     const swaps = await this.#note();
     if (swaps !== undefined) await undoPaths(swaps, (message) => log.warn(message));
     await this.discardStaged();

@@ -1,6 +1,7 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isThere } from '../../disk/is-there.ts';
+import { requireMounted } from '../../disk/mounts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ServiceMount, UnusedVolume } from '../../ports/runtime.ts';
 import type { Engine } from './engine.ts';
@@ -51,7 +52,9 @@ export async function isGone(
   { type, source, path }: Omit<ServiceMount, 'measure'>,
 ): Promise<boolean> {
   if (type === 'volume') return !(await hasVolume(engine, source)) && !(await isThere(path));
-  return !(await isThere(path)) && (await isThere(dirname(path)));
+  if (await isThere(path)) return false;
+  await requireMounted(path);
+  return isThere(dirname(path));
 }
 
 /** Where the Engine is on another machine, there is nothing to look at. */
