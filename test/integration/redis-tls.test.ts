@@ -17,7 +17,7 @@ import { noCare } from '../../src/settings/template-sections.ts';
 import { parseSettings } from '../../src/settings/load.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars as runTars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -207,7 +207,7 @@ test('tars.yaml names them as redis-cli does, and an address may stand in one li
   for (const [way, settings] of Object.entries(ways)) {
     await writeFile(at(`${way}.yaml`), settingsOf(settings), { mode: 0o600 });
     const tars = async (...args: string[]): Promise<string> => {
-      const run = await tarsHere(['--config', at(`${way}.yaml`), ...args], env);
+      const run = await runTars(['--config', at(`${way}.yaml`), ...args], { env });
       assert.equal(run.exitCode, 0, `${args.join(' ')}: ${run.stderr}`);
       return run.stdout + run.stderr;
     };
