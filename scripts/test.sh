@@ -13,6 +13,9 @@ export TMPDIR
 chmod 755 "$TMPDIR"
 # The tests start tars some hundred times: most of that would be compiling the same files.
 export NODE_COMPILE_CACHE="$TMPDIR/compile-cache"
+# What many tests need alike, such as an empty PostgreSQL cluster, is made once and copied.
+export TARS_TEST_TEMPLATES="$TMPDIR/templates"
+mkdir "$TARS_TEST_TEMPLATES"
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 130' INT TERM
 

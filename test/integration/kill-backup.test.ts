@@ -11,7 +11,8 @@ import { loadPassages } from '../../src/demo/corpus.ts';
 import { embed } from '../../src/demo/embedding.ts';
 import { connectRedis, loadStack } from '../../src/demo/load.ts';
 import { lastAcknowledged, observe, observeVisits, type Observation } from '../../src/demo/observe.ts';
-import { demoDatabase, startDemoStack, type DemoStack } from '../../src/demo/stack.ts';
+import { demoDatabase, type DemoStack } from '../../src/demo/stack.ts';
+import { startTestStack } from '../fixtures/postgres-cluster.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';
@@ -99,7 +100,7 @@ test(`kill -9 of ${kills} backups loses nothing, whatever the moment (seed ${cam
   const root = await mkdtemp(join(tmpdir(), 'tars-kill-'));
   t.after(() => rm(root, { recursive: true, force: true }));
   const ctx = testContext();
-  await using demo = await startDemoStack(root, ctx);
+  await using demo = await startTestStack(root, ctx);
   await loadStack(demo, (await loadPassages()).slice(0, 1500));
   const command = async (...args: string[]): Promise<string> => {
     const { exitCode, stdout, stderr } = await tars(['--config', demo.settingsPath, ...args]);
