@@ -1,11 +1,21 @@
 #!/bin/sh
 # Runs the tests: all of them, or with "campaign" those that count (see test/fixtures/campaign.ts), in full and one
-# after the other. Fails also when a test leaves a process or a directory behind.
+# after the other. Fails also when a test leaves a process or a directory behind. As npm calls it:
+#   npm test -- FILE…            runs these files alone, with what was installed and built before
+#   npm test -- --grep PATTERN   runs the tests whose names match
 set -eu
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
-sh scripts/docker-setup.sh
-for major in 17 18; do sh scripts/newest-postgres.sh $major; done
+has_files() {
+  for argument in "$@"; do
+    case $argument in *.test.ts) return 0 ;; esac
+  done
+  return 1
+}
+if ! has_files "$@"; then
+  sh scripts/docker-setup.sh
+  for major in 17 18; do sh scripts/newest-postgres.sh $major; done
+fi
 
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/tars-tests.XXXXXX")
 export TMPDIR
@@ -13,6 +23,9 @@ export TMPDIR
 chmod 755 "$TMPDIR"
 # The tests start tars some hundred times: most of that would be compiling the same files.
 export NODE_COMPILE_CACHE="$TMPDIR/compile-cache"
+# What many tests need alike, such as an empty PostgreSQL cluster, is made once and copied.
+export TARS_TEST_TEMPLATES="$TMPDIR/templates"
+mkdir "$TARS_TEST_TEMPLATES"
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 130' INT TERM
 
@@ -34,8 +47,7 @@ if [ "${1:-}" = campaign ]; then
       $(grep -l 'startBench()' test/integration/postgres-*.test.ts) || status=$?
   done
 else
-  # A test takes a minute or two; what takes this long hangs.
-  node --test --test-concurrency=2 --test-force-exit --test-timeout=900000 'src/**/*.test.ts' 'test/**/*.test.ts' || status=$?
+  node scripts/run-tests.ts "$@" || status=$?
 fi
 
 left=$(leftovers)

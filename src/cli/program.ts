@@ -36,7 +36,11 @@ export function createProgram(surroundings: Surroundings): Command {
     .option('--json', 'results as JSON on stdout, events as JSON lines on stderr')
     .option('-v, --verbose', 'say more')
     .configureHelp({ showGlobalOptions: true, minWidthToWrap: 20 })
-    .configureOutput({ outputError: usageErrors(surroundings.json) })
+    .configureOutput({
+      outputError: usageErrors(surroundings.json),
+      writeOut: (text) => void surroundings.stdout.write(text),
+      writeErr: (text) => void surroundings.stderr.write(text),
+    })
     .exitOverride()
     .addHelpText(
       'after',

@@ -1,4 +1,4 @@
-import { waysDown } from '../disk/place-identity.ts';
+import { PlaceLookup } from '../disk/place-identity.ts';
 import { ConfigurationError, RestoreRefusedError } from '../model/errors.ts';
 import type { NotCaptured } from '../model/manifest.ts';
 import type { Component } from '../ports/component.ts';
@@ -41,10 +41,11 @@ export async function relationsOf({ name, own, leavesOut, reserved }: PlaceQuest
   const leftOut = new Map<string, string[]>();
   const notCaptured: NotCaptured[] = [];
   const conflicts: string[] = [];
+  const lookup = new PlaceLookup();
   for (const [index, place] of own.entries()) {
     const ways: string[] = [];
     for (const other of [...reserved, ...othersOf(name, own, index)]) {
-      const down = await waysDown(place, other.path);
+      const down = await lookup.waysDown(place, other.path);
       const isSame = down.includes('');
       if (isSame && other.givesWay === true) continue;
       const canLeaveOut = leavesOut === 'files' ? isSame : leavesOut === 'parts' && !isSame;
@@ -56,7 +57,7 @@ export async function relationsOf({ name, own, leavesOut, reserved }: PlaceQuest
         conflicts.push(`${place} of ${name} is ${other.what}`);
       } else if (down.length > 0) {
         conflicts.push(`${other.path}, ${other.what}, lies in ${place} of ${name}`);
-      } else if (other.owner === 'tars' && (await waysDown(other.path, place)).length > 0) {
+      } else if (other.owner === 'tars' && (await lookup.waysDown(other.path, place)).length > 0) {
         conflicts.push(`${place} of ${name} lies in ${other.what}, ${other.path}`);
       }
     }

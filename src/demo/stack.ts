@@ -28,16 +28,20 @@ export interface DemoStack extends AsyncDisposable {
   replaceHardware(): Promise<void>;
 }
 
-interface Passwords {
+export interface Passwords {
   readonly postgres: string;
   readonly redis: string;
 }
 
+const newPassword = (): string => randomBytes(12).toString('base64url');
+
 /** Starts the stack under `root` and writes the `tars.yaml` an operator would have written. */
-export async function startDemoStack(root: string, ctx: OperationContext): Promise<DemoStack> {
+export async function startDemoStack(
+  root: string,
+  ctx: OperationContext,
+  passwords: Passwords = { postgres: newPassword(), redis: newPassword() },
+): Promise<DemoStack> {
   await chmod(root, 0o755);
-  const newPassword = (): string => randomBytes(12).toString('base64url');
-  const passwords = { postgres: newPassword(), redis: newPassword() };
   const servers = await startServers(root, passwords, ctx);
   try {
     const paths = await writeFiles(root, passwords, servers);

@@ -16,21 +16,52 @@ interface Step {
   readonly way: string;
 }
 
-/**
- * The ways from the directory `outer` down to `inner`, `/`-separated: an empty one when it is the same place, none when
- * it lies elsewhere, several where a bind mount shows it at several places below.
- */
-export async function waysDown(outer: string, inner: string): Promise<readonly string[]> {
-  const [nearest] = await stepsUp(await real(outer));
-  if (nearest === undefined) return [];
-  const ways = new Set<string>();
-  for (const spelling of await spellings(await real(inner))) {
-    for (const { key, way } of await stepsUp(spelling)) {
+/** Looks at each place once, however many it is compared with. For one decision: links and mounts may change after it. */
+export class PlaceLookup {
+  readonly #nearest = new Map<string, Promise<Step | undefined>>();
+  readonly #stepsOf = new Map<string, Promise<readonly Step[]>>();
+
+  /**
+   * The ways from the directory `outer` down to `inner`, `/`-separated: an empty one when it is the same place, none
+   * when it lies elsewhere, several where a bind mount shows it at several places below.
+   */
+  async waysDown(outer: string, inner: string): Promise<readonly string[]> {
+    const nearest = await once(this.#nearest, outer, nearestOf);
+    if (nearest === undefined) return [];
+    const ways = new Set<string>();
+    for (const { key, way } of await once(this.#stepsOf, inner, allStepsUp)) {
       const below = key === nearest.key ? wayBelow(nearest.way, way) : undefined;
       if (below !== undefined) ways.add(below);
     }
+    return [...ways].sort();
   }
-  return [...ways].sort();
+}
+
+/** As {@link PlaceLookup.waysDown}, for two places. */
+export const waysDown = (outer: string, inner: string): Promise<readonly string[]> =>
+  new PlaceLookup().waysDown(outer, inner);
+
+function once<T>(
+  known: Map<string, Promise<T>>,
+  path: string,
+  look: (path: string) => Promise<T>,
+): Promise<T> {
+  const found = known.get(path) ?? look(path);
+  known.set(path, found);
+  return found;
+}
+
+/** The nearest directory that exists. */
+async function nearestOf(path: string): Promise<Step | undefined> {
+  const [nearest] = await stepsUp(await real(path));
+  return nearest;
+}
+
+/** From the place, under every path that shows it. */
+async function allStepsUp(path: string): Promise<readonly Step[]> {
+  const steps: Step[] = [];
+  for (const spelling of await spellings(await real(path))) steps.push(...(await stepsUp(spelling)));
+  return steps;
 }
 
 /** What is left of `way` below `base`; undefined when it does not lead there. */

@@ -11,7 +11,6 @@ import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
 import { testContext } from '../fixtures/context.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 
@@ -65,7 +64,7 @@ test('a bundle tells how a stack stands, and is for its owner alone until he pos
     .begin({ verb: 'backup', options: [] }, new Date())
     .finish({ exitCode: 1, outcome: 'failed', error }, new Date());
   const path = join(out, 'whole.tar.gz');
-  const { exitCode, stdout, stderr } = await tarsHere([...config, 'support-bundle', '--output', path]);
+  const { exitCode, stdout, stderr } = await tars([...config, 'support-bundle', '--output', path]);
   assert.equal(exitCode, 0, stderr);
   assert.match(stdout, /^doctor\.json +\d/m);
   assert.match(stdout, /whole\.tar\.gz \(.*\) holds \d+ files, without secrets/);
@@ -105,14 +104,14 @@ test('nothing is overwritten, a dry run writes nothing, and a name has to end we
   const path = join(out, 'mine.tar.gz');
   await writeFile(path, 'mine');
   const args = ['--config', stack.settingsPath, '--json', 'support-bundle'];
-  const refused = await tarsHere([...args, '-o', path]);
+  const refused = await tars([...args, '-o', path]);
   assert.equal(refused.exitCode, 1);
   assert.match(refused.stderr, /mine\.tar\.gz exists already/);
   assert.equal(await readFile(path, 'utf8'), 'mine');
-  const dry = await tarsHere([...args, '--dry-run', '-o', join(out, 'dry.tar.gz')]);
+  const dry = await tars([...args, '--dry-run', '-o', join(out, 'dry.tar.gz')]);
   assert.equal(dry.exitCode, 0, dry.stderr);
   assert.ok(manifestOf(dry.stdout).files.some(({ path: name }) => name === 'doctor.json'));
-  const odd = await tarsHere([...args, '-o', join(out, 'odd.zip')]);
+  const odd = await tars([...args, '-o', join(out, 'odd.zip')]);
   assert.match(odd.stderr, /ends in \.tar\.gz or \.tar\.zst/);
   assert.deepEqual(await readdir(out), ['mine.tar.gz']);
   await rm(path);
@@ -121,7 +120,7 @@ test('nothing is overwritten, a dry run writes nothing, and a name has to end we
 test('without a tars.yaml, with a broken one, and where it cannot be written', async () => {
   const bundle = async (name: string, config: string): Promise<readonly [Manifest, string]> => {
     const path = join(out, name);
-    const { exitCode, stdout, stderr } = await tarsHere([
+    const { exitCode, stdout, stderr } = await tars([
       '--config',
       config,
       '--json',
@@ -144,7 +143,7 @@ test('without a tars.yaml, with a broken one, and where it cannot be written', a
   const [, text] = await bundle('broken.tar.zst', broken);
   assert.doesNotMatch(text, /in-Broken-66/);
   assert.match(text, /stack: broken/);
-  const { exitCode, stderr } = await tarsHere([
+  const { exitCode, stderr } = await tars([
     '--config',
     stack.settingsPath,
     'support-bundle',
@@ -159,7 +158,7 @@ test('without a repository, with a wrong password, and with an Engine that is do
   const bundle = async (change: Record<string, unknown>): Promise<Manifest> => {
     const path = join(out, 'partly.tar.gz');
     const config = await stack.changed(change);
-    const { exitCode, stdout, stderr } = await tarsHere([...config, '--json', 'support-bundle', '-o', path]);
+    const { exitCode, stdout, stderr } = await tars([...config, '--json', 'support-bundle', '-o', path]);
     assert.equal(exitCode, 0, stderr);
     await rm(path);
     return manifestOf(stdout);

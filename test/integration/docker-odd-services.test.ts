@@ -3,7 +3,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars as runTars } from '../fixtures/cli.ts';
 import { startEngineProxy } from '../fixtures/docker/engine-proxy.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { smallProject, type SmallProject } from '../fixtures/docker/small-project.ts';
@@ -75,9 +75,11 @@ test(
     });
     const config = join(directory, 'tars.yaml');
     const tars = (...args: readonly string[]) =>
-      tarsHere([...args, '--config', config], {
-        ...{ TARS_PASSWORD: 'long enough', XDG_STATE_HOME: join(directory, 'state') },
-        ...{ DOCKER_HOST: proxy.host, PATH: process.env['PATH'] ?? '' },
+      runTars([...args, '--config', config], {
+        env: {
+          ...{ TARS_PASSWORD: 'long enough', XDG_STATE_HOME: join(directory, 'state') },
+          DOCKER_HOST: proxy.host,
+        },
       });
 
     const init = await tars(

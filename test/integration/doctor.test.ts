@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { parse, stringify } from 'yaml';
-import { demoDatabase, startDemoStack, type DemoStack } from '../../src/demo/stack.ts';
+import { demoDatabase, type DemoStack } from '../../src/demo/stack.ts';
+import { startTestStack } from '../fixtures/postgres-cluster.ts';
 import type { Diagnosis } from '../../src/operations/doctor.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createFileJournal } from '../../src/storage/journal/file-journal.ts';
@@ -21,7 +22,7 @@ let settings: Record<string, unknown> & { components: Record<string, Record<stri
 
 before(async () => {
   root = await mkdtemp(join(tmpdir(), 'tars-doctor-'));
-  demo = await startDemoStack(root, ctx);
+  demo = await startTestStack(root, ctx);
   await createDatabase(demo.postgres);
   assert.equal((await run(['init'])).exitCode, 0);
   const key = (await readFile(join(root, 'tars-recovery.key'), 'utf8')).trim();

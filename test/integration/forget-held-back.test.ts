@@ -121,11 +121,11 @@ test('a snapshot by a clock that was ahead holds nothing back, and is said until
   assert.equal(forgotten.exitCode, 0, forgotten.stderr);
   assert.match(
     forgotten.stderr,
-    new RegExp(`Snapshot ${future} is of 2135-.*tars forget ${future} --allow-last`),
+    new RegExp(`Snapshot ${future} has the date 2135-.*tars forget ${future} --allow-last`),
   );
   assert.deepEqual(await snapshotIds(directory), shelf.ids.slice(1).sort());
   const [warning] = await warningsIn(shelf.config);
-  assert.match(warning?.found ?? '', new RegExp(`^Snapshot ${future} is of 2135-`));
+  assert.match(warning?.found ?? '', new RegExp(`^Snapshot ${future} has the date 2135-`));
   const cure = await tars([...shelf.config, 'forget', future, '--allow-last', '--yes']);
   assert.equal(cure.exitCode, 0, cure.stderr);
   assert.deepEqual(await warningsIn(shelf.config), []);

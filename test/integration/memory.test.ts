@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { loadPassages } from '../../src/demo/corpus.ts';
-import { startDemoStack } from '../../src/demo/stack.ts';
+import {} from '../../src/demo/stack.ts';
+import { startTestStack } from '../fixtures/postgres-cluster.ts';
 import { addModel, BulkText, loadBulk } from '../fixtures/bulk-stack.ts';
 import { campaignSeed, counted, isCampaign } from '../fixtures/campaign.ts';
 import { cliPath } from '../fixtures/cli.ts';
@@ -46,7 +47,7 @@ async function peakOf(args: readonly string[], root: string): Promise<number> {
 test(`memory stays below ${peakMaxBytes / 1e6} MB whatever the stores hold (seed ${campaignSeed})`, async (t) => {
   const root = await mkdtemp(join(tmpdir(), 'tars-memory-'));
   t.after(() => rm(root, { recursive: true, force: true }));
-  await using demo = await startDemoStack(root, testContext());
+  await using demo = await startTestStack(root, testContext());
   const content = await loadBulk(demo, new BulkText(await loadPassages(), campaignSeed), sizes);
   await addModel(demo.modelStore, 'bulk', modelBytes, campaignSeed);
   t.diagnostic(JSON.stringify({ ...content, modelBytes }));

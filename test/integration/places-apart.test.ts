@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { stringify } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
-import type { CliRun } from '../fixtures/cli.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars, type CliRun } from '../fixtures/cli.ts';
 import type { RepositoryDirectory } from '../fixtures/repositories.ts';
 import { removeTemplate, startShelf } from '../fixtures/retention.ts';
 
@@ -58,7 +57,7 @@ class Machine implements AsyncDisposable {
   }
 
   run(...args: string[]): Promise<CliRun> {
-    return tarsHere(['--config', this.at('tars.yaml'), ...args]);
+    return tars(['--config', this.at('tars.yaml'), ...args]);
   }
 
   async succeeds(...args: string[]): Promise<string> {

@@ -24,19 +24,24 @@ function encodings(secret: string): Buffer[] {
   const url = encodeURIComponent(secret);
   const base64 = Buffer.from(secret).toString('base64').replace(/=+$/, '');
   const escaped = [json, JSON.stringify(json).slice(1, -1), url, base64, Buffer.from(secret).toString('hex')];
-  return [...[secret, ...escaped].map((text) => Buffer.from(text)), Buffer.from(secret, 'utf16le')];
+  const texts = new Set([secret, ...escaped]);
+  return [...[...texts].map((text) => Buffer.from(text)), Buffer.from(secret, 'utf16le')];
 }
 
 /** What of `wanted` is found in what was said or left behind. */
 function leaksIn(places: Readonly<Record<string, Buffer | string>>, wanted: readonly string[]): string[] {
   const searched = Object.entries(places).map(([place, content]) => [place, Buffer.from(content)] as const);
+  const everything = Buffer.concat(searched.map(([, content]) => content));
   return wanted
     .filter((secret) => secret.length >= searchableLengthMin)
-    .flatMap((secret) =>
-      searched.flatMap(([place, content]) =>
-        encodings(secret).some((bytes) => content.includes(bytes)) ? [`${place}: ${secret}`] : [],
-      ),
-    );
+    .flatMap((secret) => {
+      // What is nowhere in all of it is in none of the places.
+      const found = encodings(secret).filter((bytes) => everything.includes(bytes));
+      if (found.length === 0) return [];
+      return searched.flatMap(([place, content]) =>
+        found.some((bytes) => content.includes(bytes)) ? [`${place}: ${secret}`] : [],
+      );
+    });
 }
 
 /** Without what a changed scalar may gain or lose: quotes, and the line ends of a block. */

@@ -20,7 +20,7 @@ import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixt
 import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars as runTars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -216,7 +216,7 @@ test('tars.yaml names them as redis-cli does, and an address may stand in one li
   for (const [way, settings] of Object.entries(ways)) {
     await writeFile(at(`${way}.yaml`), settingsOf(settings), { mode: 0o600 });
     const tars = async (...args: string[]): Promise<string> => {
-      const run = await tarsHere(['--config', at(`${way}.yaml`), ...args], env);
+      const run = await runTars(['--config', at(`${way}.yaml`), ...args], { env });
       assert.equal(run.exitCode, 0, `${args.join(' ')}: ${run.stderr}`);
       return run.stdout + run.stderr;
     };

@@ -9,7 +9,7 @@ import type { RestoreTarget } from '../../src/operations/restore-target.ts';
 import type { RestoreJournalEntry, RestoreOrigin } from '../../src/ports/journal.ts';
 import { loadSettings, type Settings } from '../../src/settings/load.ts';
 import { createFileJournal } from '../../src/storage/journal/file-journal.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { password, type RepositoryDirectory } from '../fixtures/repositories.ts';
 import { removeTemplate, startShelf, writeSettings } from '../fixtures/retention.ts';
@@ -28,13 +28,13 @@ after(async () => {
 const settings = (): Promise<Settings> => loadSettings(config[1], {});
 /** Whether `tars status` knows a backup. What starts the schedule differs from machine to machine. */
 const status = async (): Promise<'backed up' | 'waiting'> => {
-  const { stdout } = await tarsHere([...config, 'status']);
+  const { stdout } = await tars([...config, 'status']);
   return stdout.includes('No backup is recorded here yet') ? 'waiting' : 'backed up';
 };
 const runs = async (): Promise<number> => runLogOf(await settings()).runs().length;
 
 test('a new repository in the place of an old one was never backed up into; the old one keeps its record', async () => {
-  assert.equal((await tarsHere([...config, 'backup'])).exitCode, 0);
+  assert.equal((await tars([...config, 'backup'])).exitCode, 0);
   assert.equal(await status(), 'backed up');
   const old = await settings();
   await rename(directory.path, `${directory.path}.old`);

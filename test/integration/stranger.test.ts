@@ -10,7 +10,8 @@ import { loadPassages } from '../../src/demo/corpus.ts';
 import { loadStack } from '../../src/demo/load.ts';
 import { observe } from '../../src/demo/observe.ts';
 import { waitUntil } from '../../src/demo/servers/common.ts';
-import { startDemoStack, type DemoStack } from '../../src/demo/stack.ts';
+import { type DemoStack } from '../../src/demo/stack.ts';
+import { startTestStack } from '../fixtures/postgres-cluster.ts';
 import { decodeManifest } from '../../src/model/manifest.ts';
 import { createRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
@@ -26,7 +27,7 @@ const key = `it's a key, with "signs" & \\ in it`;
 
 /** The demo's stack with a repository and without its application, which would go on writing. */
 async function prepareStack(root: string): Promise<DemoStack> {
-  const demo = await startDemoStack(root, ctx);
+  const demo = await startTestStack(root, ctx);
   await loadStack(demo, (await loadPassages()).slice(0, 300));
   await writeFile(join(root, 'tars-recovery.key'), `${key}\n`, { mode: 0o600 });
   const repository = await createRepository(createLocalStorage(demo.repositoryPath), key, ctx);

@@ -3,8 +3,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
-import type { CliRun } from '../fixtures/cli.ts';
-import { tarsHere } from '../fixtures/cli-in-process.ts';
+import { tars, type CliRun } from '../fixtures/cli.ts';
 import { removeTemplate, startShelf } from '../fixtures/retention.ts';
 import type { RepositoryDirectory } from '../fixtures/repositories.ts';
 
@@ -50,7 +49,7 @@ async function settings(name: string, more: Record<string, unknown>): Promise<vo
 }
 
 const on = (name: string, ...args: string[]): Promise<CliRun> =>
-  tarsHere(['--config', join(directory.root, name, 'tars.yaml'), ...args]);
+  tars(['--config', join(directory.root, name, 'tars.yaml'), ...args]);
 
 const shown = async (name: string, ...args: string[]): Promise<string> => {
   const { exitCode, stdout, stderr } = await on(name, 'show', ...args, '--json');

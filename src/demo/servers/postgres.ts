@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { chown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from '../../disk/is-there.ts';
 import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import {
   freePort,
@@ -35,8 +36,9 @@ async function newestBinDir(): Promise<string> {
 }
 
 /**
- * Starts a private PostgreSQL under `directory` with superuser `tars` and the given password, over TCP only.
- * `directory` must be reachable for the system user `postgres` when we are root.
+ * Starts a private PostgreSQL under `directory` with superuser `tars` and the given password, over TCP only. A cluster
+ * that {@link createCluster} already made there is started as it is. `directory` must be reachable for the system user
+ * `postgres` when we are root.
  * @param programs directory of initdb, pg_ctl and postgres; default: the newest version that is installed
  */
 export async function startPostgres(
@@ -48,9 +50,7 @@ export async function startPostgres(
   const binDir = programs ?? (await newestBinDir());
   const user = await runAs('postgres');
   const dataDir = join(directory, 'data');
-  await mkdir(directory, { recursive: true });
-  await privateDirectory(dataDir, user);
-  await initialise(binDir, dataDir, password, user);
+  if (!(await isThere(join(dataDir, 'PG_VERSION')))) await createCluster(directory, password, programs);
   const settingsFile = join(dataDir, 'postgresql.conf');
   const defaults = await readFile(settingsFile, 'utf8');
   return await onFreePort(pickPort, async (port) => {
@@ -62,7 +62,13 @@ export async function startPostgres(
   });
 }
 
-async function initialise(binDir: string, dataDir: string, password: string, user: RunAs): Promise<void> {
+/** Makes the cluster of {@link startPostgres} under `directory`, and does not start it. */
+export async function createCluster(directory: string, password: string, programs?: string): Promise<void> {
+  const binDir = programs ?? (await newestBinDir());
+  const user = await runAs('postgres');
+  const dataDir = join(directory, 'data');
+  await mkdir(directory, { recursive: true });
+  await privateDirectory(dataDir, user);
   const passwordFile = join(dataDir, '..', 'initdb-password');
   await writeFile(passwordFile, password, { mode: 0o600 });
   try {
