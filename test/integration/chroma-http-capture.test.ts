@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
 import { chromaFactsOf, placedCollections } from '../../src/components/chroma/facts.ts';
+import { createChromaComponent } from '../../src/components/chroma/index.ts';
 import { detectServer } from '../../src/components/chroma/http/detect.ts';
 import { openExport } from '../../src/components/chroma/http/export-format.ts';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/logical-capture.ts';
@@ -21,10 +22,12 @@ import {
   TarsError,
 } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
+import type { ComponentProbe } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import {
   createCollection,
+  databasePath,
   defaultPath,
   manifestOf,
   RawChroma,
@@ -280,6 +283,30 @@ test('an unknown tenant is a configuration error, not an empty snapshot', async 
     (error) =>
       error instanceof TarsError && error.code === 'configuration' && /no such tenant/.test(error.message),
   );
+});
+
+test('the plan warns that tenants other than the default are left out, until they are named', async () => {
+  await raw.json('POST', '/tenants', { name: 'elsewhere' });
+  await raw.json('POST', '/tenants/elsewhere/databases', { name: 'own' });
+  await createCollection(raw, databasePath('elsewhere', 'own'), '{"name":"unseen"}');
+  const probed = (tenants?: readonly string[]): Promise<ComponentProbe> =>
+    createChromaComponent({
+      name: 'chroma',
+      service: undefined,
+      url: server.url,
+      headers: {},
+      path: undefined,
+      scratchDir: root,
+      ...(tenants === undefined ? {} : { tenants }),
+    }).probe(ctx);
+  const aboutTenants = ({ warnings }: ComponentProbe): readonly string[] =>
+    warnings.filter((warning) => /tenants/.test(warning));
+  const [warning, ...others] = aboutTenants(await probed());
+  assert.match(warning ?? '', /only default_tenant is captured; name others under tenants in tars\.yaml$/);
+  assert.deepEqual(others, []);
+  const named = await probed(['elsewhere']);
+  assert.deepEqual(aboutTenants(named), []);
+  assert.equal(named.summary, '1 collection');
 });
 
 test('an aborted capture ends with InterruptedError', async (t) => {

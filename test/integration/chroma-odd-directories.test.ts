@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cp, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, symlink, truncate, writeFile } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -259,4 +259,45 @@ test('where every collection is damaged nothing is captured, and what a second l
     captured(copy),
     /^TarsError: No whole copy of .* in 2 attempts: .*link_lists\.bin ends early/,
   );
+});
+
+test('empty tables beside vector indexes are lost ones, not those of a new server', async () => {
+  const copy = await copyOfPristine();
+  await truncate(join(copy, 'chroma.sqlite3'), 0);
+  const isSaid =
+    /chroma\.sqlite3 holds no tables, but the directory has 3 vector indexes: the tables are lost$/;
+  await assert.rejects(componentAt(copy).probe(ctx), isSaid);
+  await assert.rejects(captured(copy), isSaid);
+});
+
+test('what is only linked into the directory is named, as a snapshot would hold the links alone', async () => {
+  const vectorsOf = (directory: string, name: string): string =>
+    String(
+      rowOf(
+        directory,
+        `SELECT s.id FROM segments s JOIN collections c ON c.id = s.collection
+         WHERE c.name = '${name}' AND s.scope = 'VECTOR'`,
+      )['id'],
+    );
+  const copy = await copyOfPristine();
+  const linked = async (path: string): Promise<void> => {
+    const elsewhere = join(chroma.root, `elsewhere-${++copies}`);
+    await rename(join(copy, path), elsewhere);
+    await symlink(elsewhere, join(copy, path));
+  };
+  await linked(vectorsOf(copy, 'load-l2'));
+  await linked(join(vectorsOf(copy, 'load-ip'), 'data_level0.bin'));
+  const { report } = await captured(copy);
+  assert.deepEqual(
+    report.incomplete?.named.map(({ path, reason }) => [
+      path.split('/').at(-1),
+      / is a symbolic link/.test(reason),
+    ]),
+    [
+      ['load-ip', true],
+      ['load-l2', true],
+    ],
+  );
+  await linked('chroma.sqlite3');
+  await assert.rejects(componentAt(copy).prepare(ctx), /chroma\.sqlite3 is a symbolic link to /);
 });

@@ -1,5 +1,11 @@
 import { join } from 'node:path';
-import { messageOf, RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import {
+  messageOf,
+  RestoreRefusedError,
+  ServiceUnavailableError,
+  TarsError,
+  toTarsError,
+} from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -18,7 +24,8 @@ import type { ServerProof } from '../../ports/server-proof.ts';
 import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
 import { leftoversAt } from '../files/leftovers.ts';
 import { removeStagedBeside } from '../files/path-swap.ts';
-import { countStored, hasHotJournal, openTablesForPlan } from './direct/tables.ts';
+import { tablesLost } from './direct/inspect.ts';
+import { countIndexesWithoutTables, countStored, hasHotJournal, openTablesForPlan } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts, problemsAgainst } from './facts.ts';
 import { detectServer } from './http/detect.ts';
 import { verifyLive } from './http/live-verify.ts';
@@ -44,6 +51,9 @@ import { physicalGeneration } from './physical/swap.ts';
 
 const kind = 'chroma';
 const verifyLockTimeoutMs = 5000;
+const lostHint = {
+  hint: 'Stop Chroma and restore the directory from a snapshot. If it is meant to be new, remove what is in it first.',
+};
 
 /** A Chroma of the stack, by its files, its API or both. */
 export interface ChromaOptions {
@@ -122,6 +132,8 @@ class ChromaComponent implements Component {
     try {
       const database = openTablesForPlan(path);
       try {
+        const indexes = countIndexesWithoutTables(path, database);
+        if (indexes > 0) throw new TarsError('capture-failed', `${path}: ${tablesLost(indexes)}`, lostHint);
         const { collections, records } = countStored(database);
         return `${counted(collections, 'collection')}, ${counted(records, 'record')}`;
       } finally {

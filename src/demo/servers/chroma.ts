@@ -17,9 +17,15 @@ export interface PrivateChroma extends PrivateServer {
   readonly pid: () => Promise<number | undefined>;
 }
 
+/** A build of the real server, and the program with the arguments that its launcher is run by. */
+export interface ChromaBuild {
+  readonly packageDirectory: string;
+  readonly program: readonly string[];
+}
+
 /** Installs the Chroma server's npm package into the user's cache once; returns the package's directory. */
-export async function ensureChroma(): Promise<string> {
-  const directory = join(cacheDirectory(process.env), 'tars-demo', `chroma-${chromaVersion}`);
+export async function ensureChroma(version = chromaVersion): Promise<string> {
+  const directory = join(cacheDirectory(process.env), 'tars-demo', `chroma-${version}`);
   const installed = join(directory, 'node_modules', chromaPackage);
   const found = await access(join(installed, 'package.json')).then(
     () => true,
@@ -37,9 +43,9 @@ export async function ensureChroma(): Promise<string> {
   }
   await mkdir(directory, { recursive: true });
   try {
-    await execa('npm', ['install', '--prefix', directory, '--no-save', `${chromaPackage}@${chromaVersion}`]);
+    await execa('npm', ['install', '--prefix', directory, '--no-save', `${chromaPackage}@${version}`]);
   } catch (cause) {
-    throw new TarsError('configuration', `Cannot install ${chromaPackage}@${chromaVersion} with npm`, {
+    throw new TarsError('configuration', `Cannot install ${chromaPackage}@${version} with npm`, {
       hint: 'Check that npm reaches its registry, then run this again.',
       cause,
     });
@@ -47,17 +53,18 @@ export async function ensureChroma(): Promise<string> {
   return installed;
 }
 
-/** Starts a private Chroma 1.0 server under `directory`. */
+/** Starts a private Chroma server under `directory`: of version 1.0 where no build is given. */
 export async function startChroma(
   directory: string,
   ctx: Pick<OperationContext, 'clock' | 'signal'>,
   pickPort: PickPort = freePort,
+  build?: ChromaBuild,
 ): Promise<PrivateChroma> {
-  const packageDirectory = await ensureChroma();
+  const used = build ?? { packageDirectory: await ensureChroma(), program: [process.execPath] };
   const dataDir = join(directory, 'data');
   await mkdir(dataDir, { recursive: true });
   return await onFreePort(pickPort, async (port) => {
-    const server = await prepareChroma(directory, dataDir, packageDirectory, port, ctx);
+    const server = await prepareChroma(directory, dataDir, used, port, ctx);
     await server.start();
     return server;
   });
@@ -66,7 +73,7 @@ export async function startChroma(
 async function prepareChroma(
   directory: string,
   dataDir: string,
-  packageDirectory: string,
+  { packageDirectory, program }: ChromaBuild,
   port: number,
   ctx: Pick<OperationContext, 'clock' | 'signal'>,
 ): Promise<PrivateChroma> {
@@ -80,7 +87,7 @@ async function prepareChroma(
       `require(${JSON.stringify(packageDirectory)}).cli(${JSON.stringify(argv)});\n`,
   );
   const url = `http://127.0.0.1:${port}`;
-  const startCommand = [process.execPath, launcher];
+  const startCommand = [...program, launcher];
   const server: ServerProcess = { name: `Chroma on port ${port}`, port, pidFile, marks: [launcher] };
   const probe = async (signal: AbortSignal): Promise<void> => {
     const response = await fetch(`${url}/api/v2/heartbeat`, { signal });

@@ -6,6 +6,13 @@ import { LabelPositions, type IdBytes } from './id-table.ts';
 import { parseIdMap, type IdMap } from './pickle.ts';
 
 const headerBytes = 100;
+const segmentFiles = [
+  'header.bin',
+  'data_level0.bin',
+  'link_lists.bin',
+  'length.bin',
+  'index_metadata.pickle',
+] as const;
 const scanBufferBytes = 4 << 20;
 /** hnswlib marks a deleted element in the third byte of its level 0 link list (`DELETE_MARK`). */
 const deleteMarkOffset = 2;
@@ -69,9 +76,11 @@ export class HnswFiles implements Disposable {
 
   /**
    * True when the segment has ever been saved; before that every vector is in the queue. A server creates the other
-   * files with the index and the id map with the first save; without the id map it starts the index anew.
+   * files with the index and the id map with the first save; without the id map it starts the index anew. True for a
+   * link too, which {@link open} refuses.
    */
   static exist(directory: string): boolean {
+    if (isLink(directory)) return true;
     return lstatSync(join(directory, 'index_metadata.pickle'), { throwIfNoEntry: false }) !== undefined;
   }
 
@@ -98,6 +107,7 @@ export class HnswFiles implements Disposable {
 
   private constructor(directory: string) {
     const at = (name: string): string => join(directory, name);
+    refuseLinks([directory, ...segmentFiles.map(at)]);
     this.header = parseHeader(readFileSync(at('header.bin')), directory);
     const { count, elementBytes } = this.header;
     try {
@@ -186,6 +196,17 @@ export class HnswFiles implements Disposable {
 
   [Symbol.dispose](): void {
     for (const file of this.#files.splice(0)) file.close();
+  }
+}
+
+const isLink = (path: string): boolean =>
+  lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+
+/** A snapshot would hold the links alone. @throws CorruptionError */
+function refuseLinks(paths: readonly string[]): void {
+  for (const path of paths) {
+    if (!isLink(path)) continue;
+    throw new CorruptionError(`${path} is a symbolic link, which holds nothing of the vector index itself`);
   }
 }
 

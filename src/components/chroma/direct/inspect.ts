@@ -1,5 +1,6 @@
 import { TarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
+import { counted } from '../../../model/plural.ts';
 import { CollectionDigester } from '../digest.ts';
 import type { CollectionFacts, Migration, TenantFacts } from '../facts.ts';
 import { encodeMetadata } from '../record.ts';
@@ -51,6 +52,7 @@ export async function inspectDirectory(
   using directory = new PersistDirectory(path);
   try {
     const problems: Finding[] = directory.quickCheck().map((problem) => tableProblem(subject, problem));
+    problems.push(...lostTables(subject, directory.countIndexesWithoutTables()));
     const tenants: TenantFacts[] = directory.tenants().map(({ name, databases }) => ({
       name,
       databases: databases.map((database) => ({ name: database, collections: [] })),
@@ -67,6 +69,18 @@ export async function inspectDirectory(
       cause,
     });
   }
+}
+
+/** A server starts on an empty file as on a new directory, and what was there stays lost. */
+function lostTables(subject: string, indexes: number): readonly Finding[] {
+  if (indexes === 0) return [];
+  const message = `${subject}: ${tablesLost(indexes)}`;
+  return [{ severity: 'error', subject, code: 'tables-lost', message }];
+}
+
+/** What is wrong where {@link PersistDirectory.countIndexesWithoutTables} finds any. */
+export function tablesLost(indexes: number): string {
+  return `${sqliteFileName} holds no tables, but the directory has ${counted(indexes, 'vector index', 'vector indexes')}: the tables are lost`;
 }
 
 /** Damage of the full-text index says nothing about the copy: it is made of the documents. */

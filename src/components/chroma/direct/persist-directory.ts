@@ -8,6 +8,7 @@ import { HnswFiles } from './hnsw-files.ts';
 import { Queue } from './queue.ts';
 import { checkTables, type TableProblem } from './table-check.ts';
 import {
+  countIndexesWithoutTables,
   openTables,
   readCollections,
   readMaxSeqId,
@@ -49,6 +50,11 @@ export class PersistDirectory implements Disposable {
 
   collections(): readonly StoredCollection[] {
     return readCollections(this.#database);
+  }
+
+  /** See the function of the same name. */
+  countIndexesWithoutTables(): number {
+    return countIndexesWithoutTables(this.path, this.#database);
   }
 
   /** What SQLite's own structural check finds; empty when all is well. */

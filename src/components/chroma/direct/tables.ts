@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -104,6 +104,15 @@ export function rowsOf(database: DatabaseSync, sql: string, ...parameters: strin
 /** Whether the database has the table, whatever is in it. */
 export function hasTable(database: DatabaseSync, name: string): boolean {
   return rowsOf(database, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", name).length > 0;
+}
+
+/**
+ * How many vector indexes lie beside tables that are gone: a server killed at its first start leaves none.
+ */
+export function countIndexesWithoutTables(directory: string, database: DatabaseSync): number {
+  if (hasTable(database, 'collections')) return 0;
+  const headers = readdirSync(directory).map((name) => join(directory, name, 'header.bin'));
+  return headers.filter((path) => existsSync(path)).length;
 }
 
 /** The highest applied migration per directory. */

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, copyFile, lstat, mkdir, open, rm, symlink } from 'node:fs/promises';
+import { access, copyFile, lstat, mkdir, open, readlink, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
@@ -268,11 +268,21 @@ export async function requireLockable(directory: string): Promise<void> {
   }
 }
 
+/** A snapshot would hold the link alone, and SQLite keeps its journal beside the file that it names. */
+async function refuseLink(path: string): Promise<void> {
+  const stats = await lstat(path).catch(() => undefined);
+  if (stats?.isSymbolicLink() !== true) return;
+  throw new TarsError('capture-failed', `${path} is a symbolic link to ${await readlink(path)}`, {
+    hint: 'Stop Chroma and move the file itself to this place. To keep the data on another disk, move the whole directory there and point path in tars.yaml to it.',
+  });
+}
+
 /**
  * @throws TarsError `capture-failed` when `directory` is no Chroma directory, or one this copy is not safe for
  */
 export async function requirePersistDirectory(directory: string): Promise<void> {
   const path = join(directory, sqliteFileName);
+  await refuseLink(path);
   let header: Buffer;
   let headerBytes: number;
   try {
