@@ -23,7 +23,9 @@ test('a manifest survives encoding and decoding', () => {
 });
 
 test('a manifest of a later schema is refused as an unsupported version', () => {
-  const later = new TextEncoder().encode(JSON.stringify({ ...manifest, schemaVersion: manifestSchemaVersion + 1 }));
+  const later = new TextEncoder().encode(
+    JSON.stringify({ ...manifest, schemaVersion: manifestSchemaVersion + 1 }),
+  );
   assert.throws(
     () => decodeManifest(later, 'x'),
     (error) => error instanceof TarsError && error.code === 'unsupported-version',

@@ -116,7 +116,9 @@ test('another run is kept out by name, pid and time; a killed one keeps nobody o
     });
     assert.equal((await claims.holder('work'))?.pid, child.pid);
     (await claims.claim('check', 'check', minute(0)))[Symbol.dispose]();
-    (await createStackClaims(directory, runOwner('other')).claim('work', 'backup', minute(0)))[Symbol.dispose]();
+    (await createStackClaims(directory, runOwner('other')).claim('work', 'backup', minute(0)))[
+      Symbol.dispose
+    ]();
     assert.equal(log.runs()[0]?.state, 'running');
   } finally {
     await end(child);
@@ -132,7 +134,11 @@ test('another run is kept out by name, pid and time; a killed one keeps nobody o
 test('each repository and each host has runs and claims of its own', async () => {
   const directory = join(root, 'owners');
   const known = [{ id: 'first' }, { id: 'second' }];
-  const owners = [runOwner('home', 'box', known[0]), runOwner('home', 'box', known[1]), runOwner('home', 'nas')];
+  const owners = [
+    runOwner('home', 'box', known[0]),
+    runOwner('home', 'box', known[1]),
+    runOwner('home', 'nas'),
+  ];
   for (const [index, owner] of owners.entries()) {
     createRunLog(directory, owner)
       .begin({ verb: 'backup', options: [] }, minute(index))
