@@ -49,9 +49,25 @@ const late = (major: number): string[] => [
   'CREATE EVENT TRIGGER refused ON ddl_command_start EXECUTE FUNCTION refuse()',
 ];
 
+/** What a database takes under its own name alone; the first kind names it, as the script of pg_cron does. */
+const bound = [
+  `CREATE FUNCTION at_home() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+     IF current_database() <> 'bound' THEN RAISE EXCEPTION 'can only take rows in database bound'; END IF; RETURN true; END $$`,
+  'CREATE TABLE jobs (job text CHECK (at_home()))',
+  `INSERT INTO jobs VALUES ('nightly'), ('hourly')`,
+];
+const tied = [
+  `CREATE TABLE here (place text DEFAULT current_database() CHECK (place = current_database()))`,
+  'INSERT INTO here DEFAULT VALUES',
+];
+
 before(async () => {
   bench = await startBench();
   await bench.sql('postgres', 'CREATE DATABASE broken', 'CREATE DATABASE late', 'CREATE DATABASE whole');
+  await bench.sql('postgres', 'CREATE DATABASE bound', 'CREATE DATABASE tied');
+  await bench.sql('bound', ...bound);
+  await bench.sql('tied', ...tied);
+  await bench.sql('postgres', `ALTER DATABASE bound SET work_mem = '7MB'`);
   await bench.sql('broken', ...broken);
   await bench.sql('late', ...late(bench.major));
   await bench.sql('whole', `CREATE TABLE t AS SELECT 'captured' AS x`);
@@ -95,6 +111,25 @@ test('what a dump restores only with everything else in place is tried again, an
   await component.generation(staged.record).undo(ctx);
 });
 
+test('what a database takes only under its own name comes back once it has that name', async () => {
+  const component = bench.component({ databases: ['bound', 'tied'] });
+  const taken = await takeSnapshot(component, join(bench.root, 'bound'));
+  const before = [await rows('bound'), await rows('tied')];
+  const options = { restoreConfig: false, restoreId: 'bound1' };
+  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const staged = await component.stage(plan, taken.source, ctx);
+  const findings = await staged.verify(ctx);
+  // Only the server's own words tell beforehand that something waits for the name.
+  assert.deepEqual(
+    findings.map(({ code, acceptable, message }) => [code, acceptable, message.slice(0, 15)]),
+    ['object-rejected', 'row-count-differs'].map((code) => [code, true, 'Database "tied"']),
+  );
+  await staged.swap(ctx);
+  assert.deepEqual([await rows('bound'), await rows('tied')], before);
+  assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
+  await component.generation(staged.record).undo(ctx);
+});
+
 test('what the server refuses is named; nothing is touched without consent, and everything else comes back with it', async () => {
   const backup = await run('backup');
   assert.equal(backup.exitCode, 0, backup.stderr);
@@ -119,11 +154,14 @@ test('what the server refuses is named; nothing is touched without consent, and 
   assert.deepEqual(await bench.sql('whole', 'SELECT x FROM t'), [{ x: 'captured' }]);
   assert.deepEqual(await bench.sql('broken', 'SELECT * FROM child'), [{ id: 1, p: 99 }]);
   assert.deepEqual(await bench.sql('broken', 'SELECT * FROM never'), []);
+  assert.deepEqual(await bench.sql('tied', 'SELECT * FROM here'), [{ place: 'tied' }]);
   const { missing, findings } = JSON.parse(accepted.stdout) as Record<'missing' | 'findings', Finding[]>;
   assert.deepEqual(findings, []);
   assert.deepEqual(missing.map(({ code }) => code).sort(), [
     'object-rejected',
     'object-rejected',
+    'object-rejected',
+    'row-count-differs',
     'row-count-differs',
     'table-constraint-missing',
   ]);
@@ -138,5 +176,5 @@ test('single databases are restored, and the others stay as they are', async () 
   assert.deepEqual(await bench.sql('late', 'SELECT * FROM newer'), []);
   const unknown = await run('restore', '--yes', '--database', 'nowhere');
   assert.equal(unknown.exitCode, 1);
-  assert.match(unknown.stderr, /no database "nowhere"[^]*broken, late, postgres, whole/);
+  assert.match(unknown.stderr, /no database "nowhere"[^]*bound, broken, late, postgres, tied, whole/);
 });

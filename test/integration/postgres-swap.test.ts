@@ -127,6 +127,16 @@ test('a database somebody else created under the live name is neither replaced n
   assert.deepEqual(await bench.databaseNames(), namesBefore);
 });
 
+test('a swap ends the sessions of the staged database too: what visits every database of a server is in it', async () => {
+  const staged = await stage('visited1');
+  const visitor = await bench.connect('small_tars_new_visited1');
+  await staged.swap(ctx);
+  await assert.rejects(visitor.query('SELECT 1'));
+  assert.deepEqual(await values(), ['captured', 'captured']);
+  await component.generation(staged.record).undo(ctx);
+  assert.deepEqual(await values(), ['live', 'live']);
+});
+
 test('a swap succeeds against applications that reconnect without pause, and they find the new data', async () => {
   let running = true;
   const seen = new Set<unknown>();

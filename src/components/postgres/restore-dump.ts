@@ -32,13 +32,26 @@ export async function restoreWhatIsTaken(
   { signal, log }: OperationContext,
 ): Promise<readonly Rejection[]> {
   const first = await runRestore(restore, pgRestore(restore), restore.open(), signal);
-  const again = first.filter(({ tableData }) => tableData === undefined || restore.superuser);
-  if (again.length === 0) return first;
-  log.info(`${restore.database}: ${again.length} entries of the dump are tried again after all others`);
+  if (first.length > 0)
+    log.info(`${restore.database}: ${first.length} entries of the dump are tried again after all others`);
+  return restoreAgain(restore, first, signal);
+}
+
+/**
+ * Tries entries again that the server did not take, with the database's own search_path.
+ * @returns those that it does not take now either
+ */
+export async function restoreAgain(
+  restore: DumpRestore,
+  rejections: readonly Rejection[],
+  signal: AbortSignal,
+): Promise<readonly Rejection[]> {
+  const again = rejections.filter(({ tableData }) => tableData === undefined || restore.superuser);
+  if (again.length === 0) return rejections;
   const dump = withSearchPath(restore.open(), await restore.searchPath());
-  const second = await runRestore(restore, onlyEntries(pgRestore(restore), again), dump, signal);
-  const remaining = new Set(second.map(({ entry }) => entry));
-  return first.filter((rejection) => !again.includes(rejection) || remaining.has(rejection.entry));
+  const repeated = await runRestore(restore, onlyEntries(pgRestore(restore), again), dump, signal);
+  const remaining = new Set(repeated.map(({ entry }) => entry));
+  return rejections.filter((rejection) => !again.includes(rejection) || remaining.has(rejection.entry));
 }
 
 function pgRestore({ client, database, flags, superuser }: DumpRestore): Program {

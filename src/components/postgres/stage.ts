@@ -9,9 +9,10 @@ import { checked } from './checked-artifact.ts';
 import type { DatabaseFacts } from './facts.ts';
 import { asideNames, identifier, qualified } from './names.ts';
 import type { PostgresOptions } from './options.ts';
+import { asksForName, splitRefusals } from './own-name.ts';
 import { createDatabaseStatement, propertyStatements, settingStatements } from './properties.ts';
 import type { Rejection } from './rejections.ts';
-import { restoreWhatIsTaken } from './restore-dump.ts';
+import { restoreAgain, restoreWhatIsTaken, type DumpRestore } from './restore-dump.ts';
 import { PostgresPlanDetails } from './restore-plan.ts';
 import { createRoles, missingRoles, readPasswordHashes } from './roles.ts';
 import { ownSearchPath } from './search-path.ts';
@@ -69,12 +70,11 @@ export async function stageRestore(
     });
     throw error;
   }
-  return stagedDatabases(options, details, swapRecord(options, created), rejected);
+  return stagedDatabases({ options, details, source }, swapRecord(options, created), rejected);
 }
 
 function stagedDatabases(
-  options: PostgresOptions,
-  details: PostgresPlanDetails,
+  { options, details, source }: Pick<StageInputs, 'options' | 'details' | 'source'>,
   record: SwapRecord,
   rejected: Rejected,
 ): Staged {
@@ -91,7 +91,15 @@ function stagedDatabases(
       }
       return findings;
     },
-    swap: (ctx) => swapDatabases(options, swap, ctx),
+    swap: async (ctx) => {
+      await swapDatabases(options, swap, ctx);
+      await using control = await openControlSession(options, ctx.signal);
+      const superuser = await isSuperuser(control, ctx.signal);
+      const inputs: StageInputs = { options, details, source, created: swap, control, superuser, ctx };
+      for (const database of details.facts.databases) {
+        await restoreUnderOwnName(inputs, database, rejected.get(database.name) ?? []);
+      }
+    },
     discard: () => removeStaged(options, swap),
   };
 }
@@ -136,7 +144,7 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
         checked(source.open(database.artifact, ctx.signal), database.artifact, details.artifacts),
         progress,
       );
-    rejections = await restoreDump(inputs, database, staged, open);
+    rejections = await restoreWhatIsTaken(dumpRestore(inputs, database, staged, open), ctx);
     outcome = 'ok';
   } catch (error) {
     throw describeRestoreError(error, database.name);
@@ -144,14 +152,38 @@ async function stageDatabase(inputs: StageInputs, database: DatabaseFacts): Prom
     progress.finish(outcome);
   }
   // After the data: a captured default_transaction_read_only or statement_timeout must not meet pg_restore.
-  // Scripts of extensions may have made some of their own.
-  await control.run(`ALTER DATABASE ${identifier(staged)} RESET ALL`, ctx.signal);
+  await resetSettings(inputs, database, staged);
   for (const statement of propertyStatements(staged, database.properties)) {
     await control.run(statement, ctx.signal);
   }
-  await applySettings(inputs, database, staged);
   await analyse(options, staged, ctx);
   return rejections;
+}
+
+/**
+ * Once the database has its name, tries again what it may have refused for its other name alone. Its services are
+ * stopped meanwhile, and the whole dump is read: only where there is a reason.
+ */
+async function restoreUnderOwnName(
+  inputs: StageInputs,
+  database: DatabaseFacts,
+  rejections: readonly Rejection[],
+): Promise<void> {
+  const { options, details, source, ctx } = inputs;
+  const { name, artifact } = database;
+  if (rejections.length === 0) return;
+  if (splitRefusals(rejections, name).later.length === 0) {
+    await using session = await openSession(options, name, ctx.signal);
+    if (!(await asksForName(session, ctx.signal))) return;
+  }
+  ctx.log.info(`${options.name}: what "${name}" takes only under its own name is restored now`);
+  const open = (): Bytes => checked(source.open(artifact, ctx.signal), artifact, details.artifacts);
+  const restore = dumpRestore(inputs, database, name, open);
+  for (const { what, error } of await restoreAgain(restore, rejections, ctx.signal)) {
+    ctx.log.warn(`Database "${name}": the server did not take ${what}: ${error}`);
+  }
+  await resetSettings(inputs, database, name);
+  await analyse(options, name, ctx);
 }
 
 /** The error of the server speaks of the session's database, and of the locale of no database at all. */
@@ -200,31 +232,34 @@ async function createStaged(
 }
 
 /** Without subscriptions: dropping a restored one would drop the replication slot of the live one. */
-async function restoreDump(
+function dumpRestore(
   { options, details, superuser, ctx }: StageInputs,
   { content, properties }: DatabaseFacts,
-  staged: string,
+  database: string,
   open: () => Bytes,
-): Promise<readonly Rejection[]> {
+): DumpRestore {
   const flags = [
     '--no-subscriptions',
     ...(content.tablespaces.every(({ name }) => details.tablespaces.has(name)) ? [] : ['--no-tablespaces']),
   ];
   const searchPath = async (): Promise<string> => {
-    await using session = await openSession(options, staged, ctx.signal);
+    await using session = await openSession(options, database, ctx.signal);
     return await ownSearchPath(session, properties, ctx.signal);
   };
-  const restore = { client: details.client, database: staged, flags, superuser, open, searchPath };
-  return restoreWhatIsTaken(restore, ctx);
+  return { client: details.client, database, flags, superuser, open, searchPath };
 }
 
-/** Settings this server does not know, or does not let us set, are reported; verification names them again. */
-async function applySettings(
+/**
+ * Gives `target` the captured settings and no others: scripts of extensions may have made some of their own. Settings
+ * this server does not know, or does not let us set, are reported; verification names them again.
+ */
+async function resetSettings(
   { control, ctx }: StageInputs,
   database: DatabaseFacts,
-  staged: string,
+  target: string,
 ): Promise<void> {
-  for (const statement of settingStatements(staged, database.properties)) {
+  await control.run(`ALTER DATABASE ${identifier(target)} RESET ALL`, ctx.signal);
+  for (const statement of settingStatements(target, database.properties)) {
     try {
       await control.run(statement, ctx.signal);
     } catch (error) {

@@ -60,12 +60,9 @@ export async function swapDatabases(
     ...(swap.liveOid === null ? [] : [allowConnections(swap.previous, true)]),
     allowConnections(swap.live, true),
   ]);
-  await exchange(
-    control,
-    pending.map(({ live }) => live),
-    [...renames, ...reopened],
-    ctx,
-  );
+  // Workers of extensions, monitoring and poolers visit every database of a server, the staged one as well.
+  const moving = pending.flatMap(({ live, staged }) => [live, staged]);
+  await exchange(control, moving, [...renames, ...reopened], ctx);
 }
 
 function requireSwappable(swap: DatabaseSwap, { restored, former, strangerLive }: Whereabouts): void {

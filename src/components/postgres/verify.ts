@@ -9,6 +9,7 @@ import { isReworded } from './compare-schema.ts';
 import type { ContentFacts, DatabaseFacts, PostgresFacts, SchemaFacts } from './facts.ts';
 import { readNormalSchema, type DumpSource } from './normal-form.ts';
 import type { PostgresOptions } from './options.ts';
+import { splitRefusals } from './own-name.ts';
 import { readProperties } from './properties.ts';
 import type { Rejection } from './rejections.ts';
 import { readGlobals } from './roles.ts';
@@ -105,11 +106,17 @@ export async function verifyStaged(
   const comparison = { options, control, expected: database, name };
   const findings = await verifyDatabase(comparison, () => Promise.resolve(undefined), signal);
   if (rejections.length === 0) return findings;
-  const excused = await rejectedTables(options, name, rejections, signal);
+  const { refused, later } = splitRefusals(rejections, database.name);
+  // It is compared once the database has its name.
+  const waiting = await rejectedTables(options, name, later, signal);
+  const compared = findings.filter(
+    (finding) => later.length === 0 || finding.severity !== 'error' || !followsFrom(later, waiting, finding),
+  );
+  const excused = await rejectedTables(options, name, refused, signal);
   return [
-    ...rejections.map((rejection) => rejectedFinding(options.name, database.name, rejection)),
-    ...findings.map((finding) =>
-      finding.severity === 'error' && followsFrom(rejections, excused, finding)
+    ...refused.map((rejection) => rejectedFinding(options.name, database.name, rejection)),
+    ...compared.map((finding) =>
+      finding.severity === 'error' && refused.length > 0 && followsFrom(refused, excused, finding)
         ? { ...finding, acceptable: true as const }
         : finding,
     ),
