@@ -9,7 +9,7 @@ import { logicalGeneration, swapsOf } from '../../src/components/chroma/http/log
 import { verifyLive } from '../../src/components/chroma/http/live-verify.ts';
 import { chromaFactsOf } from '../../src/components/chroma/facts.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
-import { CorruptionError, RestoreRefusedError } from '../../src/model/errors.ts';
+import { CorruptionError, PreviousDataGoneError, RestoreRefusedError } from '../../src/model/errors.ts';
 import { hasErrors } from '../../src/model/finding.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
@@ -242,7 +242,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
       assertSameDatabase(dump, originalDumps[i]!, databases[i]!);
     }
     // What is live now is all there is: going back would only delete.
-    await assert.rejects(generation.undo(ctx), RestoreRefusedError);
+    await assert.rejects(generation.undo(ctx), PreviousDataGoneError);
     assert.deepEqual((await dumpNames(raw))[0]?.map(([name]) => name).sort(), ['memories', 'passages']);
   });
 

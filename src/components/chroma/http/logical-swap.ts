@@ -115,7 +115,7 @@ export function logicalGeneration(record: SwapRecord, endpoint: ChromaEndpoint):
   };
 }
 
-/** @throws RestoreRefusedError when the previous collection is gone, so that undoing would only delete */
+/** @throws PreviousDataGoneError when undoing would only delete */
 async function undoSwap(client: ChromaClient, swap: CollectionSwap, ctx: OperationContext): Promise<void> {
   const { staged, previous, named } = await stateOf(client, swap, ctx);
   if (swap.previousId !== null && previous === undefined) {
