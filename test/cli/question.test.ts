@@ -57,7 +57,7 @@ test('no answer but yes is a yes', async () => {
   for (const keys of ['n\r', '\r', 'maybe\r']) {
     const { exitCode, shown } = await answer(keys);
     assert.equal(exitCode, 1, shown);
-    assert.match(shown, /Nothing was touched/);
+    assert.match(shown, /Nothing was restored or changed/);
     assert.equal(await readFile(stack.appEnv, 'utf8'), present);
   }
 });

@@ -138,7 +138,7 @@ test('a clock that is off is seen by snapshots and by files of a time to come', 
   const ahead = new Date(Date.now() + hourMs);
   await utimes(join(directory.path, 'index'), ahead, ahead);
   const files = (await examined(new Date()))('clock');
-  assert.match(files[0]?.found ?? '', /^A file of .* is of .* yet to come/);
+  assert.match(files[0]?.found ?? '', /^A file of .* is of .* in the future/);
 });
 
 test('locks: a live holder is told, one that is left over is to be removed', async () => {

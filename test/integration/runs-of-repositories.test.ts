@@ -106,7 +106,7 @@ test('two stacks of one name do not take the other one’s cut-off restore for t
   assert.deepEqual(left, ['machine', 'other']);
   const said = warned.join('\n');
   assert.match(said, /another stack named docker was cut off: it is of \/srv\/two\/tars\.yaml on box/);
-  assert.match(said, /Run tars --config \/srv\/two\/tars\.yaml verify, which puts it right/);
+  assert.match(said, /Run tars --config \/srv\/two\/tars\.yaml verify, which recovers it/);
   assert.match(said, /If this machine was called nas, write host: nas into tars\.yaml/);
 });
 

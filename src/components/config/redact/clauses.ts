@@ -58,9 +58,11 @@ const value = [
 ].join('|');
 /** `<add key="Username" value="x"/>`, `<entry key="host">x</entry>`: what stands there is a name. */
 const labelled = String.raw`[kK]ey\s?=\s?["'][\w.:-]{1,80}["']\s{0,9}(?:value\s?=|>[^<>\s])`;
+/** `PASSWORD= PORT=5432`: the next setting, after one without a value. */
+const afterEmpty = String.raw`(?<=\S=)[^\S\n][A-Z][A-Z0-9_]{0,80}=`;
 /** `NAME=value` inside commands, query strings, connection strings and comments; also `-eNAME=value`. */
 const assignment = new RegExp(
-  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(?!${labelled})(${name})([^\S\n]?(?::?=|=>(?=\s?["']))[^\S\n]?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
+  String.raw`(?:(?<![\p{L}\p{N}_$-]|[\p{L}\p{N}_$-]\.)|(?<=(?:^|[\s"'=])-[eD]))(?!${labelled})(${name})([^\S\n]?(?::?=|=>(?=\s?["']))(?!${afterEmpty})[^\S\n]?)(?!(?:[bB]earer|[bB]asic|[dD]igest|[tT]oken)\s|\[\s*["'])(${value})`,
   'gsu',
 );
 
