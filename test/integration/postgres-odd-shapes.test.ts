@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { execa } from 'execa';
 import type { Finding } from '../../src/model/finding.ts';
 import { describeIncomplete } from '../../src/model/manifest.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
@@ -97,6 +98,29 @@ async function content(name: string): Promise<unknown> {
   }
 }
 
+/** Roles, settings and all databases as `pg_dumpall` writes them. */
+async function wholeServer(): Promise<readonly string[]> {
+  const { binDir, host, port, user, password } = bench.server;
+  const args = ['--host', host, '--port', String(port), '--username', user];
+  const { stdout } = await execa(join(binDir, 'pg_dumpall'), args, {
+    env: { PGPASSWORD: password },
+    maxBuffer: 1 << 30,
+  });
+  // Keys that are made up for each dump, and what only numbers the entries of a dump.
+  return stdout.split('\n').filter((line) => !/^(?:\\(?:un)?restrict |--|$)/.test(line));
+}
+
+/** Lines of `whole` that `other` has not, or not as often. */
+function linesOnlyIn(whole: readonly string[], other: readonly string[]): readonly string[] {
+  const left = new Map<string, number>();
+  for (const line of other) left.set(line, (left.get(line) ?? 0) + 1);
+  return whole.filter((line) => {
+    const count = left.get(line) ?? 0;
+    left.set(line, count - 1);
+    return count <= 0;
+  });
+}
+
 test(`databases of odd shapes come back as they were, or what is missing is named (seed ${campaignSeed})`, async () => {
   const random = seededRandom(campaignSeed);
   const count = counted(3, 100);
@@ -114,6 +138,7 @@ test(`databases of odd shapes come back as they were, or what is missing is name
       chosen.flatMap(({ refused }) => refused ?? []),
     );
   }
+  const serverBefore = await wholeServer();
   // As an interrupted DROP DATABASE leaves one: there is nothing in it any more, and it costs no other.
   await bench.sql('postgres', 'CREATE DATABASE broken');
   await bench.sql('postgres', `UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'`);
@@ -151,4 +176,18 @@ test(`databases of odd shapes come back as they were, or what is missing is name
       assert.equal(await schemaOf(bench, name), schema, name);
     }
   }
+
+  await component.generation(staged.record).discardPrevious(ctx);
+  await bench.sql('postgres', 'DROP DATABASE broken');
+  const serverAfter = await wholeServer();
+  const isReworded = (line: string): boolean => /\bAND\b.*\bb > 0|\bBETWEEN\b|\ba <= 10\b/.test(line);
+  const missing = linesOnlyIn(serverBefore, serverAfter).filter((line) => !isReworded(line));
+  // What was refused, and named above: a statement of two lines.
+  const refusedCount = [...databases.values()].flat().length;
+  assert.equal(missing.length, 2 * refusedCount, missing.slice(0, 20).join('\n'));
+  assert.ok(missing.every((line) => /^ALTER TABLE ONLY public\.child$|child_p_fkey/.test(line)));
+  assert.deepEqual(
+    linesOnlyIn(serverAfter, serverBefore).filter((line) => !isReworded(line)),
+    [],
+  );
 });
