@@ -48,6 +48,9 @@ const objects = [
   'CREATE OPERATOR app.@@+ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl)',
   'CREATE CAST (app.pair AS int) WITH FUNCTION app.pair_int(app.pair)',
   'CREATE COLLATION app.plain (LOCALE = $$C$$); CREATE TEXT SEARCH CONFIGURATION app.words (COPY = simple)',
+  // None of these has anything that defines it further: no options, no grants.
+  'CREATE TEXT SEARCH DICTIONARY app.bare (TEMPLATE = simple); CREATE FOREIGN DATA WRAPPER bare',
+  'ALTER DEFAULT PRIVILEGES FOR ROLE keeper REVOKE ALL ON TABLES FROM keeper',
   'CREATE SERVER files FOREIGN DATA WRAPPER file_fdw',
   `CREATE FOREIGN TABLE app.outside (line text) SERVER files OPTIONS (filename '/dev/null')`,
   'ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO reader',
@@ -147,6 +150,8 @@ const damages: readonly [statement: string, code: string, name: string][] = [
   ['DROP CAST (app.pair AS int)', 'cast-missing', 'app.pair AS integer'],
   ['DROP COLLATION app.plain', 'collation-missing', 'app.plain'],
   ['DROP TEXT SEARCH CONFIGURATION app.words', 'text-search-configuration-missing', 'app.words'],
+  ['DROP TEXT SEARCH DICTIONARY app.bare', 'text-search-dictionary-missing', 'app.bare'],
+  ['DROP FOREIGN DATA WRAPPER bare', 'foreign-data-wrapper-missing', 'bare'],
   ['DROP FOREIGN TABLE app.outside', 'foreign-table-missing', 'app.outside'],
   [
     `ALTER FOREIGN TABLE app.outside OPTIONS (SET filename '/dev/zero')`,
@@ -187,16 +192,164 @@ test('what schemas hold is compared: each thing dropped or altered is named, non
   assert.deepEqual(await verify('objects', taken), []);
 });
 
+/** What a dump carries beside the definitions: what is made at first, what is then done, and what names it. */
+const detailed = [
+  'CREATE SCHEMA app; CREATE EXTENSION hstore; CREATE EXTENSION postgres_fdw',
+  `CREATE TABLE app.t (id serial PRIMARY KEY, a text, b int CHECK (b > 0)) WITH (toast.autovacuum_enabled = off)`,
+  'CREATE INDEX t_a ON app.t (lower(a)); ALTER INDEX app.t_a ALTER COLUMN 1 SET STATISTICS 60',
+  `COMMENT ON TABLE app.t IS 'said'; COMMENT ON COLUMN app.t.a IS 'said'; COMMENT ON CONSTRAINT t_pkey ON app.t IS 'said'`,
+  'CREATE TABLE app.heir (c int) INHERITS (app.t); ALTER TABLE app.heir ALTER a SET STORAGE EXTERNAL, ALTER a SET STATISTICS 70',
+  `COMMENT ON CONSTRAINT t_b_check ON app.heir IS 'in no dump'; COMMENT ON SCHEMA public IS NULL`,
+  'CREATE FUNCTION app.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$',
+  'CREATE FUNCTION app.cmp(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT $1 - $2 $$',
+  'CREATE FUNCTION app.pmc(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT $2 - $1 $$',
+  'CREATE TABLE app.parts (n int) PARTITION BY RANGE (n); CREATE TABLE app.part PARTITION OF app.parts FOR VALUES FROM (0) TO (9)',
+  `CREATE TRIGGER f AFTER INSERT ON app.parts FOR EACH ROW EXECUTE FUNCTION app.f(); COMMENT ON TRIGGER f ON app.parts IS 'said'`,
+  'CREATE TABLE app.other PARTITION OF app.parts FOR VALUES FROM (9) TO (19); ALTER TABLE app.other DISABLE TRIGGER f',
+  `CREATE COLLATION app.loose (PROVIDER = icu, LOCALE = 'und', DETERMINISTIC = false)`,
+  'CREATE TEXT SEARCH CONFIGURATION app.words (COPY = english); CREATE TEXT SEARCH DICTIONARY app.stem (TEMPLATE = simple)',
+  'CREATE OPERATOR FAMILY app.family USING btree',
+  'CREATE OPERATOR CLASS app.upward FOR TYPE int USING btree FAMILY app.family AS OPERATOR 1 <, OPERATOR 3 =, FUNCTION 1 app.cmp(int, int)',
+  `CREATE CONVERSION app.latin FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8`,
+  'CREATE STATISTICS app.related ON a, b FROM app.t',
+  `CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR reader SERVER far OPTIONS (user 'u', password 'p')`,
+  'SELECT lo_create(4242); GRANT SELECT ON LARGE OBJECT 4242 TO keeper',
+  'GRANT SELECT (rolname) ON pg_authid TO keeper; REVOKE EXECUTE ON FUNCTION hstore(text, text) FROM PUBLIC',
+];
+
+const detailDamages: readonly [statement: string, code: string, name: string][] = [
+  [`COMMENT ON TABLE app.t IS 'other'`, 'detail-differs', 'comment on table app.t'],
+  ['COMMENT ON COLUMN app.t.a IS NULL', 'detail-differs', 'comment on table column app.t.a is missing'],
+  [`COMMENT ON COLUMN app.t.b IS 'x'`, 'detail-differs', 'comment on table column app.t.b was not captured'],
+  [`COMMENT ON CONSTRAINT t_pkey ON app.t IS 'x'`, 'detail-differs', 't_pkey on app.t'],
+  [`COMMENT ON TRIGGER f ON app.parts IS 'x'`, 'detail-differs', 'f on app.parts'],
+  [`COMMENT ON SCHEMA public IS 'x'`, 'detail-differs', 'public'],
+  [`COMMENT ON EXTENSION hstore IS 'x'`, 'detail-differs', 'hstore'],
+  [`COMMENT ON LARGE OBJECT 4242 IS 'x'`, 'detail-differs', '4242'],
+  ['ALTER TABLE app.t ALTER a SET STATISTICS 80', 'detail-differs', 'table app.t'],
+  ['ALTER TABLE app.t ALTER a SET STORAGE EXTERNAL', 'detail-differs', 'table app.t'],
+  ['ALTER TABLE app.t ALTER a SET COMPRESSION pglz', 'detail-differs', 'table app.t'],
+  ['ALTER TABLE app.t RESET (toast.autovacuum_enabled)', 'detail-differs', 'table app.t'],
+  ['ALTER INDEX app.t_a ALTER COLUMN 1 SET STATISTICS 80', 'detail-differs', 'app.t_a'],
+  ['ALTER TABLE app.part DISABLE TRIGGER f', 'detail-differs', 'f on app.part'],
+  ['ALTER TABLE app.other ENABLE TRIGGER f', 'detail-differs', 'f on app.other'],
+  [
+    `DROP COLLATION app.loose; CREATE COLLATION app.loose (PROVIDER = icu, LOCALE = 'und')`,
+    'detail-differs',
+    'app.loose',
+  ],
+  [
+    `DROP COLLATION app.loose; CREATE COLLATION app.loose (PROVIDER = icu, LOCALE = 'de', DETERMINISTIC = false)`,
+    'detail-differs',
+    'app.loose',
+  ],
+  ['ALTER COLLATION app.loose OWNER TO keeper', 'detail-differs', 'app.loose'],
+  ['ALTER TEXT SEARCH CONFIGURATION app.words DROP MAPPING FOR email', 'detail-differs', 'app.words'],
+  [
+    'ALTER TEXT SEARCH CONFIGURATION app.words ALTER MAPPING FOR word WITH simple',
+    'detail-differs',
+    'app.words',
+  ],
+  ['ALTER TEXT SEARCH DICTIONARY app.stem OWNER TO keeper', 'detail-differs', 'app.stem'],
+  [
+    `DROP OPERATOR CLASS app.upward USING btree; CREATE OPERATOR CLASS app.upward FOR TYPE int USING btree FAMILY app.family
+       AS OPERATOR 1 >, OPERATOR 3 =, FUNCTION 1 app.pmc(int, int)`,
+    'detail-differs',
+    'app.upward',
+  ],
+  [
+    'ALTER OPERATOR FAMILY app.family USING btree ADD OPERATOR 1 < (int, int8)',
+    'detail-differs',
+    'app.family',
+  ],
+  [
+    `DROP CONVERSION app.latin; CREATE DEFAULT CONVERSION app.latin FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8`,
+    'detail-differs',
+    'app.latin',
+  ],
+  ['ALTER STATISTICS app.related SET STATISTICS 90', 'detail-differs', 'app.related'],
+  ['DROP USER MAPPING FOR reader SERVER far', 'detail-differs', 'reader on server far'],
+  ['REVOKE SELECT ON LARGE OBJECT 4242 FROM keeper', 'detail-differs', 'large objects'],
+  ['ALTER LARGE OBJECT 4242 OWNER TO keeper', 'detail-differs', 'large objects'],
+  ['GRANT EXECUTE ON FUNCTION hstore(text, text) TO PUBLIC', 'detail-differs', 'hstore(pg_catalog.text'],
+  ['GRANT SELECT ON pg_authid TO keeper', 'detail-differs', 'pg_authid'],
+  ['GRANT SELECT (rolsuper) ON pg_authid TO keeper', 'detail-differs', 'pg_authid.rolsuper'],
+  ['REVOKE EXECUTE ON FUNCTION pg_sleep(float8) FROM PUBLIC', 'detail-differs', 'pg_sleep'],
+  ['REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC', 'detail-differs', 'plpgsql'],
+  ['ALTER FUNCTION app.cmp(int, int) DEPENDS ON EXTENSION hstore', 'detail-differs', 'app.cmp'],
+  ['ALTER EXTENSION hstore SET SCHEMA app', 'extension-version', 'is in schema app'],
+  ['CREATE EXTENSION citext', 'extension-added', 'citext'],
+];
+
+test('what a dump carries beside definitions is compared: each change is a warning, a restore gives none', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE detailed');
+  await bench.sql('detailed', ...detailed);
+  const taken = await takeSnapshot(
+    bench.component({ databases: ['detailed'] }),
+    join(bench.root, 'detailed'),
+  );
+  assert.deepEqual(await verify('detailed', taken), []);
+  for (const [statement, code, name] of detailDamages) {
+    await bench.sql('postgres', 'CREATE DATABASE pristine TEMPLATE detailed');
+    await bench.sql('detailed', statement);
+    const findings = await verify('detailed', taken);
+    const found = findings.filter((finding) => finding.code === code && finding.message.includes(name));
+    assert.ok(found.length > 0, `${statement} gave ${JSON.stringify(findings, null, 1)}`);
+    assert.equal(found[0]?.severity, 'warning', found[0]?.message);
+    await bench.sql('postgres', 'DROP DATABASE detailed', 'ALTER DATABASE pristine RENAME TO detailed');
+  }
+  assert.deepEqual(await restore('detailed', taken, 'd1'), []);
+  assert.deepEqual(await verify('detailed', taken), []);
+});
+
+test('what captured roles were given since is a warning', async () => {
+  await bench.sql('postgres', 'CREATE DATABASE given');
+  const taken = await takeSnapshot(bench.component({ databases: ['given'] }), join(bench.root, 'given'));
+  const given = [
+    ['GRANT keeper TO reader', 'membership-differs', 'REVOKE keeper FROM reader'],
+    ['GRANT pg_read_all_data TO reader', 'membership-differs', 'REVOKE pg_read_all_data FROM reader'],
+    [`ALTER ROLE ALL SET work_mem = '7MB'`, 'common-setting-differs', 'ALTER ROLE ALL RESET work_mem'],
+    ...(bench.major < 15
+      ? []
+      : [
+          [
+            'GRANT SET ON PARAMETER log_statement TO reader',
+            'parameter-grant-differs',
+            'REVOKE SET ON PARAMETER log_statement FROM reader',
+          ],
+        ]),
+  ] as const;
+  for (const [grant, code, revoke] of given) {
+    await bench.sql('postgres', grant);
+    const found = (await verify('given', taken)).map((finding) => `${finding.severity} ${finding.code}`);
+    assert.deepEqual(found, [`warning ${code}`], grant);
+    await bench.sql('postgres', revoke);
+    assert.deepEqual(await verify('given', taken), []);
+  }
+  // A role that was not captured is nobody's business.
+  await bench.sql('postgres', 'CREATE ROLE later; GRANT keeper TO later');
+  assert.deepEqual(await verify('given', taken), []);
+  await bench.sql('postgres', 'DROP ROLE later');
+});
+
 test('a snapshot from before schemas were captured is verified with a note', async () => {
   await bench.sql('postgres', 'CREATE DATABASE older');
   await bench.sql('older', 'CREATE VIEW seen AS SELECT 1 AS x');
   const taken = await takeSnapshot(bench.component({ databases: ['older'] }), join(bench.root, 'older'));
-  const facts = structuredClone(taken.manifest.facts) as { databases: { content: { schema?: unknown } }[] };
-  for (const { content } of facts.databases) delete content.schema;
+  const facts = structuredClone(taken.manifest.facts) as {
+    databases: { content: { schema?: unknown; details?: unknown } }[];
+  };
+  for (const { content } of facts.databases) {
+    delete content.schema;
+    delete content.details;
+  }
   await bench.sql('older', 'DROP VIEW seen');
   const old = { ...taken, manifest: { ...taken.manifest, facts: { ...facts } } };
   const note = (await verify('older', old)).map(({ severity, code }) => ({ severity, code }));
-  assert.deepEqual(note, [{ severity: 'info', code: 'schema-not-captured' }]);
+  assert.deepEqual(note, [
+    { severity: 'info', code: 'details-not-captured' },
+    { severity: 'info', code: 'schema-not-captured' },
+  ]);
 });
 
 test('things that were not captured are warnings; a table that is new or gone is named without its parts', async () => {

@@ -33,17 +33,25 @@ export function compareGlobals(expected: PostgresFacts, found: Globals, subject:
   });
   // Of a role that is missing as a whole nothing more is said.
   const concerns = (name: string | null): boolean => name === null || present.has(name);
+  const captured = new Set(expected.roles.map(({ name }) => name));
+  const isCaptured = (name: string | null): boolean =>
+    name === null || name.startsWith('pg_') || captured.has(name);
   const differences = (
     code: string,
     what: string,
-    captured: readonly object[],
+    wanted: readonly object[],
     live: readonly object[],
   ): Finding[] => {
+    const want = new Set(wanted.map((entry) => JSON.stringify(entry)));
     const have = new Set(live.map((entry) => JSON.stringify(entry)));
-    return captured
-      .map((entry) => JSON.stringify(entry))
-      .filter((entry) => !have.has(entry))
-      .map((entry) => finding('warning', code, `${what} ${entry} is missing or differs`));
+    return [
+      ...[...want]
+        .filter((entry) => !have.has(entry))
+        .map((entry) => finding('warning', code, `${what} ${entry} is missing or differs`)),
+      ...[...have]
+        .filter((entry) => !want.has(entry))
+        .map((entry) => finding('warning', code, `${what} ${entry} was not captured`)),
+    ];
   };
   return [
     ...roles,
@@ -51,19 +59,23 @@ export function compareGlobals(expected: PostgresFacts, found: Globals, subject:
       'membership-differs',
       'The membership',
       expected.memberships.filter(({ role, member }) => concerns(role) && concerns(member)),
-      found.memberships.map((membership) => comparable(membership, expected)),
+      found.memberships
+        .filter(({ role, member }) => isCaptured(role) && isCaptured(member))
+        .map((membership) => comparable(membership, expected)),
     ),
     ...differences(
       'parameter-grant-differs',
       'The parameter grant',
       (expected.parameterGrants ?? []).filter(({ grantee }) => concerns(grantee)),
-      found.parameterGrants,
+      expected.parameterGrants === undefined
+        ? []
+        : found.parameterGrants.filter(({ grantee }) => isCaptured(grantee)),
     ),
     ...differences(
       'common-setting-differs',
       'The setting of all roles',
       expected.commonSettings ?? [],
-      found.commonSettings,
+      expected.commonSettings === undefined ? [] : found.commonSettings,
     ),
   ];
 }

@@ -5,7 +5,7 @@ import type { SchemaFacts, SchemaKind } from './facts.ts';
 export const isReworded = ({ code }: Finding): boolean =>
   code.endsWith('-differs') &&
   !code.endsWith('-access-differs') &&
-  !['content-differs', 'row-count-differs', 'property-differs'].includes(code);
+  !['content-differs', 'row-count-differs', 'property-differs', 'detail-differs'].includes(code);
 
 /** Makes a finding about the database that is compared. */
 export type MakeFinding = (severity: Finding['severity'], code: string, message: string) => Finding;

@@ -1,5 +1,6 @@
 import type { Finding } from '../../model/finding.ts';
 import { compareSchema, type MakeFinding } from './compare-schema.ts';
+import { compareDetails } from './details.ts';
 import { compareOperatorUses } from './operator-uses.ts';
 import type { ContentFacts, DatabaseFacts, DatabaseProperties, SequenceFacts, TableFacts } from './facts.ts';
 
@@ -27,6 +28,7 @@ export function compareContent(
     ['the large objects', () => compareLargeObjects(captured, found, finding)],
     ['the extensions', () => compareExtensions(captured, found, finding)],
     ['the invalid indexes', () => compareIndexes(captured, found, finding)],
+    ['the details', () => compareDetails(captured.details, found.details, finding)],
     ['the operators', () => compareOperatorUses(captured.operatorUses, found.operatorUses, finding)],
   ];
   const findings = [
@@ -66,17 +68,18 @@ export function compareProperties(
   component: string,
 ): readonly Finding[] {
   const finding = findingFactory(component, database);
-  const fixed = (['owner', 'encoding', 'collate', 'ctype', 'connectionLimit', 'comment'] as const).flatMap(
-    (key) =>
-      expected[key] === found[key]
-        ? []
-        : [
-            finding(
-              'warning',
-              'property-differs',
-              `${key} is ${String(found[key])}, captured was ${String(expected[key])}`,
-            ),
-          ],
+  const fixed = (
+    ['owner', 'encoding', 'collate', 'ctype', 'localeProvider', 'connectionLimit', 'comment'] as const
+  ).flatMap((key) =>
+    expected[key] === found[key]
+      ? []
+      : [
+          finding(
+            'warning',
+            'property-differs',
+            `${key} is ${String(found[key])}, captured was ${String(expected[key])}`,
+          ),
+        ],
   );
   const sets = (['grants', 'settings'] as const).flatMap((key) => {
     const [want, have] = [expected[key], found[key]].map(
@@ -191,16 +194,25 @@ function compareLargeObjects(expected: ContentFacts, found: ContentFacts, findin
   ];
 }
 
+/** Every database has plpgsql from the start. */
 function compareExtensions(expected: ContentFacts, found: ContentFacts, finding: MakeFinding): Finding[] {
-  const versions = new Map(found.extensions.map(({ name, version }) => [name, version]));
-  return expected.extensions.flatMap(({ name, version }) => {
-    const other = versions.get(name);
+  const present = new Map(found.extensions.map((extension) => [extension.name, extension]));
+  const findings = expected.extensions.flatMap(({ name, version, schema }) => {
+    const other = present.get(name);
+    present.delete(name);
     if (other === undefined) return [finding('error', 'extension-missing', `extension ${name} is missing`)];
-    if (other === version) return [];
-    return [
-      finding('warning', 'extension-version', `extension ${name} is ${other}, captured was ${version}`),
+    const changes = [
+      ...(other.version === version ? [] : [`is ${other.version}, captured was ${version}`]),
+      ...(schema === undefined || other.schema === schema
+        ? []
+        : [`is in schema ${String(other.schema)}, captured was in ${schema}`]),
     ];
+    return changes.map((change) => finding('warning', 'extension-version', `extension ${name} ${change}`));
   });
+  const added = [...present.keys()]
+    .filter((name) => name !== 'plpgsql')
+    .map((name) => finding('warning', 'extension-added', `extension ${name} was not captured`));
+  return [...findings, ...added];
 }
 
 function compareIndexes(expected: ContentFacts, found: ContentFacts, finding: MakeFinding): Finding[] {

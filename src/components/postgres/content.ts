@@ -11,6 +11,7 @@ import type {
 import { literal, qualified } from './names.ts';
 import { operatorUsesMax, readOperatorUses } from './operator-uses.ts';
 import { ownRelations } from './schema-definitions.ts';
+import { readDetails } from './details.ts';
 import { readSchema } from './schema.ts';
 import { sqlState, type Session } from './session.ts';
 
@@ -348,12 +349,14 @@ export interface ContentReading {
   readonly unread: readonly Unread[];
   /** What the schema is to be compared with, if any. */
   readonly schema?: SchemaFacts | undefined;
+  /** The same for the details. */
+  readonly details?: SchemaFacts | undefined;
 }
 
 /** Reads what verification compares, in the session's transaction. What cannot be read is named, and no error. */
 export async function readContent(
   session: Session,
-  { sequences, searchPath, unread: sofar, schema }: ContentReading,
+  { sequences, searchPath, unread: sofar, schema, details }: ContentReading,
   signal: AbortSignal,
 ): Promise<ContentFacts> {
   const unread = [...sofar];
@@ -363,6 +366,7 @@ export async function readContent(
     part(what, [], () => session.rows(row, sql, signal));
   const content = {
     schema: await part('the schemas', undefined, () => readSchema(session, schema, signal)),
+    details: await part('the details', undefined, () => readDetails(session, details, signal)),
     tables: await part('the tables', [], () => readTables(session, searchPath, unread, signal)),
     sequences: [...sequences],
     largeObjects: await part('the large objects', { count: 0, sizeBytes: 0, hash: '0' }, () =>
@@ -370,8 +374,8 @@ export async function readContent(
     ),
     extensions: await list(
       'the extensions',
-      z.object({ name: z.string(), version: z.string() }),
-      `SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY extname COLLATE "C"`,
+      z.object({ name: z.string(), version: z.string(), schema: z.string() }),
+      `SELECT extname AS name, extversion AS version, extnamespace::regnamespace::text AS schema FROM pg_extension ORDER BY extname COLLATE "C"`,
     ),
     subscriptions: await list(
       'the subscriptions',

@@ -58,10 +58,13 @@ const operatorUseSchema = z.object({ object: z.string(), operator: z.string() })
 const contentSchema = z.object({
   /** Older snapshots do not have it. */
   schema: schemaSchema.optional(),
+  /** Comments, labels, settings of columns and the like. Older snapshots do not have it. */
+  details: schemaSchema.optional(),
   tables: z.array(tableSchema),
   sequences: z.array(sequenceSchema),
   largeObjects: largeObjectsSchema,
-  extensions: z.array(z.object({ name: z.string(), version: z.string() })),
+  /** Older snapshots do not have the schema. */
+  extensions: z.array(z.object({ name: z.string(), version: z.string(), schema: z.string().optional() })),
   /** Named, not restored. */
   subscriptions: z.array(z.object({ name: z.string() })),
   /** Those of tables and indexes, beside the database's own. */

@@ -33,24 +33,27 @@ export function definitions(major: number): string[] {
 }
 
 /** Objects of their own schemas; what follows may add conditions. */
-const inOwnSchema = (column: string): string =>
+export const inOwnSchema = (column: string): string =>
   `EXISTS (SELECT FROM pg_namespace n WHERE n.oid = ${column} AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')`;
 
 /** FirstNormalObjectId: below are the server's own (PostgreSQL source, access/transam.h). */
-const notBuiltIn = (column: string): string => `${column} >= 16384`;
+export const notBuiltIn = (column: string): string => `${column} >= 16384`;
 
-const ownRelation = `(SELECT c.* ${ownRelations}) c`;
+/** A row source `c` of {@link ownRelations}. */
+export const ownRelation = `(SELECT c.* ${ownRelations}) c`;
 
-const grants = (acl: string): string =>
+/** A list of grants in an order of its own, without who granted them. */
+export const grants = (acl: string): string =>
   `(SELECT string_agg(g::text, ',' ORDER BY g::text COLLATE "C") FROM (
      SELECT CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, privilege_type, bool_or(is_grantable)
      FROM aclexplode(${acl}) GROUP BY 1, 2) g)`;
 
 /** Owner and grants; without grants the defaults of the kind of object hold. */
-const access = (kind: string, owner: string, acl: string): string =>
+export const access = (kind: string, owner: string, acl: string): string =>
   `ROW(pg_get_userbyid(${owner}), ${grants(`coalesce(${acl}, acldefault('${kind}', ${owner}))`)})::text`;
 
-const sorted = (list: string): string =>
+/** A list of texts in an order of its own. */
+export const sorted = (list: string): string =>
   `(SELECT string_agg(item, ',' ORDER BY item COLLATE "C") FROM unnest(${list}) item)`;
 
 const name = String.raw`(?:"(?:[^"]|"")+"|[\w$]+)`;

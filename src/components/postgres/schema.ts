@@ -24,12 +24,26 @@ export async function readSchema(
   like: SchemaFacts | undefined,
   signal: AbortSignal,
 ): Promise<SchemaFacts> {
+  return readObjects(session, objectsQuery, like, signal);
+}
+
+/**
+ * Lists what a query finds, or sums it up.
+ * @param query of a major version, with the columns `kind, name, definition, access`
+ * @param like facts this is to be compared with: it is listed or summed up as they are
+ */
+export async function readObjects(
+  session: Session,
+  query: (major: number) => string,
+  like: SchemaFacts | undefined,
+  signal: AbortSignal,
+): Promise<SchemaFacts> {
   const { major } = await session.row(
     z.object({ major: z.coerce.number() }),
     `SELECT current_setting('server_version_num')::int / 10000 AS major`,
     signal,
   );
-  const objects = objectsQuery(major);
+  const objects = query(major);
   if (like === undefined || 'listed' in like) {
     const limit = like === undefined ? `LIMIT ${listedObjectsMax + 1}` : '';
     const listed = await session.rows(listedSchema, `${objects} ORDER BY kind, name ${limit}`, signal);
@@ -46,12 +60,12 @@ export async function readSchema(
   return { serverMajor: major, summed };
 }
 
-/** Rows of kind, name, and hashes of the definition and of owner with grants. */
+/** Rows of kind, name, and hashes of the definition and of owner with grants. Some have nothing to be defined. */
 function objectsQuery(major: number): string {
   return `SELECT translate(i.type, ' ', '-') COLLATE "C" AS kind,
       (i.identity || coalesce(' on ' || (pg_identify_object('pg_class'::regclass, o.onrelid, 0)).identity, ''))
         COLLATE "C" AS name,
-      ${hashOf('o.definition')} AS definition, ${hashOf('o.access')} AS access
+      ${hashOf(`coalesce(o.definition, '')`)} AS definition, ${hashOf('o.access')} AS access
     FROM (${definitions(major).join(' UNION ALL ')}) o, pg_identify_object(o.classid, o.objid, 0) i
     WHERE i.identity IS NOT NULL AND NOT EXISTS (SELECT FROM pg_depend d
       WHERE d.classid = o.classid AND d.objid = o.objid AND d.objsubid = 0

@@ -85,8 +85,8 @@ async function readFound(
   await session.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', signal);
   const sequences = await readSequences(session, signal);
   const searchPath = (): Promise<string> => ownSearchPath(session, expected.properties, signal);
-  const { schema } = expected.content;
-  return await readContent(session, { sequences, searchPath, unread: [], schema }, signal);
+  const { schema, details } = expected.content;
+  return await readContent(session, { sequences, searchPath, unread: [], schema, details }, signal);
 }
 
 /** A database restored under another name, and what the server did not take of it. */
