@@ -302,7 +302,7 @@ test('what a dump carries beside definitions is compared: each change is a warni
   assert.deepEqual(await verify('detailed', taken), []);
 });
 
-test('what captured roles were given since is a warning', async () => {
+test('what captured roles were given or lost since is a warning', async () => {
   await bench.sql('postgres', 'CREATE DATABASE given');
   const taken = await takeSnapshot(bench.component({ databases: ['given'] }), join(bench.root, 'given'));
   const given = [
@@ -326,6 +326,16 @@ test('what captured roles were given since is a warning', async () => {
     await bench.sql('postgres', revoke);
     assert.deepEqual(await verify('given', taken), []);
   }
+  await bench.sql('postgres', 'GRANT pg_monitor TO reader');
+  const monitoring = await takeSnapshot(
+    bench.component({ databases: ['given'] }),
+    join(bench.root, 'monitoring'),
+  );
+  await bench.sql('postgres', 'REVOKE pg_monitor FROM reader');
+  assert.deepEqual(
+    (await verify('given', monitoring)).map(({ code }) => code),
+    ['membership-differs'],
+  );
   // A role that was not captured is nobody's business.
   await bench.sql('postgres', 'CREATE ROLE later; GRANT keeper TO later');
   assert.deepEqual(await verify('given', taken), []);

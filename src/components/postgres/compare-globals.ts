@@ -32,10 +32,9 @@ export function compareGlobals(expected: PostgresFacts, found: Globals, subject:
     ];
   });
   // Of a role that is missing as a whole nothing more is said.
-  const concerns = (name: string | null): boolean => name === null || present.has(name);
+  const concerns = (name: string | null): boolean => isBuiltIn(name) || present.has(name ?? '');
   const captured = new Set(expected.roles.map(({ name }) => name));
-  const isCaptured = (name: string | null): boolean =>
-    name === null || name.startsWith('pg_') || captured.has(name);
+  const isCaptured = (name: string | null): boolean => isBuiltIn(name) || captured.has(name ?? '');
   const differences = (
     code: string,
     what: string,
@@ -79,6 +78,9 @@ export function compareGlobals(expected: PostgresFacts, found: Globals, subject:
     ),
   ];
 }
+
+/** PUBLIC, or a role that every server has. */
+const isBuiltIn = (name: string | null): boolean => name === null || name.startsWith('pg_');
 
 /** Snapshots of older servers, and older snapshots, say less about a membership. */
 function comparable(
