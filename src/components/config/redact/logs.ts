@@ -226,6 +226,7 @@ function redactAuth(text: string, redaction: Redaction): string {
   return result + text.slice(position);
 }
 
+const timestamp = /^\d{4}-\d\d-\d\dT[\d:.]{5,15}(?:Z|[+-]\d\d(?::?\d\d)?)?$/;
 const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 /** Parameters of addresses that let in whoever has them. */
 const passingParameter = /^(?:code|state|nonce|ticket|sid|sess\w*|otp|hash|assertion|saml\w*|relaystate)$/i;
@@ -264,16 +265,29 @@ const told =
 const toldValue = /\$\{[^{}\n]{1,400}\}|"[^"\n]{1,400}"|'[^'\n]{1,400}'|[^\s,;"'()[\]{}]{1,400}/y;
 /** With some words between: `Password for the user elastic: x`. */
 const toldOf =
-  /(\b(?:password|passphrase|passcode|secret|token|api.?key)(?:\s+[\w"'().@-]{1,60}){1,5}\s{0,3}(?::|=|\bis:?)\s{1,3})([^\s,;"'()[\]{}]{6,400})/gi;
+  /(\b(?:(?:password|passphrase|passcode|secret|token|api.?key)(?:\s+[\w"'().@-]{1,60}){1,5}|(?:access|login|recovery|verification)\s+code)\s{0,3}(?::|=|\bis(?:\s+now)?:?)\s{1,3})([^\s,;"'()[\]{}]{6,400})/gi;
 /** `host:port:database:user:password` */
 const pgpass = /^((?:[\w.*-]|\\:){1,200}:(?:\d{2,5}|\*):[\w.*-]{1,100}:[\w.*-]{1,100}:)(\S{1,400})$/;
 
-/** What clients of mail and file servers say: `PASS x`, `LOGIN alice x`. */
-const spoken = /(\bPASS\s{1,3}|\bLOGIN\s{1,3}\S{1,100}\s{1,3})(\S{1,400})(?=\s*$)/;
+/** What clients say to mail, file and Redis servers: `PASS x`, `LOGIN alice x`, `AUTH x`, `AUTH alice x`. */
+const spoken = /(\b(?:PASS|AUTH)\s{1,3}|\b(?:LOGIN|AUTH)\s{1,3}\S{1,100}\s{1,3})(\S{1,400})(?=\s*$)/;
+
+/** The values that PostgreSQL logs beside a statement. */
+const boundValues = /\bparameters: \$1 = .*/;
+
+/** `parameters: $1 = 'x'`: nothing names what a value is, so what is no word, number or id is taken for a secret. */
+const redactBound = (text: string, redaction: Redaction): string =>
+  text.replace(boundValues, (values) =>
+    values.replace(/(\$\d{1,5} = ')([^'\s]{6,4000})(?=')/g, (whole, before: string, value: string) =>
+      isNoWord(value) && !uuid.test(value) && !timestamp.test(value) && !value.includes(placeholder)
+        ? before + redacted(value, redaction.found)
+        : whole,
+    ),
+  );
 
 /** What a sentence says of a secret: `SECRET is x`, `token set to 'x'`. */
 function redactTold(text: string, redaction: Redaction): string {
-  return redactNamed(text, redaction)
+  return redactBound(redactNamed(text, redaction), redaction)
     .replace(spoken, (whole, before: string, value: string) =>
       isNoWord(value) && !value.includes(placeholder) ? before + redacted(value, redaction.found) : whole,
     )
