@@ -206,6 +206,20 @@ function rowOf(directory: string, sql: string): Record<string, unknown> {
   return row;
 }
 
+test('a collection that is searched by another distance is not as captured', async () => {
+  const copy = await copyOfPristine();
+  const { manifest } = await captured(copy);
+  change(
+    copy,
+    `UPDATE collections SET config_json_str = replace(config_json_str, '"space":"l2"', '"space":"ip"')`,
+  );
+  const findings = await componentAt(copy).verify(manifest, ctx, noArtifacts);
+  assert.deepEqual(
+    findings.map(({ severity, code, subject }) => `${severity} ${code} ${subject.replace(/.*-/, '')}`),
+    ['error distance-differs l2'],
+  );
+});
+
 test('what deleted collections left in the tables is not counted', async () => {
   const copy = await copyOfPristine();
   change(

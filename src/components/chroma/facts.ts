@@ -151,6 +151,11 @@ export function compareFacts(
     if (placed.collection.metadata !== actualCollection.metadata) {
       report(place, 'error', 'collection-metadata-differs', 'its own metadata is not what was captured');
     }
+    const { space, spaceProven } = actualCollection;
+    if (spaceProven !== false && space !== placed.collection.space) {
+      const message = `its distance is ${space}, captured was ${placed.collection.space}`;
+      report(place, 'error', 'distance-differs', message);
+    }
   }
   for (const place of found.keys()) {
     report(place, 'warning', 'collection-extra', 'it is there and was not captured');

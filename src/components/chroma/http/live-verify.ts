@@ -128,9 +128,6 @@ export function structureFindings(
       message: `Collection ${place}: ${message}`,
     });
   };
-  if (facts.spaceProven !== false && facts.space !== captured.space) {
-    report('distance-differs', `its distance is ${facts.space}, captured was ${captured.space}`);
-  }
   if (captured.recordCount > 0 && facts.dimension !== captured.dimension) {
     report(
       'dimension-differs',
