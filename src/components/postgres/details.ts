@@ -115,7 +115,10 @@ function clonedTriggers(): string[] {
   ];
 }
 
-/** Grants on what the server or an extension made, where they are not those it was made with. */
+/**
+ * Grants on what the server or an extension made, where they are not those it was made with. The constructors of range
+ * types are parts of these types: no dump has their grants.
+ */
 function grantsOnOthers(): string[] {
   const catalog = (name: string, prefix: string, owner: string, type: string): string =>
     `SELECT '${name}'::regclass AS classid, x.oid AS objid, 0 AS objsubid, ${prefix}acl AS acl, acldefault(${type}, ${owner}) AS usual
@@ -137,6 +140,7 @@ function grantsOnOthers(): string[] {
        pg_identify_object(x.classid, x.objid, x.objsubid) i
      WHERE (x.acl IS NOT NULL OR p.initprivs IS NOT NULL)
        AND (x.objid < 16384 AND i.identity <> 'public' OR NOT ${notOfExtension('x.classid', 'x.objid')})
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = x.classid AND d.objid = x.objid AND d.deptype = 'i')
        AND ${current} IS DISTINCT FROM ${grants('coalesce(p.initprivs, x.usual)')}`,
   ];
 }
