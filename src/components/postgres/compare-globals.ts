@@ -35,47 +35,47 @@ export function compareGlobals(expected: PostgresFacts, found: Globals, subject:
   const concerns = (name: string | null): boolean => isBuiltIn(name) || present.has(name ?? '');
   const captured = new Set(expected.roles.map(({ name }) => name));
   const isCaptured = (name: string | null): boolean => isBuiltIn(name) || captured.has(name ?? '');
-  const differences = (
+  /** @param name what tells an entry that is altered from one that is new */
+  const differences = <T extends object>(
     code: string,
     what: string,
-    wanted: readonly object[],
-    live: readonly object[],
+    { wanted, live, name }: { wanted: readonly T[]; live: readonly T[]; name: (entry: T) => unknown },
   ): Finding[] => {
-    const want = new Set(wanted.map((entry) => JSON.stringify(entry)));
     const have = new Set(live.map((entry) => JSON.stringify(entry)));
+    const known = new Set(wanted.map((entry) => JSON.stringify(name(entry))));
+    const say = (entry: T, how: string): Finding =>
+      finding('warning', code, `${what} ${JSON.stringify(entry)} ${how}`);
     return [
-      ...[...want]
-        .filter((entry) => !have.has(entry))
-        .map((entry) => finding('warning', code, `${what} ${entry} is missing or differs`)),
-      ...[...have]
-        .filter((entry) => !want.has(entry))
-        .map((entry) => finding('warning', code, `${what} ${entry} was not captured`)),
+      ...wanted
+        .filter((entry) => !have.has(JSON.stringify(entry)))
+        .map((entry) => say(entry, 'is missing or differs')),
+      ...live
+        .filter((entry) => !known.has(JSON.stringify(name(entry))))
+        .map((entry) => say(entry, 'was not captured')),
     ];
   };
   return [
     ...roles,
-    ...differences(
-      'membership-differs',
-      'The membership',
-      expected.memberships.filter(({ role, member }) => concerns(role) && concerns(member)),
-      found.memberships
+    ...differences('membership-differs', 'The membership', {
+      wanted: expected.memberships.filter(({ role, member }) => concerns(role) && concerns(member)),
+      live: found.memberships
         .filter(({ role, member }) => isCaptured(role) && isCaptured(member))
         .map((membership) => comparable(membership, expected)),
-    ),
-    ...differences(
-      'parameter-grant-differs',
-      'The parameter grant',
-      (expected.parameterGrants ?? []).filter(({ grantee }) => concerns(grantee)),
-      expected.parameterGrants === undefined
-        ? []
-        : found.parameterGrants.filter(({ grantee }) => isCaptured(grantee)),
-    ),
-    ...differences(
-      'common-setting-differs',
-      'The setting of all roles',
-      expected.commonSettings ?? [],
-      expected.commonSettings === undefined ? [] : found.commonSettings,
-    ),
+      name: ({ role, member }) => [role, member],
+    }),
+    ...differences('parameter-grant-differs', 'The parameter grant', {
+      wanted: (expected.parameterGrants ?? []).filter(({ grantee }) => concerns(grantee)),
+      live:
+        expected.parameterGrants === undefined
+          ? []
+          : found.parameterGrants.filter(({ grantee }) => isCaptured(grantee)),
+      name: ({ parameter, grantee, privilege }) => [parameter, grantee, privilege],
+    }),
+    ...differences('common-setting-differs', 'The setting of all roles', {
+      wanted: expected.commonSettings ?? [],
+      live: expected.commonSettings === undefined ? [] : found.commonSettings,
+      name: (setting) => setting.name,
+    }),
   ];
 }
 
