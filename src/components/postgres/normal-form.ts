@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { ManifestArtifact } from '../../model/manifest.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { messageOf } from '../../model/errors.ts';
 import { checked } from './checked-artifact.ts';
 import { findClient } from './client.ts';
 import { dropDatabase } from './database-exchange.ts';
@@ -55,6 +56,11 @@ export async function readNormalSchema(
     await session.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', signal);
     return await readSchema(session, content.schema, signal);
   } finally {
-    await dropDatabase(control, staged, new AbortController().signal);
+    await dropDatabase(control, staged, new AbortController().signal).catch((error: unknown) => {
+      // What was read is not less true for it.
+      ctx.log.warn(
+        `The database "${staged}", which this comparison made, is still there: ${messageOf(error)}`,
+      );
+    });
   }
 }
