@@ -71,10 +71,14 @@ before(async () => {
   await bench.sql('broken', ...broken);
   await bench.sql('late', ...late(bench.major));
   await bench.sql('whole', `CREATE TABLE t AS SELECT 'captured' AS x`);
-  const { port, user, password } = bench.server;
+  const { port, user, password, binDir } = bench.server;
   const settings = {
     ...{ version: 1, stack: 'rejections', repository: { path: 'repository', password_file: 'key' } },
-    ...{ scratch_dir: 'scratch', state_dir: 'state', components: { postgres: { port, user, password } } },
+    ...{
+      scratch_dir: 'scratch',
+      state_dir: 'state',
+      components: { postgres: { client_bin_dir: binDir, port, user, password } },
+    },
   };
   await mkdir(join(bench.root, 'scratch'));
   await writeFile(join(bench.root, 'key'), 'a password for these tests\n', { mode: 0o600 });
