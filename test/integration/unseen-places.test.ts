@@ -30,7 +30,7 @@ test('what cannot be looked at is never taken for what is not there', async () =
   await assert.rejects(missingFiles([unseen]), refusal);
   await assert.rejects(removeStaged([unseen], 'r1'), refusal);
   await assert.rejects(processesWithOpenFile(unseen), refusal);
-  assert.throws(() => HnswFiles.exist(join(root, 'circle')), refusal);
+  assert.throws(() => HnswFiles.exist(unseen), refusal);
   const nowhere = join(root, 'nowhere/file');
   assert.equal(await findComposeFile(nowhere), undefined);
   assert.deepEqual(await missingFiles([nowhere, root]), [nowhere]);
