@@ -3,16 +3,15 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { createChromaComponent } from '../../src/components/chroma/index.ts';
 import type { ChromaBuild } from '../../src/demo/servers/chroma.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
-import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { campaignSeed, isCampaign, seededRandom } from '../fixtures/campaign.ts';
 import { ageDirectory } from '../fixtures/chroma-ageing.ts';
 import { answersOf, placesOf, type Answers, type Place } from '../fixtures/chroma-answers.ts';
 import { chromaBuild, ownVersion } from '../fixtures/chroma-builds.ts';
+import { chromaAt } from '../fixtures/chroma-component.ts';
 import { copyBeside, fillDirectory, schemas, type Schema } from '../fixtures/chroma-corpus.ts';
 import { damagedPlace, events, type Event } from '../fixtures/chroma-damage.ts';
 import { manifestOf } from '../fixtures/chroma-http.ts';
@@ -39,16 +38,6 @@ const fewCases: readonly Case[] = [
   { number: 2, schema: schemas[2]!, event: eventNamed('links cut') },
 ];
 
-const componentAt = (path: string, scratchDir: string): Component =>
-  createChromaComponent({
-    name: 'chroma',
-    service: undefined,
-    url: undefined,
-    headers: {},
-    path,
-    scratchDir,
-  });
-
 type Outcome =
   | { readonly refused: string }
   | {
@@ -59,7 +48,7 @@ type Outcome =
 
 async function capture(path: string, into: string, scratch: string): Promise<Outcome> {
   try {
-    await using prepared = await componentAt(path, scratch).prepare(ctx);
+    await using prepared = await chromaAt(path, scratch).prepare(ctx);
     await prepared.mark(ctx.signal);
     await prepared.settle(ctx);
     const sink = createDirectorySink(into, { encrypted: true });
@@ -73,7 +62,7 @@ async function capture(path: string, into: string, scratch: string): Promise<Out
 }
 
 async function restore(manifest: ComponentManifest, from: string, into: string): Promise<void> {
-  const component = componentAt(into, into);
+  const component = chromaAt(into, into);
   const plan = await component.planRestore(
     manifest,
     { restoreConfig: false, restoreId: 'r1' },

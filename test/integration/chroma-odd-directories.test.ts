@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { inspectDirectory } from '../../src/components/chroma/direct/inspect.ts';
 import { chromaFactsOf, compareFacts, placedCollections } from '../../src/components/chroma/facts.ts';
-import { createChromaComponent } from '../../src/components/chroma/index.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { Finding } from '../../src/model/finding.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { loadedChroma, type LoadedChroma } from '../fixtures/chroma-directory.ts';
 import { manifestOf } from '../fixtures/chroma-http.ts';
+import { chromaAt } from '../fixtures/chroma-component.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -41,15 +41,7 @@ function change(directory: string, ...statements: readonly string[]): void {
   database.close();
 }
 
-const componentAt = (path: string): Component =>
-  createChromaComponent({
-    name: 'chroma',
-    service: undefined,
-    url: undefined,
-    headers: {},
-    path,
-    scratchDir: join(chroma.root, 'scratch'),
-  });
+const componentAt = (path: string): Component => chromaAt(path, join(chroma.root, 'scratch'));
 
 async function captured(path: string) {
   const directory = join(chroma.root, `artifacts-${++copies}`);
