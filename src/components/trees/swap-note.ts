@@ -53,9 +53,14 @@ export const incomingName = 'incoming.json';
 export class Notes {
   readonly #directory: OpenDirectory;
   readonly #key: string | undefined;
+  readonly #where: string;
 
-  /** @param key of the journal, which nobody else reads; without one, nobody else may have entered the directory */
-  constructor(directory: OpenDirectory, key: string | undefined) {
+  /**
+   * @param key of the journal, which nobody else reads; without one, nobody else may have entered the directory
+   * @param where the path of the directory, for errors
+   */
+  constructor(directory: OpenDirectory, key: string | undefined, where: string) {
+    this.#where = where;
     this.#directory = directory;
     this.#key = key;
   }
@@ -85,7 +90,9 @@ export class Notes {
     if (text === undefined) return undefined;
     const parsed = schema.safeParse(JSON.parse(this.#signed(name, text)));
     if (parsed.success) return parsed.data;
-    throw new CorruptionError(`The note ${name} of a restore cannot be read`, { cause: parsed.error });
+    throw new CorruptionError(`The note of a restore, ${this.#where}/${name}, cannot be read`, {
+      cause: parsed.error,
+    });
   }
 
   #textOf(name: string): string | undefined {
@@ -111,9 +118,12 @@ export class Notes {
     const own = Buffer.from(this.#signatureOf(this.#key, name, body));
     const found = Buffer.from(text.slice(0, Math.max(0, end)));
     if (own.length === found.length && timingSafeEqual(own, found)) return body;
-    throw new CorruptionError(`The note ${name} of a restore is not what tars wrote: somebody replaced it`, {
-      hint: 'The previous data is beside it. Look at what is there, and put it back by hand.',
-    });
+    throw new CorruptionError(
+      `The note of a restore, ${this.#where}/${name}, is not what tars wrote: somebody replaced it`,
+      {
+        hint: 'The previous data is beside it. Look at what is there, and put it back by hand.',
+      },
+    );
   }
 
   #signatureOf(key: string, name: string, body: string): string {

@@ -107,7 +107,8 @@ class Place implements Disposable {
   }
 
   notesIn(previous: OpenDirectory): Notes {
-    return new Notes(previous, this.exchange.noteKey);
+    const { holder, previous: name, noteKey } = this.exchange;
+    return new Notes(previous, noteKey, `${holder}/${name}`);
   }
 
   /** @throws TarsError when somebody else may have put something in it */
