@@ -2,7 +2,7 @@ import tseslint from 'typescript-eslint';
 
 /**
  * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model, disk.
- * Adapters never import one another; only compose.ts constructs them.
+ * Adapters never import one another; only composition constructs them.
  */
 const rooms = {
   model: [],
@@ -15,23 +15,23 @@ const rooms = {
   runtimes: ['model', 'ports', 'disk'],
   operations: ['model', 'ports'],
   settings: ['model', 'ports', 'disk'],
-  demo: ['model', 'ports', 'operations', 'settings', 'compose', 'disk'],
-  cli: ['model', 'ports', 'operations', 'settings', 'compose', 'demo', 'disk'],
+  demo: ['model', 'ports', 'operations', 'settings', 'composition', 'disk'],
+  cli: ['model', 'ports', 'operations', 'settings', 'composition', 'demo', 'disk'],
 };
-const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'trees'];
+const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'files'];
 
 const forbid = (files, targets, message) => ({
   files,
   rules: {
     'no-restricted-imports': [
       'error',
-      { patterns: [{ regex: `^(\\.{1,2}/)+(${targets.join('|')})(/|(?<=compose)\\.ts$)`, message }] },
+      { patterns: [{ regex: `^(\\.{1,2}/)+(${targets.join('|')})/`, message }] },
     ],
   },
 });
 
 const directionRules = Object.entries(rooms).flatMap(([room, allowed]) => {
-  const targets = [...Object.keys(rooms), 'compose'].filter(
+  const targets = [...Object.keys(rooms), 'composition'].filter(
     (other) => other !== room && !allowed.includes(other),
   );
   return [
@@ -41,7 +41,7 @@ const directionRules = Object.entries(rooms).flatMap(([room, allowed]) => {
 
 // A component may not reach into its siblings, on top of the room rule.
 const siblingRules = componentFolders.map((folder) => {
-  const outside = [...Object.keys(rooms), 'compose'].filter(
+  const outside = [...Object.keys(rooms), 'composition'].filter(
     (r) => !['components', ...rooms.components].includes(r),
   );
   const siblings = componentFolders.filter((f) => f !== folder);

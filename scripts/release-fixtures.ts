@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { access, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { noteSchedule } from '../src/compose.ts';
+import { noteSchedule } from '../src/composition/index.ts';
 import { toolVersion } from '../src/model/version.ts';
 import { openRepository } from '../src/repository/open.ts';
 import { loadSettings } from '../src/settings/load.ts';

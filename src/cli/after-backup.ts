@@ -1,6 +1,6 @@
 import { counted } from '../model/plural.ts';
 import { toTarsError } from '../model/errors.ts';
-import { executeForget, planForget, removedBy } from '../operations/forget.ts';
+import { executeForget, planForget, removedBy } from '../operations/retention/forget.ts';
 import type { SnapshotShelf } from '../ports/snapshot-shelf.ts';
 import { ownerOf, type Settings } from '../settings/load.ts';
 import { retentionRules, type RuleSettings } from '../settings/retention.ts';

@@ -1,4 +1,4 @@
-import { systemClock } from '../compose.ts';
+import { systemClock } from '../composition/index.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { Audience } from './render/audience.ts';
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { dataPathsOf } from '../compose.ts';
-import type { PathNeed } from '../operations/doctor-places.ts';
+import { dataPathsOf } from '../composition/index.ts';
+import type { PathNeed } from '../operations/doctor/places.ts';
 import type { Settings } from '../settings/load.ts';
 import type { ComponentSettings } from '../settings/schema.ts';
 

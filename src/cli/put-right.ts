@@ -1,8 +1,9 @@
-import { composeStack, hasPendingRestores } from '../compose.ts';
+import { composeStack, hasPendingRestores } from '../composition/index.ts';
 import { toTarsError } from '../model/errors.ts';
-import { recoverInterrupted } from '../operations/recover.ts';
+import { recoverInterrupted } from '../operations/restore/recover.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { Environment, Settings } from '../settings/load.ts';
+import type { Settings } from '../settings/load.ts';
+import type { Environment } from '../model/environment.ts';
 
 /**
  * A restore that was killed may have left services down: the next run, whatever its verb, puts that right before its

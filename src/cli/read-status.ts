@@ -1,9 +1,10 @@
-import { runLogOf, scheduleSetAt, stackClaimsOf } from '../compose.ts';
-import { notStarted } from '../operations/scheduled.ts';
-import { statusOf, withNothingStarted, type StackStatus } from '../operations/status.ts';
+import { runLogOf, scheduleSetAt, stackClaimsOf } from '../composition/index.ts';
+import { notStarted } from '../operations/schedule/scheduled.ts';
+import { statusOf, withNothingStarted, type StackStatus } from '../operations/schedule/status.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { ClaimHolder } from '../ports/run-log.ts';
-import type { Environment, Settings } from '../settings/load.ts';
+import type { Settings } from '../settings/load.ts';
+import type { Environment } from '../model/environment.ts';
 import { scheduledBy } from './scheduled-by.ts';
 import { scheduleOf } from './scheduling.ts';
 

@@ -1,6 +1,6 @@
-import { runLogOf } from '../compose.ts';
-import type { ForgetPlan, DescribedStack, StackForgetPlan } from '../operations/forget.ts';
-import { aheadWarning, lastRetention } from '../operations/retention-state.ts';
+import { runLogOf } from '../composition/index.ts';
+import type { ForgetPlan, DescribedStack, StackForgetPlan } from '../operations/retention/forget.ts';
+import { aheadWarning, lastRetention } from '../operations/retention/retention-state.ts';
 import type { SnapshotOwner } from '../model/snapshot.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RetentionOutcome } from '../ports/run-log.ts';

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { runLogOf, stackClaimsOf } from '../compose.ts';
+import { runLogOf, stackClaimsOf } from '../composition/index.ts';
 import { toTarsError, type TarsError } from '../model/errors.ts';
 import { describeFinding } from '../model/finding.ts';
 import type { OperationContext } from '../ports/context.ts';

@@ -1,8 +1,9 @@
-import { schedulerFor, stackClaimsOf, systemdRuns } from '../compose.ts';
+import { schedulerFor, stackClaimsOf, systemdRuns } from '../composition/index.ts';
 import { toTarsError } from '../model/errors.ts';
-import type { Scheduled } from '../operations/scheduled.ts';
+import type { Scheduled } from '../operations/schedule/scheduled.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { Environment, Settings } from '../settings/load.ts';
+import type { Settings } from '../settings/load.ts';
+import type { Environment } from '../model/environment.ts';
 import { requirePortable, scheduledStack } from './scheduling.ts';
 
 /** By whichever of systemd, cron and a daemon has it. */

@@ -5,7 +5,8 @@ import { isEmptyRules } from '../model/retention.ts';
 import { parseRhythm } from '../model/rhythm.ts';
 import { scheduledTasks, type Schedule } from '../model/schedule.ts';
 import type { ScheduledStack } from '../ports/scheduler.ts';
-import { loadSettings, type Environment, type Settings } from '../settings/load.ts';
+import { loadSettings, type Settings } from '../settings/load.ts';
+import type { Environment } from '../model/environment.ts';
 import { retentionRules } from '../settings/retention.ts';
 
 /** What `tars.yaml` says about when; its rhythms were checked when it was read. */

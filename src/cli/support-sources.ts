@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../compose.ts';
+import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../composition/index.ts';
 import { secretsOfEnvironment } from '../model/hide-secrets.ts';
 import type { SupportSource } from '../operations/support-bundle/source.ts';
 import { containersSource, labelledComposeFiles } from '../operations/support-bundle/sources/containers.ts';
@@ -17,7 +17,8 @@ import { placesSource } from '../operations/support-bundle/sources/places.ts';
 import { reportSource, runsSource } from '../operations/support-bundle/sources/reports.ts';
 import { repositoryFilesSource, snapshotsSource } from '../operations/support-bundle/sources/repository.ts';
 import type { OperationContext } from '../ports/context.ts';
-import { settingsCandidates, type Environment, type Settings } from '../settings/load.ts';
+import { settingsCandidates, type Settings } from '../settings/load.ts';
+import type { Environment } from '../model/environment.ts';
 import { componentPassword, furtherSecrets } from '../settings/secrets.ts';
 import { examineSetup } from './examine.ts';
 import { readStatus } from './read-status.ts';

@@ -2,6 +2,7 @@ import type { Finding } from '../model/finding.ts';
 import type { ComponentManifest, Incomplete, NotCaptured } from '../model/manifest.ts';
 import type { RestoreOptions, RestorePlan, SwapRecord } from '../model/restore-plan.ts';
 import type { ArtifactSink, ArtifactSource } from './artifacts.ts';
+import type { CapturedPlace } from '../model/captured-place.ts';
 import type { OperationContext } from './context.ts';
 
 /** What {@link Component.probe} found. */
@@ -32,13 +33,6 @@ export interface Leftover {
   /** The shell line that removes it for good. */
   readonly remove: string;
 }
-
-/** Files that a component captures. */
-export type CapturedPlace =
-  /** Everything at and below a path, as `service` sees it or as this machine does. */
-  | { readonly tree: string; readonly service?: string }
-  /** The directory where a store keeps its data: whatever is mounted there counts as a whole. */
-  | { readonly store: string; readonly service?: string };
 
 /**
  * A store we capture, bound to one configured place: the same object captures from there and restores to there

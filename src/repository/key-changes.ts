@@ -4,7 +4,7 @@ import type { OperationContext } from '../ports/context.ts';
 import type { RepositoryKey } from '../ports/keys.ts';
 import type { KeyMaterial } from './format/crypto.ts';
 import { decodeKeyOrigin, openKeyFile } from './format/key-file.ts';
-import { acquireLock } from './lock.ts';
+import { acquireLock } from './lock/lock.ts';
 import { addKey, type OpenedRepository } from './open.ts';
 
 const listHint = '`tars key list` shows the ids.';

@@ -8,7 +8,7 @@ import { SealingKey } from './format/crypto.ts';
 import { dateToNs } from './format/go-time.ts';
 import { encodeKeyFile, openKeyFile } from './format/key-file.ts';
 import { decodeUnpacked, encodeUnpacked } from './format/unpacked.ts';
-import { userName } from './lock-record.ts';
+import { userName } from './lock/lock-record.ts';
 
 /** Files that hold one sealed JSON document. */
 export type UnpackedFileType = Extract<StorageFileType, 'index' | 'snapshots' | 'locks'>;

@@ -15,21 +15,21 @@ import type {
 import type { RepositoryKey } from '../ports/keys.ts';
 import type { PruneLimits, PrunePlan, PruneReport } from '../ports/prune.ts';
 import type { StorageBackend } from '../ports/storage.ts';
-import { BlobReader } from './blob-reader.ts';
-import { checkRepository } from './check.ts';
+import { BlobReader } from './blobs/blob-reader.ts';
+import { checkRepository } from './check/check.ts';
 import { addProvenKey, changePassword, listKeys, removeKey } from './key-changes.ts';
-import { loadBlobIndex } from './load-index.ts';
-import { acquireLock } from './lock.ts';
-import { listHolders, removeLocks } from './lock-holders.ts';
-import type { HeldLock } from './held-lock.ts';
-import { examinePacks, loadTrustedIndex } from './pack-trust.ts';
+import { loadBlobIndex } from './blobs/load-index.ts';
+import { acquireLock } from './lock/lock.ts';
+import { listHolders, removeLocks } from './lock/lock-holders.ts';
+import type { HeldLock } from './lock/held-lock.ts';
+import { examinePacks, loadTrustedIndex } from './check/pack-trust.ts';
 import { openRepository, type OpenedRepository } from './open.ts';
-import { findParents, ParentSnapshot } from './parent-snapshot.ts';
-import { removeSnapshots } from './remove-snapshots.ts';
-import { findSnapshot, listSnapshots, loadSnapshot, summarize } from './snapshot-list.ts';
-import { planPrune, previewPrune } from './prune.ts';
-import { RepositorySnapshotSource } from './snapshot-source.ts';
-import { RepositorySnapshotWriter, type WriterTuning } from './snapshot-writer.ts';
+import { findParents, ParentSnapshot } from './snapshot/parent-snapshot.ts';
+import { removeSnapshots } from './snapshot/remove-snapshots.ts';
+import { findSnapshot, listSnapshots, loadSnapshot, summarize } from './snapshot/snapshot-list.ts';
+import { planPrune, previewPrune } from './prune/prune.ts';
+import { RepositorySnapshotSource } from './snapshot/snapshot-source.ts';
+import { RepositorySnapshotWriter, type WriterTuning } from './snapshot/snapshot-writer.ts';
 
 /**
  * Opens a repository in restic's format, version 1 or 2.

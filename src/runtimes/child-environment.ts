@@ -1,4 +1,4 @@
-/** Variables that hold a repository's password; nothing we start needs to see it. */
+/** Environment that hold a repository's password; nothing we start needs to see it. */
 const secretVariables = /^(TARS_PASSWORD|RESTIC_PASSWORD)/;
 
 /** Our environment for a program we start: everything but the repository's password. */

@@ -1,5 +1,6 @@
 import { readableByAll } from '../disk/exposure.ts';
-import type { Environment, Settings } from './load.ts';
+import type { Settings } from './load.ts';
+import type { Environment } from '../model/environment.ts';
 
 /** Files with a secret in them that every user of the machine can read: `tars.yaml` itself, or those it names. */
 export async function exposedFiles(settings: Settings, env: Environment): Promise<readonly string[]> {

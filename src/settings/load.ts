@@ -8,10 +8,9 @@ import { describeIssues } from './issues.ts';
 import { absolutePath, localDirectory } from './local-path.ts';
 import { spelledOut } from './redis-address.ts';
 import type { ComponentSettings, SettingsFile } from './schema.ts';
-import { parseTyped, substitute, type Environment } from './variables.ts';
+import { parseTyped, substitute } from './variables.ts';
+import type { Environment } from '../model/environment.ts';
 import { readYaml } from './yaml.ts';
-
-export type { Environment } from './variables.ts';
 
 /** Settings with the directories filled in. */
 export type Settings = SettingsFile & {

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { homeDirectory } from '../disk/home.ts';
 import { ConfigurationError } from '../model/errors.ts';
-import type { Environment } from './variables.ts';
+import type { Environment } from '../model/environment.ts';
 
 /**
  * A path as an operator writes it: `~` is home, what is relative starts at `base`.

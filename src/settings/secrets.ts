@@ -1,7 +1,8 @@
 import { execa } from 'execa';
 import { readFile } from 'node:fs/promises';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
-import type { Environment, Settings } from './load.ts';
+import type { Settings } from './load.ts';
+import type { Environment } from '../model/environment.ts';
 import { readAsRestic, trimAsRestic } from './password-text.ts';
 
 /** Long enough for a person to unlock a password manager; an unattended run must not wait for ever. */

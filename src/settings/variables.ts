@@ -1,9 +1,7 @@
 import type { z } from 'zod';
+import type { Environment } from '../model/environment.ts';
 import { ConfigurationError } from '../model/errors.ts';
 import { settingsSchema } from './schema.ts';
-
-/** The variables of a process's environment. */
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Replaces `${NAME}` in every string of `value`; `$${` stays `${`.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { runLogOf } from '../../src/compose.ts';
+import { runLogOf } from '../../src/composition/index.ts';
 import { cronRuns } from '../../src/runtimes/schedulers/cron-daemon.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { startPrivateCron, whyNoPrivateCron, type PrivateCron } from '../fixtures/private-cron.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { parse } from 'yaml';
-import type { Diagnosis } from '../../src/operations/doctor.ts';
+import type { Diagnosis } from '../../src/operations/doctor/doctor.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';
 
 let directory: string;

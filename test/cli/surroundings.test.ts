@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
-import { acquireLock } from '../../src/repository/lock.ts';
+import { acquireLock } from '../../src/repository/lock/lock.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';

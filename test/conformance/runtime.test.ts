@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { Runtime } from '../../src/ports/runtime.ts';
-import { connectEngine } from '../../src/runtimes/docker/engine.ts';
+import { connectEngine } from '../../src/runtimes/docker/engine/engine.ts';
 import { createDockerRuntime } from '../../src/runtimes/docker/index.ts';
 import { createGuardian } from '../../src/runtimes/guardian/index.ts';
 import { createProcessRuntime, type ProcessWriterOptions } from '../../src/runtimes/process/index.ts';

@@ -20,7 +20,7 @@ import { createArchiveShelf } from '../../src/archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from '../../src/archive/write.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { Manifest } from '../../src/model/manifest.ts';
-import { executeForget, planForget, removedBy } from '../../src/operations/forget.ts';
+import { executeForget, planForget, removedBy } from '../../src/operations/retention/forget.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import { bytesOf, label, manifestOf, seededBytes, writeOptions } from '../fixtures/archives.ts';
 import { cliPath } from '../fixtures/cli.ts';

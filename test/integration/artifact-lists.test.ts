@@ -9,8 +9,8 @@ import { artifactsOf, artifactTotals, collectArtifacts } from '../../src/model/a
 import { TarsError } from '../../src/model/errors.ts';
 import { manifestMaxBytes, pathMaxBytes } from '../../src/model/limits.ts';
 import type { ComponentManifest, Manifest } from '../../src/model/manifest.ts';
-import { captureAll } from '../../src/operations/capture-all.ts';
-import { verifyArtifacts } from '../../src/operations/verify-artifacts.ts';
+import { captureAll } from '../../src/operations/backup/capture-all.ts';
+import { verifyArtifacts } from '../../src/operations/verify/artifacts.ts';
 import type { ArtifactSink, FileIdentity } from '../../src/ports/artifacts.ts';
 import type { Component, PreparedCapture } from '../../src/ports/component.ts';
 import type { SnapshotDestination, SnapshotWriter } from '../../src/ports/snapshot-store.ts';

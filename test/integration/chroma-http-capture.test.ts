@@ -10,8 +10,8 @@ import { chromaFactsOf, placedCollections } from '../../src/components/chroma/fa
 import { createChromaComponent } from '../../src/components/chroma/index.ts';
 import { detectServer } from '../../src/components/chroma/http/detect.ts';
 import { openExport } from '../../src/components/chroma/http/export-format.ts';
-import { prepareLogicalCapture } from '../../src/components/chroma/http/logical-capture.ts';
-import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/logical-restore.ts';
+import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
+import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/stage.ts';
 import type { ChromaEndpoint } from '../../src/components/chroma/http/transport.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';

@@ -8,8 +8,8 @@ import { createLike } from '../../src/components/chroma/http/collection-import.t
 import { detectServer } from '../../src/components/chroma/http/detect.ts';
 import { openExport } from '../../src/components/chroma/http/export-format.ts';
 import { probeFloatSpellings } from '../../src/components/chroma/http/float-probe.ts';
-import { prepareLogicalCapture } from '../../src/components/chroma/http/logical-capture.ts';
-import { verifyLive } from '../../src/components/chroma/http/live-verify.ts';
+import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
+import { verifyLive } from '../../src/components/chroma/http/verify.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
 import { ServiceUnavailableError } from '../../src/model/errors.ts';
 import { createDirectorySink, createDirectorySource } from '../fixtures/artifacts.ts';

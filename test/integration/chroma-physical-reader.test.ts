@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { inspectDirectory } from '../../src/components/chroma/direct/inspect.ts';
 import { PersistDirectory } from '../../src/components/chroma/direct/persist-directory.ts';
 import { compareFacts, placedCollections, placeOf } from '../../src/components/chroma/facts.ts';
-import { verifyLive } from '../../src/components/chroma/http/live-verify.ts';
+import { verifyLive } from '../../src/components/chroma/http/verify.ts';
 import { encodeMetadata } from '../../src/components/chroma/record.ts';
 import { loadedChroma, type LoadedChroma } from '../fixtures/chroma-directory.ts';
 import { testContext } from '../fixtures/context.ts';

@@ -23,7 +23,7 @@ import { execa } from 'execa';
 import { parse } from 'yaml';
 import type { DerivedSource } from '../../src/components/config/derived.ts';
 import { createConfigComponent, type ConfigOptions } from '../../src/components/config/index.ts';
-import { swapPaths, type PathSwap } from '../../src/components/files/path-swap.ts';
+import { swapPaths, type PathSwap } from '../../src/components/paths/path-swap.ts';
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, Staged } from '../../src/ports/component.ts';

@@ -7,7 +7,7 @@ import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { CorruptionError, TarsError } from '../../src/model/errors.ts';
 import type { Finding } from '../../src/model/finding.ts';
-import { checkRepository } from '../../src/repository/check.ts';
+import { checkRepository } from '../../src/repository/check/check.ts';
 import { openRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { saveCheapKey } from '../fixtures/cheap-key.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
-import type { BackupPlan } from '../../src/operations/backup.ts';
+import type { BackupPlan } from '../../src/operations/backup/backup.ts';
 import { campaignSeed, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';

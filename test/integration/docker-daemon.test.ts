@@ -4,7 +4,7 @@ import { chmod, chown } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { runLogOf } from '../../src/compose.ts';
+import { runLogOf } from '../../src/composition/index.ts';
 import { loadSettings } from '../../src/settings/load.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';

@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import { TarsError } from '../../src/model/errors.ts';
 import type { Bytes } from '../../src/ports/artifacts.ts';
 import type { ProgramRunner } from '../../src/ports/programs.ts';
-import { connectEngine } from '../../src/runtimes/docker/engine.ts';
-import { containerRunner } from '../../src/runtimes/docker/exec.ts';
+import { connectEngine } from '../../src/runtimes/docker/engine/engine.ts';
+import { containerRunner } from '../../src/runtimes/docker/engine/exec.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';
 

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
-import type { Diagnosis } from '../../src/operations/doctor.ts';
+import type { Diagnosis } from '../../src/operations/doctor/doctor.ts';
 import type { StackInventory } from '../../src/ports/inventory.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';

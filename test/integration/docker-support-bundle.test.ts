@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { createContainerInspector } from '../../src/runtimes/docker/support.ts';
+import { createContainerInspector } from '../../src/runtimes/docker/engine/support.ts';
 import { testContext } from '../fixtures/context.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';

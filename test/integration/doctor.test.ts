@@ -7,7 +7,7 @@ import pg from 'pg';
 import { parse, stringify } from 'yaml';
 import { demoDatabase, type DemoStack } from '../../src/demo/stack.ts';
 import { startTestStack } from '../fixtures/postgres-cluster.ts';
-import type { Diagnosis } from '../../src/operations/doctor.ts';
+import type { Diagnosis } from '../../src/operations/doctor/doctor.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createFileJournal } from '../../src/storage/journal/file-journal.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';

@@ -21,8 +21,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { archiveDestination, createStore, openStore } from '../../src/compose.ts';
-import { createTreesComponent } from '../../src/components/trees/index.ts';
+import { archiveDestination, createStore, openStore } from '../../src/composition/index.ts';
+import { createTreesComponent } from '../../src/components/files/index.ts';
 import type { ComponentManifest, Manifest } from '../../src/model/manifest.ts';
 import type { ArtifactSink } from '../../src/ports/artifacts.ts';
 import type { CaptureReport } from '../../src/ports/component.ts';

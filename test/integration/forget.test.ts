@@ -12,10 +12,10 @@ import {
   planForgetNamed,
   removedBy,
   type ForgetRequest,
-} from '../../src/operations/forget.ts';
-import type { PruneOutcome } from '../../src/operations/prune.ts';
+} from '../../src/operations/retention/forget.ts';
+import type { PruneOutcome } from '../../src/operations/retention/prune.ts';
 import { encodeSnapshot } from '../../src/repository/format/snapshot-file.ts';
-import { acquireLock } from '../../src/repository/lock.ts';
+import { acquireLock } from '../../src/repository/lock/lock.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { systemClock } from '../../src/runtimes/system-clock.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import pg from 'pg';
-import { composeStack } from '../../src/compose.ts';
+import { composeStack } from '../../src/composition/index.ts';
 import { addRecords, ensureCollection } from '../../src/demo/chroma-api.ts';
 import { loadPassages } from '../../src/demo/corpus.ts';
 import { embed } from '../../src/demo/embedding.ts';

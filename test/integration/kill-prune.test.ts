@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
-import { parsePruneLimits, pruneRepository } from '../../src/operations/prune.ts';
+import { parsePruneLimits, pruneRepository } from '../../src/operations/retention/prune.ts';
 import { campaignSeed, counted, isCampaign, seededRandom } from '../fixtures/campaign.ts';
 import { cliPath } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';

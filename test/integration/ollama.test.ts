@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { createOllamaComponent, type OllamaOptions } from '../../src/components/ollama/index.ts';
-import { swapPaths, type PathSwap } from '../../src/components/files/path-swap.ts';
+import { swapPaths, type PathSwap } from '../../src/components/paths/path-swap.ts';
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Staged } from '../../src/ports/component.ts';

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openStoreAndPassword } from '../../src/compose.ts';
+import { openStoreAndPassword } from '../../src/composition/index.ts';
 import { parseSettings } from '../../src/settings/load.ts';
 import { repositoryPassword } from '../../src/settings/secrets.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';

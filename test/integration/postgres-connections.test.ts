@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { TlsSettings } from '../../src/components/postgres/tls.ts';
+import type { TlsSettings } from '../../src/components/postgres/connection/tls.ts';
 import { freePort, runAs, waitUntil } from '../../src/demo/servers/common.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import { testContext } from '../fixtures/context.ts';

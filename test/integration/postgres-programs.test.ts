@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
-import { feedProgram, type Program } from '../../src/components/postgres/programs.ts';
+import { feedProgram, type Program } from '../../src/components/postgres/connection/programs.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { Bytes } from '../../src/ports/artifacts.ts';
 

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Finding } from '../../src/model/finding.ts';
-import { readSchema } from '../../src/components/postgres/schema.ts';
-import { openSession } from '../../src/components/postgres/session.ts';
-import { compareSchema } from '../../src/components/postgres/compare-schema.ts';
+import { readSchema } from '../../src/components/postgres/compare/schema.ts';
+import { openSession } from '../../src/components/postgres/connection/session.ts';
+import { compareSchema } from '../../src/components/postgres/compare/compare-schema.ts';
 import { testContext } from '../fixtures/context.ts';
 import { startBench, takeSnapshot, type PostgresBench, type TakenSnapshot } from '../fixtures/postgres.ts';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { postgresStep } from '../../src/operations/recovery-kit-stores.ts';
+import { postgresStep } from '../../src/operations/recovery-kit/stores.ts';
 import { testContext } from '../fixtures/context.ts';
 import { createDirectorySink } from '../fixtures/artifacts.ts';
 import { startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';

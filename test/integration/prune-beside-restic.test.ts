@@ -3,7 +3,11 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Finding } from '../../src/model/finding.ts';
-import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../src/operations/prune.ts';
+import {
+  parsePruneLimits,
+  pruneRepository,
+  type PruneOutcome,
+} from '../../src/operations/retention/prune.ts';
 import { campaignSeed, counted } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 import { RepositoryDirectory } from '../fixtures/repositories.ts';

@@ -8,7 +8,7 @@ import { createRedisComponent, type RedisOptions } from '../../src/components/re
 import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
-import { redisStep } from '../../src/operations/recovery-kit-stores.ts';
+import { redisStep } from '../../src/operations/recovery-kit/stores.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';

@@ -9,7 +9,7 @@ import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { RestoreRefusedError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { redisWord, redisWords } from '../../src/model/redis-words.ts';
-import { redisStep } from '../../src/operations/recovery-kit-stores.ts';
+import { redisStep } from '../../src/operations/recovery-kit/stores.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
 import { createRedisComponent, type RedisOptions } from '../../src/components/redis/index.ts';
-import type { RedisTls } from '../../src/components/redis/tls.ts';
+import type { RedisTls } from '../../src/components/redis/connection/tls.ts';
 import { findRedis } from '../../src/cli/init/redis-config.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';

@@ -15,10 +15,10 @@ import {
   checkArchiveFile,
   lastKitExport,
   runLogOf,
-} from '../../src/compose.ts';
+} from '../../src/composition/index.ts';
 import { manifestSchemaVersion, type Manifest } from '../../src/model/manifest.ts';
 import type { Finding } from '../../src/model/finding.ts';
-import type { StackStatus } from '../../src/operations/status.ts';
+import type { StackStatus } from '../../src/operations/schedule/status.ts';
 import type { SnapshotDestination } from '../../src/ports/snapshot-store.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { loadSettings } from '../../src/settings/load.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { access, chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { parsePruneLimits, pruneRepository } from '../../src/operations/prune.ts';
+import { parsePruneLimits, pruneRepository } from '../../src/operations/retention/prune.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { FileIdentity } from '../../src/ports/artifacts.ts';
 import type { OperationContext } from '../../src/ports/context.ts';

@@ -3,7 +3,7 @@ import { before, test } from 'node:test';
 import { InterruptedError, RepositoryLockedError, TarsError } from '../../src/model/errors.ts';
 import type { Bytes, FileIdentity, WriteOptions } from '../../src/ports/artifacts.ts';
 import type { StorageBackend } from '../../src/ports/storage.ts';
-import { acquireLock } from '../../src/repository/lock.ts';
+import { acquireLock } from '../../src/repository/lock/lock.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { attributes, bytesOf, collect, label, manifestOf, never, seededBytes } from '../fixtures/archives.ts';

@@ -3,7 +3,11 @@ import { chmod, cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { CorruptionError } from '../../src/model/errors.ts';
-import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../src/operations/prune.ts';
+import {
+  parsePruneLimits,
+  pruneRepository,
+  type PruneOutcome,
+} from '../../src/operations/retention/prune.ts';
 import type { PruneLimits } from '../../src/ports/prune.ts';
 import { decodeIndex, encodeIndex, type IndexedPack } from '../../src/repository/format/index-file.ts';
 import { openRepository, type OpenedRepository } from '../../src/repository/open.ts';

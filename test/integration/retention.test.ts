@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { localOffsetAt, parseSpan } from '../../src/model/calendar.ts';
 import { applyRetention, type RetentionDecision, type RetentionRules } from '../../src/model/retention.ts';
 import type { SnapshotSummary } from '../../src/model/snapshot.ts';
-import { planForget } from '../../src/operations/forget.ts';
+import { planForget } from '../../src/operations/retention/forget.ts';
 import { encodeSnapshot } from '../../src/repository/format/snapshot-file.ts';
 import { openRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';

@@ -24,7 +24,7 @@ import { fileURLToPath } from 'node:url';
 import { artifactsOf } from '../../src/model/artifact-list.ts';
 import { messageOf } from '../../src/model/errors.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
-import { createTreesComponent } from '../../src/components/trees/index.ts';
+import { createTreesComponent } from '../../src/components/files/index.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { counted, isCampaign } from '../fixtures/campaign.ts';

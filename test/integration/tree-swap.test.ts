@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 import { execa } from 'execa';
-import { directorySwaps, stageBeside, swapPaths } from '../../src/components/files/path-swap.ts';
+import { directorySwaps, stageBeside, swapPaths } from '../../src/components/paths/path-swap.ts';
 import { counted } from '../fixtures/campaign.ts';
 import { TreeStack } from '../fixtures/tree-stack.ts';
 

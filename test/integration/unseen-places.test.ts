@@ -6,11 +6,11 @@ import { after, before, test } from 'node:test';
 import { HnswFiles } from '../../src/components/chroma/direct/hnsw-files.ts';
 import { processesWithOpenFile } from '../../src/components/chroma/physical/open-files.ts';
 import { removeStaged } from '../../src/components/config/stage.ts';
-import { missingFiles } from '../../src/runtimes/docker/compose-cli.ts';
-import { findComposeFile, withOverride } from '../../src/runtimes/docker/compose-files.ts';
-import { findFiles } from '../../src/runtimes/docker/inventory.ts';
-import { readProject } from '../../src/runtimes/docker/project.ts';
-import type { Engine } from '../../src/runtimes/docker/engine.ts';
+import { missingFiles } from '../../src/runtimes/docker/compose/compose-cli.ts';
+import { findComposeFile, withOverride } from '../../src/runtimes/docker/compose/compose-files.ts';
+import { findFiles } from '../../src/runtimes/docker/discovery/inventory.ts';
+import { readProject } from '../../src/runtimes/docker/project/project.ts';
+import type { Engine } from '../../src/runtimes/docker/engine/engine.ts';
 
 // Only "there is nothing" means that. A link that leads in a circle fails for root, too, and says something else.
 let root: string;

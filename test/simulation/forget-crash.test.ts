@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { RepositoryLockedError } from '../../src/model/errors.ts';
-import { executeForget, planForget, removedBy } from '../../src/operations/forget.ts';
+import { executeForget, planForget, removedBy } from '../../src/operations/retention/forget.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { campaignSeed } from '../fixtures/campaign.ts';
 import { FaultyStorage, InjectedCrash, MemoryStorage, type CrashPoint } from '../fixtures/storage.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
-import { pruneRepository } from '../../src/operations/prune.ts';
+import { pruneRepository } from '../../src/operations/retention/prune.ts';
 import type { PruneLimits, PruneResult } from '../../src/ports/prune.ts';
 import type { SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import type { StorageBackend } from '../../src/ports/storage.ts';

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasErrors } from '../../src/model/finding.ts';
 import { TarsError } from '../../src/model/errors.ts';
-import { recoverInterrupted } from '../../src/operations/recover.ts';
-import type { RestoreExecution, RestoreResult } from '../../src/operations/restore.ts';
+import { recoverInterrupted } from '../../src/operations/restore/recover.ts';
+import type { RestoreExecution, RestoreResult } from '../../src/operations/restore/restore.ts';
 import { names, World, type Fault } from './restore-world.ts';
 
 /** The calls of a restore in which nothing fails. */

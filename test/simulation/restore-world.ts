@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { PreviousDataGoneError, ServiceUnavailableError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
-import { recoverInterrupted } from '../../src/operations/recover.ts';
-import { planRestore } from '../../src/operations/restore-plan.ts';
-import type { RestoreTarget } from '../../src/operations/restore-target.ts';
-import { executeRestore, type RestoreExecution, type RestoreResult } from '../../src/operations/restore.ts';
+import { recoverInterrupted } from '../../src/operations/restore/recover.ts';
+import { planRestore } from '../../src/operations/restore/plan.ts';
+import type { RestoreTarget } from '../../src/operations/restore/target.ts';
+import {
+  executeRestore,
+  type RestoreExecution,
+  type RestoreResult,
+} from '../../src/operations/restore/restore.ts';
 import type { Component, Staged } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import type { RestoreJournal, RestoreJournalEntry } from '../../src/ports/journal.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SnapshotOwner } from '../../src/model/snapshot.ts';
-import { openWanted } from '../../src/operations/choose-snapshot.ts';
-import { executeForget, planForget } from '../../src/operations/forget.ts';
-import { parsePruneLimits, pruneRepository } from '../../src/operations/prune.ts';
+import { openWanted } from '../../src/operations/restore/choose-snapshot.ts';
+import { executeForget, planForget } from '../../src/operations/retention/forget.ts';
+import { parsePruneLimits, pruneRepository } from '../../src/operations/retention/prune.ts';
 import type { SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
 import { bytesOf, collect, manifestOf, seededBytes, writeOptions } from '../fixtures/archives.ts';

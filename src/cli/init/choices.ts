@@ -1,9 +1,9 @@
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../compose.ts';
+import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
-import type { Environment } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { absolutePath, localDirectory } from '../../settings/local-path.ts';
 import { noCare, type CareValues } from '../../settings/template-sections.ts';
 import type { Session } from '../session.ts';

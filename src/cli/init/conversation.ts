@@ -1,9 +1,10 @@
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { findProjects, takeInventory, type ProjectWish } from '../../compose.ts';
+import { findProjects, takeInventory, type ProjectWish } from '../../composition/index.ts';
 import { ConfigurationError, hasErrno, isDenied, messageOf } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import type { Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session.ts';

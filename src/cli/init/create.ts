@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
-import { createStore, openStore } from '../../compose.ts';
+import { createStore, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { composeTemplate } from '../../settings/compose-template.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import type { Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session.ts';

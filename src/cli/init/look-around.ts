@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { homeDirectory } from '../../disk/home.ts';
-import type { Environment } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import type { TemplateValues } from '../../settings/template.ts';
 import { findRedis, listens } from './redis-config.ts';
 

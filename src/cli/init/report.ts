@@ -1,8 +1,8 @@
-import type { FoundProject } from '../../compose.ts';
+import type { FoundProject } from '../../composition/index.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { counted } from '../../model/plural.ts';
 import type { Settings } from '../../settings/load.ts';
-import { isIll, type Diagnosis } from '../../operations/doctor.ts';
+import { isIll, type Diagnosis } from '../../operations/doctor/doctor.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatTable } from '../render/units.ts';
 

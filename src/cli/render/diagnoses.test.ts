@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Diagnosis } from '../../operations/doctor.ts';
+import type { Diagnosis } from '../../operations/doctor/doctor.ts';
 import { renderDiagnoses } from './diagnoses.ts';
 
 const disk = 'The repository is on the same disk as /var/lib/a-directory-with-a-long-name';

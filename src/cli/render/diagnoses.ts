@@ -1,5 +1,5 @@
 import { counted } from '../../model/plural.ts';
-import { isIll, type Diagnosis } from '../../operations/doctor.ts';
+import { isIll, type Diagnosis } from '../../operations/doctor/doctor.ts';
 import { formatTable } from './units.ts';
 
 const words = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;

@@ -1,5 +1,11 @@
 import { Option, type Command } from 'commander';
-import { archiveDestination, archiveShelf, composeStack, openStore, type Stack } from '../../compose.ts';
+import {
+  archiveDestination,
+  archiveShelf,
+  composeStack,
+  openStore,
+  type Stack,
+} from '../../composition/index.ts';
 import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
@@ -11,8 +17,8 @@ import {
   type BackupPlan,
   type BackupResult,
   type BackupTarget,
-} from '../../operations/backup.ts';
-import { recoverInterrupted } from '../../operations/recover.ts';
+} from '../../operations/backup/backup.ts';
+import { recoverInterrupted } from '../../operations/restore/recover.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
 import { forgetAfterBackup } from '../after-backup.ts';

@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
-import { checkArchiveFile, openStore } from '../../compose.ts';
+import { checkArchiveFile, openStore } from '../../composition/index.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';

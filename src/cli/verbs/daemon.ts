@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { createTaskRunner, runLogOf, stackClaimsOf } from '../../compose.ts';
-import { runSchedule } from '../../operations/run-schedule.ts';
+import { createTaskRunner, runLogOf, stackClaimsOf } from '../../composition/index.ts';
+import { runSchedule } from '../../operations/schedule/run-schedule.ts';
 import { loadSettings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { commandFor, requireSchedule } from '../scheduling.ts';

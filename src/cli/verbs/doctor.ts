@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { isIll } from '../../operations/doctor.ts';
+import { isIll } from '../../operations/doctor/doctor.ts';
 import { examineSetup } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderDiagnoses } from '../render/diagnoses.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { archiveShelf, openStore } from '../../compose.ts';
+import { archiveShelf, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
@@ -11,8 +11,8 @@ import {
   removedBy,
   type ForgetPlan,
   type StackForgetPlan,
-} from '../../operations/forget.ts';
-import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/prune.ts';
+} from '../../operations/retention/forget.ts';
+import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/retention/prune.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Prunable } from '../../ports/prune.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { rm } from 'node:fs/promises';
-import { findProjects, placeConflicts, type FoundProject } from '../../compose.ts';
+import { findProjects, placeConflicts, type FoundProject } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
-import type { Diagnosis } from '../../operations/doctor.ts';
+import type { Diagnosis } from '../../operations/doctor/doctor.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
 import { examineSetup } from '../examine.ts';

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
-import { composeStack, openStoreAndPassword, recordKitExport } from '../../compose.ts';
+import { composeStack, openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
@@ -10,12 +10,13 @@ import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from '../../
 import { shellWord } from '../../model/shell-word.ts';
 import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
-import type { HomeOfComponent } from '../../operations/recovery-kit-places.ts';
-import { recoverySteps } from '../../operations/recovery-kit.ts';
+import type { HomeOfComponent } from '../../operations/recovery-kit/places.ts';
+import { recoverySteps } from '../../operations/recovery-kit/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import { ownerOf, type Environment, type Settings } from '../../settings/load.ts';
+import { ownerOf, type Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { redisCliWords } from '../../settings/redis-address.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';

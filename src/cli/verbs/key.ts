@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import { openStore } from '../../compose.ts';
+import { openStore } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { shortId } from '../../model/snapshot.ts';
-import type { Environment, Settings } from '../../settings/load.ts';
+import type { Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { openStore } from '../../compose.ts';
+import { openStore } from '../../composition/index.ts';
 import { counted } from '../../model/plural.ts';
 import {
   defaultMaxUnused,
@@ -7,7 +7,7 @@ import {
   pruneRepository,
   type PruneLimitTexts,
   type PruneOutcome,
-} from '../../operations/prune.ts';
+} from '../../operations/retention/prune.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes } from '../render/units.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';

@@ -6,11 +6,11 @@ import {
   schedulerFor,
   stackClaimsOf,
   systemdRuns,
-} from '../../compose.ts';
+} from '../../composition/index.ts';
 import { ConfigurationError, RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import { nextTime } from '../../model/rhythm.ts';
-import { runDue } from '../../operations/run-schedule.ts';
-import { statusOf } from '../../operations/status.ts';
+import { runDue } from '../../operations/schedule/run-schedule.ts';
+import { statusOf } from '../../operations/schedule/status.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import type { Settings } from '../../settings/load.ts';

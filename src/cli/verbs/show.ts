@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { openStore } from '../../compose.ts';
+import { openStore } from '../../composition/index.ts';
 import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
-import { openWanted } from '../../operations/choose-snapshot.ts';
+import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { exitCodes } from '../exit-codes.ts';

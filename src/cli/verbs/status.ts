@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { shortId } from '../../model/snapshot.ts';
-import type { RunSummary, StackStatus } from '../../operations/status.ts';
+import type { RunSummary, StackStatus } from '../../operations/schedule/status.ts';
 import { examineLeftovers } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { readStatus } from '../read-status.ts';

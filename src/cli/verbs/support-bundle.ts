@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { access } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { bundleExists, supportTools } from '../../compose.ts';
+import { bundleExists, supportTools } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { BundleCompression } from '../../operations/support-bundle/archive.ts';
 import { makeSupportBundle } from '../../operations/support-bundle/index.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { openStore } from '../../compose.ts';
+import { openStore } from '../../composition/index.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { runVerb, type Session, type Surroundings } from '../session.ts';
 

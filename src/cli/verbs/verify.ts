@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
-import { composeStack, openStore, type Stack } from '../../compose.ts';
+import { composeStack, openStore, type Stack } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { sortWriters } from '../../operations/cut.ts';
-import { openWanted } from '../../operations/choose-snapshot.ts';
-import { recoverInterrupted } from '../../operations/recover.ts';
-import { verifyStack, type VerifyResult } from '../../operations/verify.ts';
+import { sortWriters } from '../../operations/backup/cut.ts';
+import { openWanted } from '../../operations/restore/choose-snapshot.ts';
+import { recoverInterrupted } from '../../operations/restore/recover.ts';
+import { verifyStack, type VerifyResult } from '../../operations/verify/verify.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';

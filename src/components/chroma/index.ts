@@ -22,30 +22,22 @@ import type {
 import type { OperationContext } from '../../ports/context.ts';
 import type { ServerProof } from '../../ports/server-proof.ts';
 import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
-import { leftoversAt } from '../files/leftovers.ts';
-import { removeStagedBeside } from '../files/path-swap.ts';
+import { leftoversAt } from '../paths/leftovers.ts';
+import { removeStagedBeside } from '../paths/path-swap.ts';
 import { tablesLost } from './direct/inspect.ts';
 import { countIndexesWithoutTables, countStored, hasHotJournal, openTablesForPlan } from './direct/tables.ts';
 import { chromaFactsOf, compareFacts, problemsAgainst } from './facts.ts';
 import { detectServer } from './http/detect.ts';
-import { verifyLive } from './http/live-verify.ts';
-import { defaultTenants, prepareLogicalCapture } from './http/logical-capture.ts';
-import {
-  planLogicalRestore,
-  stageLogicalRestore,
-  type LogicalRestoreDetails,
-} from './http/logical-restore.ts';
-import { logicalGeneration, removeStagedCollections } from './http/logical-swap.ts';
+import { verifyLive } from './http/verify.ts';
+import { defaultTenants, prepareLogicalCapture } from './http/capture.ts';
+import { planLogicalRestore, stageLogicalRestore, type LogicalRestoreDetails } from './http/stage.ts';
+import { logicalGeneration, removeStagedCollections } from './http/swap.ts';
 import type { ChromaEndpoint } from './http/transport.ts';
 import { inspectedCopy, PhysicalCapture } from './physical/capture.ts';
 import { listDirectory, totalBytes } from './physical/directory-listing.ts';
 import { FrozenCopy, requireSqlite, totalBytes as volumeBytes } from './physical/frozen-copy.ts';
-import {
-  planPhysicalRestore,
-  type PhysicalPlace,
-  type PhysicalRestoreDetails,
-} from './physical/restore-plan.ts';
-import { stagePhysicalRestore } from './physical/restore.ts';
+import { planPhysicalRestore, type PhysicalPlace, type PhysicalRestoreDetails } from './physical/plan.ts';
+import { stagePhysicalRestore } from './physical/stage.ts';
 import { requireLockable, requirePersistDirectory, SafeCopy } from './physical/safe-copy.ts';
 import { physicalGeneration } from './physical/swap.ts';
 

@@ -3,7 +3,7 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { ownAttributes } from '../own-attributes.ts';
+import { ownAttributes } from '../paths/own-attributes.ts';
 import {
   derivedFacts,
   derivedFile,

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes } from '../../ports/artifacts.ts';
-import { attributesOf } from '../files/file-bytes.ts';
+import { attributesOf } from '../paths/file-bytes.ts';
 
 /** Configuration is text that people write; more than this is something else in the wrong list. */
 export const configBytesMax = 16 * 2 ** 20;

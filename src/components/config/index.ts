@@ -4,7 +4,7 @@ import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
-import { leftoversAt } from '../files/leftovers.ts';
+import { leftoversAt } from '../paths/leftovers.ts';
 import { prepareConfigCapture } from './capture.ts';
 import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
 import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';

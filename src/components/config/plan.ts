@@ -6,7 +6,7 @@ import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { besidePath } from '../files/beside-name.ts';
+import { besidePath } from '../paths/beside-name.ts';
 import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';

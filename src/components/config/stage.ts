@@ -16,8 +16,8 @@ import {
   undoPaths,
   wayBackLines,
   type PathSwap,
-} from '../files/path-swap.ts';
-import { besidePath } from '../files/beside-name.ts';
+} from '../paths/path-swap.ts';
+import { besidePath } from '../paths/beside-name.ts';
 import type { CapturedFile } from './facts.ts';
 import { configBytesMax, pathInSnapshot } from './files.ts';
 import { liveBytes, restoreConfigHint, type ConfigPlace, type ConfigPlanDetails } from './plan.ts';

@@ -3,7 +3,7 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { IncompleteList } from '../files/incomplete.ts';
+import { IncompleteList } from '../paths/incomplete.ts';
 import type { OllamaFacts, StoredModel } from './facts.ts';
 import { blobFileName, type Model, type ModelBlob, type ModelListing } from './model-store.ts';
 import type { StoredBlob, StoreReader } from './store-reader.ts';

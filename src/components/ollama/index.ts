@@ -8,7 +8,7 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { StoreVolume } from '../../ports/volume.ts';
-import { leftoversAt } from '../files/leftovers.ts';
+import { leftoversAt } from '../paths/leftovers.ts';
 import { prepareOllamaCapture } from './capture.ts';
 import { blobFileName, requireModelStore, type Model } from './model-store.ts';
 import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';

@@ -10,7 +10,7 @@ import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Generation, Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { fileBytes } from '../files/file-bytes.ts';
+import { fileBytes } from '../paths/file-bytes.ts';
 import {
   discardPreviousPaths,
   pathSwapSchema,
@@ -18,7 +18,7 @@ import {
   undoPaths,
   wayBackLines,
   type PathSwap,
-} from '../files/path-swap.ts';
+} from '../paths/path-swap.ts';
 import type { StoredModel } from './facts.ts';
 import { blobFileName, readModels, type BrokenModel } from './model-store.ts';
 import {

@@ -6,7 +6,7 @@ import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts
 import type { ArtifactAttributes, Bytes, FileIdentity } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { OpenVolume, StoreVolume, VolumeListing } from '../../ports/volume.ts';
-import { attributesOf, identityOf } from '../files/file-bytes.ts';
+import { attributesOf, identityOf } from '../paths/file-bytes.ts';
 import {
   blobFileName,
   isManifestPath,

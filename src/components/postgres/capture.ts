@@ -3,7 +3,7 @@ import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts'
 import type { ArtifactSink } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { findClient } from './client.ts';
+import { findClient } from './connection/client.ts';
 import {
   holdRelations,
   readLockBudget,
@@ -12,16 +12,21 @@ import {
   requireReadable,
   requireUnchanged,
   type LockBudget,
-} from './content.ts';
+} from './compare/content.ts';
 import { leftOut, listDatabases, type DatabaseRow } from './databases.ts';
 import { captureDatabase, captureGlobals, type CaptureInputs, type MarkedDatabase } from './dump.ts';
 import type { DatabaseFacts, PostgresFacts } from './facts.ts';
 import { globalsPath } from './names.ts';
-import { addressOf, type PostgresOptions } from './options.ts';
-import { readServer } from './properties.ts';
+import { addressOf, type PostgresOptions } from './connection/options.ts';
+import { readServer } from './compare/properties.ts';
 import { readCommonSettings, readMemberships, readParameterGrants, readRoles } from './roles.ts';
-import { openControlSession, openSession, sqlState, type Session } from './session.ts';
-import { captureServerFiles, readServerFiles, unreadFiles, type ServerFiles } from './server-files.ts';
+import { openControlSession, openSession, sqlState, type Session } from './connection/session.ts';
+import {
+  captureServerFiles,
+  readServerFiles,
+  unreadFiles,
+  type ServerFiles,
+} from './connection/server-files.ts';
 
 /** pg_partition_root() and names with a collation came with 12. */
 const oldestMajor = 12;

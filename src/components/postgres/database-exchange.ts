@@ -3,7 +3,7 @@ import { messageOf, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { invalidDatabase } from './databases.ts';
 import { identifier, literal } from './names.ts';
-import { sqlState, type Session } from './session.ts';
+import { sqlState, type Session } from './connection/session.ts';
 
 /** Names of all databases by OID, read anew before every decision. */
 export async function namesByOid(control: Session, signal: AbortSignal): Promise<Map<number, string>> {

@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { TarsError } from '../../model/errors.ts';
-import { databaseFilter } from './content.ts';
+import { databaseFilter } from './compare/content.ts';
 import { isAside } from './names.ts';
-import { addressOf, type PostgresOptions } from './options.ts';
-import { ownRelations } from './schema-definitions.ts';
-import { openSession, sqlState, type Session } from './session.ts';
+import { addressOf, type PostgresOptions } from './connection/options.ts';
+import { ownRelations } from './compare/schema-definitions.ts';
+import { openSession, sqlState, type Session } from './connection/session.ts';
 
 const databaseRowSchema = z.object({ name: z.string(), sizeBytes: z.coerce.number() });
 

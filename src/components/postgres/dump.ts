@@ -1,17 +1,17 @@
 import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { ownAttributes } from '../own-attributes.ts';
-import type { Client } from './client.ts';
-import { lockTimeoutMs, nothingRead, readContent } from './content.ts';
+import { ownAttributes } from '../paths/own-attributes.ts';
+import type { Client } from './connection/client.ts';
+import { lockTimeoutMs, nothingRead, readContent } from './compare/content.ts';
 import type { ContentFacts, DatabaseFacts, PostgresFacts, SequenceFacts, Unread } from './facts.ts';
 import { dumpPath, globalsPath } from './names.ts';
-import type { PostgresOptions } from './options.ts';
-import { conninfo, programOutput } from './programs.ts';
-import { readProperties, type ServerIdentity } from './properties.ts';
+import type { PostgresOptions } from './connection/options.ts';
+import { conninfo, programOutput } from './connection/programs.ts';
+import { readProperties, type ServerIdentity } from './compare/properties.ts';
 import { mayReadPasswords } from './roles.ts';
-import { ownSearchPath } from './search-path.ts';
-import type { Session } from './session.ts';
+import { ownSearchPath } from './compare/search-path.ts';
+import type { Session } from './connection/session.ts';
 
 /** One database with the transaction that fixes its state. */
 export interface MarkedDatabase {

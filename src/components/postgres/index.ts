@@ -5,21 +5,21 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe, Leftover } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { prepareCapture } from './capture.ts';
-import { findClient } from './client.ts';
+import { findClient } from './connection/client.ts';
 import { leftOut, listDatabases } from './databases.ts';
 import { parseFacts } from './facts.ts';
 import { asidePattern, identifier } from './names.ts';
-import { addressOf, type PostgresOptions } from './options.ts';
-import { readServer } from './properties.ts';
-import { planRestore } from './restore-plan.ts';
-import { openControlSession, openSession, sqlState } from './session.ts';
+import { addressOf, type PostgresOptions } from './connection/options.ts';
+import { readServer } from './compare/properties.ts';
+import { planRestore } from './plan.ts';
+import { openControlSession, openSession, sqlState } from './connection/session.ts';
 import { stageRestore } from './stage.ts';
 import { statementLine } from './swap-record.ts';
 import { postgresGeneration, removeStaged } from './swap.ts';
 import { verifyLive } from './verify.ts';
-import { readServerFiles, unreadFiles } from './server-files.ts';
+import { readServerFiles, unreadFiles } from './connection/server-files.ts';
 
-export type { PostgresOptions } from './options.ts';
+export type { PostgresOptions } from './connection/options.ts';
 
 /**
  * PostgreSQL 12 or newer over TCP (DESIGN.md section 7): dumps in custom format under a snapshot exported at the

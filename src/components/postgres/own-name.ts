@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Rejection } from './rejections.ts';
-import type { Session } from './session.ts';
+import type { Session } from './connection/session.ts';
 
 /** What the server did not take of a database while it was staged. */
 export interface Refusals {

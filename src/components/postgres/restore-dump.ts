@@ -1,9 +1,9 @@
 import { TarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { Client } from './client.ts';
+import type { Client } from './connection/client.ts';
 import { literal } from './names.ts';
-import { conninfo, feedProgram, type Program } from './programs.ts';
+import { conninfo, feedProgram, type Program } from './connection/programs.ts';
 import { RestoreReportReader, type Rejection } from './rejections.ts';
 
 /** One dump and the empty database it is restored into. */

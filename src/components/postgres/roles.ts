@@ -12,9 +12,9 @@ import {
   type RoleFacts,
 } from './facts.ts';
 import { identifier, literal } from './names.ts';
-import type { Globals } from './compare-globals.ts';
-import { readServer, setClause } from './properties.ts';
-import { sqlState, type Session } from './session.ts';
+import type { Globals } from './compare/globals.ts';
+import { readServer, setClause } from './compare/properties.ts';
+import { sqlState, type Session } from './connection/session.ts';
 
 /** The catalog has settings as `name=value`. */
 const roleRowSchema = roleSchema.extend({ settings: z.array(z.string()).nullable() });

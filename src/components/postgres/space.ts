@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { PostgresFacts } from './facts.ts';
-import type { PostgresOptions } from './options.ts';
-import type { Session } from './session.ts';
+import type { PostgresOptions } from './connection/options.ts';
+import type { Session } from './connection/session.ts';
 
 /** What a restore takes beside the live databases. */
 export interface SpaceNeeded {

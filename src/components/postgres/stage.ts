@@ -8,15 +8,21 @@ import type { OperationContext } from '../../ports/context.ts';
 import { checked } from './checked-artifact.ts';
 import type { DatabaseFacts } from './facts.ts';
 import { asideNames, identifier, qualified } from './names.ts';
-import type { PostgresOptions } from './options.ts';
+import type { PostgresOptions } from './connection/options.ts';
 import { asksForName, splitRefusals } from './own-name.ts';
-import { createDatabaseStatement, propertyStatements, settingStatements } from './properties.ts';
+import { createDatabaseStatement, propertyStatements, settingStatements } from './compare/properties.ts';
 import type { Rejection } from './rejections.ts';
 import { restoreAgain, restoreWhatIsTaken, type DumpRestore } from './restore-dump.ts';
-import { PostgresPlanDetails } from './restore-plan.ts';
+import { PostgresPlanDetails } from './plan.ts';
 import { createRoles, missingRoles, readPasswordHashes } from './roles.ts';
-import { ownSearchPath } from './search-path.ts';
-import { isSuperuser, openControlSession, openSession, sqlState, type Session } from './session.ts';
+import { ownSearchPath } from './compare/search-path.ts';
+import {
+  isSuperuser,
+  openControlSession,
+  openSession,
+  sqlState,
+  type Session,
+} from './connection/session.ts';
 import { dropStaged, swapDatabases } from './swap.ts';
 import { databaseOids } from './database-exchange.ts';
 import { parseSwapRecord, swapRecord, type DatabaseSwap } from './swap-record.ts';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { CorruptionError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
 import { identifier, literal } from './names.ts';
-import type { PostgresOptions } from './options.ts';
+import type { PostgresOptions } from './connection/options.ts';
 import { shellWord } from '../../model/shell-word.ts';
 
 /**

@@ -10,9 +10,9 @@ import {
   namesByOid,
   rename,
 } from './database-exchange.ts';
-import type { PostgresOptions } from './options.ts';
+import type { PostgresOptions } from './connection/options.ts';
 import { dropRoles } from './roles.ts';
-import { openControlSession, type Session } from './session.ts';
+import { openControlSession, type Session } from './connection/session.ts';
 import { parseSwapRecord, type DatabaseSwap, type SwapDetails } from './swap-record.ts';
 
 /** Where the two databases of a swap are now. */

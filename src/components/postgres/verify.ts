@@ -2,19 +2,19 @@ import { z } from 'zod';
 import { CorruptionError, messageOf, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { compareGlobals } from './compare-globals.ts';
-import { compareContent, compareProperties } from './compare.ts';
-import { readContent, readSequences } from './content.ts';
-import { isReworded } from './compare-schema.ts';
+import { compareGlobals } from './compare/globals.ts';
+import { compareContent, compareProperties } from './compare/compare.ts';
+import { readContent, readSequences } from './compare/content.ts';
+import { isReworded } from './compare/compare-schema.ts';
 import type { ContentFacts, DatabaseFacts, PostgresFacts, SchemaFacts } from './facts.ts';
-import { readNormalSchema, type DumpSource } from './normal-form.ts';
-import type { PostgresOptions } from './options.ts';
+import { readNormalSchema, type DumpSource } from './compare/normal-form.ts';
+import type { PostgresOptions } from './connection/options.ts';
 import { splitRefusals } from './own-name.ts';
-import { readProperties } from './properties.ts';
+import { readProperties } from './compare/properties.ts';
 import type { Rejection } from './rejections.ts';
 import { readGlobals } from './roles.ts';
-import { ownSearchPath } from './search-path.ts';
-import { openControlSession, openSession, sqlState, type Session } from './session.ts';
+import { ownSearchPath } from './compare/search-path.ts';
+import { openControlSession, openSession, sqlState, type Session } from './connection/session.ts';
 
 interface Comparison {
   readonly options: PostgresOptions;

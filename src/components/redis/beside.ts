@@ -2,10 +2,10 @@ import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { NotCaptured } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { RedisConnection, RedisReplyError } from './connection.ts';
-import type { RedisOptions } from './options.ts';
-import { ServerInfo } from './server.ts';
-import { persistenceOf, readSettings, type ToldSettings } from './told.ts';
+import { RedisConnection, RedisReplyError } from './connection/connection.ts';
+import type { RedisOptions } from './connection/options.ts';
+import { ServerInfo } from './connection/server.ts';
+import { persistenceOf, readSettings, type ToldSettings } from './connection/told.ts';
 
 /** The users of a server that keeps them in a file of its own. */
 export interface Users {

@@ -4,16 +4,16 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { attributesOf, fileBytes } from '../files/file-bytes.ts';
-import { ownAttributes } from '../own-attributes.ts';
+import { attributesOf, fileBytes } from '../paths/file-bytes.ts';
+import { ownAttributes } from '../paths/own-attributes.ts';
 import { readUsers, type Users } from './beside.ts';
-import { RedisConnection } from './connection.ts';
+import { RedisConnection } from './connection/connection.ts';
 import { readContent, unseenOf, type RdbContent } from './content.ts';
 import { artifactPath, usersPath, type Facts, type Owner, type Persistence } from './facts.ts';
-import type { RedisOptions } from './options.ts';
+import type { RedisOptions } from './connection/options.ts';
 import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
-import { explainReply, ServerInfo } from './server.ts';
-import { persistenceOf, readSettings } from './told.ts';
+import { explainReply, ServerInfo } from './connection/server.ts';
+import { persistenceOf, readSettings } from './connection/told.ts';
 
 /** Opens the replica's connection and everything slow before the mark. */
 export async function prepareCapture(options: RedisOptions, ctx: OperationContext): Promise<PreparedCapture> {

@@ -2,20 +2,20 @@ import { ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { leftoversAt } from '../files/leftovers.ts';
+import { leftoversAt } from '../paths/leftovers.ts';
 import { notCapturedBeside } from './beside.ts';
 import { prepareCapture } from './capture.ts';
-import { RedisConnection, RedisReplyError } from './connection.ts';
-import type { RedisOptions } from './options.ts';
+import { RedisConnection, RedisReplyError } from './connection/connection.ts';
+import type { RedisOptions } from './connection/options.ts';
 import { planRestore } from './plan.ts';
 import { defaultPersistence } from './facts.ts';
-import { explainReply, ServerInfo } from './server.ts';
-import { readSettings } from './told.ts';
+import { explainReply, ServerInfo } from './connection/server.ts';
+import { readSettings } from './connection/told.ts';
 import { removeStaged, stageOffline } from './stage.ts';
 import { FileSwap } from './swap.ts';
 import { verifyLive } from './verify.ts';
 
-export type { RedisOptions } from './options.ts';
+export type { RedisOptions } from './connection/options.ts';
 
 /**
  * Redis or Valkey. Captured over the wire as a replica would, with no need for its files; restored offline into its

@@ -9,7 +9,7 @@ import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../..
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { RedisConnection } from './connection.ts';
+import { RedisConnection } from './connection/connection.ts';
 import {
   artifactPath,
   factsOf,
@@ -18,16 +18,16 @@ import {
   type Facts,
   type Persistence,
 } from './facts.ts';
-import type { RedisOptions } from './options.ts';
-import { explainReply, ServerInfo } from './server.ts';
-import { onlyRdbIn, persistenceOf, readSettings, setting } from './told.ts';
+import type { RedisOptions } from './connection/options.ts';
+import { explainReply, ServerInfo } from './connection/server.ts';
+import { onlyRdbIn, persistenceOf, readSettings, setting } from './connection/told.ts';
 import {
   canLoad,
   parseVersionLine,
   splitsAppendOnly,
   type RdbFormat,
   type ServerVersion,
-} from './versions.ts';
+} from './connection/versions.ts';
 
 /** What {@link planRestore} decided, for the stage. */
 export const restoreDetailsSchema = z.object({

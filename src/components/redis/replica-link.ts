@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
 import { openScratch } from '../../disk/run-scratch.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { requireSpace } from '../files/file-bytes.ts';
-import { RedisConnection, RedisReplyError, type RedisAddress } from './connection.ts';
-import { ServerInfo, waitIdle } from './server.ts';
-import { setting } from './told.ts';
+import { requireSpace } from '../paths/file-bytes.ts';
+import { RedisConnection, RedisReplyError, type RedisAddress } from './connection/connection.ts';
+import { ServerInfo, waitIdle } from './connection/server.ts';
+import { setting } from './connection/told.ts';
 
 /** An RDB of the server on our disk. Disposing removes it. */
 export interface SpooledRdb extends AsyncDisposable {

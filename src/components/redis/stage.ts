@@ -13,14 +13,14 @@ import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { attributesOf, fileBytes, requireSpace } from '../files/file-bytes.ts';
+import { attributesOf, fileBytes, requireSpace } from '../paths/file-bytes.ts';
 import { statIfThere } from '../../disk/is-there.ts';
 import { openPrivateDirectory } from '../../disk/private-directory.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { compareContent, notCompared, readContent } from './content.ts';
 import type { Facts, Owner } from './facts.ts';
-import type { RedisOptions } from './options.ts';
+import type { RedisOptions } from './connection/options.ts';
 import {
   namesOf,
   previousName,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { execa } from 'execa';
 import { testContext } from '../../../test/fixtures/context.ts';
-import type { RedisAddress } from './connection.ts';
+import type { RedisAddress } from './connection/connection.ts';
 import { PreviousDataGoneError } from '../../model/errors.ts';
 import { FileSwap, recordOf } from './swap.ts';
 

@@ -24,8 +24,8 @@ import {
   swapPaths,
   undoPaths,
   type PathSwap,
-} from '../files/path-swap.ts';
-import { addressOf, RedisConnection, type RedisAddress } from './connection.ts';
+} from '../paths/path-swap.ts';
+import { addressOf, RedisConnection, type RedisAddress } from './connection/connection.ts';
 
 const placeSchema = z.object({
   dataDir: z.string(),

@@ -2,13 +2,13 @@ import type { Finding } from '../../model/finding.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
-import { fileBytes } from '../files/file-bytes.ts';
-import { RedisConnection } from './connection.ts';
+import { fileBytes } from '../paths/file-bytes.ts';
+import { RedisConnection } from './connection/connection.ts';
 import { compareContent, notCompared, readContent } from './content.ts';
 import { factsOf } from './facts.ts';
-import type { RedisOptions } from './options.ts';
+import type { RedisOptions } from './connection/options.ts';
 import { ReplicaLink, type SpooledRdb } from './replica-link.ts';
-import { explainReply, ServerInfo } from './server.ts';
+import { explainReply, ServerInfo } from './connection/server.ts';
 
 /**
  * Takes a fresh RDB of the live server and compares all of it with what was captured: every key's type, value and

@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 import sodium from 'sodium-native';
 import { CorruptionError } from '../../model/errors.ts';
-import { freeBuffer } from '../free-buffer.ts';
+import { freeBuffer } from '../seal/free-buffer.ts';
 
 const ivBytes = 16;
 const tagBytes = 16;

@@ -6,11 +6,11 @@ import {
 } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
-import { answerLimit, engineError, engineStatus, type Engine } from './engine.ts';
-import { findWriters, sketchContainers } from './inventory.ts';
-import { isGone, mountsOf, unusedVolumes } from './mounts.ts';
-import { recogniseStore } from './recognise.ts';
-import { readProject, type Project, type ProjectContainer } from './project.ts';
+import { answerLimit, engineError, engineStatus, type Engine } from './engine/engine.ts';
+import { findWriters, sketchContainers } from './discovery/inventory.ts';
+import { isGone, mountsOf, unusedVolumes } from './project/mounts.ts';
+import { recogniseStore } from './discovery/recognise.ts';
+import { readProject, type Project, type ProjectContainer } from './project/project.ts';
 
 /** The project, and the Engine that runs it. */
 export interface DockerRuntimeOptions {

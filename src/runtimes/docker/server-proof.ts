@@ -4,11 +4,11 @@ import { isDeepStrictEqual } from 'node:util';
 import { ServiceUnavailableError, TarsError, WrongServerError } from '../../model/errors.ts';
 import type { ProgramCall } from '../../ports/programs.ts';
 import type { ServerClaim, ServerProof } from '../../ports/server-proof.ts';
-import { openArchive } from './container-archive.ts';
-import type { Engine } from './engine.ts';
-import { containerRunner } from './exec.ts';
-import { addressOf } from './places.ts';
-import { readContainer, type ProjectContainer } from './project.ts';
+import { openArchive } from './engine/container-archive.ts';
+import type { Engine } from './engine/engine.ts';
+import { containerRunner } from './engine/exec.ts';
+import { addressOf } from './project/places.ts';
+import { readContainer, type ProjectContainer } from './project/project.ts';
 
 /** The server that is expected, and how it was found. */
 export interface ExpectedServer {

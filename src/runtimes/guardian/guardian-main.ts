@@ -34,7 +34,7 @@ async function prepare(action: Action): Promise<Prepared> {
   if (action.kind === 'unpause' || action.kind === 'start') {
     // Loaded only where needed: the guardian of a process stack is to stand ready at once.
     const [{ connectEngine }, { startIfStopped, unpause }] = await Promise.all([
-      import('../docker/engine.ts'),
+      import('../docker/engine/engine.ts'),
       import('../docker/index.ts'),
     ]);
     const engine = await connectEngine(action.engine);

@@ -3,7 +3,7 @@ import type { ChromaRecord } from '../record.ts';
 import type { Space } from '../space.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
-import type { LiveCollection } from './live-facts.ts';
+import type { LiveCollection } from './facts.ts';
 
 const nearestWanted = 10;
 const distanceTolerance = 1e-4;

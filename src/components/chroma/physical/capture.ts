@@ -4,7 +4,7 @@ import type { Finding } from '../../../model/finding.ts';
 import type { ArtifactSink, ChunkingHint } from '../../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { attributesOf, fileBytes, identityOf } from '../../files/file-bytes.ts';
+import { attributesOf, fileBytes, identityOf } from '../../paths/file-bytes.ts';
 import { inspectDirectory, type Inspection } from '../direct/inspect.ts';
 import { placedCollections, type ChromaFacts } from '../facts.ts';
 import { sqliteFileName } from '../direct/tables.ts';

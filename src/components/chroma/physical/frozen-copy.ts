@@ -16,7 +16,7 @@ import type {
   VolumeEntry,
   VolumeListing,
 } from '../../../ports/volume.ts';
-import { requireSpace } from '../../files/file-bytes.ts';
+import { requireSpace } from '../../paths/file-bytes.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 import type { CopyOutcome, PersistCopy } from './capture.ts';
 import { isForeign, type EntryStats, type ListedEntry } from './directory-listing.ts';

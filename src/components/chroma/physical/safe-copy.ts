@@ -5,7 +5,7 @@ import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
 import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { requireSpace } from '../../files/file-bytes.ts';
+import { requireSpace } from '../../paths/file-bytes.ts';
 import { sqliteFileName } from '../direct/tables.ts';
 import type { CopyOutcome, PersistCopy } from './capture.ts';
 import {

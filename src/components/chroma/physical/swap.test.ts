@@ -6,7 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { CorruptionError } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { directorySwaps } from '../../files/path-swap.ts';
+import { directorySwaps } from '../../paths/path-swap.ts';
 import { physicalGeneration, swapPersistDirectory, type PhysicalSwap } from './swap.ts';
 
 const ctx = {} as OperationContext;

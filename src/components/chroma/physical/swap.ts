@@ -12,7 +12,7 @@ import {
   swapPaths,
   undoPaths,
   type PathSwap,
-} from '../../files/path-swap.ts';
+} from '../../paths/path-swap.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 import { processesWithOpenFile } from './open-files.ts';
 

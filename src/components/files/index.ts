@@ -1,0 +1,98 @@
+import { access, constants } from 'node:fs/promises';
+import { isAbsolute } from 'node:path';
+import { openPath } from '../../disk/open-path.ts';
+import { ConfigurationError, messageOf, ServiceUnavailableError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
+import type { RestorePlan } from '../../model/restore-plan.ts';
+import type { Component, ComponentProbe } from '../../ports/component.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { leftoversAt } from '../paths/leftovers.ts';
+import { prepareTreesCapture, requireDirectory, unmatchedInAll, unmatchedWarning } from './capture.ts';
+import { removeBegun } from './exchange/exchange.ts';
+import { treesGeneration } from './exchange/generation.ts';
+import { planTreesRestore, type TreesPlanDetails } from './plan.ts';
+import type { TreesPlace } from './restoring.ts';
+import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
+import { stageTreesRestore } from './stage.ts';
+import { verifyTrees } from './verify.ts';
+import { walkTree } from './tree/walk.ts';
+
+const kind = 'files';
+
+/** Which directories are captured, whole. */
+export interface TreesOptions {
+  readonly name: string;
+  /** Stopped while its directories are exchanged. */
+  readonly service: string | undefined;
+  readonly trees: readonly Tree[];
+  /** The directories are mounted elsewhere, such as in a container, and must not be renamed themselves. */
+  readonly keepDirectory?: boolean;
+  /**
+   * Absolute real paths that are never captured, replaced or deleted, though they lie in one of the directories: what is
+   * tars' own, or another component's.
+   */
+  readonly keepOut?: readonly string[];
+}
+
+/** Directories with files of any kind, captured while they are used. */
+export function createTreesComponent(options: TreesOptions): Component {
+  const { name, service, trees, keepDirectory = false, keepOut = [] } = options;
+  const place: TreesPlace = { name, kind, service, trees, keepDirectory, keepOut };
+  return {
+    ...{ name, kind, service },
+    probe: (ctx) => probe(place, ctx),
+    async ready() {
+      for (const { live } of trees) {
+        await access(live, constants.R_OK | constants.X_OK).catch((cause: unknown) => {
+          throw new ServiceUnavailableError(`${live} is not there, or not to be read`, { cause });
+        });
+      }
+    },
+    async prepare() {
+      for (const { live } of trees) {
+        if (!isAbsolute(live)) throw new ConfigurationError(`${name}: ${live} is not an absolute path`);
+        await requireDirectory(live);
+      }
+      return prepareTreesCapture(place);
+    },
+    planRestore: (from, restoreOptions, ctx, source) =>
+      planTreesRestore(place, from, restoreOptions, ctx, source),
+    stage: (plan, source, ctx) =>
+      stageTreesRestore(place, plan as RestorePlan<TreesPlanDetails>, source, ctx),
+    async removeStaged(restoreId) {
+      for (const { live } of trees) await removeBegun(live, restoreId);
+    },
+    generation: treesGeneration,
+    verify: (from, ctx, source) => verifyTrees(place, from, ctx, source),
+    leftovers: () => leftoversAt(trees.map(({ live }) => live)),
+    places: () => Promise.resolve(trees.map(({ path }) => ({ tree: path }))),
+  };
+}
+
+async function probe({ trees, keepOut }: TreesPlace, ctx: OperationContext): Promise<ComponentProbe> {
+  const warnings: string[] = [];
+  const unmatched: (readonly string[])[] = [];
+  let files = 0;
+  let sizeBytes = 0;
+  for (const tree of trees) {
+    using opened = await openPath(tree.live);
+    const scope = await TreeScope.of(opened, tree, await keptOutOf(tree, trees, keepOut));
+    const steps = walkTree(opened.directory, {
+      leaveOut: (path, stats) => scope.outside(path, stats) !== undefined,
+      onFailure: (path, error) => void warnings.push(`Cannot read ${tree.live}/${path}: ${messageOf(error)}`),
+    });
+    for (const step of steps) {
+      ctx.signal.throwIfAborted();
+      if (step.kind !== 'entry' || !step.stats.isFile()) continue;
+      files += 1;
+      sizeBytes += Number(step.stats.size);
+    }
+    unmatched.push(scope.exclusions.unmatched);
+  }
+  for (const pattern of unmatchedInAll(unmatched)) warnings.push(unmatchedWarning(pattern, trees));
+  const where = trees.map(({ path }) => path).join(', ');
+  return {
+    ...{ serverVersion: undefined, sizeBytes, warnings },
+    summary: `${counted(files, 'file')} in ${where}`,
+  };
+}

@@ -1,0 +1,109 @@
+import type { OperationContext } from '../../ports/context.ts';
+import type { RetentionWarning } from '../retention/retention-state.ts';
+import { notStarted, type Scheduled } from '../schedule/scheduled.ts';
+import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
+
+/** What tars.yaml says of secrets and of what runs by itself. */
+export interface CareUnderExamination {
+  /** Files with a secret in them that every user of the machine can read. */
+  readonly exposed: (ctx: OperationContext) => Promise<readonly string[]>;
+  readonly secrets: 'repository' | 'sealed' | 'redact-only';
+  /** How many age recipients there are. */
+  readonly recipients: number;
+  /** Components that are configuration files, and what opens them once they are sealed. */
+  readonly configurations: readonly { readonly name: string; readonly identityFile: string | undefined }[];
+  /** Of what is to run by itself: five fields of a crontab each. */
+  readonly rhythms: Readonly<Record<string, string>>;
+  readonly keepsByPolicy: boolean;
+  /** What the last run that was to forget found in its way. */
+  readonly retentionWarnings: (now: Date) => readonly RetentionWarning[];
+  readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
+}
+
+/** The checks of what the operator has to look after: secrets, copies, schedule and retention. */
+export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
+  return [
+    { name: 'secrets', look: (ctx) => lookAtSecrets(care, ctx) },
+    { name: 'true copies', look: () => Promise.resolve(lookAtTrueCopies(care)) },
+    { name: 'schedule', look: (ctx) => lookAtSchedule(care, ctx) },
+    { name: 'retention', look: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
+  ];
+}
+
+async function lookAtSecrets(care: CareUnderExamination, ctx: OperationContext): Promise<readonly Outcome[]> {
+  const exposed = await care.exposed(ctx);
+  if (exposed.length === 0) return [ok('No file with a secret can be read by every user of this machine')];
+  return exposed.map((file) =>
+    warning(`Every user of this machine can read ${file}, which holds a secret`, `Run chmod 600 ${file}.`),
+  );
+}
+
+/** Without a true copy of it, configuration does not come back from a machine that is gone. */
+function lookAtTrueCopies(care: CareUnderExamination): readonly Outcome[] {
+  const { secrets, recipients, configurations } = care;
+  if (configurations.length === 0) return [];
+  if (secrets === 'repository') return [ok('Configuration is kept whole in the repository, encrypted')];
+  if (secrets === 'redact-only') {
+    return [
+      warning(
+        'Secrets in configuration files are not kept at all: a restore brings back redacted files only',
+        'Keep them elsewhere, or set secrets: repository in tars.yaml.',
+      ),
+    ];
+  }
+  if (recipients === 0) {
+    return [error('secrets is sealed, and there are no age recipients', 'Give age_recipients in tars.yaml.')];
+  }
+  const closed = configurations.filter(({ identityFile }) => identityFile === undefined);
+  if (closed.length === 0) return [ok('Configuration is sealed, and its identity file is known')];
+  return [
+    warning(
+      `${closed.map(({ name }) => name).join(', ')} is sealed, and no age_identity_file here opens it`,
+      'Make sure that the age identity is kept elsewhere; a restore needs it.',
+    ),
+  ];
+}
+
+async function lookAtSchedule(
+  { rhythms, scheduled }: CareUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  if (rhythms['backup'] === undefined) {
+    return [
+      warning(
+        'tars.yaml has no rhythm for backups: somebody has to run them',
+        'Add one to tars.yaml, such as every night at half past two: schedule: { backup: 30 2 * * * }',
+      ),
+    ];
+  }
+  const found = await scheduled(ctx);
+  const { state, by = 'nothing', leftovers, lacks } = found;
+  const missing = notStarted(found);
+  const tasks = Object.keys(rhythms).join(', ');
+  const differs = warning(
+    `What ${by} runs differs from schedule: in tars.yaml`,
+    'Run tars schedule install, or keep tars daemon running.',
+  );
+  const said =
+    missing !== undefined
+      ? warning(`${missing.found}: ${tasks}`, missing.cure)
+      : state === 'differs'
+        ? differs
+        : ok(`Run by themselves, by ${by}: ${tasks}`);
+  const old = leftovers.map((name) =>
+    warning(`What ${name} had installed for the same tars.yaml is still run`, 'Run tars schedule install.'),
+  );
+  return [said, ...old, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
+}
+
+function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcome[] {
+  const { keepsByPolicy, rhythms } = care;
+  const found = care.retentionWarnings(now);
+  if (found.length > 0) return found.map(({ found: what, cure }) => warning(what, cure));
+  if (keepsByPolicy) return [ok('tars.yaml says which snapshots are kept')];
+  const cure =
+    'Add what is kept to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
+  if (rhythms['forget'] !== undefined)
+    return [error('schedule.forget has nothing to go by: retention keeps nothing', cure)];
+  return [warning('No rule says which snapshots may be forgotten, so all are kept', cure)];
+}

@@ -1,0 +1,59 @@
+import { z } from 'zod';
+import type { RecoveryStep } from '../../model/recovery-kit.ts';
+import { shellWord } from '../../model/shell-word.ts';
+import { containerPlace, machinePlace, type Part, type Place } from './places.ts';
+
+const configFacts = z.object({
+  trueCopy: z.enum(['repository', 'sealed', 'none']),
+  files: z.array(z.object({ path: z.string() })),
+});
+
+/** Puts files of the configuration back, from the true copies or the sealed one. */
+export function configStep({ component, home }: Part): RecoveryStep {
+  const { trueCopy, files } = configFacts.parse(component.facts);
+  const title = `Configuration (${component.name})`;
+  if (trueCopy === 'none') {
+    const text = `The snapshots hold redacted views of the files only, under ${component.name}/redacted: their secrets have to come from elsewhere.`;
+    return { title, text: [text], commands: [] };
+  }
+  const careful = 'Files that are there already are replaced: look at them first.';
+  if (trueCopy === 'repository') {
+    const stored = (path: string): string => shellWord(`${component.name}/true${path}`);
+    const commands = files.flatMap(({ path }) => [
+      `mkdir -p ${shellWord(directoryOf(path))}`,
+      `cp -p ${stored(path)} ${shellWord(path)}`,
+    ]);
+    return { title, text: [careful], commands: [...new Set(commands)] };
+  }
+  const where =
+    home.identityFile === undefined ? 'where you keep it' : `${home.identityFile} on the machine that was`;
+  return {
+    title,
+    text: [
+      `The files are sealed: besides the recovery key you need the age identity, a file with a line ` +
+        `AGE-SECRET-KEY-1…; it was ${where}. Put its path into the first line. ${careful}`,
+    ],
+    commands: [
+      `export IDENTITY=${shellWord(home.identityFile ?? '/path/to/age-identity.txt')}`,
+      `age -d -i "$IDENTITY" ${shellWord(`${component.name}/sealed.age`)} | tar -xpf - -C /`,
+    ],
+    then: [`It brings back ${files.map(({ path }) => path).join(', ')}.`],
+  };
+}
+
+const directoryOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
+
+const treesFacts = z.object({ trees: z.array(z.object({ path: z.string() })) });
+
+/** Puts whole directories back. */
+export function treesStep(part: Part): RecoveryStep {
+  const { component, home } = part;
+  const paths = treesFacts.parse(component.facts).trees.map(({ path }) => path);
+  const place = (path: string): Place =>
+    home.inContainer === true ? containerPlace(part, path) : machinePlace(path);
+  return {
+    title: `Directories (${component.name})`,
+    text: [],
+    commands: paths.flatMap((path) => place(path).fill(`${component.name}${path === '/' ? '' : path}/.`)),
+  };
+}

@@ -1,0 +1,125 @@
+import { artifactTotals } from '../../model/artifact-list.ts';
+import type { ComposeRecord, Manifest } from '../../model/manifest.ts';
+import type { RecoveryStep } from '../../model/recovery-kit.ts';
+import { shellWord } from '../../model/shell-word.ts';
+import { configStep, treesStep } from './files.ts';
+import type { HomeOfComponent, Part } from './places.ts';
+import { chromaStep, ollamaStep, postgresStep, redisStep } from './stores.ts';
+
+/** What the steps are written from. */
+export interface RecoveryFacts {
+  readonly stack: string;
+  /** The host whose snapshots are meant. */
+  readonly hostname: string;
+  readonly repository: string;
+  readonly repositoryId: string;
+  readonly keyCheck: string;
+  /** Of the newest snapshot; undefined while there is none. */
+  readonly manifest: Manifest | undefined;
+  readonly homes: Readonly<Record<string, HomeOfComponent>>;
+  /** Commands that start the services which need a command, in the order of what they need. */
+  readonly starts: readonly string[];
+}
+
+/**
+ * The steps of a recovery with stock restic, the stores' own programs and a shell, with the paths and names of this
+ * stack. Nothing in them needs tars.
+ */
+export function recoverySteps(facts: RecoveryFacts): readonly RecoveryStep[] {
+  const { manifest } = facts;
+  if (manifest === undefined) return [openStep(facts), fetchStep(facts)];
+  const captured = manifest.components.filter(({ outcome }) => outcome === 'captured');
+  const parts = captured.map((component): Part => {
+    return { component, home: facts.homes[component.name] ?? {}, compose: manifest.compose };
+  });
+  const of = (kind: string, step: (part: Part) => RecoveryStep): RecoveryStep[] =>
+    parts.filter(({ component }) => component.kind === kind).map(step);
+  return [
+    openStep(facts),
+    fetchStep(facts),
+    ...of('config', configStep),
+    ...(manifest.compose === undefined ? [] : [createStep(manifest.compose)]),
+    ...of('files', treesStep),
+    ...of('redis', redisStep),
+    ...of('chroma', chromaStep),
+    ...of('ollama', ollamaStep),
+    ...of('postgres', postgresStep),
+    startStep(facts, manifest),
+  ];
+}
+
+function openStep({ repository, repositoryId, keyCheck }: RecoveryFacts): RecoveryStep {
+  return {
+    title: 'Open the repository',
+    text: [
+      'Work as root on a machine with restic 0.14 or newer and the programs of the stores. If the repository is ' +
+        'mounted elsewhere now, change the first line. At the second, type the recovery key and press Enter; mind 1, l ' +
+        'and I, 0 and O.',
+    ],
+    commands: [
+      `export RESTIC_REPOSITORY=${shellWord(repository)}`,
+      'IFS= read -r RESTIC_PASSWORD && export RESTIC_PASSWORD',
+      'printf %s "$RESTIC_PASSWORD" | sha256sum | cut -c1-8',
+      'restic cat config',
+      'restic snapshots',
+    ],
+    then: [
+      `The third line must print ${keyCheck}: otherwise the key is mistyped. The fourth must show the id ` +
+        `${repositoryId}.`,
+    ],
+  };
+}
+
+function fetchStep({ stack, hostname, manifest }: RecoveryFacts): RecoveryStep {
+  const sizes = (manifest?.components ?? []).map((component) => artifactTotals(component).sizeBytes);
+  const needed = Math.ceil(sizes.reduce((sum, bytes) => sum + bytes, 0) / 2 ** 20);
+  return {
+    title: 'Bring the newest snapshot out',
+    text: [
+      'A snapshot that is tagged partial lacks what failed in it: then take the id of an older one instead of latest.' +
+        (manifest === undefined ? '' : ` The directory in the first line needs room for ${needed} MiB.`),
+    ],
+    commands: [
+      'export RESCUE=/var/tmp/tars-rescue',
+      `restic restore latest --host ${shellWord(hostname)} --path ${shellWord(`/tars/${stack}`)} --target "$RESCUE"`,
+      `cd "$RESCUE"/${shellWord(`tars/${stack}`)}`,
+    ],
+    then:
+      manifest === undefined
+        ? ['There was no snapshot when this page was made: export it again after the first backup.']
+        : ['What the snapshot holds, with the counts of every store, is in manifest.json.'],
+  };
+}
+
+function createStep({ project, workingDir, composeFiles, envFiles }: ComposeRecord): RecoveryStep {
+  const flags = [
+    `-p ${shellWord(project)}`,
+    ...(workingDir === undefined ? [] : [`--project-directory ${shellWord(workingDir)}`]),
+    ...composeFiles.map((file) => `-f ${shellWord(file)}`),
+    ...envFiles.map((file) => `--env-file ${shellWord(file)}`),
+  ];
+  return {
+    title: `Create the Compose project ${project}`,
+    text: [
+      'Images that are not there are pulled or built; manifest.json names them with their digests. Of programs this ' +
+        'takes Docker with Compose 2 alone.',
+    ],
+    commands: [`compose() { docker compose ${flags.join(' ')} "$@"; }`, 'compose up --no-start'],
+  };
+}
+
+function startStep({ starts }: RecoveryFacts, { compose }: Manifest): RecoveryStep {
+  const commands = compose === undefined ? starts : ['compose up -d'];
+  return {
+    title: 'Start everything',
+    text:
+      commands.length === 0
+        ? ['Give the files the owners that the services run as, where cp could not, and start the services.']
+        : ['Give the files the owners that the services run as, where cp could not.'],
+    commands,
+    then: [
+      'Compare with manifest.json: rows of tables, keys of databases, records of collections. Then make a first backup ' +
+        'of the new machine, and remove "$RESCUE", which holds every secret of the stack.',
+    ],
+  };
+}

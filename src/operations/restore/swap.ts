@@ -1,0 +1,65 @@
+import { TarsError } from '../../model/errors.ts';
+import type { JournalledMount } from '../../ports/journal.ts';
+import { planServices } from './plan.ts';
+import type { Run } from './run.ts';
+import type { StagedComponent } from './stage.ts';
+import { startServices, waitReady } from '../services.ts';
+import { mountsOfComponent } from '../backup/uncaptured.ts';
+
+/** Stops, swaps, starts and waits for health. */
+export async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
+  const { plan, target, ctx, entry, note } = run;
+  ctx.signal.throwIfAborted();
+  const services = await planServices(plan.planned, target, ctx);
+  const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
+  const mounts = await journalledMounts(staged, run);
+  await note({ stopped: services.stop, offline: services.offline, records, mounts });
+  for (const service of services.stop) {
+    ctx.log.info(`Stopping ${service}`);
+    await target.runtime.stop(service, ctx);
+  }
+  ctx.signal.throwIfAborted();
+  await note({ phase: 'swapping' });
+  for (const { staged: data } of staged) {
+    ctx.signal.throwIfAborted();
+    await data.swap(ctx);
+  }
+  await requireStillDown(services.offline, run);
+  const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
+  await startServices(stores, target.runtime, ctx);
+  for (const { component } of staged) await waitReady(component, target.runtime, ctx);
+  // From now on what was created is started like what was stopped, whoever does it.
+  const fresh = plan.provision?.plan.start ?? [];
+  await note({ phase: 'swapped', stopped: [...new Set([...services.stop, ...fresh])] });
+}
+
+/** Where the data is that is exchanged. */
+async function journalledMounts(
+  staged: readonly StagedComponent[],
+  { target, ctx }: Run,
+): Promise<readonly JournalledMount[]> {
+  const all = await target.runtime.mounts(ctx);
+  const found = await Promise.all(
+    staged.map(async ({ component }) => {
+      const mounts = await mountsOfComponent(component, all, ctx);
+      return mounts.map(({ service, type, source, path, destination }) => ({
+        ...{ component: component.name, service, type, source, path, destination },
+      }));
+    }),
+  );
+  return found.flat();
+}
+
+/** A server that a supervisor started meanwhile has the previous files open, and would write over the restored ones. */
+async function requireStillDown(offline: readonly string[], { target, ctx }: Run): Promise<void> {
+  const services = await target.runtime.discover(ctx);
+  const up = services.find(({ name, state }) => offline.includes(name) && state !== 'stopped');
+  if (up === undefined) return;
+  throw new TarsError(
+    'restore-failed',
+    `${up.name} was started by something else while its data was exchanged`,
+    {
+      hint: 'Keep whatever supervises it from starting it, then run the same restore again.',
+    },
+  );
+}

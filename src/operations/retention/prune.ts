@@ -1,0 +1,81 @@
+import { ConfigurationError } from '../../model/errors.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { Prunable, PruneLimits, PruneReport, PruneResult } from '../../ports/prune.ts';
+
+/** What a prune meant to do, and what it did; without `done` it was only looked at. */
+export interface PruneOutcome {
+  readonly plan: PruneReport;
+  readonly done?: PruneResult;
+}
+
+/**
+ * Removes what no snapshot needs, or with `dryRun` only finds out what that is.
+ * @throws RepositoryLockedError when anybody else uses the repository
+ * @throws CorruptionError when anything in it is not as it should be
+ */
+export async function pruneRepository(
+  store: Prunable,
+  limits: PruneLimits,
+  options: { readonly dryRun: boolean },
+  ctx: OperationContext,
+): Promise<PruneOutcome> {
+  await using plan = await store.planPrune(limits, ctx);
+  if (options.dryRun) return { plan: plan.report };
+  return { plan: plan.report, done: await plan.execute(ctx) };
+}
+
+/** How limits are given on the command line, as stock restic takes them. */
+export interface PruneLimitTexts {
+  /** `5%`, `200M` or `unlimited`. */
+  readonly maxUnused?: string | undefined;
+  /** `10G`. */
+  readonly maxRepackSize?: string | undefined;
+}
+
+/** restic's; repacking everything for the last per cent costs more than it gains. */
+export const defaultMaxUnused = '5%';
+
+/** @throws ConfigurationError naming the value */
+export function parsePruneLimits({ maxUnused, maxRepackSize }: PruneLimitTexts): PruneLimits {
+  return {
+    maxUnusedBytes: parseMaxUnused((maxUnused ?? defaultMaxUnused).trim()),
+    maxRepackBytes:
+      maxRepackSize === undefined
+        ? Number.POSITIVE_INFINITY
+        : parseBytes(maxRepackSize.trim(), '--max-repack-size'),
+  };
+}
+
+function parseMaxUnused(text: string): PruneLimits['maxUnusedBytes'] {
+  if (text === 'unlimited') return () => Number.POSITIVE_INFINITY;
+  const percent = /^(\d+(?:\.\d+)?)%$/.exec(text)?.[1];
+  if (percent === undefined) {
+    const limitBytes = parseBytes(text, '--max-unused');
+    return () => limitBytes;
+  }
+  const share = Number(percent) / 100;
+  if (share >= 1) throw unfit('--max-unused', text);
+  // Of what is there afterwards, not of what is used.
+  return (usedBytes) => (share / (1 - share)) * usedBytes;
+}
+
+const unitBytes: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+};
+
+function parseBytes(text: string, flag: string): number {
+  const [, digits, unit] = /^(\d+)([bkmgt]?)$/i.exec(text) ?? [];
+  const bytes = Number(digits) * (unitBytes[(unit ?? '').toUpperCase()] ?? Number.NaN);
+  if (!Number.isSafeInteger(bytes)) throw unfit(flag, text);
+  return bytes;
+}
+
+function unfit(flag: string, text: string): ConfigurationError {
+  const forms = flag === '--max-unused' ? '5% (below 100%), 200M or unlimited' : '500M, 10G or 0';
+  return new ConfigurationError(`${flag} cannot be "${text}"`, { hint: `Give something like ${forms}.` });
+}

@@ -1,0 +1,298 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { statIfThere } from '../../../disk/is-there.ts';
+import { ConfigurationError, messageOf } from '../../../model/errors.ts';
+import type { CapturedPlace } from '../../../model/captured-place.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import type { FoundFile, FoundStore, FoundWriter } from '../../../ports/inventory.ts';
+import type { EngineAddress, ServiceMount } from '../../../ports/runtime.ts';
+import { redisWantsPassword, whatAnswers } from './answers.ts';
+import { dataDirectory } from './data-directory.ts';
+import type { DefinedService } from '../compose/definition-service.ts';
+import type { Definition } from '../compose/definition.ts';
+import { engineError, type Engine } from '../engine/engine.ts';
+import { mountsOf } from '../project/mounts.ts';
+import { argumentOf, locatePath } from '../project/places.ts';
+import { composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
+import { recognise, storePorts, type StoreKind } from './recognise.ts';
+
+/** A service as its container or, where there is none, the Compose file describes it. */
+export interface SketchedService extends Omit<DefinedService, 'containerName' | 'mounts'> {
+  /** Names under which other services reach it. */
+  readonly hostNames: readonly string[];
+  readonly mounts: readonly ServiceMount[];
+  readonly container: ProjectContainer | undefined;
+}
+
+/** A store with what its component will capture. */
+export interface SketchedStore extends FoundStore {
+  readonly data: CapturedPlace;
+}
+
+/** The services of a project with containers; `definition` adds what containers do not tell. */
+export function sketchContainers(
+  { containers, dependencies }: Project,
+  address: EngineAddress,
+  definition: Definition | undefined,
+): readonly SketchedService[] {
+  const mounts = mountsOf(containers, address);
+  const services = [...new Set(containers.map(({ service }) => service))];
+  return services.flatMap((service) => {
+    const [container] = containers.filter((candidate) => candidate.service === service);
+    if (container === undefined) return [];
+    const { image, labels, environment, exposedPorts, argv, name } = container;
+    return [
+      {
+        ...{ service, image, labels, environment, exposedPorts, argv, container },
+        buildDirectory: definition?.services.get(service)?.buildDirectory,
+        hostNames: [service, name],
+        dependsOn: dependencies.get(service) ?? [],
+        mounts: mounts.filter((mount) => mount.service === service),
+      },
+    ];
+  });
+}
+
+/** The services of Compose files whose project has no containers. */
+export function sketchDefinition(
+  services: Iterable<DefinedService>,
+  address: EngineAddress,
+): readonly SketchedService[] {
+  return [...services].map(({ containerName, mounts, ...service }) => {
+    const described = mounts.map(({ type, source, destination }) => ({
+      ...{ type, destination, readOnly: false },
+      // Where a volume will be is not known yet; its name is as good to compare.
+      ...(type === 'volume' ? { volume: source, source: `volume:${source}` } : { source }),
+    }));
+    return {
+      ...service,
+      hostNames: [service.service, ...(containerName === undefined ? [] : [containerName])],
+      mounts: mountsOf([{ service: service.service, mounts: described }], address),
+      container: undefined,
+    };
+  });
+}
+
+/** The stores among the services, in their order. */
+export async function findStores(
+  engine: Engine | undefined,
+  services: readonly SketchedService[],
+  ctx: OperationContext,
+): Promise<readonly SketchedStore[]> {
+  const found = await Promise.all(services.map((service) => findStore(engine, service, ctx)));
+  return found.filter((store) => store !== undefined);
+}
+
+async function findStore(
+  engine: Engine | undefined,
+  sketch: SketchedService,
+  ctx: OperationContext,
+): Promise<SketchedStore | undefined> {
+  const { service, image, container } = sketch;
+  const told = recognise(sketch);
+  if (told?.kind === 'none') return undefined;
+  const answering =
+    told === undefined && container?.state === 'running'
+      ? await whatAnswers(container, ctx.signal)
+      : undefined;
+  const kind = told?.kind ?? answering;
+  if (kind === undefined) return undefined;
+  const how = {
+    label: 'by its label com.tars.service',
+    image: `by its image ${image}`,
+    port: `by its port ${storePorts[kind]} alone`,
+    answer: `by what answers on its port ${storePorts[kind]}`,
+  }[told?.by ?? 'answer'];
+  const place = await placeOf(engine, kind, sketch);
+  const port = portOf(kind, sketch);
+  return {
+    ...{ service, kind, how, port, tls: kind === 'redis' && speaksTlsOnly(sketch) },
+    ...(await passwordOf(kind, sketch, port ?? storePorts[kind], ctx)),
+    ...place,
+  };
+}
+
+async function placeOf(
+  engine: Engine | undefined,
+  kind: StoreKind,
+  sketch: SketchedService,
+): Promise<Pick<SketchedStore, 'warning' | 'data'>> {
+  const { service, container } = sketch;
+  let directory: string;
+  try {
+    directory =
+      engine !== undefined && container !== undefined
+        ? await dataDirectory(engine, kind, container)
+        : expectedDirectory(kind, sketch);
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) throw error;
+    return { warning: error.message, data: { store: '', service } };
+  }
+  const warning = isMounted(sketch, directory)
+    ? undefined
+    : `keeps its data in ${directory} inside its container, where nothing is mounted: mount a volume there`;
+  return { warning, data: { store: directory, service } };
+}
+
+const isMounted = ({ mounts }: SketchedService, directory: string): boolean =>
+  mounts.some(({ destination }) => directory === destination || directory.startsWith(`${destination}/`));
+
+/** Where a store will keep its data, as far as a Compose file tells. */
+function expectedDirectory(kind: StoreKind, sketch: SketchedService): string {
+  const { environment, image } = sketch;
+  switch (kind) {
+    case 'postgres':
+      return environment['PGDATA'] ?? '/var/lib/postgresql/data';
+    case 'redis':
+      return argumentOf(sketch, '--dir') ?? '/data';
+    case 'ollama':
+      return environment['OLLAMA_MODELS'] ?? '/root/.ollama/models';
+    case 'chroma': {
+      const before1 = /:0\.\d/.test(image);
+      const old = environment['PERSIST_DIRECTORY'] ?? '/chroma/chroma';
+      return (
+        argumentOf(sketch, '--path') ?? (before1 ? old : (environment['CHROMA_PERSIST_PATH'] ?? '/data'))
+      );
+    }
+  }
+}
+
+/** Of a Redis: it has no port without TLS. */
+const speaksTlsOnly = (sketch: SketchedService): boolean =>
+  argumentOf(sketch, '--port') === '0' && argumentOf(sketch, '--tls-port') !== undefined;
+
+function portOf(kind: StoreKind, sketch: SketchedService): number | undefined {
+  const told = {
+    postgres: argumentOf(sketch, '-p') ?? sketch.environment['PGPORT'],
+    redis: argumentOf(sketch, speaksTlsOnly(sketch) ? '--tls-port' : '--port'),
+    chroma: undefined,
+    ollama: undefined,
+  }[kind];
+  const port = Number(told);
+  return Number.isInteger(port) && port > 0 && port !== storePorts[kind] ? port : undefined;
+}
+
+async function passwordOf(
+  kind: StoreKind,
+  sketch: SketchedService,
+  port: number,
+  { signal }: OperationContext,
+): Promise<Pick<FoundStore, 'password' | 'passwordFile'>> {
+  const { environment, container } = sketch;
+  const plain = (password: FoundStore['password']): Pick<FoundStore, 'password' | 'passwordFile'> => ({
+    password,
+    passwordFile: undefined,
+  });
+  if (kind === 'postgres') {
+    if (environment['POSTGRES_PASSWORD']) return plain('known');
+    const inside = environment['POSTGRES_PASSWORD_FILE'];
+    const located =
+      inside === undefined || container === undefined ? undefined : await locatePath(container, inside);
+    if (located !== undefined) return { password: 'file', passwordFile: located.hostPath };
+    return plain(environment['POSTGRES_HOST_AUTH_METHOD'] === 'trust' ? 'none' : 'needed');
+  }
+  if (kind === 'redis') {
+    if (argumentOf(sketch, '--requirepass') ?? environment['REDIS_PASSWORD']) return plain('known');
+    const wanted = container === undefined ? false : await redisWantsPassword(container, port, signal);
+    return plain(wanted === true ? 'needed' : 'none');
+  }
+  return plain('none');
+}
+
+/** Services that depend on stores, or are told where one is. */
+export function findWriters(
+  services: readonly SketchedService[],
+  stores: readonly Pick<FoundStore, 'service'>[],
+): readonly FoundWriter[] {
+  const isStore = new Set(stores.map(({ service }) => service));
+  const hosts = services
+    .filter(({ service }) => isStore.has(service))
+    .flatMap(({ service, hostNames }) =>
+      hostNames.map((name) => ({ service, pattern: addressPattern(name) })),
+    );
+  return services.flatMap(({ service, dependsOn, environment, argv }) => {
+    if (isStore.has(service)) return [];
+    const needed = dependsOn.filter((name) => isStore.has(name));
+    const texts = [...Object.values(environment), ...argv];
+    const told = hosts
+      .filter(({ pattern }) => texts.some((text) => pattern.test(text)))
+      .map((host) => host.service);
+    const onlyTold = [...new Set(told)].filter((name) => !needed.includes(name));
+    const reasons = [
+      ...(needed.length > 0 ? [`depends on ${needed.join(', ')}`] : []),
+      ...(onlyTold.length > 0 ? [`is told the address of ${onlyTold.join(', ')}`] : []),
+    ];
+    return reasons.length === 0 ? [] : [{ service, why: reasons.join(' and ') }];
+  });
+}
+
+/** `name` as a host: alone, in a URL with or without user, before a port. A URL's scheme is none. */
+function addressPattern(name: string): RegExp {
+  const literal = name.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
+  return new RegExp(`(?:^|[@,=\\s]|//)${literal}(?:$|:\\d|[/,\\s?])`);
+}
+
+/** Settings of the machine that many containers are given. */
+const systemFiles =
+  /^\/(etc\/(localtime|timezone|hosts|hostname|resolv\.conf|passwd|group|shadow)$|etc\/(ssl|pki)\/|usr\/|proc\/|sys\/|dev\/|run\/|var\/run\/)/;
+/** Configuration is text that people write. */
+const fileBytesMax = 4 << 20;
+
+/**
+ * The files the project consists of: those of Compose, those they mention, single files that are mounted.
+ * @param optional left out without a word where they are not there
+ */
+export async function findFiles(
+  services: readonly SketchedService[],
+  mentioned: readonly string[],
+  optional: readonly string[],
+): Promise<readonly FoundFile[]> {
+  const mounted = services.flatMap(({ mounts }) =>
+    mounts.filter(({ type, path }) => type === 'bind' && !systemFiles.test(path)).map(({ path }) => path),
+  );
+  const found: FoundFile[] = [];
+  const required = new Set(mentioned);
+  for (const path of new Set([...mentioned, ...optional, ...mounted])) {
+    let stats;
+    try {
+      stats = await statIfThere(path);
+    } catch (error) {
+      // It may be a file of the project all the same.
+      found.push({ path, problem: `is not captured: ${messageOf(error)}` });
+      continue;
+    }
+    if (stats === undefined) {
+      if (required.has(path)) found.push({ path, problem: 'is not there' });
+    } else if (!stats.isFile()) {
+      if (required.has(path)) found.push({ path, problem: 'is no single file' });
+    } else if (stats.size > fileBytesMax) {
+      found.push({ path, problem: 'is too large for configuration' });
+    } else {
+      const readable = await access(path, constants.R_OK).then(
+        () => true,
+        () => false,
+      );
+      found.push({ path, problem: readable ? undefined : 'cannot be read by this user' });
+    }
+  }
+  return found;
+}
+
+/** Projects with containers that were made from that Compose file. */
+export async function projectsOf(engine: Engine, composeFile: string): Promise<readonly string[]> {
+  try {
+    const listed = await engine.listContainers({
+      all: true,
+      filters: { label: [composeLabels.configFiles] },
+    });
+    const made = listed.filter(({ Labels: labels }) =>
+      (labels[composeLabels.configFiles] ?? '')
+        .split(',')
+        .some((file) => resolve(labels[composeLabels.workingDir] ?? '/', file) === composeFile),
+    );
+    return [...new Set(made.flatMap(({ Labels: labels }) => labels[composeLabels.project] ?? []))].sort();
+  } catch (error) {
+    throw engineError(error, 'Cannot list the containers');
+  }
+}

@@ -1,0 +1,305 @@
+import { stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { ConfigurationError, TarsError } from '../../../model/errors.ts';
+import { withoutCaptured } from '../../../model/captured-place.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import type { FoundFile, LeftOutMount, StackInventory } from '../../../ports/inventory.ts';
+import type { EngineAddress } from '../../../ports/runtime.ts';
+import { ComposeProject, findComposeCli } from '../compose/compose-cli.ts';
+import { derivedProjectName, findComposeFile, withOverride } from '../compose/compose-files.ts';
+import { definedServices, readDefinition, type Definition } from '../compose/definition.ts';
+import { connectEngine, findEngine, type Engine } from '../engine/engine.ts';
+import { composeVariables } from '../compose/env-files.ts';
+import {
+  findFiles,
+  findStores,
+  findWriters,
+  projectsOf,
+  sketchContainers,
+  sketchDefinition,
+  type SketchedService,
+  type SketchedStore,
+} from './inventory.ts';
+import { envFilesOf } from '../provision/record.ts';
+import { listProjects, readProject, type Project } from '../project/project.ts';
+import { recogniseStore } from './recognise.ts';
+import type { Environment } from '../../../model/environment.ts';
+
+/** Which project `tars init` is asked to look at. */
+export type ProjectWish = { readonly project: string } | { readonly composeFile: string };
+
+interface Place {
+  readonly engine: Engine;
+  readonly address: EngineAddress;
+  readonly env: Environment;
+}
+
+/**
+ * Looks at a Compose project: at its containers where it has some, otherwise at its Compose file. Changes nothing.
+ * @throws ConfigurationError when there is no such project or file
+ */
+export async function takeInventory(
+  wish: ProjectWish,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const address = await findEngine(undefined, env);
+  const place = { engine: await connectEngine(address), address, env };
+  if ('project' in wish) {
+    const project = await readProject(place.engine, wish.project);
+    if (project.containers.length === 0) throw await noSuchProject(wish.project, place.engine);
+    return fromContainers(project, place, ctx);
+  }
+  const composeFile = resolve(wish.composeFile);
+  const directory = dirname(composeFile);
+  const variables = await composeVariables(directory, [], env);
+  const { name } = await readDefinition([composeFile], '', variables);
+  const derived = derivedProjectName(composeFile, name, variables);
+  const project = await projectOf(composeFile, derived, place.engine, ctx);
+  if (project !== undefined) return fromContainers(project, place, ctx);
+  return fromFiles(await withOverride(composeFile), derived, place, ctx);
+}
+
+async function noSuchProject(name: string, engine: Engine): Promise<ConfigurationError> {
+  const known = await listProjects(engine);
+  return new ConfigurationError(`The Engine has no containers of a project ${name}`, {
+    hint:
+      known.length === 0
+        ? 'It has none of any Compose project. Name the Compose file instead: tars init --compose FILE'
+        : `It has those of ${known.join(', ')}. Or name the Compose file: tars init --compose FILE`,
+  });
+}
+
+/** The project with containers that were made from the file: whatever its name, unless several were. */
+async function projectOf(
+  composeFile: string,
+  derivedName: string,
+  engine: Engine,
+  ctx: OperationContext,
+): Promise<Project | undefined> {
+  let names: readonly string[];
+  try {
+    names = await projectsOf(engine, composeFile);
+  } catch (error) {
+    if (!(error instanceof TarsError)) throw error;
+    ctx.log.warn(`Only the Compose file is looked at: ${error.message}`);
+    return undefined;
+  }
+  const [first] = names;
+  const name = names.length > 1 && names.includes(derivedName) ? derivedName : first;
+  if (name === undefined) return undefined;
+  if (names.length > 1 && name !== derivedName) {
+    throw new ConfigurationError(`Several projects were made from ${composeFile}: ${names.join(', ')}`, {
+      hint: 'Name one of them: tars init --project NAME',
+    });
+  }
+  return readProject(engine, name);
+}
+
+async function fromContainers(
+  project: Project,
+  place: Place,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const { engine, address, env } = place;
+  const { containers, composeFiles, name } = project;
+  const directory = project.workingDir ?? dirname(composeFiles[0] ?? '/');
+  const defaultEnvFile = resolve(directory, '.env');
+  const envFiles = envFilesOf(containers).filter((path) => path !== defaultEnvFile);
+  const definition = await definitionIfReadable(
+    composeFiles,
+    name,
+    await composeVariables(directory, envFiles, env),
+    ctx,
+  );
+  const services = sketchContainers(project, address, definition);
+  return describe(services, await findStores(engine, services, ctx), place, ctx, {
+    ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
+    mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
+    optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
+    absent: [...(definition?.services.keys() ?? [])]
+      .sort()
+      .filter((name) => !services.some(({ service }) => service === name)),
+  });
+}
+
+/** Files that are not there or not to be read any more cost what only they say. */
+async function definitionIfReadable(
+  composeFiles: readonly string[],
+  project: string,
+  variables: Environment,
+  ctx: OperationContext,
+): Promise<Definition | undefined> {
+  if (composeFiles.length === 0) return undefined;
+  try {
+    return await readDefinition(composeFiles, project, variables);
+  } catch (error) {
+    if (!(error instanceof TarsError)) throw error;
+    ctx.log.warn(`What the Compose files mention is not known: ${error.message}`);
+    return undefined;
+  }
+}
+
+async function fromFiles(
+  composeFiles: readonly string[],
+  project: string,
+  place: Place,
+  ctx: OperationContext,
+): Promise<StackInventory> {
+  const { address, env } = place;
+  const directory = dirname(composeFiles[0] ?? '.');
+  const definition = await readDefinition(composeFiles, project, await composeVariables(directory, [], env));
+  const resolved = await resolvedServices(composeFiles, project, place, ctx);
+  const services = sketchDefinition((resolved ?? definition.services).values(), address);
+  return describe(services, await findStores(undefined, services, ctx), place, ctx, {
+    ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
+    mentioned: definition.files,
+    optional: [...definition.optional, resolve(directory, '.env')],
+    absent: [],
+  });
+}
+
+/** What the operator's own Compose makes of the files, where there is one that can. */
+async function resolvedServices(
+  composeFiles: readonly string[],
+  project: string,
+  { address }: Place,
+  ctx: OperationContext,
+): Promise<Definition['services'] | undefined> {
+  const cli = await findComposeCli(undefined, ctx.signal);
+  if (cli === undefined) return undefined;
+  const directory = dirname(composeFiles[0] ?? '.');
+  const compose = new ComposeProject(cli, address, { project, files: composeFiles, envFiles: [], directory });
+  try {
+    return await definedServices(await compose.config(ctx), project);
+  } catch (error) {
+    if (ctx.signal.aborted || !(error instanceof TarsError)) throw error;
+    ctx.log.warn(error.message);
+    return undefined;
+  }
+}
+
+interface Origin {
+  readonly project: string;
+  readonly seenThrough: StackInventory['seenThrough'];
+  readonly composeFiles: readonly string[];
+  readonly envFiles: readonly string[];
+  readonly mentioned: readonly string[];
+  readonly optional: readonly string[];
+  /** Services of the Compose files that have no container. */
+  readonly absent: readonly string[];
+}
+
+async function describe(
+  services: readonly SketchedService[],
+  stores: readonly SketchedStore[],
+  { address }: Place,
+  ctx: OperationContext,
+  { mentioned, optional, absent, ...origin }: Origin,
+): Promise<StackInventory> {
+  const files = await findFiles(services, mentioned, optional);
+  return {
+    ...origin,
+    host: hostToWrite(address),
+    stores: stores.map(({ data: _data, ...store }) => store),
+    writers: findWriters(services, stores),
+    files,
+    leftOut: await leftOut(services, stores, files, ctx),
+    notes: notesOn(services, absent, address),
+  };
+}
+
+/** The default socket needs no word. */
+const hostToWrite = ({ host, certDir }: EngineAddress): string | undefined =>
+  certDir !== undefined || host === 'unix:///var/run/docker.sock' ? undefined : host;
+
+async function leftOut(
+  services: readonly SketchedService[],
+  stores: readonly SketchedStore[],
+  files: readonly FoundFile[],
+  ctx: OperationContext,
+): Promise<readonly LeftOutMount[]> {
+  const places = [
+    ...stores.map(({ data }) => data),
+    ...files.filter(({ problem }) => problem === undefined).map(({ path }) => ({ tree: path })),
+  ];
+  const mounts = withoutCaptured(
+    services.flatMap((service) => service.mounts),
+    places,
+  );
+  return Promise.all(
+    mounts.map(async (mount) => ({
+      ...{ service: mount.service, type: mount.type, source: mount.source, destination: mount.destination },
+      sizeBytes: await mount.measure(ctx),
+      isDirectory: await stat(mount.path).then(
+        (stats) => stats.isDirectory(),
+        () => true,
+      ),
+    })),
+  );
+}
+
+function notesOn(
+  services: readonly SketchedService[],
+  absent: readonly string[],
+  { certDir }: EngineAddress,
+): readonly string[] {
+  return [
+    ...(absent.length === 0
+      ? []
+      : [
+          `The Compose files also have ${absent.join(', ')}, without a container, so tars could not look at ${absent.length === 1 ? 'it' : 'them'}: if ${absent.length === 1 ? 'it is a store' : 'one is a store'}, start it, then run tars init again or name it in tars.yaml`,
+        ]),
+    ...services.flatMap(({ service, buildDirectory }) =>
+      buildDirectory === undefined
+        ? []
+        : [`${service} is built from ${buildDirectory}, which is not captured: keep it elsewhere too`],
+    ),
+    ...(certDir === undefined
+      ? []
+      : ['The Engine is reached over TLS: set DOCKER_HOST and DOCKER_CERT_PATH wherever tars runs']),
+  ];
+}
+
+/** A Compose project that `tars init` can take. */
+export interface FoundProject {
+  readonly wish: ProjectWish;
+  /** What names it on the command line. */
+  readonly flags: string;
+  readonly why: string;
+}
+
+/** The project of the Compose file in `directory`, then those of the Engine that have stores. Changes nothing. */
+export async function findProjects(directory: string, env: Environment): Promise<readonly FoundProject[]> {
+  const composeFile = await findComposeFile(directory);
+  const ofFile =
+    composeFile === undefined
+      ? []
+      : [
+          {
+            wish: { composeFile },
+            flags: `--compose ${composeFile}`,
+            why: `There is a Compose file here, ${composeFile}`,
+          },
+        ];
+  try {
+    const engine = await connectEngine(await findEngine(undefined, env));
+    const names = await listProjects(engine);
+    const projects = await Promise.all(names.map((name) => readProject(engine, name)));
+    const withStores = projects.filter(
+      ({ containers, composeFiles }) =>
+        (composeFile === undefined || !composeFiles.includes(composeFile)) &&
+        containers.some((container) => recogniseStore(container) !== undefined),
+    );
+    const running = withStores.map(({ name: project }) => ({
+      wish: { project },
+      flags: `--project ${project}`,
+      why: `Docker has a Compose project with stores, ${project}`,
+    }));
+    return [...ofFile, ...running];
+  } catch (error) {
+    // Without an Engine there is nothing more to find.
+    if (error instanceof TarsError) return ofFile;
+    throw error;
+  }
+}
