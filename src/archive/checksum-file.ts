@@ -38,7 +38,7 @@ export async function writeChecksum(archive: string, sha256: string): Promise<vo
 }
 
 /** What a checksum file says; nothing when it is none. */
-export interface WrittenChecksum {
+interface WrittenChecksum {
   readonly expected?: string | undefined;
   /** The file it is for. */
   readonly named?: string | undefined;

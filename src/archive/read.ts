@@ -14,7 +14,7 @@ import { archiveSummary } from './summary.ts';
 import { readToEnd } from './tar-read.ts';
 
 /** What opening an archive needs besides its path. */
-export interface ArchiveReadOptions {
+interface ArchiveReadOptions {
   /** Where {@link openArchive} puts the extracted files. */
   readonly scratchDir: string;
 }

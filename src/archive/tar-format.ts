@@ -284,7 +284,7 @@ export function decodePax(bytes: Uint8Array): PaxRecords {
 }
 
 /** What the first header block of an entry says: the entry's own header, or a pax header of so many bytes. */
-export type DecodedBlock =
+type DecodedBlock =
   | { readonly kind: 'pax'; readonly sizeBytes: number }
   | { readonly kind: 'entry'; readonly header: TarHeader };
 

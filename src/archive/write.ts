@@ -35,7 +35,7 @@ import { readTar } from './tar-read.ts';
 export type { ArchiveCompression } from './compression.ts';
 
 /** Where archives go, and how they are made. */
-export interface ArchiveDestinationOptions {
+interface ArchiveDestinationOptions {
   readonly outputDir: string;
   readonly compression: ArchiveCompression;
   /** Where artifacts of unknown size are spooled before they enter the tar. */

@@ -8,7 +8,7 @@ import { describedStack, outcomeOfFailure, outcomeOfPlan, warnOfPlan } from './r
 import type { Session } from './session.ts';
 
 /** Where the backup went, and which rules its flags gave. */
-export interface AfterBackup {
+interface AfterBackup {
   /** The directory of its archive; undefined for the repository. */
   readonly outputDir: string | undefined;
   readonly rules: RuleSettings | undefined;

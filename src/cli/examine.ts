@@ -85,7 +85,7 @@ export async function examineLeftovers(
   if (!(await journal.mayHaveLeft().catch(() => false))) return [];
   const checks = componentsOf(settings, env).map((component) => ({
     name: component.name,
-    look: (limited: OperationContext) => lookForLeftovers({ components: [component], journal }, limited),
+    examine: (limited: OperationContext) => lookForLeftovers({ components: [component], journal }, limited),
   }));
   const found = await examine(checks, leftoversLimitMs, ctx);
   return found.filter(({ state }) => state === 'warning');
@@ -111,7 +111,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
-    { name: 'configuration', look: () => Promise.resolve(lookAtConfiguration(settings)) },
+    { name: 'configuration', examine: () => Promise.resolve(lookAtConfiguration(settings)) },
     ...careChecks(careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
@@ -190,7 +190,7 @@ function repositoryOf(
   return {
     owner: ownerOf(settings),
     path: settings.repository.path,
-    backupRhythm: settings.schedule?.backup,
+    backupCron: settings.schedule?.backup,
     lastKit: (repositoryId) => lastKitExport(settings.state_dir, repositoryId),
     ...{ store, snapshots, lastSnapshot, lastManifest, stackBytes },
   };
@@ -221,9 +221,9 @@ async function stackOf(
 function careOf(settings: Settings, env: Environment): CareUnderExamination {
   const { retention, schedule } = settings;
   const { after_backup: _, archives: _archives, keep_tags: tags = [], ...keeps } = retention ?? {};
-  const rhythms = scheduledTasks.flatMap((task) => {
-    const rhythm = schedule?.[task];
-    return rhythm === undefined ? [] : [[task, rhythm] as const];
+  const times = scheduledTasks.flatMap((task) => {
+    const cron = schedule?.[task];
+    return cron === undefined ? [] : [[task, cron] as const];
   });
   return {
     exposed: async ({ signal }) => [
@@ -234,7 +234,7 @@ function careOf(settings: Settings, env: Environment): CareUnderExamination {
     configurations: Object.entries(settings.components).flatMap(([name, component]) =>
       component.kind === 'config' ? [{ name, identityFile: component.age_identity_file }] : [],
     ),
-    rhythms: Object.fromEntries(rhythms),
+    times: Object.fromEntries(times),
     scheduled: (ctx: OperationContext) => scheduledBy(settings, env, ctx),
     retentionWarnings: (now) => retentionWarnings(runLogOf(settings).runs(), now),
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { toolVersion } from '../model/version.ts';
 import { addHelp } from './help-command.ts';
 import { failureLine } from './render/json.ts';
-import type { Surroundings } from './session.ts';
+import type { CliContext } from './session.ts';
 import { addBackup } from './verbs/backup.ts';
 import { addCheck } from './verbs/check.ts';
 import { addCompletion } from './verbs/completion.ts';
@@ -23,7 +23,7 @@ import { addUnlock } from './verbs/unlock.ts';
 import { addVerify } from './verbs/verify.ts';
 
 /** The whole command line; one file per verb. It throws CommanderErrors instead of ending the process. */
-export function createProgram(surroundings: Surroundings): Command {
+export function createProgram(cli: CliContext): Command {
   const program = new Command('tars')
     .description(
       'One consistent, encrypted, deduplicated snapshot of a whole self-hosted AI stack, and the way back.',
@@ -37,9 +37,9 @@ export function createProgram(surroundings: Surroundings): Command {
     .option('-v, --verbose', 'say more')
     .configureHelp({ showGlobalOptions: true, minWidthToWrap: 20 })
     .configureOutput({
-      outputError: usageErrors(surroundings.json),
-      writeOut: (text) => void surroundings.stdout.write(text),
-      writeErr: (text) => void surroundings.stderr.write(text),
+      outputError: usageErrors(cli.json),
+      writeOut: (text) => void cli.stdout.write(text),
+      writeErr: (text) => void cli.stderr.write(text),
     })
     .exitOverride()
     .addHelpText(
@@ -66,7 +66,7 @@ export function createProgram(surroundings: Surroundings): Command {
     addDemo,
     addCompletion,
   ]) {
-    add(program, surroundings);
+    add(program, cli);
   }
   addHelp(program);
   return program;

@@ -9,7 +9,7 @@ import { scheduledBy } from './scheduled-by.ts';
 import { scheduleOf } from './scheduling.ts';
 
 /** How a stack stands at one moment. */
-export interface StatusReading {
+interface StatusReading {
   readonly now: Date;
   readonly status: StackStatus;
   /** Something starts what is scheduled, or nothing is. */

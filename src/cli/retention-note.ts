@@ -9,7 +9,7 @@ import type { RuleSettings } from '../settings/retention.ts';
 import { flagsOfRules } from './keep-options.ts';
 
 /** Where and by what something is to be forgotten, as far as a command has to say it. */
-export interface ForgetPlace {
+interface ForgetPlace {
   /** Another stack than that of tars.yaml. */
   readonly stack?: string | undefined;
   /** Another host than that of tars.yaml. */
@@ -21,7 +21,7 @@ export interface ForgetPlace {
 }
 
 /** The command that forgets although something holds that back. */
-export function allowShrunkCommand({ stack, hostname, outputDir, rules }: ForgetPlace): string {
+function allowShrunkCommand({ stack, hostname, outputDir, rules }: ForgetPlace): string {
   const words = [
     ...(stack === undefined ? [] : ['--stack', stack]),
     ...(hostname === undefined ? [] : ['--host', hostname]),
@@ -55,8 +55,8 @@ export function warnOfPlan(
         `Nothing of ${plan.stack} on ${plan.hostname} is forgotten: ${plan.heldBack.join('; ')}. If that is expected, run: ${allowShrunkCommand({ ...place, stack, hostname })}`,
       );
     for (const snapshot of plan.ahead) {
-      const { found, cure } = aheadWarning(snapshot);
-      ctx.log.warn(`${found}. ${cure}`);
+      const { found, hint } = aheadWarning(snapshot);
+      ctx.log.warn(`${found}. ${hint}`);
     }
   }
 }
@@ -64,7 +64,7 @@ export function warnOfPlan(
 /** What is recorded of a plan for the stack of tars.yaml by its rules. */
 export function outcomeOfPlan(plan: StackForgetPlan, place: ForgetPlace): RetentionOutcome {
   const { heldBack, letGo } = plan;
-  return { heldBack, cure: allowShrunkCommand(place), letGo, ahead: datesOf(plan) };
+  return { heldBack, command: allowShrunkCommand(place), letGo, ahead: datesOf(plan) };
 }
 
 /** What is recorded once snapshots were removed by name: what holds back is as it was. */
@@ -76,7 +76,7 @@ export function outcomeOfNamed(plan: StackForgetPlan, settings: Settings): Reten
 /** After a backup that went well, when forgetting did not. */
 export function outcomeOfFailure(failure: string, settings: Settings): RetentionOutcome {
   const { heldBack = [], letGo = [], ahead = [] } = lastRetentionOf(settings) ?? {};
-  return { heldBack, cure: allowShrunkCommand({}), letGo, ahead, failure };
+  return { heldBack, command: allowShrunkCommand({}), letGo, ahead, failure };
 }
 
 const datesOf = ({ ahead }: StackForgetPlan): RetentionOutcome['ahead'] =>

@@ -17,7 +17,7 @@ import { exitCodes } from './exit-codes.ts';
 import type { Audience } from './render/audience.ts';
 
 /** What a run of a verb is recorded as, and what it excludes. */
-interface Custom {
+interface RunOptions {
   readonly record?: RecordedVerb | undefined;
   readonly claim?: ClaimName | undefined;
 }
@@ -47,7 +47,7 @@ type Result = z.infer<typeof resultSchema>;
 export class RunRecorder implements Disposable {
   readonly #verb: string;
   readonly #options: readonly string[];
-  readonly #custom: Custom;
+  readonly #runOptions: RunOptions;
   #run: OpenRun | undefined;
   #claim: Disposable | undefined;
   #result: Result = {};
@@ -61,12 +61,12 @@ export class RunRecorder implements Disposable {
       ...Object.keys(command.opts()).filter((name) => command.getOptionValueSource(name) === 'cli'),
       ...given.map((argument) => argument.name()),
     ];
-    this.#custom = customOf(this.#verb, this.#options);
+    this.#runOptions = customOf(this.#verb, this.#options);
   }
 
   /** @throws RepositoryLockedError while another process's run excludes this one */
   async open(settings: Settings, ctx: OperationContext): Promise<void> {
-    const { record, claim } = this.#custom;
+    const { record, claim } = this.#runOptions;
     if (record !== undefined) {
       try {
         const run = { verb: record, options: this.#options };
@@ -146,7 +146,7 @@ function pathOf(command: Command): string {
 }
 
 /** docs/adr/0005-schedule.md says which runs exclude one another, and why. */
-function customOf(verb: string, options: readonly string[]): Custom {
+function customOf(verb: string, options: readonly string[]): RunOptions {
   if (options.includes('dryRun')) return {};
   if (verb === 'check') {
     if (options.includes('backupFile')) return {};

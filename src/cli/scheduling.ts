@@ -2,22 +2,22 @@ import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { ConfigurationError } from '../model/errors.ts';
 import { isEmptyRules } from '../model/retention.ts';
-import { parseRhythm } from '../model/rhythm.ts';
+import { parseCronExpression } from '../model/cron-expression.ts';
 import { scheduledTasks, type Schedule } from '../model/schedule.ts';
 import type { ScheduledStack } from '../ports/scheduler.ts';
 import { loadSettings, type Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
 import { retentionRules } from '../settings/retention.ts';
 
-/** What `tars.yaml` says about when; its rhythms were checked when it was read. */
+/** What `tars.yaml` says about when; its times were checked when it was read. */
 export function scheduleOf({ stack, schedule }: Settings): Schedule {
-  const rhythms = scheduledTasks.flatMap((task) => {
+  const times = scheduledTasks.flatMap((task) => {
     const expression = schedule?.[task];
-    return expression === undefined ? [] : [[task, parseRhythm(expression)] as const];
+    return expression === undefined ? [] : [[task, parseCronExpression(expression)] as const];
   });
   return {
     stack,
-    rhythms: Object.fromEntries(rhythms),
+    times: Object.fromEntries(times),
     delayMinutesMax: schedule?.randomized_delay_minutes ?? 0,
   };
 }
@@ -25,7 +25,7 @@ export function scheduleOf({ stack, schedule }: Settings): Schedule {
 /** @throws ConfigurationError when `tars.yaml` schedules nothing */
 export function requireSchedule(settings: Settings): Schedule {
   const schedule = scheduleOf(settings);
-  if (Object.keys(schedule.rhythms).length > 0) return schedule;
+  if (Object.keys(schedule.times).length > 0) return schedule;
   throw new ConfigurationError(`${settings.settingsPath} schedules nothing`, {
     hint: 'Add to it, for example:\n          schedule:\n            backup: 30 2 * * *\n            forget: 0 4 * * sun\n            check: 0 5 1 * *',
   });

@@ -12,18 +12,18 @@ import { exitCodeOf } from './exit-codes.ts';
 import type { Audience } from './render/audience.ts';
 import { humanAudience } from './render/human.ts';
 import { jsonAudience } from './render/json.ts';
-import { putRight } from './put-right.ts';
+import { recoverUnfinished } from './recover-unfinished.ts';
 import { RunRecorder } from './run-record.ts';
 
 /** Options every verb takes. */
-export interface GlobalOptions {
+interface GlobalOptions {
   readonly config?: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
 }
 
 /** What the process gives a verb. */
-export interface Surroundings {
+export interface CliContext {
   readonly env: Environment;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
@@ -49,11 +49,11 @@ export interface Session {
 /** Runs a verb's work and turns its outcome into output and an exit code; the only place that catches. */
 export async function runVerb(
   command: Command,
-  surroundings: Surroundings,
+  cli: CliContext,
   work: (session: Session) => Promise<number>,
 ): Promise<void> {
   const options = command.optsWithGlobals<GlobalOptions>();
-  const { env, stdout, stderr, stdin, signal } = surroundings;
+  const { env, stdout, stderr, stdin, signal } = cli;
   const capable = env['TERM'] !== 'dumb';
   const color = stderr.isTTY && env['NO_COLOR'] === undefined && capable;
   using recorder = new RunRecorder(command);
@@ -78,7 +78,7 @@ export async function runVerb(
     audience.failure(failure);
     exitCode = exitCodeOf(failure);
   }
-  surroundings.setExitCode(exitCode);
+  cli.setExitCode(exitCode);
   recorder.close(exitCode, failure, ctx);
 }
 
@@ -95,7 +95,7 @@ async function loadRecorded(
     ctx.log.warn(`Every user of this machine can read ${file}, which holds a secret: chmod 600 ${file}`);
   }
   await removeLeftovers([...new Set([settings.scratch_dir, tmpdir()])], ctx);
-  await putRight(settings, env, ctx);
+  await recoverUnfinished(settings, env, ctx);
   return settings;
 }
 

@@ -28,7 +28,7 @@ const patientLimitMs = 45_000;
 const configuration = 'configuration';
 
 /** What there is to know where `tars.yaml` can be read, and where it cannot. */
-export interface KnownSetup {
+interface KnownSetup {
   /** Or why there are none. */
   readonly settings: Settings | string;
   readonly configPath: string | undefined;

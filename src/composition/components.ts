@@ -1,7 +1,7 @@
-import { createChromaComponent, type DistantDirectory } from '../components/chroma/index.ts';
+import { createChromaComponent, type RemoteDirectory } from '../components/chroma/index.ts';
 import { createConfigComponent } from '../components/config/index.ts';
 import type { DerivedSource } from '../components/config/derived.ts';
-import { createDistantChroma, createDistantOllama, createDistantRedis } from '../components/remote/stores.ts';
+import { createRemoteChroma, createRemoteOllama, createRemoteRedis } from '../components/remote/stores.ts';
 import { createOllamaComponent } from '../components/ollama/index.ts';
 import { createPostgresComponent } from '../components/postgres/index.ts';
 import type { ServerContainer } from '../components/postgres/connection/options.ts';
@@ -34,7 +34,7 @@ export interface StackOverrides extends RunPlaces {
 }
 
 /** What all components are built with. */
-export interface Surroundings {
+export interface StackContext {
   readonly settings: Settings;
   readonly overrides: StackOverrides;
   /** Replaced wherever configuration is shown. */
@@ -44,7 +44,7 @@ export interface Surroundings {
 }
 
 /** Where a server listens. */
-export interface ServerAddress {
+interface ServerAddress {
   readonly host: string;
   readonly port: number;
 }
@@ -60,7 +60,7 @@ export interface StorePlace {
   /** Its data directory as a path of this machine. */
   readonly path?: string | undefined;
   /** Its data directory where no path leads to it. */
-  readonly distant?: DistantDirectory | undefined;
+  readonly remote?: RemoteDirectory | undefined;
   /** Where programs beside a server run. */
   readonly programs?: ServerContainer | undefined;
   /** What containers know more than the configuration's files say. */
@@ -79,14 +79,13 @@ export const servicesOfStores = (components: Settings['components']): ReadonlySe
 export function composeComponent(
   name: string,
   component: ComponentSettings,
-  surroundings: Surroundings,
+  stack: StackContext,
   place: StorePlace,
 ): Component {
-  const build = (leftOut: LeftOutWays): Component =>
-    buildComponent(name, component, surroundings, place, leftOut);
+  const build = (leftOut: LeftOutWays): Component => buildComponent(name, component, stack, place, leftOut);
   const own = livePlaces(component, place);
   if (own.length === 0) return build(new Map());
-  const { settings, overrides, reserved } = surroundings;
+  const { settings, overrides, reserved } = stack;
   const whole = { ...settings, components: overrides.beside ?? settings.components };
   return createKeptApart({ ...placeQuestion(name, component, own, whole, reserved), build });
 }
@@ -135,7 +134,7 @@ function livePlaces(component: ComponentSettings, { path }: StorePlace): readonl
 function buildComponent(
   name: string,
   component: ComponentSettings,
-  { settings, overrides, knownSecrets }: Surroundings,
+  { settings, overrides, knownSecrets }: StackContext,
   place: StorePlace,
   leftOut: LeftOutWays,
 ): Component {
@@ -169,8 +168,8 @@ function buildComponent(
         scratchDir,
       };
       const dataDir = component.data_dir ?? place.path;
-      return dataDir === undefined && place.distant !== undefined
-        ? createDistantRedis(options, place.distant.volume)
+      return dataDir === undefined && place.remote !== undefined
+        ? createRemoteRedis(options, place.remote.volume)
         : createRedisComponent({ ...options, dataDir });
     }
     case 'chroma': {
@@ -183,8 +182,8 @@ function buildComponent(
         ...(tenants === undefined ? {} : { tenants }),
       };
       const path = component.path ?? place.path;
-      return path === undefined && place.distant !== undefined
-        ? createDistantChroma(options, place.distant)
+      return path === undefined && place.remote !== undefined
+        ? createRemoteChroma(options, place.remote)
         : createChromaComponent({ ...options, path, keepDirectory: component.path === undefined });
     }
     case 'ollama': {
@@ -193,8 +192,8 @@ function buildComponent(
       const options = { ...common, url, models } as const;
       const path = component.path ?? place.path;
       if (path !== undefined) return createOllamaComponent({ ...options, path });
-      if (place.distant !== undefined)
-        return createDistantOllama({ ...options, scratchDir }, place.distant.volume);
+      if (place.remote !== undefined)
+        return createRemoteOllama({ ...options, scratchDir }, place.remote.volume);
       throw new ConfigurationError(`The model store of ${name} is not known`, {
         hint: `Set components.${name}.path in tars.yaml to the directory with manifests/ and blobs/ in it.`,
       });

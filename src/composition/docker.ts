@@ -36,7 +36,7 @@ import {
   servicesOfStores,
   type StackOverrides,
   type StorePlace,
-  type Surroundings,
+  type StackContext,
 } from './components.ts';
 
 type StoreSettings = Exclude<ComponentSettings, { kind: 'config' | 'files' }>;
@@ -97,20 +97,20 @@ export class DockerStack {
   component(
     name: string,
     component: ComponentSettings,
-    surroundings: Surroundings,
+    stack: StackContext,
     password: string | undefined,
   ): Component {
     if (component.kind === 'config')
-      return composeComponent(name, component, surroundings, this.#shellFileOf(name, surroundings));
+      return composeComponent(name, component, stack, this.#shellFileOf(name, stack));
     if (component.kind === 'files' && component.inside === undefined)
-      return composeComponent(name, component, surroundings, {});
+      return composeComponent(name, component, stack, {});
     const { kind, service } = component;
     if (service === undefined) {
       throw new ConfigurationError(`Component ${name} does not say which service of ${this.#project} it is`, {
         hint: `Add service: to components.${name} in tars.yaml.`,
       });
     }
-    if (component.kind === 'files') return this.#files(name, component, service, surroundings);
+    if (component.kind === 'files') return this.#files(name, component, service, stack);
     return createPlacedComponent({
       name,
       kind,
@@ -122,7 +122,7 @@ export class DockerStack {
         if ((needsService || kind === 'postgres') && container.state !== 'running')
           throw this.#notRunning(container);
         const place = await this.#placeOf(component, container, password);
-        const composed = composeComponent(name, component, surroundings, {
+        const composed = composeComponent(name, component, stack, {
           ...place,
           password: password ?? place.password,
         });
@@ -134,7 +134,7 @@ export class DockerStack {
   }
 
   /** One component keeps it: the first with configuration. */
-  #shellFileOf(name: string, { settings, overrides }: Surroundings): Pick<StorePlace, 'derived'> {
+  #shellFileOf(name: string, { settings, overrides }: StackContext): Pick<StorePlace, 'derived'> {
     const components = Object.entries(overrides.beside ?? settings.components);
     if (components.find(([, { kind }]) => kind === 'config')?.[0] !== name) return {};
     const read = async (ctx: OperationContext): Promise<DerivedContent | undefined> => {
@@ -148,7 +148,7 @@ export class DockerStack {
   }
 
   /** A directory of a container, which need not run. */
-  #files(name: string, component: FilesSettings, service: string, surroundings: Surroundings): Component {
+  #files(name: string, component: FilesSettings, service: string, stack: StackContext): Component {
     const inside = component.inside ?? '/';
     return createPlacedComponent({
       ...{ name, kind: component.kind, service },
@@ -164,7 +164,7 @@ export class DockerStack {
         if (located.mount.onDemand === true) {
           const problem = onDemandProblem(name, located.mount.volume ?? '', container);
           if (container.state === 'stopped') throw problem;
-          const composed = composeComponent(name, component, surroundings, { path: located.hostPath });
+          const composed = composeComponent(name, component, stack, { path: located.hostPath });
           return createCaptureOnlyComponent(composed, problem);
         }
         if (!located.accessible) {
@@ -172,7 +172,7 @@ export class DockerStack {
             hint: 'Run tars as root, or give this user access to that directory.',
           });
         }
-        return composeComponent(name, component, surroundings, { path: located.hostPath });
+        return composeComponent(name, component, stack, { path: located.hostPath });
       },
     });
   }
@@ -218,7 +218,7 @@ export class DockerStack {
   async #dataPlace(
     component: StoreSettings,
     container: ProjectContainer,
-  ): Promise<Pick<StorePlace, 'path' | 'distant'> & { readonly atRisk?: TarsError }> {
+  ): Promise<Pick<StorePlace, 'path' | 'remote'> & { readonly atRisk?: TarsError }> {
     const { kind } = component;
     if (kind === 'postgres' || givenPath(component) !== undefined) return {};
     const path = await dataDirectory(this.#engine, kind, container);
@@ -234,7 +234,7 @@ export class DockerStack {
     if (accessible) return { path: hostPath };
     const volume = createDockerVolume(this.#engine, { container, mount, path });
     return {
-      distant: {
+      remote: {
         volume,
         hold: createContainerHold(this.#engine, this.#address, container, createGuardian()),
       },

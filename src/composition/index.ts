@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { openArchive, verifyArchive } from '../archive/read.ts';
 import { createArchiveShelf } from '../archive/shelf.ts';
 import { createArchiveDestination, type ArchiveCompression } from '../archive/write.ts';
-import type { StackOverrides, Surroundings } from './components.ts';
+import type { StackOverrides, StackContext } from './components.ts';
 import { placesOfTars } from './reserved-places.ts';
-import type { FoundProject, ProjectWish } from '../runtimes/docker/discovery/take-inventory.ts';
+import type { FoundProject, ProjectSelector } from '../runtimes/docker/discovery/take-inventory.ts';
 import { TarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { Component } from '../ports/component.ts';
@@ -76,7 +76,7 @@ export async function composeStack(
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
   const reserved = await placesOfTars(settings, env, overrides);
-  const surroundings: Surroundings = { settings, overrides, knownSecrets, reserved };
+  const stackContext: StackContext = { settings, overrides, knownSecrets, reserved };
   // Loaded only where needed: most verbs touch no store, and the client of the Engine is large.
   const { composeComponent, servicesOfStores } = await import('./components.ts');
   const stores = servicesOfStores(overrides.beside ?? settings.components);
@@ -87,8 +87,8 @@ export async function composeStack(
   const components = Object.entries(settings.components).map(([name, component]) => {
     const password = passwords.get(name);
     return docker === undefined
-      ? composeComponent(name, component, surroundings, { password })
-      : docker.component(name, component, surroundings, password);
+      ? composeComponent(name, component, stackContext, { password })
+      : docker.component(name, component, stackContext, password);
   });
   return {
     name: settings.stack,
@@ -229,15 +229,15 @@ export { bundleExists, supportTools, type SupportTools } from './support.ts';
 export { systemdRuns } from '../runtimes/schedulers/systemd.ts';
 export { createTaskRunner } from '../runtimes/task-runner.ts';
 
-export type { FoundProject, ProjectWish } from '../runtimes/docker/discovery/take-inventory.ts';
+export type { FoundProject, ProjectSelector } from '../runtimes/docker/discovery/take-inventory.ts';
 
 /** See {@link import('../runtimes/docker/discovery/take-inventory.ts').takeInventory}. */
 export async function takeInventory(
-  wish: ProjectWish,
+  selector: ProjectSelector,
   env: Environment,
   ctx: OperationContext,
 ): Promise<StackInventory> {
-  return (await import('../runtimes/docker/discovery/take-inventory.ts')).takeInventory(wish, env, ctx);
+  return (await import('../runtimes/docker/discovery/take-inventory.ts')).takeInventory(selector, env, ctx);
 }
 
 /** See {@link import('../runtimes/docker/discovery/take-inventory.ts').findProjects}. */

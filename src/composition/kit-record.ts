@@ -14,7 +14,7 @@ const recordSchema = z.object({
 });
 
 /** When a recovery kit was exported last. */
-export type KitRecord = z.infer<typeof recordSchema>;
+type KitRecord = z.infer<typeof recordSchema>;
 
 /** By the repository's id: several stacks may share a state directory. */
 const fileSchema = z.record(z.string(), recordSchema);

@@ -32,7 +32,7 @@ export async function loadPassages(): Promise<readonly Passage[]> {
 }
 
 /** Whole sentences, {@link passageWords} words or a little more each. */
-export function cutPassages(text: string): string[] {
+function cutPassages(text: string): string[] {
   const sentences = text.replace(/\s+/g, ' ').match(/[^.!?]+[.!?]+["'”’]*\s*|[^.!?]+$/g) ?? [];
   const passages: string[] = [];
   let current = '';

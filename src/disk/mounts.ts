@@ -4,7 +4,7 @@ import { decodeLossless } from '../model/byte-text.ts';
 import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 
 /** Where the system says what is mounted, and what is to be. */
-export interface MountTables {
+interface MountTables {
   readonly mountinfo: string;
   readonly fstab: string;
 }

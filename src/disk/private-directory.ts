@@ -2,7 +2,7 @@ import { TarsError } from '../model/errors.ts';
 import { openPath } from './open-path.ts';
 
 /** A directory of this user alone, held open. */
-export interface PrivateDirectory extends Disposable {
+interface PrivateDirectory extends Disposable {
   /** A path that leads to it for this process, whatever becomes of its name. */
   readonly path: string;
 }

@@ -3,7 +3,7 @@ import { uptime } from 'node:os';
 import { hasErrno } from '../model/errors.ts';
 
 /** Where pids are counted: two processes with equal places see each other by the same pids. */
-export interface PidPlace {
+interface PidPlace {
   /** Of the kernel, from its start to its end; containers have that of their host. */
   readonly bootId: string;
   /** Inode number of the pid namespace. */

@@ -8,7 +8,7 @@ export type CapturedPlace =
   | { readonly store: string; readonly service?: string };
 
 /** Something from outside itself that a service has at a path. */
-export interface MountPoint {
+interface MountPoint {
   readonly service: string;
   /** Where its files are on the services' machine. */
   readonly path: string;

@@ -28,7 +28,7 @@ export type ErrorCode =
   | 'internal';
 
 /** What an error carries besides its code and message. */
-export interface TarsErrorOptions {
+interface TarsErrorOptions {
   /** What the operator should do next; an imperative sentence. */
   readonly hint?: string;
   /** Facts for logs and `--json`: paths, versions, counts. Never a secret. */

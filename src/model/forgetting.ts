@@ -10,7 +10,7 @@ export interface ForgetDecision {
 }
 
 /** What the rules are applied with. */
-export interface ForgetOptions extends RetentionSurroundings {
+interface ForgetOptions extends RetentionSurroundings {
   /** Even the newest complete snapshot may go. */
   readonly allowLast: boolean;
 }

@@ -1,4 +1,4 @@
-import type { Rhythm } from './rhythm.ts';
+import type { CronExpression } from './cron-expression.ts';
 
 /** What runs by itself; of several that are due, in this order. */
 export const scheduledTasks = ['backup', 'forget', 'check'] as const;
@@ -6,12 +6,12 @@ export const scheduledTasks = ['backup', 'forget', 'check'] as const;
 export type ScheduledTask = (typeof scheduledTasks)[number];
 
 /** How often each task runs; one that is left out never does by itself. */
-export type Rhythms = Readonly<Partial<Record<ScheduledTask, Rhythm>>>;
+type ScheduleTimes = Readonly<Partial<Record<ScheduledTask, CronExpression>>>;
 
 /** When which task of a stack runs by itself. */
 export interface Schedule {
   readonly stack: string;
-  readonly rhythms: Rhythms;
+  readonly times: ScheduleTimes;
   /** Every run begins up to so much later, so that not all machines of a network begin at once. */
   readonly delayMinutesMax: number;
 }

@@ -1,7 +1,7 @@
 import { namePattern, suspicionOf } from './secret-names.ts';
 
 /** Gives back a value, with its quotes, of a setting or column of that name: changed when it is secret. */
-export type HideValue = (key: string, raw: string) => string;
+type HideValue = (key: string, raw: string) => string;
 
 /** `'x'`, `E'x\''`, `U&'x'`, `$$x$$`, `$tag$x$tag$`. Every part is bounded or ends at the next quote. */
 const literal = String.raw`[eE]'(?:[^'\\]|''|\\.)*'|(?:[nN]|[uU]&)?'(?:[^']|'')*'|\$(?:\$[^$]{0,1000}\$|(?<tag>[A-Za-z_]\w{0,30})\$[^$]{0,1000}\$\k<tag>)\$`;

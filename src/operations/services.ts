@@ -44,7 +44,7 @@ export function dependentsOf(names: ReadonlySet<string>, services: readonly Serv
 
 /**
  * Polls the component until it answers.
- * @throws TarsError as it is, when waiting does not cure it, such as a refused password
+ * @throws TarsError as it is, when waiting does not hint it, such as a refused password
  * @throws TarsError `timeout` with the last refusal as its cause
  * @throws TarsError `service-unavailable` when its service has stopped again
  */
@@ -106,7 +106,7 @@ export async function startServices(
 }
 
 /** A service that ran before and could not be started again. */
-export interface StartFailure {
+interface StartFailure {
   readonly service: string;
   readonly message: string;
 }

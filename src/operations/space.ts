@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { hasErrno, TarsError } from '../model/errors.ts';
 
 /** Room needed beside live data. */
-export interface SpaceNeed {
+interface SpaceNeed {
   readonly path: string;
   readonly sizeBytes: number;
 }

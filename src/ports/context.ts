@@ -8,7 +8,7 @@ export interface Clock {
 }
 
 /** Messages for the operator. Secrets must be redacted before they get here. */
-export interface Logger {
+interface Logger {
   debug(message: string): void;
   info(message: string): void;
   warn(message: string): void;
@@ -25,7 +25,7 @@ export interface ProgressTask {
  * Shows how far work has got. Tasks may run side by side; without `totalBytes` nobody knows how much there will
  * be.
  */
-export interface Progress {
+interface Progress {
   start(task: string, totalBytes?: number): ProgressTask;
 }
 

@@ -129,7 +129,7 @@ export interface CreatedResources {
 }
 
 /** A container that a provisioning made, so that it may take it away again. */
-export interface CreatedContainer {
+interface CreatedContainer {
   readonly id: string;
   readonly service: string;
   /** Every volume it has is a new one too: nothing was in it before. */

@@ -8,7 +8,7 @@ export interface RetentionOutcome {
   /** Why nothing was forgotten although rules say so; empty when they were followed. */
   readonly heldBack: readonly string[];
   /** The command that follows the rules all the same. */
-  readonly cure: string;
+  readonly command: string;
   /** Components that tars.yaml names no more, and whose last snapshots the operator has let go. */
   readonly letGo: readonly string[];
   /** Snapshots that stay and are of a time that has not come yet: a clock was wrong. */

@@ -107,12 +107,16 @@ export interface ArmedGuardian {
 }
 
 /** One that may be armed long before it is needed. */
-export interface PatientGuardian extends Guardian {
-  arm(actions: readonly ResumeAction[], pauseMaxMs: number, ctx: OperationContext): Promise<ArmedPatiently>;
+export interface RestartableGuardian extends Guardian {
+  arm(
+    actions: readonly ResumeAction[],
+    pauseMaxMs: number,
+    ctx: OperationContext,
+  ): Promise<RestartableArmedGuardian>;
 }
 
 /** One whose time may be set anew, right before the pause it is for. */
-export interface ArmedPatiently extends ArmedGuardian {
+export interface RestartableArmedGuardian extends ArmedGuardian {
   /** From now on the time runs anew: it carries its actions out once `pauseMaxMs` have passed. */
   restart(pauseMaxMs: number): void;
 }

@@ -43,7 +43,7 @@ export interface Scheduler {
   runs(): Promise<boolean>;
   /**
    * Never mutates. Installing what is installed changes nothing.
-   * @throws ConfigurationError when a rhythm cannot be said, or what is not ours stands in the way
+   * @throws ConfigurationError when a cron cannot be said, or what is not ours stands in the way
    */
   planInstall(stack: ScheduledStack, ctx: OperationContext): Promise<SchedulePlan>;
   /** Of exactly what was installed for that `tars.yaml`. Never mutates. */

@@ -11,7 +11,7 @@ import { decodeUnpacked, encodeUnpacked } from './format/unpacked.ts';
 import { userName } from './lock/lock-record.ts';
 
 /** Files that hold one sealed JSON document. */
-export type UnpackedFileType = Extract<StorageFileType, 'index' | 'snapshots' | 'locks'>;
+type UnpackedFileType = Extract<StorageFileType, 'index' | 'snapshots' | 'locks'>;
 
 /** A repository whose master key is known. Holds no resources of its own. */
 export interface OpenedRepository {

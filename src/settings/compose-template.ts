@@ -6,7 +6,7 @@ import { hostLines } from './template.ts';
 import { careSections, type CareValues } from './template-sections.ts';
 
 /** What {@link composeTemplate} fills in beside what was found. */
-export interface ComposeTemplateValues {
+interface ComposeTemplateValues {
   readonly stack: string;
   readonly host?: string | undefined;
   readonly repositoryPath: string;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseRhythm } from '../model/rhythm.ts';
+import { parseCronExpression } from '../model/cron-expression.ts';
 
 const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
 const port = z.int().min(1).max(65_535);
@@ -216,21 +216,21 @@ const retention = z.strictObject({
 });
 export type RetentionSettings = z.infer<typeof retention>;
 
-const rhythm = z
+const cron = z
   .string()
   .superRefine((expression, check) => {
     try {
-      parseRhythm(expression);
+      parseCronExpression(expression);
     } catch (error) {
-      check.addIssue(error instanceof RangeError ? error.message : 'is no rhythm');
+      check.addIssue(error instanceof RangeError ? error.message : 'is no cron');
     }
   })
   .optional();
 
 const schedule = z.strictObject({
-  backup: rhythm.describe('Five fields as in a crontab, in local time: minute, hour, day, month, weekday.'),
-  forget: rhythm.describe('Forgets what `retention` no longer keeps, then prunes.'),
-  check: rhythm.describe('Checks the repository, reading all of it.'),
+  backup: cron.describe('Five fields as in a crontab, in local time: minute, hour, day, month, weekday.'),
+  forget: cron.describe('Forgets what `retention` no longer keeps, then prunes.'),
+  check: cron.describe('Checks the repository, reading all of it.'),
   randomized_delay_minutes: z.int().nonnegative().default(10),
 });
 

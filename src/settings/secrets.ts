@@ -9,7 +9,7 @@ import { readAsRestic, trimAsRestic } from './password-text.ts';
 const passwordCommandTimeoutMs = 120_000;
 
 /** A file's content without the line ends behind it. @throws TarsError naming the file, never its content */
-export async function readSecretFile(path: string): Promise<string> {
+async function readSecretFile(path: string): Promise<string> {
   const text = (await readBytes(path)).toString('utf8');
   return text.replace(/^\ufeff/, '').replace(/(\r?\n)+$/, '');
 }
@@ -34,7 +34,7 @@ async function readBytes(path: string): Promise<Buffer> {
 }
 
 /** The repository's password as restic reads it, and as tars did up to 1.0.12 where that differs. */
-export interface RepositoryPassword {
+interface RepositoryPassword {
   /** Undefined for a file that is no text. */
   readonly password: string | undefined;
   /** With the blanks around it: a key made then opens with this alone. */

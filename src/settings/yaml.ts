@@ -12,7 +12,7 @@ import {
 import { ConfigurationError } from '../model/errors.ts';
 
 /** A `tars.yaml` that is YAML, whatever it says. */
-export interface YamlText {
+interface YamlText {
   readonly value: unknown;
   readonly document: Document.Parsed;
   readonly lines: LineCounter;

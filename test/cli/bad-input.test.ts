@@ -66,7 +66,7 @@ test('init shows the recovery key once, keeps it in a 0600 file, and does not re
   assert.equal((await readFile(join(root, 'tars-recovery.key'), 'utf8')).trim(), key);
 });
 
-test('stores that cannot be captured make the snapshot partial (2), each named with its cure', async () => {
+test('stores that cannot be captured make the snapshot partial (2), each named with its hint', async () => {
   const { exitCode, stdout, stderr } = await run(['backup', '--json']);
   assert.equal(exitCode, 2, stderr);
   const { manifest } = JSON.parse(stdout) as {

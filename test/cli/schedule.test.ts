@@ -140,7 +140,7 @@ test('status says what failed and why, without a secret, and when it is partial'
   assert.match(after.stdout, /^ill: partial\n {2}The last backup is partial: redis: /);
 });
 
-test('a rhythm that no cron takes is named with its line', async () => {
+test('a cron that no cron takes is named with its line', async () => {
   const config = await stack.changed({ schedule: { backup: '61 2 * * *', check: '0 5 L * *' } });
   const { exitCode, stderr } = await tars([...config, 'snapshots']);
   assert.equal(exitCode, 1);

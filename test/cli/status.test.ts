@@ -95,7 +95,7 @@ test('what tars says of a bad night fits in 80 columns', async () => {
     ...{ capturedBytes: 123_456_789_012, addedBytes: 1_234_567_890 },
     retention: {
       heldBack: ['postgres holds 14 rows in 3 tables, where the newest that goes holds 120345 rows in 41'],
-      ...{ cure: 'tars forget --allow-shrunk', letGo: [] },
+      ...{ command: 'tars forget --allow-shrunk', letGo: [] },
       ahead: [{ id: 'cd'.repeat(32), time: new Date(2099, 0, 1) }],
       failure: 'There is no repository at /mnt/backup/tars: it is gone, or its disk is not mounted',
     },

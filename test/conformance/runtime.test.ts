@@ -305,7 +305,7 @@ describe('docker runtime', { skip: docker.skip }, () => {
     assert.equal(refused, 12);
   });
 
-  test('an Engine that is not there, or may not be used, is said with the cure', async () => {
+  test('an Engine that is not there, or may not be used, is said with the hint', async () => {
     const nowhere = await runtimeThrough({ host: 'unix:///nonexistent/docker.sock' });
     await assert.rejects(nowhere.discover(ctx), {
       code: 'service-unavailable',

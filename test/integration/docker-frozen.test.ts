@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../src/demo/servers/common.ts';
-import { createDistantChroma } from '../../src/components/remote/stores.ts';
+import { createRemoteChroma } from '../../src/components/remote/stores.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component } from '../../src/ports/component.ts';
 import type { Bytes } from '../../src/ports/artifacts.ts';
@@ -108,7 +108,7 @@ async function startBench(): Promise<Bench> {
 function chromaOf(bench: Bench, changes: Partial<Pick<Bench, 'volume' | 'hold'>> = {}): Component {
   const { volume, hold } = { ...bench, ...changes };
   const options = { name: 'chroma', service: 'chroma', headers: {}, scratchDir: join(bench.root, 'scratch') };
-  return createDistantChroma({ ...options, url: bench.url }, { volume, hold });
+  return createRemoteChroma({ ...options, url: bench.url }, { volume, hold });
 }
 
 interface Captured {

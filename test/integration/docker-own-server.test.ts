@@ -321,10 +321,10 @@ async function byHand(t: TestContext, scene: Scene): Promise<void> {
     });
 
     await t.test('doctor names what restores left, each with the line that removes it', async () => {
-      const left = async (): Promise<{ found: string; cure: string }[]> => {
+      const left = async (): Promise<{ found: string; hint: string }[]> => {
         const { stdout } = await scene.run(['doctor', '--json']);
         const { diagnoses: checks } = JSON.parse(stdout) as {
-          diagnoses: { check: string; found: string; cure: string }[];
+          diagnoses: { check: string; found: string; hint: string }[];
         };
         return checks.filter(({ check }) => check === 'leftovers');
       };
@@ -337,7 +337,7 @@ async function byHand(t: TestContext, scene: Scene): Promise<void> {
         found.map((each) => each.found).join('\n'),
         /redis: a restore left \.tars-prev-\w+ in \/data/,
       );
-      await type(found.map(({ cure }) => cure.slice(cure.indexOf('docker '))));
+      await type(found.map(({ hint }) => hint.slice(hint.indexOf('docker '))));
       assert.deepEqual(await left(), []);
       assert.equal(await answers(), 'later later');
     });

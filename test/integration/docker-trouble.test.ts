@@ -53,7 +53,7 @@ test(
     });
 
     await t.test(
-      'a store that has ended, is paused or is not there fails by name, with the cure',
+      'a store that has ended, is paused or is not there fails by name, with the hint',
       async () => {
         await project.docker('stop', await project.container('redis'));
         await project.docker('pause', await project.container('chromadb'));

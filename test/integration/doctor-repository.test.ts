@@ -40,7 +40,7 @@ function at(time: Date): OperationContext {
 async function examined(
   time: Date,
   more: {
-    readonly backupRhythm?: string;
+    readonly backupCron?: string;
     readonly stackBytes?: number;
     readonly path?: string;
     readonly kit?: { exportedAt: string; keyId: string };
@@ -51,7 +51,7 @@ async function examined(
   const checks = repositoryChecks({
     owner: label,
     path: more.path ?? directory.path,
-    backupRhythm: more.backupRhythm,
+    backupCron: more.backupCron,
     store: () => Promise.resolve(store),
     snapshots: list,
     async lastManifest(ctx) {
@@ -89,10 +89,10 @@ test('without a snapshot: a warning, and whether the first fits', async () => {
 
 test('the last snapshot may be a day old, or as old as the schedule has it', async () => {
   await publish(new Date(noon.getTime() - 20 * hourMs), 300_000);
-  const later = (hours: number, backupRhythm?: string) =>
-    examined(new Date(noon.getTime() + hours * hourMs), backupRhythm === undefined ? {} : { backupRhythm });
-  const last = async (hours: number, rhythm?: string): Promise<string[]> =>
-    states((await later(hours, rhythm))('last snapshot'));
+  const later = (hours: number, backupCron?: string) =>
+    examined(new Date(noon.getTime() + hours * hourMs), backupCron === undefined ? {} : { backupCron });
+  const last = async (hours: number, cron?: string): Promise<string[]> =>
+    states((await later(hours, cron))('last snapshot'));
   assert.deepEqual(await last(5), ['ok']);
   assert.deepEqual(await last(7), ['warning'], 'after 27 hours');
   assert.deepEqual(await last(7, '30 2 * * 0'), ['ok'], 'once a week is enough');
@@ -157,11 +157,11 @@ test('locks: a live holder is told, one that is left over is to be removed', asy
     const found = (await examined(new Date()))('locks');
     assert.deepEqual(states(found), ['warning', 'ok']);
     assert.match(found[0]?.found ?? '', /PID 7 on elsewhere/);
-    assert.match(found[0]?.cure ?? '', /tars unlock/);
+    assert.match(found[0]?.hint ?? '', /tars unlock/);
     assert.match(found[1]?.found ?? '', new RegExp(`PID ${process.pid} `));
   }
   await repository.storage.remove({ type: 'locks', name }, never);
-  for (const [json, cure] of [
+  for (const [json, hint] of [
     [JSON.stringify({ ...lock, exclusive: true }), /run tars unlock\.$/],
     ['{}', /run tars unlock --all\.$/],
   ] as const) {
@@ -169,7 +169,7 @@ test('locks: a live holder is told, one that is left over is to be removed', asy
     const found = (await examined(new Date()))('locks');
     assert.deepEqual(states(found), ['error'], 'being locked out is no small thing');
     assert.match(found[0]?.found ?? '', /locked out|locks out/);
-    assert.match(found[0]?.cure ?? '', cure);
+    assert.match(found[0]?.hint ?? '', hint);
     await repository.storage.remove({ type: 'locks', name: other }, never);
   }
   assert.deepEqual((await examined(new Date()))('locks'), []);
@@ -191,7 +191,7 @@ test('a pack that is missing is an error that names the way to heal', async () =
   const [found] = (await examined(noon))('packs');
   assert.equal(found?.state, 'error');
   assert.match(found.found, /^The repository has 1 pack missing: /);
-  assert.match(found.cure ?? '', /tars check --read-data/);
+  assert.match(found.hint ?? '', /tars check --read-data/);
   const { stdout, stderr } = await tarsCheck();
   assert.match(stderr, /is in the index but not there/);
   assert.match(

@@ -104,8 +104,8 @@ test('a sound stack: no error, each store with its version, and nothing is chang
   assert.match(found.of('schedule'), /^warning: Nothing on this machine starts .*: backup$/m);
   assert.match(found.of('recovery key'), /^warning: .* never exported/);
   assert.match(found.of('disks'), /^warning: .* same file system/);
-  for (const { state, cure, found: text } of found.diagnoses)
-    assert.ok(state !== 'error' && (state === 'ok' || cure !== undefined || text !== ''), text);
+  for (const { state, hint, found: text } of found.diagnoses)
+    assert.ok(state !== 'error' && (state === 'ok' || hint !== undefined || text !== ''), text);
 });
 
 test('whatever is wrong is said at once, and hides nothing of the rest', async () => {
@@ -142,7 +142,7 @@ test('whatever is wrong is said at once, and hides nothing of the rest', async (
     ['configuration', /^ok: /],
     ['secrets', /^warning: Every user .*postgres-password/],
     ['true copies', /^warning: Secrets in configuration files are not kept/],
-    ['schedule', /^warning: .*no rhythm for backups/],
+    ['schedule', /^warning: .*no cron for backups/],
     ['retention', /^error: schedule.forget has nothing to go by/],
     ['repository', /^ok: /],
     ['rights', /^error: .*gone\.env is not there, and the backup of config needs it$/m],
@@ -157,8 +157,8 @@ test('whatever is wrong is said at once, and hides nothing of the rest', async (
     ['unfinished restore', /^error: Restore abc .* was cut off/],
   ];
   for (const [check, wanted] of expected) assert.match(found.of(check), wanted, check);
-  for (const { state, cure, check } of found.diagnoses)
-    if (state === 'error') assert.ok(cure, `${check} has a cure`);
+  for (const { state, hint, check } of found.diagnoses)
+    if (state === 'error') assert.ok(hint, `${check} has a hint`);
   await chmod(join(root, 'postgres-password'), 0o600);
 });
 

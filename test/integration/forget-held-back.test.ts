@@ -51,7 +51,7 @@ test('a component that left tars.yaml holds back, which status and doctor say, u
     warning?.found ?? '',
     /^Nothing is forgotten since 20\S+: postgres is no longer in tars\.yaml$/,
   );
-  assert.match(warning?.cure ?? '', /run tars forget --allow-shrunk\.$/);
+  assert.match(warning?.hint ?? '', /run tars forget --allow-shrunk\.$/);
   const { stdout } = await tars([...shelf.config, 'status']);
   assert.match(
     stdout,
@@ -126,12 +126,12 @@ test('a snapshot by a clock that was ahead holds nothing back, and is said until
   assert.deepEqual(await snapshotIds(directory), shelf.ids.slice(1).sort());
   const [warning] = await warningsIn(shelf.config);
   assert.match(warning?.found ?? '', new RegExp(`^Snapshot ${future} has the date 2135-`));
-  const cure = await tars([...shelf.config, 'forget', future, '--allow-last', '--yes']);
-  assert.equal(cure.exitCode, 0, cure.stderr);
+  const hint = await tars([...shelf.config, 'forget', future, '--allow-last', '--yes']);
+  assert.equal(hint.exitCode, 0, hint.stderr);
   assert.deepEqual(await warningsIn(shelf.config), []);
 });
 
-test('the cure that is printed says where and by which rules', async () => {
+test('the hint that is printed says where and by which rules', async () => {
   const shelf = await startShelf([{ day: 1 }, { day: 2 }, { day: 3, rows: 40 }]);
   await using directory = shelf.directory;
   const rules = ['--keep-last', '1', '--keep-tag', 'a,b'];

@@ -117,7 +117,7 @@ describe('every combination of locks, ours and those of stock restic', () => {
   };
 
   /** Lets it go on; it must not have noticed anything. */
-  const goOn = async ({ child }: Stopped): Promise<void> => {
+  const proceed = async ({ child }: Stopped): Promise<void> => {
     child.kill('SIGCONT');
     const { exitCode, all } = await child;
     assert.equal(exitCode, 0, all);
@@ -157,7 +157,7 @@ describe('every combination of locks, ours and those of stock restic', () => {
       assert.match(second.stderr, new RegExp(`locked exclusively by PID ${stopped.child.pid ?? 0} on`));
       assert.deepEqual(await lockNames(), held);
     } finally {
-      await goOn(stopped);
+      await proceed(stopped);
     }
     for (const stock of stockRestics) await directory.restic(['check', '--read-data'], { stock });
   });
@@ -176,7 +176,7 @@ describe('every combination of locks, ours and those of stock restic', () => {
         await assert.rejects(store.planPrune(limits, ctx), isLocked);
         assert.equal((await lockNames()).length, 1);
       } finally {
-        await goOn(stopped);
+        await proceed(stopped);
       }
     });
   }

@@ -94,7 +94,7 @@ interface Written {
   readonly tags: readonly string[];
 }
 
-/** One stack's snapshots: some rhythm around an odd moment, seen by a clock that may be set to another zone. */
+/** One stack's snapshots: some cron around an odd moment, seen by a clock that may be set to another zone. */
 async function randomHistory(dice: Dice): Promise<Written[]> {
   const stepMs = dice.pick([20 * minuteMs, 55 * minuteMs, 0.4 * dayMs, dayMs, 3 * dayMs, 12 * dayMs]);
   const count = 1 + dice.below(30);

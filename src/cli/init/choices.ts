@@ -1,6 +1,11 @@
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { findProjects, takeInventory, type FoundProject, type ProjectWish } from '../../composition/index.ts';
+import {
+  findProjects,
+  takeInventory,
+  type FoundProject,
+  type ProjectSelector,
+} from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import type { Environment } from '../../model/environment.ts';
@@ -41,8 +46,8 @@ export async function choicesOfFlags(
   settingsPath: string,
   { env, ctx }: Session,
 ): Promise<Choices> {
-  const wish = projectWish(flags);
-  const what = wish === undefined ? await lookAround(env) : await takeInventory(wish, env, ctx);
+  const selector = selectedProject(flags);
+  const what = selector === undefined ? await lookAround(env) : await takeInventory(selector, env, ctx);
   return { ...placesOf(flags, settingsPath, what, env), what, care: noCare };
 }
 
@@ -52,22 +57,22 @@ export async function proposedChoices(
   settingsPath: string,
   { env, ctx }: Session,
 ): Promise<Choices> {
-  const wish = projectWish(flags) ?? onlyProject(await findProjects(process.cwd(), env))?.wish;
-  const what = wish === undefined ? await lookAround(env) : await takeInventory(wish, env, ctx);
+  const selector = selectedProject(flags) ?? onlyProject(await findProjects(process.cwd(), env))?.selector;
+  const what = selector === undefined ? await lookAround(env) : await takeInventory(selector, env, ctx);
   return { ...placesOf(flags, settingsPath, what, env), what, care: proposedCare };
 }
 
 /** That of the Compose file here; else the only one there is. */
 function onlyProject(found: readonly FoundProject[]): FoundProject | undefined {
   const [first, ...others] = found;
-  if (first === undefined || 'composeFile' in first.wish || others.length === 0) return first;
+  if (first === undefined || 'composeFile' in first.selector || others.length === 0) return first;
   throw new ConfigurationError('Docker has several Compose projects with stores', {
     hint: `Name one of them: ${found.map(({ flags }) => flags).join(', ')}`,
   });
 }
 
 /** Which project flags name. @throws ConfigurationError when they name two */
-export function projectWish({ compose, project }: InitFlags): ProjectWish | undefined {
+export function selectedProject({ compose, project }: InitFlags): ProjectSelector | undefined {
   if (compose !== undefined && project !== undefined) {
     throw new ConfigurationError('--compose and --project both name a Compose project', {
       hint: 'Keep one: --project for one that has containers, --compose for one that is a file.',

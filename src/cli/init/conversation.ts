@@ -1,6 +1,6 @@
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { findProjects, takeInventory, type ProjectWish } from '../../composition/index.ts';
+import { findProjects, takeInventory, type ProjectSelector } from '../../composition/index.ts';
 import { ConfigurationError, hasErrno, isDenied, messageOf } from '../../model/errors.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import type { Settings } from '../../settings/load.ts';
@@ -11,7 +11,7 @@ import type { Session } from '../session.ts';
 import {
   directoryFromHere,
   placesOf,
-  projectWish,
+  selectedProject,
   proposedCare,
   type Choices,
   type InitFlags,
@@ -80,22 +80,24 @@ async function askWhat(
   { env, ctx }: Session,
   questions: Questions,
 ): Promise<Choices['what']> {
-  const named = projectWish(flags);
+  const named = selectedProject(flags);
   if (named !== undefined) return takeInventory(named, env, ctx);
   const [projects, local] = await Promise.all([findProjects(process.cwd(), env), lookAround(env)]);
-  const options: Option<ProjectWish | undefined>[] = [
-    ...projects.map(({ wish }) => ({ value: wish, label: labelOf(wish) })),
+  const options: Option<ProjectSelector | undefined>[] = [
+    ...projects.map(({ selector }) => ({ value: selector, label: labelOf(selector) })),
     { value: undefined, label: `services of this machine: ${storesOf(local)}` },
   ];
-  const wish =
+  const selector =
     projects.length === 0
       ? undefined
       : await questions.choose('What do you want to back up?', options, ctx.signal);
-  return wish === undefined ? local : takeInventory(wish, env, ctx);
+  return selector === undefined ? local : takeInventory(selector, env, ctx);
 }
 
-const labelOf = (wish: ProjectWish): string =>
-  'project' in wish ? `the Compose project ${wish.project}` : `the Compose project of ${wish.composeFile}`;
+const labelOf = (selector: ProjectSelector): string =>
+  'project' in selector
+    ? `the Compose project ${selector.project}`
+    : `the Compose project of ${selector.composeFile}`;
 
 const storesOf = ({ found }: LocalStores): string =>
   found.size === 0 ? 'none answers on its usual port' : [...found].join(', ');

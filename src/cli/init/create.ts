@@ -73,7 +73,7 @@ export async function createWithKey({ repository }: Settings, session: Session):
 }
 
 /** An existing tars.yaml decides. @throws ConfigurationError for flags that say otherwise, and would be ignored */
-export function refuseOtherWishes(
+export function refuseConflictingOptions(
   { settingsPath, stack, host, repository, docker }: Settings,
   flags: InitFlags,
   env: Environment,
@@ -86,10 +86,10 @@ export function refuseOtherWishes(
     ['--project', flags.project, docker?.project],
     ['--key-file', keyFile && fromHere(keyFile, env), repository.password_file],
   ] as const;
-  for (const [flag, wish, present] of wishes) {
-    if (wish === undefined || wish === present) continue;
+  for (const [flag, selector, present] of wishes) {
+    if (selector === undefined || selector === present) continue;
     throw new ConfigurationError(
-      `${flag} ${wish} is not what ${settingsPath} says, and that file is kept: ${present ?? 'nothing'}`,
+      `${flag} ${selector} is not what ${settingsPath} says, and that file is kept: ${present ?? 'nothing'}`,
       { hint: `Change it there, leave ${flag} out, or write another file with --config FILE.` },
     );
   }

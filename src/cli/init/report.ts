@@ -2,7 +2,7 @@ import type { FoundProject } from '../../composition/index.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { counted } from '../../model/plural.ts';
 import type { Settings } from '../../settings/load.ts';
-import { isIll, type Diagnosis } from '../../operations/doctor/doctor.ts';
+import { hasErrors, type Diagnosis } from '../../operations/doctor/doctor.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatTable } from '../render/units.ts';
 
@@ -63,12 +63,12 @@ export function renderNext(
         ];
   }
   return [
-    ...(isIll(diagnoses)
+    ...(hasErrors(diagnoses)
       ? [
           `Next: fix what is marked ERROR, most of it in ${settingsPath}, until this reports no error: tars doctor`,
         ]
       : []),
-    `${isIll(diagnoses) ? 'Then' : 'Next'}: take the first snapshot: tars backup`,
+    `${hasErrors(diagnoses) ? 'Then' : 'Next'}: take the first snapshot: tars backup`,
     ...(schedule?.backup === undefined ? [] : ['and schedule one for every night: tars schedule install']),
   ];
 }

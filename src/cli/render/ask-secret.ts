@@ -3,7 +3,7 @@ import { Writable } from 'node:stream';
 import { InterruptedError } from '../../model/errors.ts';
 
 /** Where the operator sits. */
-export interface Terminal {
+interface Terminal {
   readonly stdin: NodeJS.ReadStream;
   readonly stderr: NodeJS.WriteStream;
 }

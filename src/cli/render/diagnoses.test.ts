@@ -5,12 +5,12 @@ import { renderDiagnoses } from './diagnoses.ts';
 
 const disk = 'The repository is on the same disk as /var/lib/a-directory-with-a-long-name';
 const diagnoses: readonly Diagnosis[] = [
-  { check: 'disks', state: 'warning', found: disk, cure: 'Keep a copy of it elsewhere: in another house.' },
+  { check: 'disks', state: 'warning', found: disk, hint: 'Keep a copy of it elsewhere: in another house.' },
   {
     check: 'redis',
     state: 'error',
     found: 'It is stopped',
-    cure: 'Start it: docker compose -p home start redis',
+    hint: 'Start it: docker compose -p home start redis',
   },
 ];
 

@@ -7,7 +7,7 @@ import { ProgressDisplay } from './progress.ts';
 import { terminalQuestions } from './questions.ts';
 
 /** The terminal, and what it is capable of. */
-export interface HumanOptions {
+interface HumanOptions {
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
   readonly stdin: NodeJS.ReadStream;

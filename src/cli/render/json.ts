@@ -1,7 +1,7 @@
 import type { Audience } from './audience.ts';
 
 /** What a program reads about an error. */
-export interface Failure {
+interface Failure {
   readonly code: string;
   readonly message: string;
   readonly hint?: string | undefined;

@@ -1,7 +1,7 @@
 import type { CommandNode, OptionNode } from '../command-tree.ts';
 
 /** What the manual says besides the command line itself. */
-export interface ManPageFacts {
+interface ManPageFacts {
   readonly version: string;
   /** `YYYY-MM-DD` */
   readonly date: string;

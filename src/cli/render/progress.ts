@@ -14,7 +14,7 @@ interface RunningTask {
 }
 
 /** Where progress is shown, and what it is timed by. */
-export interface ProgressOptions {
+interface ProgressOptions {
   readonly stderr: NodeJS.WriteStream;
   readonly monotonicMs: () => number;
   /** Writes a whole line. */

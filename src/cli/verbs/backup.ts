@@ -27,7 +27,7 @@ import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
-import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
 import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
 interface BackupFlags extends KeepFlags {
@@ -42,7 +42,7 @@ interface BackupFlags extends KeepFlags {
   readonly dryRun?: boolean;
 }
 
-export function addBackup(program: Command, surroundings: Surroundings): void {
+export function addBackup(program: Command, cli: CliContext): void {
   const command = program
     .command('backup')
     .description('take one snapshot of the whole stack, into the repository or a portable archive')
@@ -66,7 +66,7 @@ export function addBackup(program: Command, surroundings: Surroundings): void {
       '\nWith --keep-last 7 or other rules of tars forget, a complete backup forgets\nwhat they do not keep.\n\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas --keep-last 7',
     )
     .action((flags: BackupFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
+      runVerb(command, cli, (session) => run(session, flags)),
     );
   addKeepOptions(command, { hidden: true });
 }

@@ -5,14 +5,14 @@ import { hasErrors, type Finding } from '../../model/finding.ts';
 import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
 interface CheckFlags {
   readonly readData?: boolean;
   readonly backupFile?: string;
 }
 
-export function addCheck(program: Command, surroundings: Surroundings): void {
+export function addCheck(program: Command, cli: CliContext): void {
   program
     .command('check')
     .description('check the repository, or a portable archive, for damage')
@@ -22,9 +22,7 @@ export function addCheck(program: Command, surroundings: Surroundings): void {
       'after',
       '\nExamples:\n  tars check --read-data\n  tars check --backup-file tars-backup-20261124_030000.tar.gz',
     )
-    .action((flags: CheckFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
-    );
+    .action((flags: CheckFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
 
 async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags): Promise<number> {

@@ -2,9 +2,9 @@ import { Argument, type Command } from 'commander';
 import { commandTree } from '../command-tree.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { completionScript, shells, type Shell } from '../render/completion.ts';
-import { runVerb, type Surroundings } from '../session.ts';
+import { runVerb, type CliContext } from '../session.ts';
 
-export function addCompletion(program: Command, surroundings: Surroundings): void {
+export function addCompletion(program: Command, cli: CliContext): void {
   program
     .command('completion')
     .description('print a script that completes this command line in a shell')
@@ -14,7 +14,7 @@ export function addCompletion(program: Command, surroundings: Surroundings): voi
       '\nExamples:\n  tars completion bash > /etc/bash_completion.d/tars\n  tars completion zsh > /usr/local/share/zsh/site-functions/_tars\n  tars completion fish > ~/.config/fish/completions/tars.fish',
     )
     .action((shell: Shell, _flags: unknown, self: Command) =>
-      runVerb(self, surroundings, ({ audience }) => {
+      runVerb(self, cli, ({ audience }) => {
         const script = completionScript(shell, commandTree(program));
         audience.result({ shell, script }, script.trimEnd());
         return Promise.resolve(exitCodes.success);

@@ -4,9 +4,9 @@ import { runSchedule } from '../../operations/schedule/run-schedule.ts';
 import { loadSettings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { commandFor, requireSchedule } from '../scheduling.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addDaemon(program: Command, surroundings: Surroundings): void {
+export function addDaemon(program: Command, cli: CliContext): void {
   program
     .command('daemon')
     .description('run the schedule of tars.yaml in the foreground, as in a container')
@@ -21,7 +21,7 @@ after a run that is under way has put things right.
 Example:
   tars --config /etc/tars/tars.yaml daemon`,
     )
-    .action((_flags: object, command: Command) => runVerb(command, surroundings, (session) => run(session)));
+    .action((_flags: object, command: Command) => runVerb(command, cli, (session) => run(session)));
 }
 
 async function run({ ctx, env, settings: load }: Session): Promise<number> {

@@ -3,16 +3,16 @@ import type { DemoReport } from '../../demo/run.ts';
 import { counted } from '../../model/plural.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addDemo(program: Command, surroundings: Surroundings): void {
+export function addDemo(program: Command, cli: CliContext): void {
   program
     .command('demo')
     .description('back up, destroy and restore a private stack of real servers, and compare everything')
     .option('--keep', 'leave the private stack and its repository for a look around')
     .addHelpText('after', '\nExamples:\n  tars demo\n  tars demo --keep')
     .action((flags: { keep?: boolean }, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags.keep === true)),
+      runVerb(command, cli, (session) => run(session, flags.keep === true)),
     );
 }
 

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
-import { isIll } from '../../operations/doctor/doctor.ts';
+import { hasErrors } from '../../operations/doctor/doctor.ts';
 import { examineSetup } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { renderDiagnoses } from '../render/diagnoses.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { renderDiagnoses, withCure } from '../render/diagnoses.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addDoctor(program: Command, surroundings: Surroundings): void {
+export function addDoctor(program: Command, cli: CliContext): void {
   program
     .command('doctor')
     .description('check everything that backups and restores need; changes nothing')
@@ -13,13 +13,16 @@ export function addDoctor(program: Command, surroundings: Surroundings): void {
       'after',
       '\nExit code 0 when there are at most warnings, 1 when a backup or a restore would\nfail.\n\nExamples:\n  tars doctor\n  tars doctor --json',
     )
-    .action((_flags: unknown, command: Command) => runVerb(command, surroundings, run));
+    .action((_flags: unknown, command: Command) => runVerb(command, cli, run));
 }
 
 /** Not by the session's settings: those put right what a restore left, and nothing may change here. */
 async function run({ ctx, audience, env, configPath }: Session): Promise<number> {
   const diagnoses = await examineSetup(configPath, env, ctx);
-  const ill = isIll(diagnoses);
-  audience.result({ healthy: !ill, diagnoses }, renderDiagnoses(diagnoses, audience.columns));
-  return ill ? exitCodes.error : exitCodes.success;
+  const failing = hasErrors(diagnoses);
+  audience.result(
+    { healthy: !failing, diagnoses: diagnoses.map(withCure) },
+    renderDiagnoses(diagnoses, audience.columns),
+  );
+  return failing ? exitCodes.error : exitCodes.success;
 }

@@ -23,7 +23,7 @@ import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
 import { formatTable } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 import { pruneLine } from './prune.ts';
 
 interface ForgetFlags extends KeepFlags {
@@ -39,7 +39,7 @@ interface ForgetFlags extends KeepFlags {
   readonly yes?: boolean;
 }
 
-export function addForget(program: Command, surroundings: Surroundings): void {
+export function addForget(program: Command, cli: CliContext): void {
   const command = program
     .command('forget')
     .description('remove snapshots that no retention rule keeps, or those named')
@@ -60,7 +60,7 @@ export function addForget(program: Command, surroundings: Surroundings): void {
       '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot of a host stays, partial ones are\nnot counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, references, flags)),
+      runVerb(command, cli, (session) => run(session, references, flags)),
     );
 }
 
@@ -146,7 +146,7 @@ function refuseContradictions(references: readonly string[], flags: ForgetFlags)
   }
 }
 
-interface Wish {
+interface ForgetRequest {
   readonly references: readonly string[];
   readonly flags: ForgetFlags;
   readonly settings: Settings;
@@ -165,7 +165,7 @@ interface Forgotten {
 async function forget(
   session: Session,
   shelf: SnapshotShelf,
-  { references, flags, settings }: Wish,
+  { references, flags, settings }: ForgetRequest,
 ): Promise<Forgotten> {
   const { ctx } = session;
   const allowances = { allowLast: flags.allowLast === true, allowShrunk: flags.allowShrunk === true };

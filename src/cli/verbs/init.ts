@@ -10,19 +10,19 @@ import { exitCodes } from '../exit-codes.ts';
 import {
   choicesOfFlags,
   directoryFromHere,
-  projectWish,
+  selectedProject,
   proposedChoices,
   type Choices,
   type InitFlags,
 } from '../init/choices.ts';
 import { askForChoices, askToCreate } from '../init/conversation.ts';
-import { createWithKey, refuseOtherWishes, takeRepository, writeSettings } from '../init/create.ts';
+import { createWithKey, refuseConflictingOptions, takeRepository, writeSettings } from '../init/create.ts';
 import { exists } from '../init/look-around.ts';
 import { renderCreated, renderFound, renderInventory, renderNext, renderSuggestion } from '../init/report.ts';
 import { renderDiagnoses } from '../render/diagnoses.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addInit(program: Command, surroundings: Surroundings): void {
+export function addInit(program: Command, cli: CliContext): void {
   program
     .command('init')
     .description('find the stack, write a commented tars.yaml, make the recovery key and the repository')
@@ -37,14 +37,12 @@ export function addInit(program: Command, surroundings: Surroundings): void {
       'after',
       '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated, on a terminal once you said yes. A repository that is there, as on a\nnew machine, is taken when the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
     )
-    .action((flags: InitFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
-    );
+    .action((flags: InitFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
 
 async function run(session: Session, flags: InitFlags): Promise<number> {
   const { audience, env, configPath } = session;
-  projectWish(flags);
+  selectedProject(flags);
   if (flags.repository !== undefined) directoryFromHere(flags.repository, env);
   const settingsPath = settingsCandidates(configPath, env)[0] ?? 'tars.yaml';
   const isNew = !(await exists(settingsPath));
@@ -113,7 +111,7 @@ async function refuseConflicts(settings: Settings, { env }: Session): Promise<vo
 
 /** An existing `tars.yaml` decides, and on a terminal nothing is created that was not asked for. */
 async function agreeTo(settings: Settings, flags: InitFlags, session: Session): Promise<void> {
-  refuseOtherWishes(settings, flags, session.env);
+  refuseConflictingOptions(settings, flags, session.env);
   const { questions } = session.audience;
   if (flags.yes !== true && questions !== undefined) await askToCreate(settings, session, questions);
 }
@@ -121,7 +119,7 @@ async function agreeTo(settings: Settings, flags: InitFlags, session: Session): 
 /** What this could have been told; only a hint. */
 async function suggest({ env }: Session): Promise<FoundProject | undefined> {
   const [first, ...others] = await findProjects(process.cwd(), env);
-  return first !== undefined && ('composeFile' in first.wish || others.length === 0) ? first : undefined;
+  return first !== undefined && ('composeFile' in first.selector || others.length === 0) ? first : undefined;
 }
 
 /** The key was made and must be shown, whatever becomes of this. */

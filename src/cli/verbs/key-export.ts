@@ -21,7 +21,7 @@ import { redisCliWords } from '../../settings/redis-address.ts';
 import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
 interface ExportFlags {
   readonly output?: string;
@@ -29,7 +29,7 @@ interface ExportFlags {
   readonly print?: boolean;
 }
 
-export function addKeyExport(key: Command, surroundings: Surroundings): void {
+export function addKeyExport(key: Command, cli: CliContext): void {
   key
     .command('export')
     .description('make the recovery kit: a page with the key and the way back without tars')
@@ -45,7 +45,7 @@ export function addKeyExport(key: Command, surroundings: Surroundings): void {
       '\nKeep it away from the machine: whoever has it and the repository can read\neverything.\n\nExamples:\n  tars key export\n  tars key export --format html --output recovery-kit.html',
     )
     .action((flags: ExportFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags, surroundings.stdout.isTTY)),
+      runVerb(command, cli, (session) => run(session, flags, cli.stdout.isTTY)),
     );
 }
 

@@ -9,7 +9,7 @@ import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { askSecret } from '../render/ask-secret.ts';
 import { formatTable } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 import { addKeyExport } from './key-export.ts';
 
 interface NewPasswordFlags {
@@ -21,7 +21,7 @@ const newPasswordOption = [
   'file with the new password (default: asked on the terminal)',
 ] as const;
 
-export function addKey(program: Command, surroundings: Surroundings): void {
+export function addKey(program: Command, cli: CliContext): void {
   const key = program
     .command('key')
     .description('list, add and remove the passwords that open the repository')
@@ -33,21 +33,21 @@ export function addKey(program: Command, surroundings: Surroundings): void {
     .command('list')
     .description('list the keys, oldest first; the one in use is marked')
     .addHelpText('after', '\nExample:\n  tars key list')
-    .action((_flags: unknown, command: Command) => runVerb(command, surroundings, list));
+    .action((_flags: unknown, command: Command) => runVerb(command, cli, list));
   key
     .command('add')
     .description('add a key with a new password')
     .option(...newPasswordOption)
     .addHelpText('after', '\nExample:\n  tars key add --new-password-file second.key')
     .action((flags: NewPasswordFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => add(session, flags, surroundings)),
+      runVerb(command, cli, (session) => add(session, flags, cli)),
     );
   key
     .command('remove <id>')
     .description('remove a key; the one in use cannot be')
     .addHelpText('after', '\nExample:\n  tars key remove 4f3a9c21')
     .action((id: string, _flags: unknown, command: Command) =>
-      runVerb(command, surroundings, (session) => remove(session, id)),
+      runVerb(command, cli, (session) => remove(session, id)),
     );
   key
     .command('passwd')
@@ -55,9 +55,9 @@ export function addKey(program: Command, surroundings: Surroundings): void {
     .option(...newPasswordOption)
     .addHelpText('after', '\nExample:\n  tars key passwd --new-password-file new.key')
     .action((flags: NewPasswordFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => passwd(session, flags, surroundings)),
+      runVerb(command, cli, (session) => passwd(session, flags, cli)),
     );
-  addKeyExport(key, surroundings);
+  addKeyExport(key, cli);
 }
 
 async function list({ ctx, audience, env, settings }: Session): Promise<number> {
@@ -77,10 +77,10 @@ async function list({ ctx, audience, env, settings }: Session): Promise<number> 
 async function add(
   { ctx, audience, env, settings }: Session,
   flags: NewPasswordFlags,
-  surroundings: Surroundings,
+  cli: CliContext,
 ): Promise<number> {
   await using store = await openStore(await settings(), env, ctx);
-  const id = await store.addKey(await newPassword(flags, surroundings), ctx);
+  const id = await store.addKey(await newPassword(flags, cli), ctx);
   audience.result({ id }, `Added key ${shortId(id)}. It opens the repository from now on, as the others do.`);
   return exitCodes.success;
 }
@@ -95,11 +95,11 @@ async function remove({ ctx, audience, env, settings }: Session, reference: stri
 async function passwd(
   { ctx, audience, env, settings }: Session,
   flags: NewPasswordFlags,
-  surroundings: Surroundings,
+  cli: CliContext,
 ): Promise<number> {
   const { repository } = await settings();
   await using store = await openStore(await settings(), env, ctx);
-  const changed = await store.changePassword(await newPassword(flags, surroundings), ctx);
+  const changed = await store.changePassword(await newPassword(flags, cli), ctx);
   const next = whereItIsKept(repository, env, flags.newPasswordFile);
   audience.result(
     { ...changed, next },
@@ -111,7 +111,7 @@ async function passwd(
 /** Asked twice on the terminal, unless a file has it. Never an argument, which every user of the machine could see. */
 async function newPassword(
   { newPasswordFile }: NewPasswordFlags,
-  { stdin, stderr, signal }: Surroundings,
+  { stdin, stderr, signal }: CliContext,
 ): Promise<string> {
   if (newPasswordFile !== undefined) return requireText(await readPasswordFile(newPasswordFile));
   const terminal = { stdin, stderr };

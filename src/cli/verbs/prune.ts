@@ -10,13 +10,13 @@ import {
 } from '../../operations/retention/prune.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatBytes } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
 interface PruneFlags extends PruneLimitTexts {
   readonly dryRun?: boolean;
 }
 
-export function addPrune(program: Command, surroundings: Surroundings): void {
+export function addPrune(program: Command, cli: CliContext): void {
   program
     .command('prune')
     .description('remove what no snapshot needs from the repository')
@@ -30,9 +30,7 @@ export function addPrune(program: Command, surroundings: Surroundings): void {
       'after',
       '\nAn interrupted prune loses nothing; the next one continues.\n\nExamples:\n  tars prune --dry-run\n  tars prune --max-unused 10% --max-repack-size 20G',
     )
-    .action((flags: PruneFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
-    );
+    .action((flags: PruneFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
 
 async function run({ ctx, audience, env, settings }: Session, flags: PruneFlags): Promise<number> {

@@ -15,10 +15,10 @@ import { executeRestore, type RestoreResult } from '../../operations/restore/res
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
 import { ownerOf, type Settings } from '../../settings/load.ts';
-import { settingsApart } from '../../settings/apart.ts';
+import { settingsForProject } from '../../settings/other-project.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { breakBetweenWords, formatBytes, formatMs } from '../render/units.ts';
-import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
 
 interface RestoreFlags {
   readonly backupFile?: string;
@@ -37,7 +37,7 @@ interface RestoreFlags {
   readonly composeFile?: readonly string[];
 }
 
-export function addRestore(program: Command, surroundings: Surroundings): void {
+export function addRestore(program: Command, cli: CliContext): void {
   program
     .command('restore')
     .description('bring the stack, or parts of it, back from a snapshot')
@@ -67,7 +67,7 @@ export function addRestore(program: Command, surroundings: Surroundings): void {
         '  tars restore --project copy --compose-file compose.yaml,compose.copy.yaml',
     )
     .action((snapshot: string | undefined, flags: RestoreFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
+      runVerb(command, cli, (session) => run(session, snapshot, flags)),
     );
 }
 
@@ -164,7 +164,7 @@ async function targetOf(session: Session, { project, composeFile, backupFile }: 
     return { stack, target: { ...stack, stack: stack.name } };
   }
   const files = (composeFile ?? []).map((file) => resolve(file));
-  const apart = settingsApart(settings, project, files);
+  const apart = settingsForProject(settings, project, files);
   const overrides = { includeModels: false, apartFrom: settings.docker?.project ?? '' };
   const stack = await composeStack(apart, overrides, session.env);
   return { stack, target: { ...stack, stack: `${stack.name}@${project}` } };

@@ -8,7 +8,7 @@ import {
   systemdRuns,
 } from '../../composition/index.ts';
 import { ConfigurationError, RepositoryLockedError, toTarsError } from '../../model/errors.ts';
-import { nextTime } from '../../model/rhythm.ts';
+import { nextTime } from '../../model/cron-expression.ts';
 import { runDue } from '../../operations/schedule/run-schedule.ts';
 import { statusOf } from '../../operations/schedule/status.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -17,7 +17,7 @@ import type { Settings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatMoment, formatNext, formatTable } from '../render/units.ts';
 import { commandFor, requirePortable, requireSchedule, scheduledStack, scheduleOf } from '../scheduling.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
 interface SchedulerFlags {
   readonly systemd?: boolean;
@@ -32,7 +32,7 @@ interface ChangeFlags extends SchedulerFlags {
   readonly dryRun?: boolean;
 }
 
-export function addSchedule(program: Command, surroundings: Surroundings): void {
+export function addSchedule(program: Command, cli: CliContext): void {
   const schedule = program
     .command('schedule')
     .description('run backup, forget and check by themselves, as tars.yaml says under schedule:');
@@ -41,7 +41,7 @@ export function addSchedule(program: Command, surroundings: Surroundings): void 
     .option('--dry-run', 'show what would be installed and stop')
     .addHelpText('after', '\nExamples:\n  tars schedule install --dry-run\n  tars schedule install --cron')
     .action((flags: ChangeFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => install(session, flags)),
+      runVerb(command, cli, (session) => install(session, flags)),
     );
   withScheduler(add('status', 'show whether what tars.yaml says is installed, and what runs next'))
     .addHelpText(
@@ -49,21 +49,19 @@ export function addSchedule(program: Command, surroundings: Surroundings): void 
       '\nExit code 1 when it is not installed as tars.yaml has it.\n\nExample:\n  tars schedule status',
     )
     .action((flags: SchedulerFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => status(session, flags)),
+      runVerb(command, cli, (session) => status(session, flags)),
     );
   withScheduler(add('remove', 'remove exactly what install added'))
     .option('--dry-run', 'show what would be removed and stop')
     .addHelpText('after', '\nExample:\n  tars schedule remove')
     .action((flags: ChangeFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => remove(session, flags)),
+      runVerb(command, cli, (session) => remove(session, flags)),
     );
   add('run', 'run what is due by the schedule; the lines in the crontab call this')
     .option('--quiet', 'print nothing unless something fails')
     .option('--delay', 'begin later by up to randomized_delay_minutes, as tars.yaml says')
     .addHelpText('after', '\nExample:\n  tars schedule run')
-    .action((flags: RunFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
-    );
+    .action((flags: RunFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
 
 function withScheduler(command: Command): Command {
@@ -115,10 +113,10 @@ const lingerNotes = [
 function firstNotes(settings: Settings, { name }: Scheduler, { clock }: OperationContext): readonly string[] {
   const now = clock.now();
   const { last, next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
-  const rhythm = scheduleOf(settings).rhythms.backup;
-  if (last.backup !== undefined || next.backup === undefined || rhythm === undefined) return [];
+  const cron = scheduleOf(settings).times.backup;
+  if (last.backup !== undefined || next.backup === undefined || cron === undefined) return [];
   const first =
-    name === 'systemd' ? `at its time, ${formatMoment(nextTime(rhythm, now))}` : 'within the next hour';
+    name === 'systemd' ? `at its time, ${formatMoment(nextTime(cron, now))}` : 'within the next hour';
   return [`The first backup is taken ${first}; for one now: tars backup`];
 }
 

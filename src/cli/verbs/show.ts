@@ -7,10 +7,10 @@ import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { notCapturedLines } from '../render/not-captured.ts';
 import { formatBytes, formatMs, formatTable } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
-export function addShow(program: Command, surroundings: Surroundings): void {
+export function addShow(program: Command, cli: CliContext): void {
   program
     .command('show')
     .description('show what a snapshot holds')
@@ -18,7 +18,7 @@ export function addShow(program: Command, surroundings: Surroundings): void {
     .option('--from-host <name>', 'of this other host')
     .addHelpText('after', '\nExamples:\n  tars show\n  tars show 4f3a9c21 --json')
     .action((snapshot: string, flags: { fromHost?: string }, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, snapshot, flags.fromHost)),
+      runVerb(command, cli, (session) => run(session, snapshot, flags.fromHost)),
     );
 }
 

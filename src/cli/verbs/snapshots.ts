@@ -3,14 +3,14 @@ import { openStore } from '../../composition/index.ts';
 import { shortId } from '../../model/snapshot.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { formatTable } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addSnapshots(program: Command, surroundings: Surroundings): void {
+export function addSnapshots(program: Command, cli: CliContext): void {
   program
     .command('snapshots')
     .description('list the snapshots in the repository, oldest first')
     .addHelpText('after', '\nExamples:\n  tars snapshots\n  tars snapshots --json')
-    .action((_flags: unknown, command: Command) => runVerb(command, surroundings, run));
+    .action((_flags: unknown, command: Command) => runVerb(command, cli, run));
 }
 
 async function run({ ctx, audience, env, settings }: Session): Promise<number> {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { shortId } from '../../model/snapshot.ts';
 import type { RunSummary, StackStatus } from '../../operations/schedule/status.ts';
+import { withCure } from '../render/diagnoses.ts';
 import { examineLeftovers } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { readStatus } from '../read-status.ts';
@@ -12,7 +13,7 @@ import {
   formatMs,
   formatNext,
 } from '../render/units.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
 /** More failures than this are counted, not listed. */
 const failuresShownMax = 5;
@@ -20,7 +21,7 @@ const failuresShownMax = 5;
 const columnsMax = 80;
 const labelColumns = 14;
 
-export function addStatus(program: Command, surroundings: Surroundings): void {
+export function addStatus(program: Command, cli: CliContext): void {
   program
     .command('status')
     .description('show the last and next runs, what failed and why')
@@ -34,14 +35,14 @@ is scheduled (no timer, no cron daemon, no tars daemon), the state is warning,
 with exit code 0 until a backup is missed. A stack that has no backup
 yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when
 none is scheduled. What holds old snapshots back from being forgotten is said,
-with its cure, and changes no exit code; so is what restores left that nobody
+with its hint, and changes no exit code; so is what restores left that nobody
 has discarded, as far as the stores say so within 5 seconds.
 
 Examples:
   tars status
   tars status --json`,
     )
-    .action((_flags: object, command: Command) => runVerb(command, surroundings, (session) => run(session)));
+    .action((_flags: object, command: Command) => runVerb(command, cli, (session) => run(session)));
 }
 
 const codes = {
@@ -56,10 +57,11 @@ async function run({ ctx, audience, env, settings: load }: Session): Promise<num
   const settings = await load();
   const { now, status, isStarted, daemon } = await readStatus(settings, env, ctx);
   const found = await examineLeftovers(settings, env, ctx);
-  const leftovers = found.map((each) => ({ found: each.found, cure: each.cure ?? '' }));
+  const leftovers = found.map((each) => ({ found: each.found, hint: each.hint ?? '' }));
   const columns = Math.min(audience.columns ?? columnsMax, columnsMax);
   const scene = { daemonPid: daemon?.pid, isStarted, now, columns, leftovers };
-  audience.result({ ...status, started: isStarted, daemon, leftovers }, render(status, scene));
+  const result = { ...status, warnings: status.warnings.map(withCure), leftovers: leftovers.map(withCure) };
+  audience.result({ ...result, started: isStarted, daemon }, render(status, scene));
   return codes[status.verdict];
 }
 
@@ -75,7 +77,7 @@ interface Scene {
 
 interface Finding {
   readonly found: string;
-  readonly cure: string;
+  readonly hint: string;
 }
 
 function render(status: StackStatus, { daemonPid, isStarted, now, columns, leftovers }: Scene): string {
@@ -106,9 +108,9 @@ function render(status: StackStatus, { daemonPid, isStarted, now, columns, lefto
   return [
     `${stack}: ${verdict}`,
     ...reasons.map((reason) => folded(reason, 2, columns)),
-    ...warnings.flatMap(({ found, cure }) => [folded(found, 2, columns), folded(cure, 4, columns)]),
+    ...warnings.flatMap(({ found, hint }) => [folded(found, 2, columns), folded(hint, 4, columns)]),
     // A line that is typed stays one.
-    ...leftovers.flatMap(({ found, cure }) => [folded(found, 2, columns), `    ${cure}`]),
+    ...leftovers.flatMap(({ found, hint }) => [folded(found, 2, columns), `    ${hint}`]),
     ...rows.map(([label, text]) =>
       breakBetweenWords(`  ${label.padEnd(labelColumns)}${text}`.trimEnd(), labelColumns + 2, columns),
     ),

@@ -8,7 +8,7 @@ import { makeSupportBundle } from '../../operations/support-bundle/index.ts';
 import { loadSettings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderSupportBundle } from '../render/support-bundle.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 import { supportSources } from '../support-sources.ts';
 
 interface BundleFlags {
@@ -16,7 +16,7 @@ interface BundleFlags {
   readonly dryRun?: boolean;
 }
 
-export function addSupportBundle(program: Command, surroundings: Surroundings): void {
+export function addSupportBundle(program: Command, cli: CliContext): void {
   program
     .command('support-bundle')
     .description('write an archive for a report of a problem, without secrets')
@@ -37,7 +37,7 @@ Examples:
   tars support-bundle --output /tmp/for-the-forum.tar.gz`,
     )
     .action((flags: BundleFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags)),
+      runVerb(command, cli, (session) => run(session, flags)),
     );
 }
 

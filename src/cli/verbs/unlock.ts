@@ -1,16 +1,16 @@
 import type { Command } from 'commander';
 import { openStore } from '../../composition/index.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { runVerb, type Session, type Surroundings } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session.ts';
 
-export function addUnlock(program: Command, surroundings: Surroundings): void {
+export function addUnlock(program: Command, cli: CliContext): void {
   program
     .command('unlock')
     .description('remove locks that dead processes left in the repository')
     .option('--all', 'remove every lock, also of processes that may still run')
     .addHelpText('after', '\nExamples:\n  tars unlock\n  tars unlock --all')
     .action((flags: { all?: boolean }, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, flags.all === true)),
+      runVerb(command, cli, (session) => run(session, flags.all === true)),
     );
 }
 

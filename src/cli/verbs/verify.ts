@@ -10,14 +10,14 @@ import { recoverInterrupted } from '../../operations/restore/recover.ts';
 import { verifyStack, type VerifyResult } from '../../operations/verify/verify.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { collectNames, runVerb, type Session, type Surroundings } from '../session.ts';
+import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
 
 interface VerifyFlags {
   readonly component?: readonly string[];
   readonly fromHost?: string;
 }
 
-export function addVerify(program: Command, surroundings: Surroundings): void {
+export function addVerify(program: Command, cli: CliContext): void {
   program
     .command('verify')
     .description('compare the live stack with a snapshot, store by store')
@@ -29,7 +29,7 @@ export function addVerify(program: Command, surroundings: Surroundings): void {
       '\nWhat changed since the snapshot is reported too.\nExit code 1 when the data of a store differs. What is only a warning, such as\na changed file, is code 0.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
     )
     .action((snapshot: string, flags: VerifyFlags, command: Command) =>
-      runVerb(command, surroundings, (session) => run(session, snapshot, flags)),
+      runVerb(command, cli, (session) => run(session, snapshot, flags)),
     );
 }
 

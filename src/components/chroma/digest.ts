@@ -82,7 +82,7 @@ export class CollectionDigester {
 }
 
 /** A difference between two digests of the same collection. */
-export interface DigestDifference {
+interface DigestDifference {
   readonly code:
     'record-count-differs' | 'ids-differ' | 'content-differs' | 'vectors-missing' | 'vectors-differ';
   readonly message: string;

@@ -31,7 +31,7 @@ export type CollectionFacts = z.infer<typeof collectionSchema>;
 const databaseSchema = z.object({ name: z.string(), collections: z.array(collectionSchema) });
 const tenantSchema = z.object({ name: z.string(), databases: z.array(databaseSchema) });
 
-export const chromaFactsSchema = z.object({
+const chromaFactsSchema = z.object({
   method: z.enum(['physical', 'logical']),
   /** What the server says of itself; `1.0.0` on every 1.x. `null` when no server was asked. */
   serverVersion: z.string().nullable(),

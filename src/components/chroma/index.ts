@@ -62,7 +62,7 @@ export interface ChromaOptions {
   /** The persist directory is mounted elsewhere, such as in a container, and must not be renamed itself. */
   readonly keepDirectory?: boolean;
   /** The persist directory where no path leads to it. */
-  readonly distant?: DistantDirectory;
+  readonly remote?: RemoteDirectory;
   /** For the copy of the persist directory; as large as that. */
   readonly scratchDir: string;
   /** Captured over HTTP, which lists no tenants. `default_tenant` by default. */
@@ -70,7 +70,7 @@ export interface ChromaOptions {
 }
 
 /** Read through what it lies behind, while Chroma is kept from writing. */
-export interface DistantDirectory {
+export interface RemoteDirectory {
   readonly volume: StoreVolume;
   readonly hold: StoreHold;
 }
@@ -96,14 +96,14 @@ class ChromaComponent implements Component {
   }
 
   async probe(ctx: OperationContext): Promise<ComponentProbe> {
-    const { path, distant } = this.#options;
+    const { path, remote } = this.#options;
     if (path !== undefined) return this.#probeDirectory(path, ctx);
-    if (distant === undefined) return this.#probeServer(ctx);
-    await using volume = await distant.volume.open('read', ctx);
+    if (remote === undefined) return this.#probeServer(ctx);
+    await using volume = await remote.volume.open('read', ctx);
     const listing: VolumeListing | undefined = await volume.list(ctx.signal);
-    requireSqlite(listing, distant.volume.label);
+    requireSqlite(listing, remote.volume.label);
     const { warnings: _, ...server } = await this.#probeServer(ctx);
-    const warning = `${this.name} is frozen for moments while ${distant.volume.label} is copied: this user cannot lock files there`;
+    const warning = `${this.name} is frozen for moments while ${remote.volume.label} is copied: this user cannot lock files there`;
     return { ...server, sizeBytes: volumeBytes(listing), warnings: [warning] };
   }
 
@@ -178,10 +178,10 @@ class ChromaComponent implements Component {
   }
 
   async prepare(ctx: OperationContext): Promise<PreparedCapture> {
-    const { path, distant, scratchDir, tenants } = this.#options;
-    if (path === undefined && distant !== undefined) {
+    const { path, remote, scratchDir, tenants } = this.#options;
+    if (path === undefined && remote !== undefined) {
       const version = await this.#serverVersion(ctx);
-      const frozen = await FrozenCopy.prepare(distant, scratchDir, ctx);
+      const frozen = await FrozenCopy.prepare(remote, scratchDir, ctx);
       return new PhysicalCapture(this.name, version, frozen, ctx);
     }
     if (path === undefined) {

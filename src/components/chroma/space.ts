@@ -5,7 +5,7 @@ export const spaceSchema = z.enum(['l2', 'cosine', 'ip']);
 export type Space = z.infer<typeof spaceSchema>;
 
 /** What a collection's own settings say of its distance. */
-export interface DeclaredSpace {
+interface DeclaredSpace {
   readonly space: Space;
   /** Nothing was chosen: then servers go by the `hnsw:` keys of the vector segment, which versions before 1.0 wrote. */
   readonly isDefault: boolean;

@@ -61,7 +61,7 @@ async function readConfigFile(path: string, bytesMax: number, signal: AbortSigna
 }
 
 /** A file's bytes as text and back: UTF-8 or UTF-16 where they are, otherwise byte for character. */
-export interface DecodedText {
+interface DecodedText {
   readonly text: string;
   readonly encode: (text: string) => Uint8Array;
 }

@@ -62,7 +62,7 @@ export async function seal(files: readonly ConfigFile[], recipients: readonly st
 }
 
 /** What a sealed archive holds, by path without the leading slash. */
-export type Unsealed = ReadonlyMap<string, Uint8Array>;
+type Unsealed = ReadonlyMap<string, Uint8Array>;
 
 /**
  * Opens a sealed archive, binary or armoured, ours or one made by `tar | age`.

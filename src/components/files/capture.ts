@@ -25,7 +25,7 @@ const entriesPerTurn = 64;
 const namedMax = 20;
 
 /** What is captured, under which name. */
-export interface CapturedTrees {
+interface CapturedTrees {
   readonly name: string;
   readonly trees: readonly Tree[];
   readonly keepOut: readonly string[];
@@ -103,7 +103,7 @@ class HardLinks {
   }
 }
 
-interface Surroundings {
+interface TreeContext {
   readonly name: string;
   readonly tree: Tree;
   readonly scope: TreeScope;
@@ -116,7 +116,7 @@ interface Surroundings {
 type Entry = Extract<WalkStep, { kind: 'entry' }>;
 
 class TreeCapture {
-  readonly #parts: Surroundings;
+  readonly #parts: TreeContext;
   readonly #folder: string;
   readonly #lanes = new Lanes(filesAtOnce);
   readonly #leftOut: string[] = [];
@@ -126,7 +126,7 @@ class TreeCapture {
   #files = 0;
   #sizeBytes = 0;
 
-  constructor(parts: Surroundings) {
+  constructor(parts: TreeContext) {
     this.#parts = parts;
     this.#folder = treeFolder(parts.name, parts.tree.path);
   }

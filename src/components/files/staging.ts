@@ -36,7 +36,7 @@ interface StagedFile {
 }
 
 /** The first name of every file that has several; undefined for one that could not be written. */
-export type StagedLinks = Map<string, Promise<StagedFile | undefined>>;
+type StagedLinks = Map<string, Promise<StagedFile | undefined>>;
 
 interface Level {
   readonly path: string;

@@ -30,8 +30,8 @@ import {
  * Where nothing stays, the tree's own directory is what moves, and there is one move in each of 2 and 4.
  */
 
-/** What an exchange has to know of its surroundings. */
-export interface Surroundings {
+/** What an exchange has to know of its context. */
+interface SwapContext {
   /** What of the live tree is none of the snapshot's. */
   readonly scopeOf: (live: {
     readonly path: string;
@@ -41,7 +41,7 @@ export interface Surroundings {
 }
 
 /** Puts the staged tree in place. Can be run again after a crash. */
-export async function swapTree(exchange: TreeExchange, { scopeOf, onUnset }: Surroundings): Promise<void> {
+export async function swapTree(exchange: TreeExchange, { scopeOf, onUnset }: SwapContext): Promise<void> {
   using place = await Place.open(exchange);
   using staged = place.openStaged();
   if (staged === undefined) {
@@ -156,7 +156,7 @@ class Place implements Disposable {
 async function makeNote(
   place: Place,
   staged: OpenDirectory,
-  scopeOf: Surroundings['scopeOf'],
+  scopeOf: SwapContext['scopeOf'],
 ): Promise<ExchangeNote> {
   const { live: path } = place.exchange;
   using live = place.openLive();

@@ -13,7 +13,7 @@ import { prepareOllamaCapture } from './capture.ts';
 import { blobFileName, requireModelStore, type Model } from './model-store.ts';
 import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';
 import { ollamaGeneration, removeStaged, stageOllamaRestore } from './stage.ts';
-import { localStore, openDistantStore, type StoreReader } from './store-reader.ts';
+import { localStore, openRemoteStore, type StoreReader } from './store-reader.ts';
 import { BlobError } from './verified-bytes.ts';
 import { verifyOllama } from './verify.ts';
 
@@ -27,7 +27,7 @@ export interface OllamaOptions {
   /** The directory that holds `manifests/` and `blobs/`. Nothing outside these two is ever read. */
   readonly path: string;
   /** The same directory where no path leads to it: read through what it lies behind, and `path` is not used. */
-  readonly distant?: StoreVolume | undefined;
+  readonly remote?: StoreVolume | undefined;
   /** The server, such as `http://127.0.0.1:11434`; asked for its version only. */
   readonly url: string | undefined;
   /**
@@ -59,7 +59,7 @@ export function createOllamaComponent(options: OllamaOptions): Component {
     probe: (ctx) => probe(options, ctx),
     async ready(ctx) {
       if (url !== undefined) await serverVersion(url, ctx.signal);
-      else if (options.distant === undefined)
+      else if (options.remote === undefined)
         await access(root, constants.R_OK | constants.X_OK).catch((error: unknown) => {
           throw toTarsError(error, `Cannot read the model directory ${root}`);
         });
@@ -77,17 +77,17 @@ export function createOllamaComponent(options: OllamaOptions): Component {
     removeStaged: (restoreId) => removeStaged(root, restoreId),
     generation: ollamaGeneration,
     async verify(from, ctx) {
-      const { distant } = options;
+      const { remote } = options;
       await using store =
-        distant === undefined ? localStore(root) : await openDistantStore(distant, ctx, { lenient: true });
+        remote === undefined ? localStore(root) : await openRemoteStore(remote, ctx, { lenient: true });
       return await verifyOllama(store, from, ctx);
     },
   };
 }
 
 /** @throws ConfigurationError when there is no model store */
-async function openStore({ path, distant }: OllamaOptions, ctx: OperationContext): Promise<StoreReader> {
-  if (distant !== undefined) return openDistantStore(distant, ctx);
+async function openStore({ path, remote }: OllamaOptions, ctx: OperationContext): Promise<StoreReader> {
+  if (remote !== undefined) return openRemoteStore(remote, ctx);
   await requireModelStore(path);
   return localStore(path);
 }

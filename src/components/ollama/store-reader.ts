@@ -86,7 +86,7 @@ async function localBlob(root: string, sha256: string): Promise<StoredBlob | und
  * Reads blobs one by one, so that no copy of the store is made.
  * @throws ConfigurationError when it is no model store, unless `lenient`
  */
-export async function openDistantStore(
+export async function openRemoteStore(
   volume: StoreVolume,
   ctx: OperationContext,
   { lenient = false } = {},

@@ -32,7 +32,7 @@ export const pathSwapSchema = z.object({
 export type PathSwap = z.infer<typeof pathSwapSchema>;
 
 /** Where to stage a directory's replacement and how it will be put in place. */
-export interface DirectoryStage {
+interface DirectoryStage {
   /** Created, empty, mode 0700; on the live directory's file system. */
   readonly stagedDir: string;
   readonly previousDir: string;

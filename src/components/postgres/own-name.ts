@@ -3,7 +3,7 @@ import type { Rejection } from './rejections.ts';
 import type { Session } from './connection/session.ts';
 
 /** What the server did not take of a database while it was staged. */
-export interface Refusals {
+interface Refusals {
   /** For good, as far as anyone can tell. */
   readonly refused: readonly Rejection[];
   /** What it takes once the database has its own name, and what depends on that. */

@@ -13,7 +13,7 @@ export interface Rejection {
 }
 
 /** What a run of `pg_restore --verbose` reported. */
-export interface RestoreReport {
+interface RestoreReport {
   readonly rejections: readonly Rejection[];
   /** True when it went through the whole dump and every error was the server's answer to one entry. */
   readonly complete: boolean;

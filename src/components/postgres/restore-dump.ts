@@ -107,7 +107,7 @@ const headLimitBytes = 1 << 20;
  * file (PostgreSQL source, pg_backup_archiver.c: WriteStr, WriteInt). Only for a program that reads the dump from a
  * pipe: positions in it are no longer right.
  */
-export async function* withSearchPath(dump: Bytes, path: string): Bytes {
+async function* withSearchPath(dump: Bytes, path: string): Bytes {
   const wanted = archivedText(emptyPath);
   let head: Buffer | undefined = Buffer.alloc(0);
   for await (const chunk of dump) {

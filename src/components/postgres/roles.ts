@@ -148,7 +148,7 @@ export async function readPasswordHashes(globals: Bytes): Promise<Map<string, st
 }
 
 /** Statements that create `role` as captured, with the hash of its password when there is one. */
-export function createRoleStatements(role: RoleFacts, passwordHash: string | undefined): string[] {
+function createRoleStatements(role: RoleFacts, passwordHash: string | undefined): string[] {
   const name = identifier(role.name);
   const flag = (on: boolean, word: string): string => `${on ? '' : 'NO'}${word}`;
   const attributes = [
@@ -203,7 +203,7 @@ export async function createRoles(
 }
 
 /** What new roles are given. */
-export interface RoleGrants {
+interface RoleGrants {
   readonly memberships: readonly MembershipFacts[];
   readonly parameterGrants: readonly ParameterGrant[];
   readonly hashes: ReadonlyMap<string, string>;

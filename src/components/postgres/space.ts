@@ -8,7 +8,7 @@ import type { PostgresOptions } from './connection/options.ts';
 import type { Session } from './connection/session.ts';
 
 /** What a restore takes beside the live databases. */
-export interface SpaceNeeded {
+interface SpaceNeeded {
   /** Whether it was seen that there is room. */
   readonly known: boolean;
   /** Directories of this machine that it is taken from. */

@@ -90,7 +90,7 @@ async function readFound(
 }
 
 /** A database restored under another name, and what the server did not take of it. */
-export interface StagedDatabase {
+interface StagedDatabase {
   readonly database: DatabaseFacts;
   readonly name: string;
   readonly rejections: readonly Rejection[];

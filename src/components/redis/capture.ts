@@ -63,7 +63,7 @@ async function ownerOf(directory: string | undefined): Promise<Owner | undefined
 }
 
 /** What was learnt before the mark. */
-interface Surroundings {
+interface CaptureContext {
   readonly persistence: Persistence;
   readonly directory: Owner | undefined;
   readonly users: Users | undefined;
@@ -73,15 +73,15 @@ class RedisCapture implements PreparedCapture {
   readonly pointInTime: 'cut' | 'own';
   readonly #options: RedisOptions;
   readonly #link: ReplicaLink;
-  readonly #surroundings: Surroundings;
+  readonly #context: CaptureContext;
   #spooled: SpooledRdb | undefined;
   #forkMs = 0;
   #fixed = false;
 
-  constructor(options: RedisOptions, link: ReplicaLink, surroundings: Surroundings) {
+  constructor(options: RedisOptions, link: ReplicaLink, context: CaptureContext) {
     this.#options = options;
     this.#link = link;
-    this.#surroundings = surroundings;
+    this.#context = context;
     this.pointInTime = link.delayed ? 'own' : 'cut';
   }
 
@@ -118,7 +118,7 @@ class RedisCapture implements PreparedCapture {
       signal: ctx.signal,
     });
     const { product, version } = this.#link.info.server;
-    const { persistence, directory } = this.#surroundings;
+    const { persistence, directory } = this.#context;
     const facts: Facts = {
       product,
       role: this.#link.info.role,
@@ -139,7 +139,7 @@ class RedisCapture implements PreparedCapture {
 
   /** They hold hashes of passwords, which an archive in the clear does not get. */
   async #captureUsers(sink: ArtifactSink, ctx: OperationContext): Promise<Pick<Facts, 'users'>> {
-    const { users } = this.#surroundings;
+    const { users } = this.#context;
     if (users?.lines === undefined) return {};
     const { name } = this.#options;
     if (!sink.encrypted) {

@@ -54,7 +54,7 @@ export type Content = z.infer<typeof contentSchema>;
  * The start of the interval that `atMs` falls into: minutes in the first hour after `originMs`, hours in the first
  * two days, days in the first sixty, then all the rest. What is before `originMs` is one group as well.
  */
-export function intervalStart(atMs: number, originMs: number): number {
+function intervalStart(atMs: number, originMs: number): number {
   const since = atMs - originMs;
   if (since < 0) return Number.MIN_SAFE_INTEGER;
   if (since >= 60 * dayMs) return originMs + 60 * dayMs;

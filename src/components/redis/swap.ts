@@ -34,7 +34,7 @@ const placeSchema = z.object({
   /** Entries of the data directory that are exchanged. */
   names: z.array(z.string()),
 });
-export type SwapPlace = z.infer<typeof placeSchema>;
+type SwapPlace = z.infer<typeof placeSchema>;
 
 const noteSchema = z.array(pathSwapSchema.pick({ live: true, hadLive: true }));
 

@@ -4,7 +4,7 @@ import type { CapturedPlace } from '../../model/captured-place.ts';
 import type { OperationContext } from '../../ports/context.ts';
 
 /** A component whose service may be elsewhere at each run. */
-export interface PlacedOptions {
+interface PlacedOptions {
   readonly name: string;
   readonly kind: string;
   readonly service: string;

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OpenVolume, StoreVolume } from '../../ports/volume.ts';
-import { createChromaComponent, type ChromaOptions, type DistantDirectory } from '../chroma/index.ts';
+import { createChromaComponent, type ChromaOptions, type RemoteDirectory } from '../chroma/index.ts';
 import { createMirroredComponent, type MirrorOptions } from './mirrored.ts';
 import { createOllamaComponent, type OllamaOptions } from '../ollama/index.ts';
 import type { LiveBlob } from '../ollama/plan.ts';
@@ -18,13 +18,13 @@ import type { RedisOptions } from '../redis/connection/options.ts';
 const rdbHeadBytes = 512;
 
 /** Chroma: captured frozen, restored whole. */
-export function createDistantChroma(
-  options: Omit<ChromaOptions, 'path' | 'distant'>,
-  distant: DistantDirectory,
+export function createRemoteChroma(
+  options: Omit<ChromaOptions, 'path' | 'remote'>,
+  remote: RemoteDirectory,
 ): Component {
-  const base = createChromaComponent({ ...options, path: undefined, distant });
+  const base = createChromaComponent({ ...options, path: undefined, remote });
   return createMirroredComponent({
-    ...{ base, volume: distant.volume, scratchDir: options.scratchDir },
+    ...{ base, volume: remote.volume, scratchDir: options.scratchDir },
     at: (path) => createChromaComponent({ ...options, path, keepDirectory: true }),
     // Its tables say which version wrote them. A copy torn by a writer is reported as unreadable, no more.
     async fill(directory, live, { entries }, { signal }) {
@@ -51,7 +51,7 @@ export function createDistantChroma(
 }
 
 /** Redis: captured over the wire, restored by files. */
-export function createDistantRedis(options: Omit<RedisOptions, 'dataDir'>, volume: StoreVolume): Component {
+export function createRemoteRedis(options: Omit<RedisOptions, 'dataDir'>, volume: StoreVolume): Component {
   const names = z.object({ names: z.array(z.string()) });
   return createMirroredComponent({
     base: createRedisComponent({ ...options, dataDir: undefined }),
@@ -75,13 +75,13 @@ async function headOf(live: OpenVolume, path: string, signal: AbortSignal): Prom
 }
 
 /** Ollama: blobs are read and sent one by one. */
-export function createDistantOllama(
-  options: Omit<OllamaOptions, 'path' | 'distant'> & Pick<MirrorOptions, 'scratchDir'>,
+export function createRemoteOllama(
+  options: Omit<OllamaOptions, 'path' | 'remote'> & Pick<MirrorOptions, 'scratchDir'>,
   volume: StoreVolume,
 ): Component {
   const swaps = z.object({ swaps: z.array(z.object({ live: z.string() })) });
   return createMirroredComponent({
-    base: createOllamaComponent({ ...options, path: '', distant: volume }),
+    base: createOllamaComponent({ ...options, path: '', remote: volume }),
     at: (path, live) => createOllamaComponent({ ...options, path, liveBlob: blobOf(live) }),
     ...{ volume, scratchDir: options.scratchDir },
     // Manifests as they are; of blobs only names and sizes.

@@ -8,7 +8,7 @@ import type { NewEntry, OpenVolume, StoreVolume, VolumeListing } from '../../por
 import { attributesOf } from '../paths/file-bytes.ts';
 
 /** A private directory in which something is staged. */
-export interface StagedDirectory {
+interface StagedDirectory {
   readonly directory: string;
   /** Of the volume, as it was when the directory was filled; undefined when there was none. */
   readonly listing: VolumeListing | undefined;

@@ -75,11 +75,11 @@ function othersOf(name: string, own: readonly string[], index: number): readonly
 }
 
 /** What to do about a conflict. */
-export const conflictHint =
+const conflictHint =
   'Move one of them elsewhere, or name each place once under components: in tars.yaml. What tars needs itself is never captured and never exchanged.';
 
 /** A component that is built around what its places must leave out. */
-export interface KeptApartOptions extends PlaceQuestion {
+interface KeptApartOptions extends PlaceQuestion {
   readonly build: (leftOut: LeftOutWays) => Component;
 }
 

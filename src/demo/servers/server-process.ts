@@ -5,7 +5,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { waitUntil } from './common.ts';
 
 /** How a process is known, whoever started it. */
-export interface KnownProcess {
+interface KnownProcess {
   /** For messages, such as `Chroma on port 8000`. */
   readonly name: string;
   readonly pidFile: string;

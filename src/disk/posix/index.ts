@@ -23,7 +23,7 @@ function timespec(ns: bigint): readonly [bigint, bigint] {
 }
 
 /** An extended attribute; bytes of its name that are not UTF-8 stand as in model/byte-text.ts. */
-export interface Extended {
+interface Extended {
   readonly name: string;
   readonly value: Uint8Array;
 }

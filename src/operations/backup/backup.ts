@@ -28,7 +28,7 @@ export interface BackupTarget {
 }
 
 /** What a backup would find of one component; with `error` it would be missing from the snapshot. */
-export interface PlannedComponent {
+interface PlannedComponent {
   readonly name: string;
   readonly kind: string;
   readonly serverVersion?: string;

@@ -16,7 +16,7 @@ export interface Writers {
 }
 
 /** A service that seems to write to the stores. */
-export interface UndeclaredWriter {
+interface UndeclaredWriter {
   readonly name: string;
   /** Such as `depends on db`. */
   readonly why: string;

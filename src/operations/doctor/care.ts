@@ -13,20 +13,20 @@ export interface CareUnderExamination {
   /** Components that are configuration files, and what opens them once they are sealed. */
   readonly configurations: readonly { readonly name: string; readonly identityFile: string | undefined }[];
   /** Of what is to run by itself: five fields of a crontab each. */
-  readonly rhythms: Readonly<Record<string, string>>;
+  readonly times: Readonly<Record<string, string>>;
   readonly keepsByPolicy: boolean;
   /** What the last run that was to forget found in its way. */
   readonly retentionWarnings: (now: Date) => readonly RetentionWarning[];
   readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
 }
 
-/** The checks of what the operator has to look after: secrets, copies, schedule and retention. */
+/** The checks of what the operator has to examine after: secrets, copies, schedule and retention. */
 export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
   return [
-    { name: 'secrets', look: (ctx) => lookAtSecrets(care, ctx) },
-    { name: 'true copies', look: () => Promise.resolve(lookAtTrueCopies(care)) },
-    { name: 'schedule', look: (ctx) => lookAtSchedule(care, ctx) },
-    { name: 'retention', look: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
+    { name: 'secrets', examine: (ctx) => lookAtSecrets(care, ctx) },
+    { name: 'true copies', examine: () => Promise.resolve(lookAtTrueCopies(care)) },
+    { name: 'schedule', examine: (ctx) => lookAtSchedule(care, ctx) },
+    { name: 'retention', examine: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
   ];
 }
 
@@ -65,13 +65,13 @@ function lookAtTrueCopies(care: CareUnderExamination): readonly Outcome[] {
 }
 
 async function lookAtSchedule(
-  { rhythms, scheduled }: CareUnderExamination,
+  { times, scheduled }: CareUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
-  if (rhythms['backup'] === undefined) {
+  if (times['backup'] === undefined) {
     return [
       warning(
-        'tars.yaml has no rhythm for backups: somebody has to run them',
+        'tars.yaml has no cron for backups: somebody has to run them',
         'Add one to tars.yaml, such as every night at half past two: schedule: { backup: 30 2 * * * }',
       ),
     ];
@@ -79,14 +79,14 @@ async function lookAtSchedule(
   const found = await scheduled(ctx);
   const { state, by = 'nothing', leftovers, lacks } = found;
   const missing = notStarted(found);
-  const tasks = Object.keys(rhythms).join(', ');
+  const tasks = Object.keys(times).join(', ');
   const differs = warning(
     `What ${by} runs differs from schedule: in tars.yaml`,
     'Run tars schedule install, or keep tars daemon running.',
   );
   const said =
     missing !== undefined
-      ? warning(`${missing.found}: ${tasks}`, missing.cure)
+      ? warning(`${missing.found}: ${tasks}`, missing.hint)
       : state === 'differs'
         ? differs
         : ok(`Run by themselves, by ${by}: ${tasks}`);
@@ -97,13 +97,13 @@ async function lookAtSchedule(
 }
 
 function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcome[] {
-  const { keepsByPolicy, rhythms } = care;
+  const { keepsByPolicy, times } = care;
   const found = care.retentionWarnings(now);
-  if (found.length > 0) return found.map(({ found: what, cure }) => warning(what, cure));
+  if (found.length > 0) return found.map(({ found: what, hint }) => warning(what, hint));
   if (keepsByPolicy) return [ok('tars.yaml says which snapshots are kept')];
-  const cure =
+  const hint =
     'Add what is kept to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
-  if (rhythms['forget'] !== undefined)
-    return [error('schedule.forget has nothing to go by: retention keeps nothing', cure)];
-  return [warning('No rule says which snapshots may be forgotten, so all are kept', cure)];
+  if (times['forget'] !== undefined)
+    return [error('schedule.forget has nothing to go by: retention keeps nothing', hint)];
+  return [warning('No rule says which snapshots may be forgotten, so all are kept', hint)];
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { examined, stackChecks, type StackUnderExamination } from './stack.ts';
-import { examine, isIll, ok, once, warning, type HealthCheck } from './doctor.ts';
+import { examine, hasErrors, ok, once, warning, type HealthCheck } from './doctor.ts';
 
 const silent = (): void => undefined;
 
@@ -20,13 +20,13 @@ const pending = new Promise<never>(silent);
 
 test('what one check throws is an error of its own, and the others are told all the same, in their order', async () => {
   const checks: HealthCheck[] = [
-    { name: 'first', look: () => Promise.reject(new TarsError('access-denied', 'No', { hint: 'Do.' })) },
-    { name: 'second', look: () => Promise.resolve([warning('Hm', 'Mend.'), ok('Well')]) },
-    { name: 'third', look: () => Promise.resolve([]) },
+    { name: 'first', examine: () => Promise.reject(new TarsError('access-denied', 'No', { hint: 'Do.' })) },
+    { name: 'second', examine: () => Promise.resolve([warning('Hm', 'Mend.'), ok('Well')]) },
+    { name: 'third', examine: () => Promise.resolve([]) },
   ];
   assert.deepEqual(await examine(checks, 1000, contextWith(pending)), [
-    { check: 'first', state: 'error', found: 'No', cure: 'Do.' },
-    { check: 'second', state: 'warning', found: 'Hm', cure: 'Mend.' },
+    { check: 'first', state: 'error', found: 'No', hint: 'Do.' },
+    { check: 'second', state: 'warning', found: 'Hm', hint: 'Mend.' },
     { check: 'second', state: 'ok', found: 'Well' },
   ]);
 });
@@ -37,20 +37,20 @@ test('a check that hangs is an error, holds nobody up, and is told to let go', a
   const checks: HealthCheck[] = [
     {
       name: 'hangs',
-      look: ({ signal }) => {
+      examine: ({ signal }) => {
         told = signal;
         return pending;
       },
     },
     {
       name: 'answers',
-      look: () => {
+      examine: () => {
         setImmediate(() => limit.resolve(undefined));
         return Promise.resolve([ok('Well')]);
       },
     },
   ];
-  checks.push({ name: 'waits for it too', follows: true, look: () => pending });
+  checks.push({ name: 'waits for it too', follows: true, examine: () => pending });
   const found = await examine(checks, 7000, contextWith(limit.promise));
   assert.deepEqual(
     found.map(({ check, state }) => [check, state]),
@@ -61,18 +61,21 @@ test('a check that hangs is an error, holds nobody up, and is told to let go', a
   );
   assert.match(found[0]?.found ?? '', /within 7 s/);
   assert.equal(told?.aborted, true);
-  assert.equal(isIll(found), true);
+  assert.equal(hasErrors(found), true);
 });
 
 test('an interruption is one, whatever the checks make of it', async () => {
   const controller = new AbortController();
-  const look = (): Promise<never> => {
+  const interrupted = (): Promise<never> => {
     controller.abort();
     return Promise.reject(new Error('aborted'));
   };
-  await assert.rejects(examine([{ name: 'any', look }], 1000, contextWith(pending, controller.signal)), {
-    name: 'AbortError',
-  });
+  await assert.rejects(
+    examine([{ name: 'any', examine: interrupted }], 1000, contextWith(pending, controller.signal)),
+    {
+      name: 'AbortError',
+    },
+  );
 });
 
 test('a writer that tars.yaml does not declare stands in the way of a cut', async () => {
@@ -91,12 +94,12 @@ test('a writer that tars.yaml does not declare stands in the way of a cut', asyn
   const [found] = await examine(cut, 1000, contextWith(pending));
   assert.equal(found?.state, 'warning');
   assert.match(found.found, /^web \(depends on db\) may write/);
-  assert.match(found.cure ?? '', /writer: false/);
+  assert.match(found.hint ?? '', /writer: false/);
 });
 
 const service = { state: 'running', dependsOn: [], writer: false, canPause: true, canStop: true } as const;
 
-test('when nothing is left of the stack, that is one error, and its cure is the restore', async () => {
+test('when nothing is left of the stack, that is one error, and its hint is the restore', async () => {
   const gone = (name: string) =>
     examined({ name, kind: 'redis', service: name }, () => Promise.reject(new TarsError('internal', 'gone')));
   const components = [
@@ -116,7 +119,7 @@ test('when nothing is left of the stack, that is one error, and its cure is the 
     ['services error'],
   );
   assert.match(found[0]?.found ?? '', /^Nothing is left .* 2026-11-24T00:00:00Z holds db$/);
-  assert.match(found[0]?.cure ?? '', /^Run tars restore/);
+  assert.match(found[0]?.hint ?? '', /^Run tars restore/);
 });
 
 test('a service of which nobody knows whether it runs is no good news', async () => {
@@ -133,7 +136,7 @@ test('a service of which nobody knows whether it runs is no good news', async ()
   assert.match(found.found, /^1 of 2 services run; web is in an unknown state/);
 });
 
-test('what several checks look at is opened once', async () => {
+test('what several checks examine at is opened once', async () => {
   let opened = 0;
   const open = once(() => Promise.resolve((opened += 1)));
   assert.equal(await open(contextWith(pending)), await open(contextWith(pending)));

@@ -7,7 +7,7 @@ export interface Outcome {
   /** One sentence for a person. */
   readonly found: string;
   /** What to do about it; an imperative sentence. */
-  readonly cure?: string | undefined;
+  readonly hint?: string | undefined;
 }
 
 /** What one check found. */
@@ -23,15 +23,15 @@ export interface HealthCheck {
   /** It waits for what another check looks at too, which says so itself when that hangs. */
   readonly follows?: true;
   /** Nothing found means that it has nothing to say. What it throws is an error found. */
-  readonly look: (ctx: OperationContext) => Promise<readonly Outcome[]>;
+  readonly examine: (ctx: OperationContext) => Promise<readonly Outcome[]>;
 }
 
 /** Nothing to be done. */
 export const ok = (found: string): Outcome => ({ state: 'ok', found });
-/** Something should be done soon; `cure` is what. */
-export const warning = (found: string, cure?: string): Outcome => ({ state: 'warning', found, cure });
-/** Something does not work until `cure` is done. */
-export const error = (found: string, cure?: string): Outcome => ({ state: 'error', found, cure });
+/** Something should be done soon; `hint` is what. */
+export const warning = (found: string, hint?: string): Outcome => ({ state: 'warning', found, hint });
+/** Something does not work until `hint` is done. */
+export const error = (found: string, hint?: string): Outcome => ({ state: 'error', found, hint });
 
 /**
  * Carries out all checks side by side, none for longer than `limitMs`, and returns what each found, in their order.
@@ -53,9 +53,12 @@ export async function examine(
   );
   try {
     const found = await Promise.all(
-      checks.map(async ({ name, look, follows }) => {
+      checks.map(async ({ name, examine, follows }) => {
         const nothing = late.then(() => []);
-        const outcomes = await Promise.race([lookSafely(look, limited), follows === true ? nothing : late]);
+        const outcomes = await Promise.race([
+          lookSafely(examine, limited),
+          follows === true ? nothing : late,
+        ]);
         return outcomes.map((outcome) => ({ check: name, ...outcome }));
       }),
     );
@@ -67,9 +70,12 @@ export async function examine(
   }
 }
 
-async function lookSafely(look: HealthCheck['look'], ctx: OperationContext): Promise<readonly Outcome[]> {
+async function lookSafely(
+  examine: HealthCheck['examine'],
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
   try {
-    return await look(ctx);
+    return await examine(ctx);
   } catch (cause) {
     const { message, hint } = toTarsError(cause, 'This could not be found out');
     return [error(message, hint ?? 'Fix that, or correct tars.yaml.')];
@@ -77,10 +83,10 @@ async function lookSafely(look: HealthCheck['look'], ctx: OperationContext): Pro
 }
 
 /** Whether a backup or a restore would fail. */
-export const isIll = (diagnoses: readonly Diagnosis[]): boolean =>
+export const hasErrors = (diagnoses: readonly Diagnosis[]): boolean =>
   diagnoses.some(({ state }) => state === 'error');
 
-/** What several checks look at is opened once, when the first of them wants it. */
+/** What several checks examine at is opened once, when the first of them wants it. */
 export function once<T>(open: (ctx: OperationContext) => Promise<T>): (ctx: OperationContext) => Promise<T> {
   let opened: Promise<T> | undefined;
   return (ctx) => (opened ??= open(ctx));

@@ -21,8 +21,8 @@ export interface PathNeed {
   readonly purpose: string;
 }
 
-/** Which places of this machine the checks look at. */
-export interface PlacesUnderExamination {
+/** Which places of this machine the checks examine at. */
+interface PlacesUnderExamination {
   readonly needs: readonly PathNeed[];
   readonly repositoryPath: string;
   readonly scratchDir: string;
@@ -44,10 +44,10 @@ export interface ScratchLeftovers {
 /** The checks of the directories of this machine: rights, the scratch directory and room on the disks. */
 export function placeChecks(places: PlacesUnderExamination): readonly HealthCheck[] {
   return [
-    { name: 'rights', look: () => lookAtRights(places) },
-    { name: 'scratch', follows: true, look: (ctx) => lookAtScratch(places, ctx) },
-    { name: 'leftovers', look: ({ clock }) => lookAtLeftovers(places, clock.now()) },
-    { name: 'disks', look: () => lookAtDisks(places) },
+    { name: 'rights', examine: () => lookAtRights(places) },
+    { name: 'scratch', follows: true, examine: (ctx) => lookAtScratch(places, ctx) },
+    { name: 'leftovers', examine: ({ clock }) => lookAtLeftovers(places, clock.now()) },
+    { name: 'disks', examine: () => lookAtDisks(places) },
   ];
 }
 
@@ -115,10 +115,10 @@ async function lookAtScratch(
   );
   const free = await freeBytes(scratchDir);
   const room = `${formatBytes(free)} are free at ${scratchDir}`;
-  const cure = 'Free space there, or set scratch_dir in tars.yaml to a larger place.';
-  if (atOnce > free) return [error(`${room}, and a backup puts up to ${formatBytes(atOnce)} there`, cure)];
+  const hint = 'Free space there, or set scratch_dir in tars.yaml to a larger place.';
+  if (atOnce > free) return [error(`${room}, and a backup puts up to ${formatBytes(atOnce)} there`, hint)];
   if (largestDump > free)
-    return [warning(`${room}, and a portable archive puts up to ${formatBytes(largestDump)} there`, cure)];
+    return [warning(`${room}, and a portable archive puts up to ${formatBytes(largestDump)} there`, hint)];
   return [ok(`${room}; a backup puts up to ${formatBytes(atOnce)} there`)];
 }
 

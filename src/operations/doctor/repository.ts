@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { formatBytes } from '../../model/bytes.ts';
 import { describeIncomplete, type Manifest } from '../../model/manifest.ts';
 import { counted } from '../../model/plural.ts';
-import { parseRhythm, previousTime } from '../../model/rhythm.ts';
+import { parseCronExpression, previousTime } from '../../model/cron-expression.ts';
 import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { LockHolder, SnapshotStore } from '../../ports/snapshot-store.ts';
@@ -26,14 +26,14 @@ const scarceCount = 7;
 /** Nobody counts further. */
 const plentyCount = 1000;
 
-/** What the checks of a repository look at. */
+/** What the checks of a repository examine at. */
 export interface RepositoryUnderExamination {
   /** Whose snapshots are looked at. */
   readonly owner: SnapshotOwner;
   /** The directory of a local repository. */
   readonly path: string;
   /** When backups are to run, as five fields of a crontab. */
-  readonly backupRhythm: string | undefined;
+  readonly backupCron: string | undefined;
   readonly store: (ctx: OperationContext) => Promise<SnapshotStore>;
   /** Those of the stack on this host, oldest first; undefined when the repository does not open. */
   readonly snapshots: (ctx: OperationContext) => Promise<readonly SnapshotSummary[] | undefined>;
@@ -49,13 +49,13 @@ export interface RepositoryUnderExamination {
 /** The checks of the repository. All but the first wait for the repository to open. */
 export function repositoryChecks(repository: RepositoryUnderExamination): readonly HealthCheck[] {
   return [
-    { name: 'repository', look: (ctx) => lookAtRepository(repository, ctx) },
-    { name: 'locks', follows: true, look: (ctx) => lookAtLocks(repository, ctx) },
-    { name: 'packs', follows: true, look: (ctx) => lookAtPacks(repository, ctx) },
-    { name: 'last snapshot', follows: true, look: (ctx) => lookAtLast(repository, ctx) },
-    { name: 'space', follows: true, look: (ctx) => lookAtSpace(repository, ctx) },
-    { name: 'clock', follows: true, look: (ctx) => lookAtClock(repository, ctx) },
-    { name: 'recovery key', follows: true, look: (ctx) => lookAtKit(repository, ctx) },
+    { name: 'repository', examine: (ctx) => lookAtRepository(repository, ctx) },
+    { name: 'locks', follows: true, examine: (ctx) => lookAtLocks(repository, ctx) },
+    { name: 'packs', follows: true, examine: (ctx) => lookAtPacks(repository, ctx) },
+    { name: 'last snapshot', follows: true, examine: (ctx) => lookAtLast(repository, ctx) },
+    { name: 'space', follows: true, examine: (ctx) => lookAtSpace(repository, ctx) },
+    { name: 'clock', follows: true, examine: (ctx) => lookAtClock(repository, ctx) },
+    { name: 'recovery key', follows: true, examine: (ctx) => lookAtKit(repository, ctx) },
   ];
 }
 
@@ -147,7 +147,7 @@ async function lookAtPacks(
 }
 
 async function lookAtLast(
-  { snapshots, lastManifest, backupRhythm }: RepositoryUnderExamination,
+  { snapshots, lastManifest, backupCron }: RepositoryUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const all = await snapshots(ctx);
@@ -156,7 +156,7 @@ async function lookAtLast(
   if (last === undefined) return [warning('There is no snapshot yet', 'Take one with tars backup.')];
   const taken = `${shortId(last.id)} of ${last.time.toISOString()}`;
   const outcomes: Outcome[] = [];
-  if (last.time < dueSince(backupRhythm, ctx.clock.now()))
+  if (last.time < dueSince(backupCron, ctx.clock.now()))
     outcomes.push(
       warning(
         `The last snapshot, ${taken}, is older than it should be`,
@@ -174,9 +174,9 @@ async function lookAtLast(
 }
 
 /** A snapshot must not be older than this. */
-function dueSince(rhythm: string | undefined, now: Date): Date {
-  if (rhythm === undefined) return new Date(now.getTime() - unscheduledAgeMs);
-  return previousTime(parseRhythm(rhythm), new Date(now.getTime() - graceMs));
+function dueSince(cron: string | undefined, now: Date): Date {
+  if (cron === undefined) return new Date(now.getTime() - unscheduledAgeMs);
+  return previousTime(parseCronExpression(cron), new Date(now.getTime() - graceMs));
 }
 
 function failuresOf(manifest: Manifest | undefined): string {
@@ -196,19 +196,19 @@ async function lookAtSpace(
   if (all === undefined) return [];
   const free = await freeBytes(path);
   const room = `${formatBytes(free)} are free at ${path}`;
-  const cure = 'Free space there, or forget snapshots with tars forget and tars prune.';
+  const hint = 'Free space there, or forget snapshots with tars forget and tars prune.';
   if (all.length === 0) {
     const needed = await stackBytes(ctx);
     return needed > free
-      ? [warning(`${room}, and the first snapshot reads ${formatBytes(needed)}`, cure)]
+      ? [warning(`${room}, and the first snapshot reads ${formatBytes(needed)}`, hint)]
       : [ok(`${room}; the first snapshot reads ${formatBytes(needed)}, and adds less`)];
   }
   const next = expectedBytes(all);
   if (next === undefined) return [ok(`${room}; what earlier snapshots added is not recorded`)];
   const fit = Math.floor(free / Math.max(next, 1));
   const text = `${room}: room for ${fit > plentyCount ? `more than ${plentyCount}` : fit} more snapshots that add ${formatBytes(next)} as recent ones did`;
-  if (fit < 1) return [error(text, cure)];
-  return [fit < scarceCount ? warning(text, cure) : ok(text)];
+  if (fit < 1) return [error(text, hint)];
+  return [fit < scarceCount ? warning(text, hint) : ok(text)];
 }
 
 /** The most that one of the last snapshots added; the first of all counts only as long as it is alone. */
@@ -226,7 +226,7 @@ async function lookAtClock(
   if (all === undefined) return [];
   const now = ctx.clock.now();
   const limitMs = now.getTime() + clockToleranceMs;
-  const cure = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
+  const hint = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
   const future = all.filter(({ time }) => time.getTime() > limitMs);
   const latest = future.at(-1);
   const more = future.length > 1 ? ` (the last of ${future.length} with a future date)` : '';
@@ -237,11 +237,11 @@ async function lookAtClock(
       : [
           warning(
             `Snapshot ${shortId(latest.id)}${more} has the date ${latest.time.toISOString()}, and it is ${now.toISOString()} now`,
-            cure,
+            hint,
           ),
         ]),
     ...(newestMs > limitMs
-      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is in the future`, cure)]
+      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is in the future`, hint)]
       : []),
     ...(future.length === 0 && newestMs <= limitMs ? [ok(`It is ${now.toISOString()}`)] : []),
   ];
@@ -274,12 +274,12 @@ async function lookAtKit(
 ): Promise<readonly Outcome[]> {
   if ((await snapshots(ctx)) === undefined) return [];
   const opened = await store(ctx);
-  const cure = 'Run tars key export, print the page and keep it elsewhere.';
+  const hint = 'Run tars key export, print the page and keep it elsewhere.';
   const kit = await lastKit(opened.id);
   if (kit === undefined)
-    return [warning('The recovery key was never exported: if this machine goes, the snapshots go', cure)];
+    return [warning('The recovery key was never exported: if this machine goes, the snapshots go', hint)];
   const keys = await opened.listKeys(ctx);
   return keys.some(({ id }) => id === kit.keyId)
     ? [ok(`The recovery kit was exported at ${kit.exportedAt}`)]
-    : [warning(`The key on the recovery kit of ${kit.exportedAt} no longer opens the repository`, cure)];
+    : [warning(`The key on the recovery kit of ${kit.exportedAt} no longer opens the repository`, hint)];
 }

@@ -34,7 +34,7 @@ export function examined(
   return { name, kind, service, open, probe };
 }
 
-/** What the checks of a stack look at. */
+/** What the checks of a stack examine at. */
 export interface StackUnderExamination {
   readonly stack: string;
   /** What its restores belong to. */
@@ -58,16 +58,16 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
   return [
     ...stack.components.map((component) => ({
       name: `store ${component.name}`,
-      look: (ctx: OperationContext) => lookAtStore(component, stack, ctx),
+      examine: (ctx: OperationContext) => lookAtStore(component, stack, ctx),
     })),
-    { name: 'services', look: (ctx) => lookAtServices(stack, ctx) },
-    { name: 'cut', follows: true, look: (ctx) => lookAtCut(stack, ctx) },
-    { name: 'left out', follows: true, look: (ctx) => lookForLeftOut(stack, ctx) },
-    { name: 'not captured', follows: true, look: (ctx) => lookForUncaptured(stack, ctx) },
-    { name: 'restore', follows: true, look: (ctx) => lookAtRestore(stack, ctx) },
-    { name: 'variables', look: (ctx) => lookAtVariables(stack, ctx) },
-    { name: 'leftovers', follows: true, look: (ctx) => lookForLeftovers(stack, ctx) },
-    { name: 'unfinished restore', look: (ctx) => lookForUnfinished(stack, ctx) },
+    { name: 'services', examine: (ctx) => lookAtServices(stack, ctx) },
+    { name: 'cut', follows: true, examine: (ctx) => lookAtCut(stack, ctx) },
+    { name: 'left out', follows: true, examine: (ctx) => lookForLeftOut(stack, ctx) },
+    { name: 'not captured', follows: true, examine: (ctx) => lookForUncaptured(stack, ctx) },
+    { name: 'restore', follows: true, examine: (ctx) => lookAtRestore(stack, ctx) },
+    { name: 'variables', examine: (ctx) => lookAtVariables(stack, ctx) },
+    { name: 'leftovers', follows: true, examine: (ctx) => lookForLeftovers(stack, ctx) },
+    { name: 'unfinished restore', examine: (ctx) => lookForUnfinished(stack, ctx) },
   ];
 }
 
@@ -356,7 +356,7 @@ async function lookForUnfinished(
     if (beside === undefined && !isRestoreOf(entry, own)) return [];
     if (alive)
       return [warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')];
-    if (beside !== undefined) return [warning(beside.found, beside.cure)];
+    if (beside !== undefined) return [warning(beside.found, beside.hint)];
     return [
       error(
         `Restore ${restoreId} of ${startedAt} was cut off`,

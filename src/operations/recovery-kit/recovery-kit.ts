@@ -7,7 +7,7 @@ import type { HomeOfComponent, Part } from './places.ts';
 import { chromaStep, ollamaStep, postgresStep, redisStep } from './stores.ts';
 
 /** What the steps are written from. */
-export interface RecoveryFacts {
+interface RecoveryFacts {
   readonly stack: string;
   /** The host whose snapshots are meant. */
   readonly hostname: string;

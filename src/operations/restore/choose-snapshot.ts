@@ -5,7 +5,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
 
 /** Which snapshot is meant. */
-export interface SnapshotWish {
+interface SnapshotSelector {
   /** An id, a unique prefix of one, or `latest`. */
   readonly reference: string;
   /** The stack and the host of tars.yaml. */
@@ -24,7 +24,7 @@ type Way = 'open' | 'peek';
  */
 export async function openWanted(
   store: SnapshotStore,
-  { reference, owner, fromHost }: SnapshotWish,
+  { reference, owner, fromHost }: SnapshotSelector,
   ctx: OperationContext,
   way: Way = 'open',
 ): Promise<SnapshotSource> {

@@ -1,6 +1,6 @@
 import { InterruptedError, messageOf } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import { startJudged } from './provision.ts';
+import { startAndJudge } from './provision.ts';
 import type { StopAndStart } from '../../ports/runtime.ts';
 import { planServices } from './plan.ts';
 import type { Run } from './run.ts';
@@ -25,7 +25,7 @@ export async function concludeSwapped(
   } catch (error) {
     interruption = error;
   }
-  findings.push(...(await startJudged(entry().stopped, run)));
+  findings.push(...(await startAndJudge(entry().stopped, run)));
   const byHand = await stopAndStart(run);
   await note({ phase: 'done', ...(byHand === undefined ? {} : { byHand }) }).catch((error: unknown) => {
     // The next run finds all in place, and says so once more.
@@ -66,7 +66,7 @@ async function stopAndStart({ plan, target, ctx }: Run): Promise<StopAndStart | 
 }
 
 /** After a disaster what used the stores is often down, and only what ran before is started again. */
-export async function leftDown({ plan, target, ctx, entry }: Run): Promise<readonly string[]> {
+export async function servicesLeftStopped({ plan, target, ctx, entry }: Run): Promise<readonly string[]> {
   const { stopped } = entry();
   const stores = new Set(plan.planned.flatMap(({ component: { service } }) => service ?? []));
   try {

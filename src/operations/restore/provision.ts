@@ -54,7 +54,7 @@ async function restoreFiles({ component, plan }: PlannedRestore, run: Run): Prom
  * Starts `names` in the order of their dependencies, each once those are as well as they were at the capture, and
  * says which did not get well. Starting is not interrupted, waiting is. Never throws.
  */
-export async function startJudged(
+export async function startAndJudge(
   names: readonly string[],
   { target: { runtime, provisioner }, plan, ctx }: Run,
 ): Promise<readonly Finding[]> {

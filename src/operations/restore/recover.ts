@@ -53,7 +53,7 @@ async function sayBeside(
   for (const { entry, alive } of await journal.pending()) {
     if (alive) continue;
     const beside = describeBeside(entry, target);
-    if (beside !== undefined) log.warn(`${beside.found}. ${beside.cure}`);
+    if (beside !== undefined) log.warn(`${beside.found}. ${beside.hint}`);
   }
 }
 
@@ -61,14 +61,14 @@ async function sayBeside(
 export function describeBeside(
   { restoreId, stack, origin }: RestoreJournalEntry,
   own: Pick<RestoreTarget, 'stack' | 'origin'>,
-): { readonly found: string; readonly cure: string } | undefined {
+): { readonly found: string; readonly hint: string } | undefined {
   const isInto = stack.startsWith(`${own.stack}@`);
   if (stack !== own.stack && !isInto) return undefined;
   if (!isSameOrigin(origin, own.origin)) {
     const { host = '', settings = '' } = origin ?? {};
     return {
       found: `Restore ${restoreId} of another stack named ${own.stack} was cut off: it is of ${settings} on ${host}`,
-      cure:
+      hint:
         host === own.origin?.host
           ? `Run tars --config ${settings} verify, which recovers it.`
           : `If this machine was called ${host}, write host: ${host} into tars.yaml and run tars verify.`,
@@ -78,7 +78,7 @@ export function describeBeside(
   const project = stack.slice(own.stack.length + 1);
   return {
     found: `Restore ${restoreId} into the project ${project} was cut off`,
-    cure: `Run tars restore --project ${project}, which recovers it.`,
+    hint: `Run tars restore --project ${project}, which recovers it.`,
   };
 }
 
@@ -114,7 +114,7 @@ async function recover(
   const { log } = ctx;
   const phase = entry.creating === undefined ? entry.phase : 'creating containers';
   log.warn(`Restore ${entry.restoreId} of snapshot ${entry.snapshot} was cut off (phase: ${phase})`);
-  if (entry.phase === 'swapped') return goOn(entry, target, journal, ctx);
+  if (entry.phase === 'swapped') return finishSwapped(entry, target, journal, ctx);
   const left = await putBack(entry, target, journal, ctx);
   for (const sentence of left) log.warn(sentence);
   const back =
@@ -125,7 +125,7 @@ async function recover(
   log.warn(left.length === 0 ? `${state}; the services it had stopped run.` : `${state}.`);
 }
 
-async function goOn(
+async function finishSwapped(
   entry: RestoreJournalEntry,
   target: RestoreTarget,
   journal: RestoreJournal,

@@ -6,7 +6,7 @@ import type { StopAndStart } from '../../ports/runtime.ts';
 import type { SnapshotSource } from '../../ports/snapshot-store.ts';
 import { provision } from './provision.ts';
 import { refuseUnfinished } from './recover.ts';
-import { concludeSwapped, discardPrevious, leftDown } from './conclusion.ts';
+import { concludeSwapped, discardPrevious, servicesLeftStopped } from './conclusion.ts';
 import { putBackAfter } from './failure.ts';
 import { artifactsNeeded, type StackRestorePlan } from './plan.ts';
 import type { Run } from './run.ts';
@@ -49,7 +49,7 @@ export interface RestoreResult {
 }
 
 /** How a person brings the previous data of one component back without tars. */
-export interface ComponentWayBack {
+interface ComponentWayBack {
   readonly component: string;
   readonly lines: readonly string[];
 }
@@ -79,7 +79,7 @@ export async function executeRestore(
   const run = startRun(plan, source, target, journal, ctx);
   await run.note({});
   const { staged, missing, noted, whole } = await stageAndSwap(run, execution);
-  const notStarted = await leftDown(whole);
+  const notStarted = await servicesLeftStopped(whole);
   const known = { missing, noted };
   const findings = [...(await concludeSwapped(whole, execution, known))];
   if (execution.discardPrevious && missing.length === 0 && !hasErrors(findings))

@@ -5,10 +5,10 @@ import { isEmptyRules, type RetentionRules } from '../../model/retention.ts';
 import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
-import { reasonsToHold } from './holding-back.ts';
+import { reasonsToHold } from './hold-reasons.ts';
 
 /** What the operator allows beyond what is safe. */
-export interface ForgetAllowances {
+interface ForgetAllowances {
   /** The newest complete snapshot of a stack on a host may go. */
   readonly allowLast: boolean;
   /** Also while a store holds half or less of what it held in the snapshot before, or in one that goes. */

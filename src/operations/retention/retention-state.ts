@@ -6,7 +6,7 @@ export interface RetentionWarning {
   /** One sentence for a person. */
   readonly found: string;
   /** An imperative sentence. */
-  readonly cure: string;
+  readonly hint: string;
 }
 
 type Run = Pick<RunRecord, 'startedAt' | 'end'>;
@@ -21,19 +21,19 @@ export function retentionWarnings(runs: readonly Run[], now: Date): readonly Ret
   const looked = runs.filter(({ end }) => end?.retention !== undefined);
   const last = looked.at(-1)?.end?.retention;
   if (last === undefined) return [];
-  const { heldBack, cure, ahead, failure } = last;
+  const { heldBack, command, ahead, failure } = last;
   return [
     ...(heldBack.length === 0
       ? []
       : [
           {
             found: `Nothing is forgotten since ${heldSince(looked)}: ${heldBack.join('; ')}`,
-            cure: `If that is expected, run ${cure}.`,
+            hint: `If that is expected, run ${command}.`,
           },
         ]),
     ...(failure === undefined
       ? []
-      : [{ found: `Old snapshots could not be forgotten: ${failure}`, cure: 'Run tars forget.' }]),
+      : [{ found: `Old snapshots could not be forgotten: ${failure}`, hint: 'Run tars forget.' }]),
     ...ahead.filter(({ time }) => time > now).map(aheadWarning),
   ];
 }
@@ -48,6 +48,6 @@ function heldSince(looked: readonly Run[]): string {
 export function aheadWarning({ id, time }: { readonly id: string; readonly time: Date }): RetentionWarning {
   return {
     found: `Snapshot ${shortId(id)} has the date ${time.toISOString()}, which is in the future: it stays until then, and counts in place of one of today`,
-    cure: `If a clock was wrong, run tars forget ${shortId(id)} --allow-last.`,
+    hint: `If a clock was wrong, run tars forget ${shortId(id)} --allow-last.`,
   };
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { nextTime, previousTime } from '../../model/rhythm.ts';
+import { nextTime, previousTime } from '../../model/cron-expression.ts';
 import type { Schedule, ScheduledTask } from '../../model/schedule.ts';
 import type { RunRecord } from '../../ports/run-log.ts';
 
@@ -39,7 +39,7 @@ export function isRunOf(
  * When `task` is to run next; not after `now` when it is due. Of times that were missed only the last one counts. A
  * run that failed counts as one, and the next time is the next chance; one that was locked out, interrupted or killed
  * is tried again. The first backup is due at once; other tasks wait for their time once anything was recorded.
- * Undefined without a rhythm.
+ * Undefined without a cron.
  */
 export function dueTime(
   task: ScheduledTask,
@@ -47,9 +47,9 @@ export function dueTime(
   recorded: readonly RunRecord[],
   now: Date,
 ): Date | undefined {
-  const rhythm = schedule.rhythms[task];
-  if (rhythm === undefined) return undefined;
-  const missed = previousTime(rhythm, now);
+  const cron = schedule.times[task];
+  if (cron === undefined) return undefined;
+  const missed = previousTime(cron, now);
   const runs = recorded.filter((run) => isOfThePast(run, now));
   const own = runs.filter((run) => isRunOf(task, run));
   const attempts = own.filter(({ startedAt }) => startedAt >= missed);
@@ -58,7 +58,7 @@ export function dueTime(
   const begun = known.some(({ startedAt }) => startedAt < missed) || attempts.length > 0;
   const broken = attempts.filter(isBroken).length;
   if (!begun || attempts.some(isDone) || broken >= brokenRunsMax) {
-    return delayed(task, nextTime(rhythm, now), schedule);
+    return delayed(task, nextTime(cron, now), schedule);
   }
   const last = attempts.at(-1);
   const due = delayed(task, missed, schedule);

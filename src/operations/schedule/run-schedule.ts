@@ -5,10 +5,10 @@ import type { RunEnd, RunLog, RunRecord } from '../../ports/run-log.ts';
 import { dueTime } from './due-time.ts';
 
 /** How a task's process ended; undefined when a signal killed it. */
-export type TaskExit = number | undefined;
+type TaskExit = number | undefined;
 
 /** What the tasks of a schedule are run with. */
-export interface ScheduleRunner {
+interface ScheduleRunner {
   /** Read before every turn, so that a change of `tars.yaml` needs no restart. */
   readonly load: () => Promise<Schedule>;
   readonly runLog: RunLog;
@@ -20,7 +20,7 @@ export interface ScheduleRunner {
 }
 
 /** A runner that shares its schedule with others, of whom one at a time runs what is due. */
-export interface DueRunner extends ScheduleRunner {
+interface DueRunner extends ScheduleRunner {
   /** Keeps out whoever else runs this schedule; undefined while another does, who runs then what is due. */
   readonly claim: () => Promise<Disposable | undefined>;
 }
@@ -73,7 +73,7 @@ export async function runSchedule(runner: ScheduleRunner, ctx: OperationContext)
 
 interface ComingTask {
   readonly task: ScheduledTask;
-  /** Its time by the rhythm. */
+  /** Its time by the cron. */
   readonly time: Date;
   /** When its delay is over. */
   readonly due: Date;

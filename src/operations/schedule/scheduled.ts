@@ -16,7 +16,7 @@ export interface NotStarted {
   /** One sentence for a person. */
   readonly found: string;
   /** An imperative sentence. */
-  readonly cure: string;
+  readonly hint: string;
 }
 
 /** Why nothing on this machine starts what tars.yaml schedules; undefined when something does. */
@@ -24,12 +24,12 @@ export function notStarted({ state, by, runs }: Scheduled): NotStarted | undefin
   if (state === 'absent') {
     return {
       found: 'Nothing on this machine starts what schedule: in tars.yaml says',
-      cure: 'Run tars schedule install, or keep tars daemon running.',
+      hint: 'Run tars schedule install, or keep tars daemon running.',
     };
   }
   if (runs) return undefined;
   return {
     found: `Nothing starts what ${by ?? 'a scheduler'} is told to: no ${by ?? 'scheduler'} runs here`,
-    cure: 'Start it and have it started with the machine (systemctl enable --now cron, or crond), or keep tars daemon running.',
+    hint: 'Start it and have it started with the machine (systemctl enable --now cron, or crond), or keep tars daemon running.',
   };
 }

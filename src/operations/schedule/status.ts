@@ -1,5 +1,5 @@
 import { formatMoment } from '../../model/calendar.ts';
-import { nextTime, previousTime } from '../../model/rhythm.ts';
+import { nextTime, previousTime } from '../../model/cron-expression.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../../model/schedule.ts';
 import type { RecordedVerb, RunLog, RunRecord } from '../../ports/run-log.ts';
 import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
@@ -29,7 +29,7 @@ export interface StackStatus {
   readonly ageMs?: number | undefined;
   /** Runs that did not go well since their verb last did, newest first. */
   readonly failures: readonly RunSummary[];
-  /** By the rhythm, before any delay; not after now when it is due. */
+  /** By the cron, before any delay; not after now when it is due. */
   readonly next: Readonly<Partial<Record<ScheduledTask, Date>>>;
   /** The time of the schedule by which the first backup is taken; while it waits for that. */
   readonly firstDue?: Date | undefined;
@@ -76,12 +76,12 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = 
 }
 
 /** The status of a stack whose scheduled runs nothing starts: the next time will be missed. */
-export function withNothingStarted(status: StackStatus, { found, cure }: NotStarted): StackStatus {
+export function withNothingStarted(status: StackStatus, { found, hint }: NotStarted): StackStatus {
   const { verdict, reasons } = status;
   return {
     ...status,
     verdict: verdict === 'fine' || verdict === 'waiting' ? 'warning' : verdict,
-    reasons: [...reasons, `${found}. ${cure}`],
+    reasons: [...reasons, `${found}. ${hint}`],
   };
 }
 
@@ -107,13 +107,13 @@ function lastThatCounts(runs: readonly RunSummary[]): RunSummary | undefined {
  * way; one that hangs excuses nothing for ever.
  */
 function missedTime(
-  { rhythms, delayMinutesMax }: Schedule,
+  { times, delayMinutesMax }: Schedule,
   backups: readonly RunSummary[],
   now: Date,
 ): Date | undefined {
-  if (rhythms.backup === undefined) return undefined;
+  if (times.backup === undefined) return undefined;
   const latest = new Date(now.getTime() - graceMs - delayMinutesMax * 60_000);
-  const missed = previousTime(rhythms.backup, latest);
+  const missed = previousTime(times.backup, latest);
   const taken = backups.some((run) => run.startedAt >= missed && (run.state === 'running' || wentWell(run)));
   return taken ? undefined : missed;
 }
@@ -139,10 +139,10 @@ function firstBackup(
   if (backups.some(({ state }) => state === 'running')) {
     return { state: 'waiting', said: 'The first backup is under way' };
   }
-  const rhythm = schedule.rhythms.backup;
-  if (rhythm === undefined) return { state: 'missing', said: `${none}, and none is scheduled` };
-  const passed = previousTime(rhythm, now);
-  const due = passed >= since ? passed : nextTime(rhythm, now);
+  const cron = schedule.times.backup;
+  if (cron === undefined) return { state: 'missing', said: `${none}, and none is scheduled` };
+  const passed = previousTime(cron, now);
+  const due = passed >= since ? passed : nextTime(cron, now);
   return { state: 'waiting', said: `${none} yet: the first one is due at ${formatMoment(due)}`, due };
 }
 

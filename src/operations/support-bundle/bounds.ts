@@ -6,7 +6,7 @@ export const logBytesMax = 256 * 1024;
 /** A file of the operator, or a report of ours; longer ones are left out, as half of one could not be judged. */
 export const fileCharsMax = 1024 * 1024;
 /** Of all texts together. */
-export const totalCharsMax = 4 * 1024 * 1024;
+const totalCharsMax = 4 * 1024 * 1024;
 /** What follows in one line of a log is cut off. */
 const lineCharsMax = 16 * 1024;
 

@@ -40,7 +40,7 @@ export class CleanFile {
 }
 
 /** What came out clean, and what could not go in. */
-export interface CleanedFiles {
+interface CleanedFiles {
   readonly files: readonly CleanFile[];
   readonly omitted: readonly Omission[];
 }

@@ -4,14 +4,14 @@ import type { TextCleaner } from '../../ports/support.ts';
 import { packBundle, type BundleCompression, type PlacedFile } from './archive.ts';
 import { CleanFile, Cleaner } from './clean.ts';
 import { collectAll } from './collect.ts';
-import { readmeText } from './readme.ts';
-import { report, type Omission, type SupportSource } from './source.ts';
+import { readmeText, type BundleManifest } from './readme.ts';
+import { report, type SupportSource } from './source.ts';
 
 /** What a source may take at most. */
 const limitMs = 20_000;
 
 /** What a bundle is made of. */
-export interface BundleRequest {
+interface BundleRequest {
   readonly sources: readonly SupportSource[];
   readonly cleaner: TextCleaner;
   /** The folder in the archive. */
@@ -19,15 +19,6 @@ export interface BundleRequest {
   readonly compression: BundleCompression;
   /** How long a source may take; for tests. */
   readonly limitMs?: number;
-}
-
-/** What is in a bundle, and what is not. */
-export interface BundleManifest {
-  readonly version: 1;
-  readonly tool: string;
-  readonly createdAt: string;
-  readonly files: readonly { readonly path: string; readonly from: string; readonly sizeBytes: number }[];
-  readonly omitted: readonly Omission[];
 }
 
 /** A bundle that has been made and not yet been written. */

@@ -1,4 +1,13 @@
-import type { BundleManifest } from './index.ts';
+import type { Omission } from './source.ts';
+
+/** What is in a bundle, and what is not. */
+export interface BundleManifest {
+  readonly version: 1;
+  readonly tool: string;
+  readonly createdAt: string;
+  readonly files: readonly { readonly path: string; readonly from: string; readonly sizeBytes: number }[];
+  readonly omitted: readonly Omission[];
+}
 
 /** What a person reads first. */
 export function readmeText({ tool, createdAt, files, omitted }: BundleManifest): string {

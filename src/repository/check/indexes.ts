@@ -7,7 +7,7 @@ import { packSizeBytes } from '../format/pack.ts';
 import type { OpenedRepository } from '../open.ts';
 
 /** What the indexes say about one pack. */
-export interface PackSummary {
+interface PackSummary {
   /** The size that follows from its blobs; undefined when indexes disagree about them. */
   readonly sizeBytes: number | undefined;
   /** Of its entries, in order. */

@@ -18,7 +18,7 @@ interface ComparedIndex {
 }
 
 /** What a new snapshot works with. */
-export interface TrustedIndex {
+interface TrustedIndex {
   /** Everything that is indexed: for reading earlier snapshots. */
   readonly all: BlobIndex;
   /** What a new snapshot may rely on. */
@@ -55,7 +55,7 @@ export async function examinePacks(repository: OpenedRepository, ctx: OperationC
 }
 
 /** Such as `2 packs are missing (0a1b2c3d, 4e5f6a7b) and 1 pack was found damaged (8c9d0e1f)`. */
-export function describePackHealth({ missing, misfit, damaged }: PackHealth): string {
+function describePackHealth({ missing, misfit, damaged }: PackHealth): string {
   const part = (ids: readonly string[], one: string, many: string): string[] => {
     if (ids.length === 0) return [];
     const names = enumerate(ids.map(shortId), ids.length, ', ');

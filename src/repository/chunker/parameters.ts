@@ -30,7 +30,7 @@ const startingParameters: Readonly<Record<ChunkingHint, ChunkParameters>> = {
 };
 
 /** How the same artifact was cut in the parent snapshot. */
-export interface PreviousChunking {
+interface PreviousChunking {
   /** As the manifest records it. */
   readonly chunking: string | undefined;
   readonly sizeBytes: number;

@@ -30,7 +30,7 @@ const kdfBlockBytes = 128;
 const kdfWorkMax = 1 << 24;
 
 /** Who created a key; shown by `restic key list`. */
-export interface KeyOrigin {
+interface KeyOrigin {
   readonly createdNs: bigint;
   readonly hostname: string;
   readonly username: string;

@@ -22,7 +22,7 @@ export interface SnapshotFile {
 }
 
 /** What restic's member `summary` (from 0.17 on) and we know of a snapshot; restic's other members are left out. */
-export interface SnapshotSizes {
+interface SnapshotSizes {
   /** Bytes of the packs it added. */
   readonly addedBytes?: number | undefined;
   /** Bytes of all its files. */

@@ -91,7 +91,7 @@ type StoredNode = z.infer<typeof nodeSchema>;
  * A tree is parsed as one text, and that is how long one can be: a million entries of a directory, more or less. restic
  * parses it as a whole too.
  */
-export const treeMaxBytes = 500 << 20;
+const treeMaxBytes = 500 << 20;
 
 /**
  * The plaintext of a tree blob. Nodes are sorted by the bytes of their names, as restic requires.
@@ -175,7 +175,7 @@ function encodeContent(content: Buffer): string {
 }
 
 /** The 64-digit ids in a node's `content`. */
-export function splitIds(content: Buffer): string[] {
+function splitIds(content: Buffer): string[] {
   const ids: string[] = [];
   for (let at = 0; at < content.length; at += 32) ids.push(content.toString('hex', at, at + 32));
   return ids;
@@ -265,7 +265,7 @@ function decodeContent(ids: readonly string[], tree: string): Buffer {
 }
 
 /** `stat` permission bits to Go's `os.FileMode`. */
-export function toGoMode(type: NodeType, mode: number): number {
+function toGoMode(type: NodeType, mode: number): number {
   return (
     (mode & 0o777) +
     ((mode & 0o4000) === 0 ? 0 : goSetuid) +

@@ -81,7 +81,7 @@ function ownHolder(): Holder | undefined {
  * `gone`: its process has certainly ended, so that its lock is in nobody's way. `stale`: it was not refreshed for
  * 30 minutes, or is of a process that cannot be found here, which restic takes for its end too. `live`: neither is known.
  */
-export type LockState = 'live' | 'stale' | 'gone';
+type LockState = 'live' | 'stale' | 'gone';
 
 /** Judges a lock by what it says and by what this process can see of its holder. */
 export function lockState(lock: LockRecord, now: Date): LockState {

@@ -26,7 +26,7 @@ export async function planPrune(
 ): Promise<PrunePlan> {
   const lock = await acquireLock(repo, { exclusive: true }, ctx);
   try {
-    const found = await look(repo, limits, [], { ...ctx, signal: lock.signal });
+    const found = await collectFacts(repo, limits, [], { ...ctx, signal: lock.signal });
     return new RepositoryPrunePlan({ repo, lock, ...found });
   } catch (error) {
     await lock[Symbol.asyncDispose]();
@@ -43,14 +43,14 @@ export async function previewPrune(
 ): Promise<PruneReport> {
   await using lock = await acquireLock(repo, { exclusive: true }, ctx);
   try {
-    const { decisions } = await look(repo, limits, without, { ...ctx, signal: lock.signal });
+    const { decisions } = await collectFacts(repo, limits, without, { ...ctx, signal: lock.signal });
     return decisions.report;
   } catch (error) {
     throw refusal(error);
   }
 }
 
-async function look(
+async function collectFacts(
   repo: OpenedRepository,
   limits: PruneLimits,
   without: readonly string[],

@@ -80,7 +80,7 @@ function contentOf({ id, blobs }: IndexedPack, index: BlobIndex): PackContent {
 const bytesOf = ({ entries }: PackContent): Uint8Array => new Uint8Array(entries.buffer);
 
 /** By ordinal: 1 for the blobs that some snapshot needs. */
-export interface UsedBlobs {
+interface UsedBlobs {
   readonly used: Uint8Array;
   readonly snapshots: number;
 }

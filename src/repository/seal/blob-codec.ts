@@ -12,7 +12,7 @@ const probeBytes = 32 << 10;
 const probeLevel = 1;
 
 /** What the plaintext of a sealed blob is: compressed, or the bytes themselves. */
-export interface BlobPayload {
+interface BlobPayload {
   readonly bytes: Uint8Array;
   /** Undefined when `bytes` is the blob as it is. */
   readonly uncompressedBytes: number | undefined;

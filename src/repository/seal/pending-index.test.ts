@@ -46,12 +46,12 @@ describe('pending index', () => {
   it('begins no further file for what arrives while one is written', async () => {
     const { repository, indexFiles } = await newRepository();
     const writing = Promise.withResolvers<undefined>();
-    const goOn = Promise.withResolvers<undefined>();
+    const proceed = Promise.withResolvers<undefined>();
     const slow: OpenedRepository = {
       ...repository,
       async saveUnpacked(...args) {
         writing.resolve(undefined);
-        await goOn.promise;
+        await proceed.promise;
         return repository.saveUnpacked(...args);
       },
     };
@@ -63,7 +63,7 @@ describe('pending index', () => {
     const meanwhile = Promise.all(
       Array.from({ length: 15 }, (_, number) => pending.add(packNumber(16 + number), signal)),
     );
-    goOn.resolve(undefined);
+    proceed.resolve(undefined);
     await Promise.all([first, meanwhile]);
     assert.equal(indexFiles(), 1);
     await pending.save(signal);

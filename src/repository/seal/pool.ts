@@ -19,14 +19,14 @@ const smallBatchChunks = 2048;
 const workerLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 };
 
 /** A buffer shared with the workers; filled by its holder, then submitted or released. */
-export interface Slot {
+interface Slot {
   readonly number: number;
   /** {@link chunkMaxBytes} long. */
   readonly bytes: Uint8Array;
 }
 
 /** What a pool seals with, and whom it asks and hands its packs to. */
-export interface SealPoolOptions {
+interface SealPoolOptions {
   readonly key: KeyMaterial;
   /** zstd's; 0 for none. */
   readonly compressionLevel: number;

@@ -15,7 +15,7 @@ const batchBytes = 2 << 20;
 const smallMaxBytes = 128 << 10;
 
 /** How a body is cut and stored. */
-export interface BodyOptions {
+interface BodyOptions {
   /** For messages. */
   readonly path: string;
   readonly parameters: ChunkParameters;
@@ -27,7 +27,7 @@ export interface BodyOptions {
 }
 
 /** What became of a body; its blobs may still be on their way into packs. */
-export interface StoredBody {
+interface StoredBody {
   readonly sizeBytes: number;
   /** Of all bytes, 64 hex digits. */
   readonly sha256: string;

@@ -52,7 +52,7 @@ export interface WriterTuning {
 }
 
 /** What a writer works with. The lock is its own from then on: it disposes of it. */
-export interface WriterParts {
+interface WriterParts {
   readonly repository: OpenedRepository;
   readonly index: BlobIndex;
   readonly lock: HeldLock;

@@ -123,7 +123,7 @@ function newDirectory(): Directory {
 }
 
 /** How trees are sealed and stored. */
-export interface TreeWriterOptions {
+interface TreeWriterOptions {
   readonly key: SealingKey;
   /** zstd's; 0 for none. */
   readonly compressionLevel: number;

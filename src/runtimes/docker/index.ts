@@ -10,10 +10,10 @@ import { answerLimit, engineError, engineStatus, type Engine } from './engine/en
 import { findWriters, sketchContainers } from './discovery/inventory.ts';
 import { isGone, mountsOf, unusedVolumes } from './project/mounts.ts';
 import { recogniseStore } from './discovery/recognise.ts';
-import { readProject, type Project, type ProjectContainer } from './project/project.ts';
+import { containersOf, readProject, type Project, type ProjectContainer } from './project/project.ts';
 
 /** The project, and the Engine that runs it. */
-export interface DockerRuntimeOptions {
+interface DockerRuntimeOptions {
   readonly engine: Engine;
   /** For the guardian, which makes a connection of its own. */
   readonly address: EngineAddress;
@@ -25,7 +25,7 @@ export interface DockerRuntimeOptions {
 }
 
 /** What tars.yaml says of a service. */
-export interface DockerServiceOptions {
+interface DockerServiceOptions {
   /** Undefined where it does not say. */
   readonly writer: boolean | undefined;
   /** In addition to what Compose recorded. */
@@ -153,11 +153,6 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
       }
     },
   };
-}
-
-/** All containers of a service, whatever their state. */
-export function containersOf(project: Project, service: string): readonly ProjectContainer[] {
-  return project.containers.filter((container) => container.service === service);
 }
 
 /** @throws ConfigurationError for a service the project does not have */

@@ -11,7 +11,7 @@ import { addressOf } from './project/places.ts';
 import { readContainer, type ProjectContainer } from './project/project.ts';
 
 /** The server that is expected, and how it was found. */
-export interface ExpectedServer {
+interface ExpectedServer {
   readonly container: ProjectContainer;
   /** In the container. */
   readonly port: number;

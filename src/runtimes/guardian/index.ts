@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import type { ArmedPatiently, PatientGuardian, ResumeAction } from '../../ports/runtime.ts';
+import type { RestartableArmedGuardian, RestartableGuardian, ResumeAction } from '../../ports/runtime.ts';
 import { childEnvironment } from '../child-environment.ts';
 import {
   disarmLine,
@@ -21,7 +21,7 @@ const readyTimeoutMs = 15_000;
  * action `signal` concerns the process and all its descendants at that time, and only if the pid still means the
  * process it meant when the guardian was armed.
  */
-export function createGuardian(): PatientGuardian {
+export function createGuardian(): RestartableGuardian {
   return { arm };
 }
 
@@ -29,7 +29,7 @@ async function arm(
   actions: readonly ResumeAction[],
   pauseMaxMs: number,
   ctx: OperationContext,
-): Promise<ArmedPatiently> {
+): Promise<RestartableArmedGuardian> {
   ctx.signal.throwIfAborted();
   const child = startGuardian();
   const replies = readReplies(child.stdout);

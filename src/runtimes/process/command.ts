@@ -11,7 +11,7 @@ import { childEnvironment } from '../child-environment.ts';
 const tailBytes = 2000;
 
 /** What became of a command that has ended. */
-export interface CommandResult {
+interface CommandResult {
   /** Undefined when the program was ended by a signal. */
   readonly exitCode: number | undefined;
   /** The last part of what it wrote to stdout and stderr. */

@@ -14,7 +14,7 @@ import { canStop, serviceState, startService, stopService, type ProcessServiceOp
 export type { ProcessServiceOptions, ProcessWriterOptions };
 
 /** The services that run as plain processes or units, by name. */
-export interface ProcessRuntimeOptions {
+interface ProcessRuntimeOptions {
   readonly services: Readonly<Record<string, ProcessServiceOptions>>;
   /** Those of the services that write to the stores and are paused for the cut, by the same names. */
   readonly writers: Readonly<Record<string, ProcessWriterOptions>>;

@@ -9,7 +9,7 @@ import { childEnvironment } from '../child-environment.ts';
 import { writePidFile } from './pid-file.ts';
 
 /** A program to start, and as whom. */
-export interface LaunchOptions {
+interface LaunchOptions {
   readonly service: string;
   readonly command: readonly string[];
   readonly pidFile: string;

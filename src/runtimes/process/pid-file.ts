@@ -7,7 +7,7 @@ import { processTable, readProcess, type ProcessStat } from '../process-table.ts
  * pid has probably been given to another program; a clock that was set meanwhile looks the same, which is why it
  * is not taken for stopped.
  */
-export type PidFileReading =
+type PidFileReading =
   | { readonly kind: 'running'; readonly process: ProcessStat }
   /** Its main process ended, processes of its group run on; only told for services tars launched. */
   | { readonly kind: 'orphans'; readonly pids: readonly number[] }

@@ -3,7 +3,7 @@ import { readProcess } from '../process-table.ts';
 import { runCommand, type CommandLimits } from './command.ts';
 
 /** What systemd says about a unit; `ActiveState` and `MainPID` of org.freedesktop.systemd1(5). */
-export interface UnitReading {
+interface UnitReading {
   readonly state: Service['state'];
   /** Of a unit that runs, where systemd knows it: not for oneshot units, nor for daemons that fork without a PIDFile. */
   readonly mainPid?: number;

@@ -15,12 +15,12 @@ const endLine = (stack: string): string => `# END tars ${stack}`;
  * The lines of a stack for crontab(5). Every one of them runs whatever is due by then, so that what the machine slept
  * through or was off for is caught up within the hour.
  */
-export function crontabBlock({ stack, rhythms, command, delayMinutesMax }: ScheduledStack): string {
+export function crontabBlock({ stack, times, command, delayMinutesMax }: ScheduledStack): string {
   const delay = delayMinutesMax > 0 ? ['--delay'] : [];
   const words = [...command, 'schedule', 'run', '--quiet', ...delay].map(quoteForCron).join(' ');
   const action = `PATH=${searchPath} nice -n 10 ${words}`;
-  const times = scheduledTasks.flatMap((task) => rhythms[task]?.expression ?? []);
-  const lines = [...new Set([...times, `${catchUpMinute} * * * *`])].map((time) => `${time} ${action}`);
+  const expressions = scheduledTasks.flatMap((task) => times[task]?.expression ?? []);
+  const lines = [...new Set([...expressions, `${catchUpMinute} * * * *`])].map((time) => `${time} ${action}`);
   return [beginLine(stack), ...lines, endLine(stack), ''].join('\n');
 }
 
@@ -43,7 +43,7 @@ function quoteForCron(word: string): string {
 }
 
 /** A crontab around the block of one stack. */
-export interface CrontabParts {
+interface CrontabParts {
   readonly before: string;
   /** Empty when there is none. */
   readonly block: string;

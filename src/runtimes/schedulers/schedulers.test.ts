@@ -25,7 +25,7 @@ function stack(more: Partial<ScheduledStack> = {}): ScheduledStack {
   };
 }
 
-test('the block of a crontab: each rhythm, and an hourly look for what was missed', () => {
+test('the block of a crontab: each cron, and an hourly look for what was missed', () => {
   const lines = crontabBlock(stack()).split('\n');
   assert.match(lines[0] ?? '', /^# BEGIN tars home /);
   assert.deepEqual(
@@ -69,7 +69,7 @@ test('a crontab taken apart is byte for byte what it was, and only the stack’s
   }
 });
 
-test('a service and a timer for each rhythm; what systemd has no form for is refused by name', () => {
+test('a service and a timer for each cron; what systemd has no form for is refused by name', () => {
   const units = systemdUnits(stack(), false);
   assert.deepEqual(
     [...units.keys()],

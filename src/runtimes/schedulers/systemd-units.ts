@@ -1,4 +1,4 @@
-import { toOnCalendar } from '../../model/rhythm.ts';
+import { toOnCalendar } from '../../model/cron-expression.ts';
 import { scheduledTasks, taskArguments, type ScheduledTask } from '../../model/schedule.ts';
 import type { ScheduledStack } from '../../ports/scheduler.ts';
 
@@ -12,7 +12,7 @@ const descriptions: Readonly<Record<ScheduledTask, string>> = {
 };
 
 /** `tars-home-backup.timer` */
-export const unitName = (stack: string, task: ScheduledTask, type: 'service' | 'timer'): string =>
+const unitName = (stack: string, task: ScheduledTask, type: 'service' | 'timer'): string =>
   `tars-${stack}-${task}.${type}`;
 
 /** Names of all units a stack may have. */
@@ -29,31 +29,31 @@ export function runsSettings(text: string, command: readonly string[]): boolean 
 }
 
 /**
- * A service and a timer for each rhythm, by file name; systemd.unit(5), systemd.exec(5), systemd.timer(5).
- * @throws RangeError led by the task, for a rhythm that systemd has no form for
+ * A service and a timer for each cron, by file name; systemd.unit(5), systemd.exec(5), systemd.timer(5).
+ * @throws RangeError led by the task, for a cron that systemd has no form for
  */
 export function systemdUnits(stack: ScheduledStack, user: boolean): ReadonlyMap<string, string> {
   const units = new Map<string, string>();
   for (const task of scheduledTasks) {
-    if (stack.rhythms[task] === undefined) continue;
+    if (stack.times[task] === undefined) continue;
     units.set(unitName(stack.stack, task, 'service'), service(stack, task, user));
     units.set(unitName(stack.stack, task, 'timer'), timer(stack, task));
   }
   return units;
 }
 
-function timer({ stack, rhythms, delayMinutesMax }: ScheduledStack, task: ScheduledTask): string {
-  const rhythm = rhythms[task];
+function timer({ stack, times, delayMinutesMax }: ScheduledStack, task: ScheduledTask): string {
+  const cron = times[task];
   let onCalendar = '';
   try {
-    if (rhythm !== undefined) onCalendar = toOnCalendar(rhythm);
+    if (cron !== undefined) onCalendar = toOnCalendar(cron);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new RangeError(`${task}: ${error.message}`, { cause: error });
   }
   return `${unitMarker}
 [Unit]
-Description=${descriptions[task]}, ${stack}: ${rhythm?.expression ?? ''}
+Description=${descriptions[task]}, ${stack}: ${cron?.expression ?? ''}
 
 [Timer]
 OnCalendar=${onCalendar}

@@ -49,6 +49,8 @@ const endSchema = z.object({
       ahead: z.array(z.object({ id: z.string(), time: z.coerce.date() })),
       failure: z.string().optional(),
     })
+    // The name that 1.0 gave the command.
+    .transform(({ cure, ...retention }) => ({ ...retention, command: cure }))
     .optional(),
 });
 const startedSchema = z.object({
@@ -118,7 +120,7 @@ export function createRunLog(directory: string, { stack, host, repository }: Run
       repository.remember();
       return {
         finish: (end, finishedAt) =>
-          append({ type: 'finished', id, at: finishedAt.toISOString(), end: bounded(end) }),
+          append({ type: 'finished', id, at: finishedAt.toISOString(), end: stored(end) }),
       };
     },
     runs() {
@@ -138,20 +140,22 @@ function belongs(started: Started, host: string, mark: KnownRepository): boolean
 
 const shortened = (text: string): string => text.slice(0, messageCharsMax);
 
-const bounded = ({ error, retention, ...end }: RunEnd): RunEnd => ({
+const stored = ({ error, retention, ...end }: RunEnd): z.input<typeof endSchema> => ({
   ...end,
   ...(error === undefined ? {} : { error: { ...error, message: shortened(error.message) } }),
-  ...(retention === undefined ? {} : { retention: boundedRetention(retention) }),
+  ...(retention === undefined ? {} : { retention: storedRetention(retention) }),
 });
 
-const boundedRetention = ({
+const storedRetention = ({
   heldBack,
+  command,
+  letGo,
   ahead,
   failure,
-  ...retention
-}: RetentionOutcome): RetentionOutcome => ({
-  ...retention,
+}: RetentionOutcome): z.input<typeof endSchema>['retention'] => ({
   heldBack: heldBack.slice(0, listedMax).map(shortened),
+  cure: command,
+  letGo: [...letGo],
   ahead: ahead.slice(0, listedMax),
   failure: failure === undefined ? undefined : shortened(failure),
 });

@@ -49,7 +49,7 @@ async function publish(temporary: string, path: string): Promise<void> {
 }
 
 /** What the file holds, and how safely it is put there. */
-export interface WriteDurablyOptions {
+interface WriteDurablyOptions {
   readonly content: readonly Uint8Array[];
   /** Permission bits while writing. */
   readonly mode: number;

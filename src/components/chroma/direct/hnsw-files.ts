@@ -18,7 +18,7 @@ const scanBufferBytes = 4 << 20;
 const deleteMarkOffset = 2;
 
 /** `header.bin` of Chroma's hnswlib fork, `persistence version` 1 (chroma-core/hnswlib, hnswalg.h). */
-export interface HnswHeader {
+interface HnswHeader {
   readonly capacity: number;
   readonly count: number;
   readonly elementBytes: number;

@@ -19,7 +19,7 @@ import {
 import { CollectionVectors, type VectorProblem } from './vectors.ts';
 
 /** An opened collection. Memory: see {@link HnswFiles}; never its ids, vectors or documents. */
-export interface OpenedCollection extends Disposable {
+interface OpenedCollection extends Disposable {
   records(signal: AbortSignal): AsyncGenerator<ChromaRecord>;
   record(id: string): ChromaRecord | undefined;
   /** Once all records are read: ids that have a vector and may have no record. */

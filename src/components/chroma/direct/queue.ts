@@ -6,7 +6,7 @@ import { metadataUpdateOf, parseLosslessJson, type MetadataValue } from '../reco
 /** `embeddings_queue.operation`. */
 const operations = ['add', 'update', 'upsert', 'delete'] as const;
 /** What a queued operation does to its record. */
-export type Operation = (typeof operations)[number];
+type Operation = (typeof operations)[number];
 
 /** A queue row, without its bulk: what it does to which record. */
 export interface QueuedOperation {

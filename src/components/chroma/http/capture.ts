@@ -15,7 +15,7 @@ import { findSpace } from './space-probe.ts';
 import { ChromaResponseError, ResponseTooLargeError, type ChromaEndpoint } from './transport.ts';
 
 /** What a capture over HTTP needs to know. */
-export interface LogicalCaptureOptions extends ChromaEndpoint {
+interface LogicalCaptureOptions extends ChromaEndpoint {
   /** The component's name: the folder of its artifacts. */
   readonly name: string;
   /** The API lists no tenants; these are captured. `default_tenant` alone by default. */

@@ -4,7 +4,7 @@ import { ChromaClient } from './client.ts';
 import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 
 /** A Chroma server that speaks the v2 API. */
-export interface DetectedServer {
+interface DetectedServer {
   readonly client: ChromaClient;
   /** What it says of itself: `1.0.0` on every 1.x. */
   readonly version: string;

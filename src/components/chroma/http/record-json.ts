@@ -56,7 +56,7 @@ export interface EncodedRecord {
 }
 
 /** How the target reads what is sent to it. */
-export interface RequestEncoding {
+interface RequestEncoding {
   /** Vectors as base64 of little-endian float32 (a third of the length, bit-exact) or as numbers. */
   readonly base64Embeddings: boolean;
   readonly spell: FloatSpelling;

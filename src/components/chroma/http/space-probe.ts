@@ -69,7 +69,7 @@ async function vectored(
 }
 
 /** The distances that give, for all records found, what the server answered. */
-export function spacesThatFit(
+function spacesThatFit(
   query: Float32Array,
   found: readonly Pick<Vectored, 'id' | 'vector'>[],
   distances: ReadonlyMap<string, number | null>,

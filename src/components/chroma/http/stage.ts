@@ -21,7 +21,7 @@ import { discardStaged, swapCollections, wayBackByRenames, type CollectionSwap }
 import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 
 /** Where a logical restore goes. */
-export interface LogicalRestoreOptions extends ChromaEndpoint {
+interface LogicalRestoreOptions extends ChromaEndpoint {
   /** The component restored into. */
   readonly name: string;
   readonly kind: string;

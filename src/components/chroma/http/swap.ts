@@ -29,7 +29,7 @@ const collectionSwapSchema = z.object({
 export type CollectionSwap = z.infer<typeof collectionSwapSchema>;
 
 /** A swap record's details. */
-export const logicalSwapSchema = z.object({
+const logicalSwapSchema = z.object({
   method: z.literal('logical'),
   swaps: z.array(collectionSwapSchema),
 });

@@ -20,7 +20,7 @@ export interface ChromaEndpoint {
 }
 
 /** How one request is made, and how patiently. */
-export interface RequestOptions {
+interface RequestOptions {
   /** JSON text. */
   readonly body?: string;
   /** The request may be sent again after a transient failure: carrying it out twice is as good as once. */

@@ -21,7 +21,7 @@ import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
 const probesPerCollection = 20;
 
 /** The server to verify, and the component's name for the findings' subjects. */
-export interface LiveVerifyOptions extends ChromaEndpoint {
+interface LiveVerifyOptions extends ChromaEndpoint {
   readonly name: string;
 }
 

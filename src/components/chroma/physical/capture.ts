@@ -50,7 +50,7 @@ export interface PersistCopy extends AsyncDisposable {
 }
 
 /** A safe copy that has been read in full and found whole. */
-export interface InspectedCopy {
+interface InspectedCopy {
   readonly inspection: Inspection;
   /** True when the first attempt, the one inside the pause, succeeded. */
   readonly first: boolean;

@@ -17,7 +17,7 @@ import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 import { processesWithOpenFile } from './open-files.ts';
 
 /** A swap record's details. */
-export const physicalSwapSchema = z.object({
+const physicalSwapSchema = z.object({
   method: z.literal('physical'),
   live: z.string(),
   stage: z.object({

@@ -4,7 +4,7 @@ import { placeholder, redacted } from './placeholder.ts';
 import { redactQuoted, redactText, type Redaction } from './text.ts';
 
 /** Redacts one line of a file whose form is known; undefined leaves the line to the rules for any file. */
-export type LineRule = (line: string, redaction: Redaction) => string | undefined;
+type LineRule = (line: string, redaction: Redaction) => string | undefined;
 
 interface CredentialFile {
   readonly matches: (base: string, text: string) => boolean;

@@ -13,7 +13,7 @@ export { placeholder } from './placeholder.ts';
 export { syntaxOf } from './syntax.ts';
 
 /** A file as text, under its path or name. */
-export interface NamedText {
+interface NamedText {
   readonly name: string;
   readonly text: string;
   /** What it is, where its name does not say it: the log of a server, or a JSON document of ours. */
@@ -21,7 +21,7 @@ export interface NamedText {
 }
 
 /** A text without its secrets, and those. */
-export interface RedactedText {
+interface RedactedText {
   readonly text: string;
   /** Every secret that was found, as it stood and, where that differs, as it is meant. */
   readonly secrets: readonly string[];
@@ -68,7 +68,7 @@ export function redactFiles(files: readonly NamedText[], known: readonly string[
 }
 
 /** What came of files that were redacted together. */
-export interface RedactedTogether {
+interface RedactedTogether {
   /** In the order of the files. */
   readonly texts: readonly string[];
   /** What is replaced wherever it stands. */

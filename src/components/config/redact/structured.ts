@@ -25,7 +25,7 @@ interface Edit {
 }
 
 /** What surrounds a node. */
-interface Surroundings {
+interface Enclosing {
   /** The setting's name, when there is one. */
   readonly key: string | undefined;
   /** The name of an enclosing map of secrets, such as `passwords`. */
@@ -122,20 +122,14 @@ function secretNamesOf(contents: Node): ReadonlySet<string> {
 
 const keyText = (key: unknown): string => (isScalar(key) ? String(key.value) : '');
 
-function walk(node: Node, around: Surroundings, text: string, edits: Edit[], redaction: Redaction): void {
+function walk(node: Node, around: Enclosing, text: string, edits: Edit[], redaction: Redaction): void {
   if (isScalar(node)) editScalar(node, around, text, edits, redaction);
   else if (isMap(node)) walkMap(node, around, text, edits, redaction);
   else if (isSeq(node)) walkList(node, around, text, edits, redaction);
 }
 
 /** A list may be a command with its arguments, some of which make the next one a secret. */
-function walkList(
-  list: YAMLSeq,
-  around: Surroundings,
-  text: string,
-  edits: Edit[],
-  redaction: Redaction,
-): void {
+function walkList(list: YAMLSeq, around: Enclosing, text: string, edits: Edit[], redaction: Redaction): void {
   // `network_key: [1, 3, 5, 7, …]`: the bytes of a key.
   const isBytes =
     list.items.length >= 8 && list.items.every((item) => isScalar(item) && typeof item.value === 'number');
@@ -167,13 +161,7 @@ function editArgument(
   if (shown !== value) edits.push({ start: range[0], end: range[1], text: JSON.stringify(shown) });
 }
 
-function walkMap(
-  map: YAMLMap,
-  around: Surroundings,
-  text: string,
-  edits: Edit[],
-  redaction: Redaction,
-): void {
+function walkMap(map: YAMLMap, around: Enclosing, text: string, edits: Edit[], redaction: Redaction): void {
   const named = secretNameIn(map);
   const isSecret = map.get('kind') === 'Secret';
   // `type: random_password` of Terraform's state.
@@ -189,7 +177,7 @@ function walkMap(
     // Of a JSON Web Key the public half, `n`, `e`, `x` and `y`, looks as random (RFC 7518, section 6).
     if (isWebKey && !/^(?:d|p|q|dp|dq|qi|k|oth)$/.test(name)) continue;
     const inner =
-      everything || isWebKey ? { key: 'password', everything: true } : surroundings(name, named, around);
+      everything || isWebKey ? { key: 'password', everything: true } : enclosing(name, named, around);
     walk(value, { ...around, ...inner }, text, edits, redaction);
   }
 }
@@ -209,11 +197,11 @@ function secretNameIn(map: YAMLMap): string | undefined {
 const holdsSecrets = (container: string | undefined): boolean =>
   container !== undefined && suspicionOf(container) === 'always';
 
-function surroundings(
+function enclosing(
   name: string,
   named: string | undefined,
-  around: Surroundings,
-): Pick<Surroundings, 'key' | 'container'> {
+  around: Enclosing,
+): Pick<Enclosing, 'key' | 'container'> {
   if (named !== undefined && /^(?:value|default|default_?value)$/i.test(name))
     return { key: named, container: undefined };
   if (around.key !== undefined && isContainerOfSecrets.byHost(around.key, name))
@@ -241,7 +229,7 @@ function editKey(key: Scalar, edits: Edit[], redaction: Redaction): void {
 
 function editScalar(
   node: Scalar,
-  around: Surroundings,
+  around: Enclosing,
   text: string,
   edits: Edit[],
   redaction: Redaction,

@@ -2,7 +2,7 @@ import { basename } from 'node:path/posix';
 import type { Dialect } from './references.ts';
 
 /** How a file is read. */
-export type Syntax = 'env' | 'yaml' | 'json' | 'lines';
+type Syntax = 'env' | 'yaml' | 'json' | 'lines';
 
 /** A name without the endings of samples and backups: `docker-compose.yml.example` is read as `docker-compose.yml`. */
 export const plainName = (name: string): string =>

@@ -5,7 +5,7 @@ import type { OutsideReason, TreeScope } from './scope.ts';
 import { walkTree } from './walk.ts';
 
 /** Why something stays in place when a tree is restored. */
-export type KeptReason = Exclude<OutsideReason, 'restore'>;
+type KeptReason = Exclude<OutsideReason, 'restore'>;
 
 /**
  * What stays in place when the tree is exchanged for `content`: what is mounted or kept out, and what was left out or
@@ -41,7 +41,7 @@ export function findKept(
 }
 
 /** A directory that stays itself, and what of its entries stays too. */
-export interface StayingDirectory {
+interface StayingDirectory {
   readonly path: string;
   readonly keep: string[];
 }

@@ -35,7 +35,7 @@ export type OutsideReason =
 export const ownName = /\.tars-(new|prev)-[a-z0-9]+$/;
 
 /** What is left out of a tree: as configured, and as the snapshot says that is restored. */
-export interface TreePatterns {
+interface TreePatterns {
   readonly exclude: readonly string[];
   readonly formerExclude?: readonly string[];
   /** Paths that the snapshot lacks because they could not be captured. */

@@ -235,7 +235,7 @@ async function readRows(
 }
 
 /** Reads with a search_path that is only computed when it is needed. */
-export type SearchPath = () => Promise<string>;
+type SearchPath = () => Promise<string>;
 
 /**
  * A table's rows without a search_path and, where that fails, with the database's own: planning looks at the table's
@@ -341,7 +341,7 @@ async function readLargeObjects(session: Session, signal: AbortSignal): Promise<
 }
 
 /** What is read of a database, and how. */
-export interface ContentReading {
+interface ContentReading {
   /** Passed in because they must be read before a dump that is running by now. */
   readonly sequences: readonly SequenceFacts[];
   readonly searchPath: SearchPath;

@@ -206,7 +206,7 @@ const unavailablePattern =
 const certificateErrors = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_TLS/;
 
 /** Says what went wrong with which server, and what to do. Statements and parameters are never repeated. */
-export function describeServerError(error: unknown, options: PostgresOptions, database: string): TarsError {
+function describeServerError(error: unknown, options: PostgresOptions, database: string): TarsError {
   if (error instanceof TarsError) return error;
   const where = `PostgreSQL at ${addressOf(options)}`;
   const detail = messageOf(error);

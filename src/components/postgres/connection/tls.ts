@@ -14,7 +14,7 @@ export interface TlsSettings {
 }
 
 const modes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
-export type SslMode = (typeof modes)[number];
+type SslMode = (typeof modes)[number];
 
 const variables = {
   sslmode: 'PGSSLMODE',

@@ -30,7 +30,7 @@ export interface RedisAddress {
 export const addressOf = ({ host, port, socket }: RedisAddress): string => socket ?? `${host ?? ''}:${port}`;
 
 /** A reply of RESP2; an error of the server is a {@link RedisReplyError} instead. */
-export type RedisReply = string | number | null | readonly RedisReply[];
+type RedisReply = string | number | null | readonly RedisReply[];
 
 /** An error the server replied with, such as `NOPERM this user has no permissions…`. */
 export class RedisReplyError extends Error {

@@ -11,7 +11,7 @@ const streamIdBytes = 16;
 const timeBytes = 8;
 
 /** The three layouts in which streams are saved, by what they added (`RDB_TYPE_STREAM_LISTPACKS*`). */
-export interface StreamLayout {
+interface StreamLayout {
   /** First id, largest deleted id, entries ever added; groups know how many entries they read. Since Redis 7.0. */
   readonly withCounters: boolean;
   /** Consumers have a time of last success beside the time last seen. Since Redis 7.2. */

@@ -18,7 +18,7 @@ const scoreBytes = 8;
 const timeBytes = 8;
 
 /** A hash field that expires by itself. */
-export interface ExpiringField {
+interface ExpiringField {
   readonly expireAtMs: bigint;
   /** Of field and value. */
   readonly digest: Buffer;

@@ -106,7 +106,7 @@ export async function walkRdb(bytes: Bytes, visitor: RdbVisitor): Promise<RdbEnd
 }
 
 /** What can be told of an RDB file without understanding what it holds. */
-export interface RdbSeal extends RdbHeader {
+interface RdbSeal extends RdbHeader {
   /** `wrong`: it is damaged, or no whole RDB. */
   readonly checksum: RdbEnd['checksum'] | 'wrong';
 }

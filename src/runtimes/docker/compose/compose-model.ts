@@ -10,7 +10,7 @@ export interface ComposeModel {
 }
 
 /** A volume or network of the project, which may be shared with others. */
-export interface SharedName {
+interface SharedName {
   /** The Engine's name for it. */
   readonly name: string;
   /** Created by somebody else. */
@@ -35,7 +35,7 @@ export interface ComposeService {
 }
 
 /** Where a service has data from outside its container. */
-export interface ComposeMount {
+interface ComposeMount {
   readonly type: 'volume' | 'bind';
   /** A key of {@link ComposeModel.volumes}, or an absolute path. */
   readonly source: string;

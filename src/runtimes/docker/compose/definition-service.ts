@@ -25,14 +25,14 @@ export interface DefinedService {
 }
 
 /** A volume or a directory of the machine that a service has. */
-export interface DefinedMount {
+interface DefinedMount {
   readonly type: 'volume' | 'bind';
   /** The volume's name for the Engine, or an absolute path. */
   readonly source: string;
   readonly destination: string;
 }
 
-interface Surroundings {
+interface FileContext {
   readonly file: ComposeFile;
   readonly base: string;
   readonly project: string;
@@ -42,7 +42,7 @@ interface Surroundings {
 export async function describe(
   service: string,
   body: ServiceBody,
-  { file, base, project }: Surroundings,
+  { file, base, project }: FileContext,
 ): Promise<DefinedService> {
   const { build, image, ports = [], expose = [], depends_on: dependsOn = [] } = body;
   const context = typeof build === 'string' ? build : (build?.context ?? (build ? '.' : undefined));
@@ -106,7 +106,7 @@ function containerPort(port: string | number | { target: string | number }): num
 
 function mountOf(
   volume: NonNullable<ServiceBody['volumes']>[number],
-  { file, base, project }: Surroundings,
+  { file, base, project }: FileContext,
 ): DefinedMount[] {
   const { type, source, target } = typeof volume === 'string' ? shortMount(volume) : volume;
   if (source === undefined || (type !== 'volume' && type !== 'bind')) return [];

@@ -11,7 +11,7 @@ import type { ComposeText } from './shell-variables.ts';
 import { textOf } from './variables.ts';
 
 /** A Compose file that another one includes. */
-export interface IncludedFile {
+interface IncludedFile {
   readonly path: string;
   /** Where relative paths in it start. */
   readonly base: string;

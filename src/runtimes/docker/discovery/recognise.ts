@@ -37,7 +37,7 @@ const imageNames: readonly (readonly [StoreKind, RegExp])[] = [
 ];
 
 /** How a service says which store it is. */
-export interface Recognition {
+interface Recognition {
   /** `none` for a service whose label says that it is no store. */
   readonly kind: StoreKind | 'none';
   readonly by: 'label' | 'image' | 'port';

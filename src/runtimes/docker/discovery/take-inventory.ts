@@ -26,7 +26,7 @@ import { recogniseStore } from './recognise.ts';
 import type { Environment } from '../../../model/environment.ts';
 
 /** Which project `tars init` is asked to look at. */
-export type ProjectWish = { readonly project: string } | { readonly composeFile: string };
+export type ProjectSelector = { readonly project: string } | { readonly composeFile: string };
 
 interface Place {
   readonly engine: Engine;
@@ -39,18 +39,18 @@ interface Place {
  * @throws ConfigurationError when there is no such project or file
  */
 export async function takeInventory(
-  wish: ProjectWish,
+  selector: ProjectSelector,
   env: Environment,
   ctx: OperationContext,
 ): Promise<StackInventory> {
   const address = await findEngine(undefined, env);
   const place = { engine: await connectEngine(address), address, env };
-  if ('project' in wish) {
-    const project = await readProject(place.engine, wish.project);
-    if (project.containers.length === 0) throw await noSuchProject(wish.project, place.engine);
+  if ('project' in selector) {
+    const project = await readProject(place.engine, selector.project);
+    if (project.containers.length === 0) throw await noSuchProject(selector.project, place.engine);
     return fromContainers(project, place, ctx);
   }
-  const composeFile = resolve(wish.composeFile);
+  const composeFile = resolve(selector.composeFile);
   const directory = dirname(composeFile);
   const variables = await composeVariables(directory, [], env);
   const { name } = await readDefinition([composeFile], '', variables);
@@ -263,7 +263,7 @@ function notesOn(
 
 /** A Compose project that `tars init` can take. */
 export interface FoundProject {
-  readonly wish: ProjectWish;
+  readonly selector: ProjectSelector;
   /** What names it on the command line. */
   readonly flags: string;
   readonly why: string;
@@ -277,7 +277,7 @@ export async function findProjects(directory: string, env: Environment): Promise
       ? []
       : [
           {
-            wish: { composeFile },
+            selector: { composeFile },
             flags: `--compose ${composeFile}`,
             why: `There is a Compose file here, ${composeFile}`,
           },
@@ -292,7 +292,7 @@ export async function findProjects(directory: string, env: Environment): Promise
         containers.some((container) => recogniseStore(container) !== undefined),
     );
     const running = withStores.map(({ name: project }) => ({
-      wish: { project },
+      selector: { project },
       flags: `--project ${project}`,
       why: `Docker has a Compose project with stores, ${project}`,
     }));

@@ -10,7 +10,7 @@ const frameHeaderBytes = 8;
 const stderrStream = 2;
 
 /** A program to run in a running container. */
-export interface ContainerProgram {
+interface ContainerProgram {
   readonly containerId: string;
   readonly argv: readonly string[];
   /** Never visible in a process list. */
@@ -41,7 +41,7 @@ const announcingShell = ['sh', '-c', 'echo "$$"; exec "$@"', 'sh'];
  * @param input goes to its stdin; also what a successful program did not read of it is read to its end
  * @throws the error of `input` when that fails; TarsError `subprocess` with the end of the program's stderr
  */
-export async function* containerOutput(
+async function* containerOutput(
   engine: Engine,
   program: ContainerProgram,
   input: Bytes | undefined,

@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { ConfigurationError, ServiceUnavailableError } from '../../../model/errors.ts';
 import type { Engine } from '../engine/engine.ts';
-import { containersOf } from '../index.ts';
+import { containersOf } from './project.ts';
 import {
   listProjects,
   readProject,
@@ -13,7 +13,7 @@ import {
 } from './project.ts';
 
 /** Where a path of a container is, seen from the Engine's machine. */
-export interface LocatedPath {
+interface LocatedPath {
   readonly mount: ContainerMount;
   /** On the Engine's machine. */
   readonly hostPath: string;

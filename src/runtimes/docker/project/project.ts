@@ -387,3 +387,8 @@ function parseYaml(text: string): unknown {
     return undefined;
   }
 }
+
+/** All containers of a service, whatever their state. */
+export function containersOf(project: Project, service: string): readonly ProjectContainer[] {
+  return project.containers.filter((container) => container.service === service);
+}

@@ -56,7 +56,7 @@ export async function hasVolume(engine: Engine, name: string): Promise<boolean> 
     return true;
   } catch (error) {
     if (engineStatus(error) === 404) return false;
-    throw engineError(error, `Cannot look at the volume ${name}`);
+    throw engineError(error, `Cannot readSituation at the volume ${name}`);
   }
 }
 

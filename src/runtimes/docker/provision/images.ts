@@ -4,7 +4,7 @@ import type { StoreService } from '../../../ports/provisioner.ts';
 import { engineError, engineStatus, type Engine } from '../engine/engine.ts';
 
 /** An image that is here. */
-export interface LocalImage {
+interface LocalImage {
   /** `sha256:…` */
   readonly id: string;
   readonly repoDigests: readonly string[];
@@ -43,7 +43,7 @@ export async function inspectImage(engine: Engine, reference: string): Promise<L
     };
   } catch (error) {
     if (engineStatus(error) === 404) return undefined;
-    throw engineError(error, `Cannot look at the image ${reference}`);
+    throw engineError(error, `Cannot readSituation at the image ${reference}`);
   }
 }
 

@@ -9,13 +9,13 @@ import type {
 } from '../../../ports/provisioner.ts';
 import { ComposeProject, type ComposeFiles } from '../compose/compose-cli.ts';
 import { composeVariables } from '../compose/env-files.ts';
-import { containersOf } from '../index.ts';
+import { containersOf } from '../project/project.ts';
 import { requireApart } from './apart.ts';
 import { createdSince, existing, neverStarted, removeAll, removeCreated, removeSince } from './created.ts';
 import { awaitContainerHealth } from './health.ts';
 import { compareImages, requireImages, type ServiceImage } from './images.ts';
 import { readShellVariables, recordProject } from './record.ts';
-import { look, type DockerProvisionerOptions, type Situation } from './situation.ts';
+import { readSituation, type DockerProvisionerOptions, type Situation } from './situation.ts';
 import { createDirectories, createExternalVolumes, missingVolumes, restoreRoots } from './volumes.ts';
 import { readProject } from '../project/project.ts';
 import { readShellFile } from '../compose/shell-file.ts';
@@ -47,7 +47,7 @@ async function plan(
   request: ProvisionRequest,
   ctx: OperationContext,
 ): Promise<ProvisionPlan> {
-  const situation = await look(options, request, ctx);
+  const situation = await readSituation(options, request, ctx);
   const { missing, cli, files } = situation;
   const images = imagesOf(situation, request);
   const volumes = await missingVolumes(options, situation, request);
@@ -142,7 +142,7 @@ async function create(
   ctx: OperationContext,
 ): Promise<CreatedResources> {
   const { engine, address, project } = options;
-  const situation = await look(options, request, ctx);
+  const situation = await readSituation(options, request, ctx);
   const { cli, model, files, missing } = situation;
   const [first, ...others] = missing;
   if (first === undefined) return { containers: [], volumes: [], networks: [] };

@@ -20,7 +20,7 @@ const configHashLabel = 'com.docker.compose.config-hash';
 const versionLabel = 'com.docker.compose.version';
 
 /** Which project is recorded. */
-export interface RecordedProject {
+interface RecordedProject {
   readonly engine: Engine;
   /** For Compose, which makes a connection of its own. */
   readonly address: EngineAddress;

@@ -50,7 +50,7 @@ export interface Situation {
  * Looks at what is there and what is missing, and changes nothing.
  * @throws ConfigurationError or RestoreRefusedError when what is missing cannot be created
  */
-export async function look(
+export async function readSituation(
   options: DockerProvisionerOptions,
   { recorded, stores, restorable, whole }: ProvisionRequest,
   ctx: OperationContext,

@@ -38,7 +38,7 @@ export interface VolumePlace {
 }
 
 /** A volume as its helper container sees it. */
-export interface HelperPlace extends VolumePlace {
+interface HelperPlace extends VolumePlace {
   readonly label: string;
   /** The store's directory in the helper container. */
   readonly root: string;

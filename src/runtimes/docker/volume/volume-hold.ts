@@ -1,5 +1,5 @@
 import type { Clock, OperationContext } from '../../../ports/context.ts';
-import type { ArmedPatiently, EngineAddress, PatientGuardian } from '../../../ports/runtime.ts';
+import type { RestartableArmedGuardian, EngineAddress, RestartableGuardian } from '../../../ports/runtime.ts';
 import type { PreparedHold, StoreHold } from '../../../ports/volume.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
 import { startIfStopped, unpause } from '../index.ts';
@@ -19,7 +19,7 @@ export function createContainerHold(
   engine: Engine,
   address: EngineAddress,
   { id, name }: Pick<ProjectContainer, 'id' | 'name'>,
-  guardian: PatientGuardian,
+  guardian: RestartableGuardian,
 ): StoreHold {
   return {
     async prepare(way, ctx: OperationContext): Promise<PreparedHold> {
@@ -46,13 +46,13 @@ interface Steps {
 class Hold implements PreparedHold {
   heldMs = 0;
   readonly #clock: Clock;
-  readonly #armed: ArmedPatiently;
+  readonly #armed: RestartableArmedGuardian;
   readonly #maxMs: number;
   readonly #what: string;
   readonly #steps: Steps;
   #sinceMs: number | undefined;
 
-  constructor(clock: Clock, armed: ArmedPatiently, maxMs: number, what: string, steps: Steps) {
+  constructor(clock: Clock, armed: RestartableArmedGuardian, maxMs: number, what: string, steps: Steps) {
     this.#clock = clock;
     this.#armed = armed;
     this.#maxMs = maxMs;

@@ -1,21 +1,21 @@
 import { Cron } from 'croner';
 
 /** One of the five fields of a crontab line: the values it allows, in order. */
-export interface RhythmField {
+interface CronField {
   readonly values: readonly number[];
   /** Written as `*`: the field says nothing. */
   readonly any: boolean;
 }
 
 /** When something happens again and again, as the first five fields of a crontab line say it, in local time. */
-export interface Rhythm {
+export interface CronExpression {
   readonly expression: string;
-  readonly minute: RhythmField;
-  readonly hour: RhythmField;
-  readonly day: RhythmField;
-  readonly month: RhythmField;
+  readonly minute: CronField;
+  readonly hour: CronField;
+  readonly day: CronField;
+  readonly month: CronField;
   /** Sunday is 0. */
-  readonly weekday: RhythmField;
+  readonly weekday: CronField;
 }
 
 interface FieldKind {
@@ -41,31 +41,31 @@ const fieldKinds: readonly FieldKind[] = [
  * steps after `*` or a range. No `@daily`, no seconds, no `L`, `W`, `#` or `?`.
  * @throws RangeError with a clause that names the field
  */
-export function parseRhythm(expression: string): Rhythm {
+export function parseCronExpression(expression: string): CronExpression {
   const words = expression.trim().split(/\s+/);
   if (words.length !== 5) {
     throw new RangeError('five fields are needed: minute, hour, day, month, weekday, such as 30 2 * * *');
   }
   const fields = fieldKinds.map((kind, index) => parseField(kind, words[index] ?? ''));
   const [minute, hour, day, month, weekday] = fields as [
-    RhythmField,
-    RhythmField,
-    RhythmField,
-    RhythmField,
-    RhythmField,
+    CronField,
+    CronField,
+    CronField,
+    CronField,
+    CronField,
   ];
-  const rhythm = { expression: words.join(' '), minute, hour, day, month, weekday };
+  const cron = { expression: words.join(' '), minute, hour, day, month, weekday };
   const [dayWord = '', weekdayWord = ''] = [words[2], words[4]];
   if (!day.any && !weekday.any && `${dayWord}${weekdayWord}`.includes('*')) {
     throw new RangeError(
       `day ${dayWord} beside weekday ${weekdayWord} means one thing to some crons and another to others: write the days out`,
     );
   }
-  if (timesOf(rhythm).nextRun(new Date(0)) === null) throw new RangeError('that day never comes');
-  return rhythm;
+  if (timesOf(cron).nextRun(new Date(0)) === null) throw new RangeError('that day never comes');
+  return cron;
 }
 
-function parseField(kind: FieldKind, text: string): RhythmField {
+function parseField(kind: FieldKind, text: string): CronField {
   const found = new Set(text.split(',').flatMap((part) => parsePart(kind, part)));
   if (kind.name === 'weekday' && found.delete(7)) found.add(0);
   return { values: [...found].sort((a, b) => a - b), any: text === '*' };
@@ -104,28 +104,28 @@ function valueOf({ min, max, names }: FieldKind, word: string): number | undefin
 }
 
 /** The first moment after `after`. */
-export function nextTime(rhythm: Rhythm, after: Date): Date {
-  return timesOf(rhythm).nextRun(after) ?? never(rhythm);
+export function nextTime(cron: CronExpression, after: Date): Date {
+  return timesOf(cron).nextRun(after) ?? never(cron);
 }
 
 /** The last moment at or before `at`. */
-export function previousTime(rhythm: Rhythm, at: Date): Date {
-  // What is found lies before the reference; rhythms know no fractions of a second.
+export function previousTime(cron: CronExpression, at: Date): Date {
+  // What is found lies before the reference; times know no fractions of a second.
   const reference = new Date(Math.floor(at.getTime() / 1000) * 1000 + 1000);
-  const [found] = timesOf(rhythm).previousRuns(1, reference);
-  return found ?? never(rhythm);
+  const [found] = timesOf(cron).previousRuns(1, reference);
+  return found ?? never(cron);
 }
 
-function never({ expression }: Rhythm): never {
+function never({ expression }: CronExpression): never {
   throw new RangeError(`${expression} has no such moment`);
 }
 
 /** Parsed once: a daemon asks every minute, for years. */
-const crons = new WeakMap<Rhythm, Cron>();
+const crons = new WeakMap<CronExpression, Cron>();
 
-function timesOf(rhythm: Rhythm): Cron {
-  const known = crons.get(rhythm) ?? new Cron(rhythm.expression, { mode: '5-part', paused: true });
-  crons.set(rhythm, known);
+function timesOf(cron: CronExpression): Cron {
+  const known = crons.get(cron) ?? new Cron(cron.expression, { mode: '5-part', paused: true });
+  crons.set(cron, known);
   return known;
 }
 
@@ -133,15 +133,15 @@ function timesOf(rhythm: Rhythm): Cron {
  * The same moments as systemd.time(7) writes them, for `OnCalendar=`.
  * @throws RangeError when systemd has no such form: it joins day and weekday with "and", a crontab with "or"
  */
-export function toOnCalendar(rhythm: Rhythm): string {
-  const { minute, hour, day, month, weekday } = rhythm;
+export function toOnCalendar(cron: CronExpression): string {
+  const { minute, hour, day, month, weekday } = cron;
   if (!day.any && !weekday.any) {
     throw new RangeError(
       'a day beside a weekday means "either" in a crontab and "both" in systemd: give one of them, or use --cron',
     );
   }
   const two = (value: number): string => String(value).padStart(2, '0');
-  const list = ({ values }: RhythmField, count: number): string =>
+  const list = ({ values }: CronField, count: number): string =>
     values.length === count ? '*' : values.map(two).join(',');
   const days = weekday.any ? '' : `${weekday.values.map(weekdayOf).join(',')} `;
   return `${days}*-${list(month, 12)}-${list(day, 31)} ${list(hour, 24)}:${list(minute, 60)}:00`;

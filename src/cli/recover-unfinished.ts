@@ -9,7 +9,11 @@ import type { Environment } from '../model/environment.ts';
  * A restore that was killed may have left services down: the next run, whatever its verb, puts that right before its
  * own work. What stands in the way is a warning here; verbs that work on the live stack refuse by themselves.
  */
-export async function putRight(settings: Settings, env: Environment, ctx: OperationContext): Promise<void> {
+export async function recoverUnfinished(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<void> {
   try {
     if (!(await hasPendingRestores(settings))) return;
     const stack = await composeStack(settings, { includeModels: false }, env);

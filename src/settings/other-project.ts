@@ -8,7 +8,7 @@ import type { ComponentSettings } from './schema.ts';
  * @param composeFiles instead of the configured ones, absolute; none: the same files
  * @throws ConfigurationError when that is no other project
  */
-export function settingsApart(
+export function settingsForProject(
   settings: Settings,
   project: string,
   composeFiles: readonly string[],

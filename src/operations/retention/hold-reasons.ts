@@ -14,14 +14,14 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 
 /** One reason why nothing may go, as it is said. */
-export interface HoldReason {
+interface HoldReason {
   readonly said: string;
   /** The component, where it is gone and the configuration names it no more. */
   readonly letGo?: string | undefined;
 }
 
 /** What decides whether snapshots may go. */
-export interface HoldQuestion {
+interface HoldQuestion {
   /** Newest first. */
   readonly decisions: readonly ForgetDecision[];
   readonly isConfigured: (component: string) => boolean;

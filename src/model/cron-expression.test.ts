@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { nextTime, parseRhythm, previousTime, toOnCalendar } from './rhythm.ts';
+import { nextTime, parseCronExpression, previousTime, toOnCalendar } from './cron-expression.ts';
 
 const at = (text: string): Date => new Date(text);
 const local = (date: Date): string => {
@@ -14,14 +14,14 @@ const local = (date: Date): string => {
   );
 };
 
-test('rhythms are taken apart as crontab(5) says', () => {
-  const { minute, hour, day, month, weekday } = parseRhythm(' */20  0-6/3 * JAN-mar 5-7 ');
+test('times are taken apart as crontab(5) says', () => {
+  const { minute, hour, day, month, weekday } = parseCronExpression(' */20  0-6/3 * JAN-mar 5-7 ');
   assert.deepEqual(minute.values, [0, 20, 40]);
   assert.deepEqual(hour.values, [0, 3, 6]);
   assert.ok(day.any);
   assert.deepEqual(month.values, [1, 2, 3]);
   assert.deepEqual(weekday.values, [0, 5, 6], 'Sunday is 0 and 7');
-  assert.deepEqual(parseRhythm('0 0 31,1,15,1 * *').day.values, [1, 15, 31]);
+  assert.deepEqual(parseCronExpression('0 0 31,1,15,1 * *').day.values, [1, 15, 31]);
 });
 
 test('what not every cron takes the same way is refused, the field named', () => {
@@ -46,27 +46,31 @@ test('what not every cron takes the same way is refused, the field named', () =>
     '0 0 1 * */2': /weekday \*\/2/,
   };
   for (const [expression, message] of Object.entries(cases)) {
-    assert.throws(() => parseRhythm(expression), { name: 'RangeError', message }, expression);
+    assert.throws(() => parseCronExpression(expression), { name: 'RangeError', message }, expression);
   }
 });
 
 test('the moment that has just begun is the previous one, and not the next', () => {
-  const rhythm = parseRhythm('30 2 * * *');
+  const cron = parseCronExpression('30 2 * * *');
   const moment = new Date(2026, 10, 24, 2, 30);
   const later = (ms: number): Date => new Date(moment.getTime() + ms);
-  assert.deepEqual(previousTime(rhythm, moment), moment);
-  assert.deepEqual(previousTime(rhythm, later(999)), moment);
-  assert.deepEqual(previousTime(rhythm, later(-1)), new Date(2026, 10, 23, 2, 30));
-  assert.deepEqual(nextTime(rhythm, moment), new Date(2026, 10, 25, 2, 30));
-  assert.deepEqual(nextTime(rhythm, later(-1)), moment);
+  assert.deepEqual(previousTime(cron, moment), moment);
+  assert.deepEqual(previousTime(cron, later(999)), moment);
+  assert.deepEqual(previousTime(cron, later(-1)), new Date(2026, 10, 23, 2, 30));
+  assert.deepEqual(nextTime(cron, moment), new Date(2026, 10, 25, 2, 30));
+  assert.deepEqual(nextTime(cron, later(-1)), moment);
 });
 
 test('a day beside a weekday is either of them, as cron has it', () => {
-  const rhythm = parseRhythm('0 0 13 * fri');
-  assert.equal(local(nextTime(rhythm, new Date(2026, 10, 24))), '2026-11-27 00:00:00');
-  assert.equal(local(nextTime(rhythm, new Date(2026, 11, 12))), '2026-12-13 00:00:00');
-  assert.throws(() => toOnCalendar(rhythm), /"either" in a crontab and "both" in systemd/);
-  assert.throws(() => toOnCalendar(parseRhythm('0 0 1-31 * fri')), /either/, 'every day, not every Friday');
+  const cron = parseCronExpression('0 0 13 * fri');
+  assert.equal(local(nextTime(cron, new Date(2026, 10, 24))), '2026-11-27 00:00:00');
+  assert.equal(local(nextTime(cron, new Date(2026, 11, 12))), '2026-12-13 00:00:00');
+  assert.throws(() => toOnCalendar(cron), /"either" in a crontab and "both" in systemd/);
+  assert.throws(
+    () => toOnCalendar(parseCronExpression('0 0 1-31 * fri')),
+    /either/,
+    'every day, not every Friday',
+  );
 });
 
 test('OnCalendar', () => {
@@ -78,7 +82,7 @@ test('OnCalendar', () => {
     '* * * * 1-5': 'Mon,Tue,Wed,Thu,Fri *-*-* *:*:00',
   };
   for (const [expression, expected] of Object.entries(cases)) {
-    assert.equal(toOnCalendar(parseRhythm(expression)), expected);
+    assert.equal(toOnCalendar(parseCronExpression(expression)), expected);
   }
 });
 
@@ -101,11 +105,11 @@ test('systemd means the same moments', { skip: hasSystemd ? false : 'no systemd-
   );
   fc.assert(
     fc.property(expressions, (fields) => {
-      const rhythm = parseRhythm(fields.join(' '));
+      const cron = parseCronExpression(fields.join(' '));
       const from = at('2026-11-24T12:34:00');
       const said = execFileSync(
         '/usr/bin/systemd-analyze',
-        ['calendar', '--iterations=3', `--base-time=${local(from)}`, toOnCalendar(rhythm)],
+        ['calendar', '--iterations=3', `--base-time=${local(from)}`, toOnCalendar(cron)],
         { encoding: 'utf8' },
       );
       const theirs = [...said.matchAll(/(?:Next elapse|Iter\. #\d+): \w+ (\S+ \S+)/g)].map(
@@ -113,10 +117,10 @@ test('systemd means the same moments', { skip: hasSystemd ? false : 'no systemd-
       );
       const ours: string[] = [];
       for (let time = from; ours.length < 3;) {
-        time = nextTime(rhythm, time);
+        time = nextTime(cron, time);
         ours.push(local(time));
       }
-      assert.deepEqual(theirs, ours, rhythm.expression);
+      assert.deepEqual(theirs, ours, cron.expression);
     }),
     { numRuns: 60, seed: 20261124 },
   );
