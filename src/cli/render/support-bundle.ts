@@ -1,5 +1,5 @@
 import { counted } from '../../model/plural.ts';
-import type { BundleManifest } from '../../operations/support-bundle/index.ts';
+import type { BundleManifest } from '../../operations/support-bundle/readme.ts';
 import { formatBytes, formatTable } from './units.ts';
 
 /** What is in a bundle and what is not; `written` is its path and size, undefined for a dry run. */
