@@ -3,9 +3,16 @@
 # after the other. Fails also when a test leaves a process or a directory behind. As npm calls it:
 #   npm test -- FILE…            runs these files alone, with what was installed and built before
 #   npm test -- --grep PATTERN   runs the tests whose names match
+#   npm run campaign -- WORD…    runs the parts of the campaign whose names have one of the words
+#   npm run campaign -- --list   prints the parts and what they take
 set -eu
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
+case "$*" in campaign*--list*)
+  shift
+  exec node scripts/run-campaign.ts "$@"
+  ;;
+esac
 has_files() {
   for argument in "$@"; do
     case $argument in *.test.ts) return 0 ;; esac
@@ -39,13 +46,8 @@ leftovers() {
 
 status=0
 if [ "${1:-}" = campaign ]; then
-  export TARS_CAMPAIGN=full
-  files=$(grep -rlE 'counted\(|isCampaign|TARS_CAMPAIGN' test --include='*.test.ts' | sort)
-  node --test --test-concurrency=1 --test-force-exit --test-timeout=7200000 $files || status=$?
-  for major in 17 18; do
-    TARS_TEST_POSTGRES=$major node --test --test-concurrency=1 --test-force-exit --test-timeout=7200000 \
-      $(grep -l 'startBench()' test/integration/postgres-*.test.ts) || status=$?
-  done
+  shift
+  node scripts/run-campaign.ts "$@" || status=$?
 else
   node scripts/run-tests.ts "$@" || status=$?
 fi
