@@ -33,7 +33,7 @@ export async function claimName(
       if (!(error instanceof TarsError) || error.code !== 'storage-exists') throw error;
     }
   }
-  throw new TarsError('storage-exists', `No archive name of the next minute is free in ${outputDir}`, {
+  throw new TarsError('storage-exists', `All archive names of the next minute are taken in ${outputDir}`, {
     hint: 'Check the system clock, or choose another output directory.',
   });
 }
@@ -80,10 +80,10 @@ export async function removePartials(outputDir: string, ctx: OperationContext): 
   for (const name of partials) {
     const partial = join(outputDir, name);
     const end = await removeIfAbandoned(partial).catch(() => 'unknown' as const);
-    if (end === 'removed') ctx.log.info(`Removed ${partial}, which a backup that was killed left`);
+    if (end === 'removed') ctx.log.info(`Removed ${partial}, left by a backup that was killed`);
     if (end !== 'unknown') continue;
     ctx.log.warn(
-      `${partial} was left by an interrupted backup, or belongs to one that runs; delete it when none runs`,
+      `${partial} belongs to an interrupted or a running backup. Delete it when no backup is running`,
     );
   }
 }

@@ -28,7 +28,7 @@ export function requireArtifactPath(path: string): void {
     throw new TarsError(
       'capture-failed',
       `The path ${path.slice(0, 100)}… is longer than an archive can hold: ${pathMaxBytes - rootMaxBytes} bytes`,
-      { hint: 'Move it up, or exclude it.' },
+      { hint: 'Move it to a shorter path, or exclude it.' },
     );
   }
   if (!isSafePath(path))

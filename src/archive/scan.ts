@@ -168,7 +168,7 @@ class Collector {
     const file = this.#entries.get(linkTo);
     if (root !== this.#root || file?.header.type !== 'file' || file.linkTo !== undefined) {
       throw new CorruptionError(
-        `The archive holds ${path} as a further name of ${linkTarget}, no file before it`,
+        `The archive holds ${path} as a hard link to ${linkTarget}, which is no earlier file of the archive`,
         {
           hint: 'Do not restore from it unless you know who made it.',
         },
@@ -186,12 +186,10 @@ class Collector {
       (each) => (this.#entries.get(each)?.header.type ?? 'directory') !== 'directory',
     );
     if (parent !== undefined) {
-      throw new CorruptionError(`The archive holds ${path} below ${parent}, which is no directory`);
+      throw new CorruptionError(`The archive holds ${path} below ${parent}, which is not a directory`);
     }
     if (type !== 'directory' && this.#folders.has(path)) {
-      throw new CorruptionError(
-        `The archive holds something below ${path}, and then ${path} is no directory`,
-      );
+      throw new CorruptionError(`The archive holds entries below ${path}, but ${path} is not a directory`);
     }
     for (const each of parents) this.#folders.add(each);
   }
@@ -238,7 +236,7 @@ class Collector {
 
   finish(): ScannedArchive {
     if (this.#manifest === undefined || this.#root === undefined) {
-      throw new CorruptionError(`${this.#file} has no manifest: it is truncated, or no archive of tars`, {
+      throw new CorruptionError(`${this.#file} has no manifest: it is truncated, or tars did not write it`, {
         hint: 'Use another copy of the archive, or another backup.',
       });
     }
@@ -272,17 +270,17 @@ function difference(
     message,
   });
   if (entry?.sha256 === undefined) {
-    return finding('artifact-missing', `The manifest lists ${path}, the archive does not hold it`);
+    return finding('artifact-missing', `The manifest lists ${path}, which the archive does not hold`);
   }
   if (entry.header.sizeBytes !== sizeBytes) {
     return finding(
       'artifact-damaged',
-      `${path} has ${entry.header.sizeBytes} bytes, the manifest says ${sizeBytes}`,
+      `${path} has ${entry.header.sizeBytes} bytes, but the manifest records ${sizeBytes}`,
     );
   }
   return entry.sha256 === sha256
     ? undefined
-    : finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, the manifest says ${sha256}`);
+    : finding('artifact-damaged', `${path} has SHA-256 ${entry.sha256}, but the manifest records ${sha256}`);
 }
 
 /** A component that failed, or a part of it, may have left artifacts which its manifest does not list; nothing else may. */

@@ -46,7 +46,7 @@ class ArchiveShelf implements SnapshotShelf {
     for (const name of await this.#names()) {
       const archive = await this.#look(name, ctx);
       if (typeof archive === 'object') archives.push(archive.summary);
-      else ctx.log.warn(`Left alone: ${join(this.location, name)} ${archive}`);
+      else ctx.log.warn(`Skipped: ${join(this.location, name)} ${archive}`);
     }
     return archives.sort((a, b) => a.time.getTime() - b.time.getTime() || (a.id < b.id ? -1 : 1));
   }
@@ -67,7 +67,7 @@ class ArchiveShelf implements SnapshotShelf {
         const progress = `${done} of ${remove.length} archives were removed`;
         if (cause.code === 'interrupted')
           throw new InterruptedError(`Interrupted after ${progress}`, { cause });
-        const hint = cause.hint ?? 'The others are untouched. Run it again for the rest.';
+        const hint = cause.hint ?? 'The others are unchanged. Run the command again to remove them.';
         throw new TarsError(cause.code, `${cause.message}; ${progress}`, { hint, cause });
       }
     }
@@ -100,7 +100,7 @@ class ArchiveShelf implements SnapshotShelf {
     const archive = await this.#look(id, ctx);
     if (typeof archive === 'object') return archive;
     throw new TarsError('forget-refused', `The archive ${join(this.location, id)} ${archive}`, {
-      hint: 'It has changed since the plan was made. Run the command again: it makes a new plan.',
+      hint: 'It has changed since the plan was made. Run the command again to make a new plan.',
     });
   }
 
@@ -114,7 +114,7 @@ class ArchiveShelf implements SnapshotShelf {
       await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
       const compression = compressionOf[suffix] ?? 'none';
       const manifest = await readLastManifest(file, { root, compression }, ctx.signal);
-      if (manifest === undefined) return 'does not end with the manifest that tars gave it';
+      if (manifest === undefined) return 'does not end with a manifest of tars';
       return { summary: { ...archiveSummary(root, manifest), id: name }, manifest };
     } catch (cause) {
       if (hasErrno(cause, 'ENOENT')) return 'is gone';
@@ -125,13 +125,13 @@ class ArchiveShelf implements SnapshotShelf {
 
 /** Why an archive and the checksum beside it are not a pair as tars writes them; undefined when they are. */
 async function strangeFile(archive: string): Promise<string | undefined> {
-  if (!(await lstat(archive)).isFile()) return 'is no regular file';
+  if (!(await lstat(archive)).isFile()) return 'is not a regular file';
   const checksum = checksumPath(archive);
   const found = await lstat(checksum).catch(ignoreMissing);
   if (found === undefined) return undefined;
-  if (!found.isFile()) return 'has a .sha256 that is no regular file';
+  if (!found.isFile()) return 'has a .sha256 that is not a regular file';
   const { named } = await readChecksum(checksum);
-  return named === basename(archive) ? undefined : 'has a .sha256 of something else';
+  return named === basename(archive) ? undefined : 'has the .sha256 of another file';
 }
 
 function ignoreMissing(error: unknown): undefined {

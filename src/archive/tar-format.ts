@@ -91,7 +91,7 @@ export function encodeTarHeader(header: TarHeader): Uint8Array {
     throw new TarsError(
       'capture-failed',
       `The extended attributes of ${header.name} have more than ${paxMaxBytes} bytes`,
-      { hint: 'Back up into a repository, or leave it out: an archive cannot hold them.' },
+      { hint: 'Back up into a repository, or exclude this file. An archive cannot hold these attributes.' },
     );
   }
   const paxHeader = ustarBlock({ prefix: '', name: 'PaxHeaders/entry' }, 'x', {

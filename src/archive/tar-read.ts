@@ -124,6 +124,6 @@ async function requireEnd(reader: ByteReader): Promise<void> {
   for (;;) {
     const chunk = await reader.some(Number.MAX_SAFE_INTEGER);
     if (chunk === undefined) return;
-    if (!isZero(chunk)) throw new CorruptionError('Foreign bytes follow the end of the archive');
+    if (!isZero(chunk)) throw new CorruptionError('Unknown bytes follow the end of the archive');
   }
 }

@@ -187,7 +187,7 @@ class ArchiveWriter implements SnapshotWriter {
     return this.#track(async () => {
       const file = this.#written.get(existing);
       if (file === undefined) {
-        throw new TarsError('artifact-not-found', `${existing} is no file of the archive`);
+        throw new TarsError('artifact-not-found', `${existing} is not a file of the archive`);
       }
       this.#reserve(path, 'link');
       const { attributes, sizeBytes, sha256 } = file;
@@ -240,7 +240,8 @@ class ArchiveWriter implements SnapshotWriter {
   async #appear(): Promise<void> {
     const { archive, file } = this.#parts;
     try {
-      if (await isThere(archive)) throw new TarsError('storage-exists', `${archive} has appeared meanwhile`);
+      if (await isThere(archive))
+        throw new TarsError('storage-exists', `Another program has just created ${archive}`);
       await rename(file.path, archive);
       this.#state = 'published';
     } catch (cause) {
@@ -285,9 +286,9 @@ class ArchiveWriter implements SnapshotWriter {
     requireArtifactPath(path);
     const taken = path === manifestPath || this.#paths.has(path);
     const below = parentsOf(path).find((parent) => (this.#paths.get(parent) ?? 'directory') !== 'directory');
-    if (taken) throw new TarsError('internal', `${path} is in the archive already`);
+    if (taken) throw new TarsError('internal', `${path} is already in the archive`);
     if (below !== undefined)
-      throw new TarsError('internal', `${path} would lie below ${below}, not a directory`);
+      throw new TarsError('internal', `${path} would lie below ${below}, which is not a directory`);
     this.#paths.set(path, type);
   }
 
@@ -402,7 +403,7 @@ class ArchiveWriter implements SnapshotWriter {
     for (const { path, sizeBytes, sha256 } of claimed) {
       const written = this.#written.get(path);
       if (written?.sizeBytes !== sizeBytes || written.sha256 !== sha256) {
-        throw new TarsError('internal', `The manifest names ${path}, which was not written like that`);
+        throw new TarsError('internal', `The manifest describes ${path} differently from what was written`);
       }
     }
   }

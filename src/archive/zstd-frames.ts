@@ -57,7 +57,7 @@ class FrameWalk {
     const head = this.#head;
     if (head.length < 5) return;
     if (head.readUInt32LE(0) !== frameMagic)
-      throw new CorruptionError('Foreign bytes stand between zstd frames');
+      throw new CorruptionError('There are unknown bytes between zstd frames');
     const descriptor = head.readUInt8(4);
     const singleSegment = (descriptor & 0x20) !== 0;
     const sizeFlag = descriptor >> 6;

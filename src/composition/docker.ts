@@ -251,7 +251,7 @@ export class DockerStack {
       );
     }
     return new ServiceUnavailableError(`${service} of the project ${this.#project} is ${state}`, {
-      hint: `Let it run: docker compose -p ${this.#project} ${state === 'paused' ? 'unpause' : 'start'} ${service}`,
+      hint: `Start it: docker compose -p ${this.#project} ${state === 'paused' ? 'unpause' : 'start'} ${service}`,
     });
   }
 }
@@ -278,7 +278,7 @@ const onDemandProblem = (
   new RestoreRefusedError(
     `The Engine mounts the volume ${volume} only while ${service} runs, so ${component} can be captured then, and not restored in place`,
     {
-      hint: `Let ${service} run for a backup. To restore, take the files out of the snapshot with restic restore, or mount the directory on this machine and name it in paths: of ${component}.`,
+      hint: `Start ${service} before a backup. To restore, extract the files with restic restore, or mount the directory on this machine and name it in paths: of ${component}.`,
     },
   );
 

@@ -277,7 +277,7 @@ export async function openStoreAndPassword(
       throw isWrongPassword(second) ? error : second;
     });
     ctx.log.warn(
-      `The repository opens with ${origin} as tars read it up to 1.0.12, with what is around the password; restic does not open with it. Run tars key passwd, and keep the new password as it says`,
+      `The repository opens only with ${origin} as tars up to 1.0.12 read it, including the characters around the password, and restic does not open it. Run tars key passwd, and keep the new password as it prints`,
     );
     return { store, password: before };
   }

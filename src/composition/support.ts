@@ -52,6 +52,6 @@ async function publish(path: string, bytes: Uint8Array, signal: AbortSignal): Pr
 
 /** Nothing is overwritten. */
 export const bundleExists = (path: string): TarsError =>
-  new TarsError('storage-exists', `${path} exists already, and is not overwritten`, {
+  new TarsError('storage-exists', `${path} already exists and is not overwritten`, {
     hint: 'Give another name with --output, or remove that file.',
   });

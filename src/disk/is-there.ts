@@ -12,7 +12,7 @@ export async function isThere(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (isMissing(error)) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
+    throw toTarsError(error, `Cannot access ${path}`);
   }
 }
 
@@ -22,6 +22,6 @@ export async function statIfThere(path: string): Promise<BigIntStats | undefined
     return await stat(path, { bigint: true });
   } catch (error) {
     if (isMissing(error)) return undefined;
-    throw toTarsError(error, `Cannot look at ${path}`);
+    throw toTarsError(error, `Cannot access ${path}`);
   }
 }

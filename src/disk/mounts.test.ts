@@ -39,7 +39,7 @@ async function scene(t: TestContext, ...mounted: string[]) {
 
 test('a directory on a disk that fstab names and nothing is mounted from is refused, there or not', async (t) => {
   const { root, refused } = await scene(t);
-  const said = 'is not mounted at /disk name, as /etc/fstab has it';
+  const said = 'is not mounted: /etc/fstab mounts it at /disk name';
   assert.equal(await refused('disk name'), `The disk of /disk name ${said}`);
   assert.equal(
     await refused('disk name', 'tars', 'repository'),

@@ -63,7 +63,7 @@ export async function requireMounted(directory: string, tables = ofTheSystem): P
   if (wanted === undefined || mounted === undefined || wanted.length <= mounted.length) return;
   throw new TarsError(
     'storage-failed',
-    `The disk of ${directory} is not mounted at ${wanted}, as /etc/fstab has it`,
+    `The disk of ${directory} is not mounted: /etc/fstab mounts it at ${wanted}`,
     {
       hint: `Mount it: mount ${wanted}, or choose another directory.`,
       context: { path: directory },

@@ -73,7 +73,7 @@ test('a path is opened through links of root and this user only', async (t) => {
     spoil();
     await assert.rejects(openPath(join(root, 'theirs/link/deep')), {
       code: 'access-denied',
-      message: /theirs\/link is a symbolic link, and others than root may change it/,
+      message: /theirs\/link is a symbolic link that users other than root may change/,
     });
     chownSync(join(root, 'theirs'), 0, 0);
     chmodSync(join(root, 'theirs'), 0o755);

@@ -113,7 +113,7 @@ class PathWalk implements Disposable {
     const link = `${this.#path === '/' ? '' : this.#path}/${name}`;
     throw new TarsError(
       'access-denied',
-      `Cannot use ${this.#wanted}: ${link} is a symbolic link, and others than root may change it (${dirname(link)} is writable for them)`,
+      `Cannot use ${this.#wanted}: ${link} is a symbolic link that users other than root may change (they may write to ${dirname(link)})`,
       { hint: 'Name the directory itself in tars.yaml, not a link to it.', context: { path: link } },
     );
   }

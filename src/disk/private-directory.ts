@@ -19,7 +19,11 @@ export async function openPrivateDirectory(path: string): Promise<PrivateDirecto
     return { path: `/proc/self/fd/${descriptor}`, [Symbol.dispose]: () => opened[Symbol.dispose]() };
   }
   opened[Symbol.dispose]();
-  throw new TarsError('access-denied', `${path} is not what tars created: another user may write there`, {
-    hint: 'Look at who may write beside it, remove it, then run the restore again.',
-  });
+  throw new TarsError(
+    'access-denied',
+    `${path} is not the directory that tars created: another user may write there`,
+    {
+      hint: 'Check who may write to its parent directory, remove it, then run the restore again.',
+    },
+  );
 }

@@ -35,14 +35,14 @@ export function decodeArtifactLine(line: Uint8Array, list: string): ManifestArti
   try {
     return decodeArtifact(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)));
   } catch (cause) {
-    throw new CorruptionError(`A line of ${list} is no artifact`, { cause });
+    throw new CorruptionError(`A line of ${list} does not describe an artifact`, { cause });
   }
 }
 
 /**
  * The artifacts of a component in the order in which they were captured, wherever they are listed; read once, none is
  * kept.
- * @throws CorruptionError when the list is not what the manifest says of it; what was yielded before may be wrong then
+ * @throws CorruptionError when the list does not match the manifest; what was yielded before may be wrong then
  */
 export async function* artifactsOf(
   { artifacts, artifactList }: Listed,
@@ -72,7 +72,7 @@ export async function* artifactsOf(
     count === artifactList.artifacts &&
     artifactBytes === artifactList.artifactBytes &&
     hash.digest('hex') === sha256;
-  if (!isWhole) throw new CorruptionError(`${path} is not what the manifest says of it`);
+  if (!isWhole) throw new CorruptionError(`${path} does not match the manifest`);
 }
 
 /** All of them at once, for components that have no more than some thousands. */

@@ -26,11 +26,11 @@ const unitNames = { y: 'years', m: 'months', d: 'days', h: 'hours' } as const;
 export function parseSpan(text: string): CalendarSpan {
   const span = { years: 0, months: 0, days: 0, hours: 0 };
   const refuse = (what: string): never => {
-    throw new ConfigurationError(`"${text}" is no duration: ${what}`, {
+    throw new ConfigurationError(`"${text}" is not a duration: ${what}`, {
       hint: 'Write years, months, days and hours such as 1y6m, 30d or 12h.',
     });
   };
-  if (!/^(\d+[ymdh])+$/.test(text)) refuse('it takes numbers, each followed by y, m, d or h');
+  if (!/^(\d+[ymdh])+$/.test(text)) refuse('it needs numbers, each followed by y, m, d or h');
   const seen = new Set<string>();
   for (const [, digits, unit] of text.matchAll(/(\d+)([ymdh])/g)) {
     const name = unitNames[unit as keyof typeof unitNames];

@@ -23,13 +23,16 @@ test('why nothing answers is said in words, also by the cause of a fetch', async
   assert.equal(await failureOf(() => fetch(`http://127.0.0.1:${port}`)), nothing);
   // Where localhost has two addresses, the error of both has no text of its own.
   assert.equal(await failureOf(() => once(connect(port, 'localhost'), 'connect')), nothing);
-  assert.match(await failureOf(() => once(connect('/nowhere/socket'), 'connect')), /no such socket/);
+  assert.match(
+    await failureOf(() => once(connect('/nowhere/socket'), 'connect')),
+    /the socket does not exist/,
+  );
 
   const said: [string, RegExp][] = [
     ['ENOTFOUND', /its name is not known/],
     ['EAI_AGAIN', /its name cannot be resolved/],
-    ['ETIMEDOUT', /silent for too long/],
-    ['EHOSTUNREACH', /no network/],
+    ['ETIMEDOUT', /it did not answer in time/],
+    ['EHOSTUNREACH', /the network cannot reach it/],
     ['ECONNRESET', /closed the connection/],
     ['DEPTH_ZERO_SELF_SIGNED_CERT', /certificate/],
     ['ERR_SSL_WRONG_VERSION_NUMBER', /^TLS failed/],

@@ -58,10 +58,10 @@ export function parseCronExpression(expression: string): CronExpression {
   const [dayWord = '', weekdayWord = ''] = [words[2], words[4]];
   if (!day.any && !weekday.any && `${dayWord}${weekdayWord}`.includes('*')) {
     throw new RangeError(
-      `day ${dayWord} beside weekday ${weekdayWord} means one thing to some crons and another to others: write the days out`,
+      `day ${dayWord} beside weekday ${weekdayWord} has different meanings in different cron programs: list the days instead`,
     );
   }
-  if (timesOf(cron).nextRun(new Date(0)) === null) throw new RangeError('that day never comes');
+  if (timesOf(cron).nextRun(new Date(0)) === null) throw new RangeError('that day does not exist');
   return cron;
 }
 
@@ -87,9 +87,9 @@ function parsePart(kind: FieldKind, part: string): number[] {
   if (first === undefined || last === undefined) {
     return wrong(`${kind.min} to ${kind.max}${kind.names.length === 0 ? '' : ' or three-letter names'}`);
   }
-  if (first > last) return wrong('the range runs backwards');
+  if (first > last) return wrong('the range is reversed');
   const stride = Number(step ?? 1);
-  if (stride === 0) return wrong('a step of 0 goes nowhere');
+  if (stride === 0) return wrong('a step must be at least 1');
   return Array.from(
     { length: Math.floor((last - first) / stride) + 1 },
     (_, index) => first + index * stride,
@@ -117,7 +117,7 @@ export function previousTime(cron: CronExpression, at: Date): Date {
 }
 
 function never({ expression }: CronExpression): never {
-  throw new RangeError(`${expression} has no such moment`);
+  throw new RangeError(`${expression} never occurs`);
 }
 
 /** Parsed once: a daemon asks every minute, for years. */

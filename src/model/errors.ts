@@ -136,12 +136,13 @@ const systemErrorHints: Readonly<Record<string, string>> = {
   ENOSPC: 'Free space on that file system, or choose a directory on another one.',
   EDQUOT: 'Free space, raise the quota, or choose a directory on another file system.',
   EMFILE: 'This process has too many files open: raise its limit (ulimit -n, or LimitNOFILE= of the unit).',
-  ENFILE: 'The machine has too many files open: raise fs.file-max (sysctl), or end what opens so many.',
+  ENFILE:
+    'The machine has too many files open: raise fs.file-max (sysctl), or stop the program that opens so many.',
   ENAMETOOLONG: 'A name has 255 bytes at most and a path 4095: choose a shorter path.',
-  ELOOP: 'Symbolic links lead in a circle: look at each part of the path with namei -l.',
-  EIO: 'The disk or its connection has failed: look at dmesg, and at smartctl -a for the disk. Keep what can still be read safe first.',
+  ELOOP: 'Symbolic links form a loop: check each part of the path with namei -l.',
+  EIO: 'The disk or its connection has failed: look at dmesg, and at smartctl -a for the disk. First copy what can still be read to a safe place.',
   ESTALE:
-    'The network file system has lost this file, since its server was restarted or exported again: unmount it and mount it again.',
+    'The network file system has lost this file, because its server was restarted or exports it again: unmount it, then mount it again.',
   ENODEV: 'The device is gone: connect it and mount it again.',
   ENXIO: 'The device is gone: connect it and mount it again.',
   ENOTDIR: 'A part of the path is a file, not a directory: correct the path.',

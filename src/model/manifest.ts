@@ -180,8 +180,8 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
   const sizes = manifest.components.map(({ name, facts }) => `${name} ${JSON.stringify(facts).length}`);
   throw new TarsError(
     'capture-failed',
-    `The manifest has ${bytes.length} bytes, and no reader takes more than ${manifestMaxBytes}`,
-    { hint: `Capture less in one component. Bytes of facts: ${sizes.join(', ')}.` },
+    `The manifest has ${bytes.length} bytes; readers accept at most ${manifestMaxBytes}`,
+    { hint: `Capture less in one component. The facts of each component, in bytes: ${sizes.join(', ')}.` },
   );
 }
 
@@ -206,7 +206,7 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   if (version.success && version.data.schemaVersion > manifestSchemaVersion) {
     throw new TarsError(
       'unsupported-version',
-      `The manifest of ${where} has schema version ${version.data.schemaVersion}, this tars knows up to ${manifestSchemaVersion}`,
+      `The manifest of ${where} has schema version ${version.data.schemaVersion}, this tars reads up to ${manifestSchemaVersion}`,
       { hint: 'Use the version of tars that wrote it, or a newer one.' },
     );
   }

@@ -45,14 +45,14 @@ const headOf = (kit: RecoveryKit): readonly (readonly [string, string])[] => [
 ];
 
 function snapshotOf({ snapshot }: RecoveryKit): string {
-  if (snapshot === undefined) return 'the configuration alone: there is no snapshot yet';
+  if (snapshot === undefined) return 'only the configuration: there is no snapshot yet';
   const time = snapshot.time.toISOString().slice(0, 16).replace('T', ' ');
   return `snapshot ${snapshot.id.slice(0, 8)} of ${time} UTC${snapshot.partial ? ', a partial one' : ''}`;
 }
 
 const warning =
-  'Whoever has this page and the repository can read everything in it. Keep it away from both, where it can be found ' +
-  'when the machine is gone and you cannot be asked.';
+  'Anyone who has this page and the repository can read everything in the repository. Keep the page away from the ' +
+  'repository and the machine, where others can find it if the machine is gone and they cannot ask you.';
 
 /** The page as plain text, 80 columns wide but for what cannot be cut; commands are indented by four blanks. */
 export function renderKitText(kit: RecoveryKit): string {

@@ -87,7 +87,7 @@ test('bytes are compared where both were captured alike', () => {
 
 test('a component that is missing has shrunk, a new one has not', () => {
   assert.deepEqual(said([postgres(1)], [redis(5)]), [
-    'postgres was in the snapshot before and is not in the newest',
+    'postgres was in the previous snapshot and is not in the newest',
   ]);
   assert.deepEqual(said([], [redis(5)]), []);
   const gone = { component: 'redis', unit: 'components', before: 1, after: 0 };
@@ -108,8 +108,8 @@ test('several snapshots hold the most that any of them does', () => {
     );
   assert.deepEqual(lost(postgres(1999), redis(99)), []);
   assert.deepEqual(lost(postgres(2000), redis(100), chroma(1)), [
-    'postgres has 2000 rows in abc, which would go, and at most 1000 in newer ones that stay',
-    'redis has 100 keys in abc, which would go, and at most 50 in newer ones that stay',
-    'chroma is in abc, which would go, and in no newer one that stays',
+    'postgres has 2000 rows in abc, which would be removed, and at most 1000 in newer snapshots that stay',
+    'redis has 100 keys in abc, which would be removed, and at most 50 in newer snapshots that stay',
+    'chroma is in abc, which would be removed, and in no newer snapshot that stays',
   ]);
 });

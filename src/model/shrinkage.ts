@@ -66,7 +66,7 @@ function hasShrunk(unit: string, before: number, after: number): boolean {
 export function describeShrinkage(shrinkage: Shrinkage, isConfigured: boolean): string {
   const { component, unit, before, after } = shrinkage;
   if (unit === 'components' && !isConfigured) return `${component} is no longer in tars.yaml`;
-  if (unit === 'components') return `${component} was in the snapshot before and is not in the newest`;
+  if (unit === 'components') return `${component} was in the previous snapshot and is not in the newest`;
   return `${component} had ${before} ${nounOf(shrinkage)} and now has ${after}`;
 }
 
@@ -74,10 +74,10 @@ export function describeShrinkage(shrinkage: Shrinkage, isConfigured: boolean): 
 export function describeLoss(shrinkage: Shrinkage, id: string, isConfigured: boolean): string {
   const { component, unit, before, after } = shrinkage;
   if (unit === 'components' && !isConfigured)
-    return `${component} is no longer in tars.yaml, and ${id}, which would go, is the newest that has it`;
+    return `${component} is no longer in tars.yaml, and ${id}, which would be removed, is the newest snapshot that has it`;
   if (unit === 'components')
-    return `${component} is in ${id}, which would go, and in no newer one that stays`;
-  return `${component} has ${before} ${nounOf(shrinkage)} in ${id}, which would go, and at most ${after} in newer ones that stay`;
+    return `${component} is in ${id}, which would be removed, and in no newer snapshot that stays`;
+  return `${component} has ${before} ${nounOf(shrinkage)} in ${id}, which would be removed, and at most ${after} in newer snapshots that stay`;
 }
 
 function nounOf({ unit }: Shrinkage): string {

@@ -26,7 +26,7 @@ export async function listKeys(
     } catch (error) {
       // It may have been removed since it was listed; a damaged one opens nothing, and the others do.
       if (!(error instanceof TarsError) || !passedOver.has(error.code)) throw error;
-      if (error.code === 'corruption') ctx.log.warn(`Left out a damaged key: ${error.message}`);
+      if (error.code === 'corruption') ctx.log.warn(`Skipped a damaged key: ${error.message}`);
     }
   }
   return keys.sort((a, b) => (a.created?.getTime() ?? 0) - (b.created?.getTime() ?? 0));
@@ -54,7 +54,7 @@ export async function removeKey(
   if (names.length === 1) {
     throw new TarsError(
       'key-refused',
-      `Key ${shortId(id)} is the last one: nobody could open the repository`,
+      `Key ${shortId(id)} is the last one: without it, no one could open the repository`,
       {
         hint: 'To change its password: tars key passwd',
       },
@@ -62,7 +62,7 @@ export async function removeKey(
   }
   if (id === repo.keyName) {
     throw new TarsError('key-refused', `Key ${shortId(id)} is in use: it opened the repository just now`, {
-      hint: 'Give the password of another key in TARS_PASSWORD_FILE to remove this one.',
+      hint: 'To remove it, open the repository with another key: set TARS_PASSWORD_FILE to a file with the password of that key.',
     });
   }
   await lock.confirm();
@@ -133,8 +133,8 @@ function resolveKey(names: readonly string[], reference: string): string {
     throw new TarsError('key-not-found', `There is no key "${reference}"`, { hint: listHint });
   }
   if (second !== undefined) {
-    const message = `"${reference}" is the beginning of ${matches.length} key ids`;
-    throw new TarsError('key-not-found', message, { hint: `Give more digits of one. ${listHint}` });
+    const message = `"${reference}" is the beginning of ${matches.length} different key ids`;
+    throw new TarsError('key-not-found', message, { hint: `Give more digits of the id. ${listHint}` });
   }
   return match;
 }

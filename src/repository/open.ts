@@ -58,7 +58,7 @@ async function refuseExisting(storage: StorageBackend, signal: AbortSignal): Pro
     await storage.create(signal);
   } catch (cause) {
     if (!(cause instanceof TarsError && cause.code === 'storage-exists')) throw cause;
-    throw new TarsError('repository-exists', `There is a repository at ${storage.location} already`, {
+    throw new TarsError('repository-exists', `There is already a repository at ${storage.location}`, {
       hint: 'Use it as it is, or choose another location in tars.yaml.',
       cause,
     });
@@ -168,7 +168,7 @@ function assemble(
       const what = `${type === 'index' ? 'index' : type.slice(0, -1)} ${name}`;
       if (sha256Hex(sealed) !== name) {
         throw new CorruptionError(
-          `The content of ${what} is not what its name says: it was changed or truncated`,
+          `The content of ${what} does not match its name: it was changed or truncated`,
         );
       }
       return decodeUnpacked(key.open(sealed, what), what);

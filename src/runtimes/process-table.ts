@@ -40,7 +40,7 @@ async function requireProc(): Promise<void> {
   try {
     await readFile('/proc/self/stat');
   } catch (cause) {
-    throw new ConfigurationError('Processes cannot be told by pid here: /proc is not mounted', {
+    throw new ConfigurationError('Processes cannot be identified by pid here, because /proc is not mounted', {
       hint: 'Give start, stop and status commands for the services instead of pid_file.',
       cause,
     });

@@ -209,7 +209,7 @@ test(
       assert.equal(exitCode, 1, stderr);
       assert.match(
         stderr,
-        /\[ERROR\] The disk of .* is not mounted at .*usb, as \/etc\/fstab has it\n +Mount it: mount /,
+        /\[ERROR\] The disk of .* is not mounted: \/etc\/fstab mounts it at .*usb\n +Mount it: mount /,
       );
       assert.deepEqual(await readdir(disk), []);
       assert.ok(!existsSync(at('elsewhere')), words.join(' '));

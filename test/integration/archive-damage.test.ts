@@ -175,14 +175,18 @@ test('entries that would leave their place, links, devices and duplicates are re
     [place, forged(`${base}/${'long/'.repeat(60)}../../x`)],
     [place, forged(`${base}/a`, { flag: '1', linkTarget: '/etc/passwd' })],
     [place, forged(`${base}/a`, { flag: '1', linkTarget: `${base}/../etc/passwd` })],
-    [/no file before it/, forged(`${base}/a`, { flag: '1', linkTarget: `${base}/b` }), forged(`${base}/b`)],
     [
-      /no file before it/,
+      /no earlier file of the archive/,
+      forged(`${base}/a`, { flag: '1', linkTarget: `${base}/b` }),
+      forged(`${base}/b`),
+    ],
+    [
+      /no earlier file of the archive/,
       forged(`${base}/b`, { flag: '2', linkTarget: '/etc/passwd' }),
       forged(`${base}/a`, { flag: '1', linkTarget: `${base}/b` }),
     ],
     [
-      /no file before it/,
+      /no earlier file of the archive/,
       forged(`${base}/b`),
       forged(`${base}/a`, { flag: '1', linkTarget: 'tars-backup-20260101_000001/b' }),
     ],
@@ -192,8 +196,8 @@ test('entries that would leave their place, links, devices and duplicates are re
     [/holds a twice/, forged(`${base}/a`), forged(`${base}/a`)],
     [/holds a twice/, forged(`${base}/a/`, { flag: '5' }), forged(`${base}/a`)],
     [/a\/b below a/, forged(`${base}/a`, { flag: '2', linkTarget: '/tmp' }), forged(`${base}/a/b`)],
-    [/a is no directory/, forged(`${base}/a/b`), forged(`${base}/a`, { flag: '2', linkTarget: '/tmp' })],
-    [/a is no directory/, forged(`${base}/a/b/c`), forged(`${base}/a`)],
+    [/a is not a directory/, forged(`${base}/a/b`), forged(`${base}/a`, { flag: '2', linkTarget: '/tmp' })],
+    [/a is not a directory/, forged(`${base}/a/b/c`), forged(`${base}/a`)],
     [/two roots/, forged(`${base}/a`), forged('tars-backup-20260101_000001/b')],
     [/no manifest/, forged(`${base}/a`)],
   ];

@@ -106,7 +106,7 @@ test('old archives go with their checksums, whatever their compression, and noth
   assert.deepEqual((await readdir(outputDir)).sort(), expected.sort());
   // Of names that are not like ours nothing is said.
   assert.equal(warnings.length, 7);
-  for (const line of warnings) assert.match(line, /^Left alone: .*\/tars-backup-20200101_00000\d\.tar\.gz /);
+  for (const line of warnings) assert.match(line, /^Skipped: .*\/tars-backup-20200101_00000\d\.tar\.gz /);
 });
 
 test('an archive whose checksum is of something else is not touched', async () => {

@@ -79,7 +79,7 @@ test(
         (error) =>
           error instanceof TarsError &&
           error.code === 'unsupported-version' &&
-          /^Collection default_tenant\/default_database\/tagged has lists in its metadata, and Chroma at http:\S+ does not take them$/.test(
+          /^Collection default_tenant\/default_database\/tagged has lists in its metadata, and Chroma at http:\S+ does not accept them$/.test(
             error.message,
           ),
       );

@@ -263,7 +263,7 @@ test('where every collection is damaged nothing is captured, and what a second l
   change(copy, "DELETE FROM collections WHERE name <> 'load-ip'");
   await assert.rejects(
     captured(copy),
-    /^TarsError: No whole copy of .* in 2 attempts: .*link_lists\.bin ends early/,
+    /^TarsError: No complete copy of .* in 2 attempts: .*link_lists\.bin ends early/,
   );
 });
 

@@ -98,7 +98,7 @@ test('a mark behind a writer that does not finish fails, and leaves no lock', as
   await using writer = await LockProcess.start(sqlite);
   await using copy = await SafeCopy.prepare(chroma.server.dataDir, scratch, ctx);
   assert.equal(await writer.lock(3000, 60_000), true);
-  await assert.rejects(copy.lock(50, ctx), failsWith('capture-failed', /being written for all of 50 ms/));
+  await assert.rejects(copy.lock(50, ctx), failsWith('capture-failed', /being written to for all of 50 ms/));
   assert.equal(await writer.release(), true);
   assert.equal(await writer.isLockedByOthers(), false);
 });

@@ -142,7 +142,7 @@ test('the swap brings everything back into a directory that was lost', async () 
   const options = { restoreConfig: false, restoreId: 'lost' };
   const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
   assert.deepEqual(plan.warnings, [], 'a restore from nothing is no reason to warn');
-  assert.match(plan.steps.join(), /which holds nothing yet; the server there must not be older/);
+  assert.match(plan.steps.join(), /which is empty; the server there must not be older/);
   const staged = await component.stage(plan, createDirectorySource(artifacts), ctx);
   await staged.swap(ctx);
   await chroma.server.start();

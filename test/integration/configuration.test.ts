@@ -225,7 +225,7 @@ test('an archive in the clear holds no secret, no hash and no length of the true
   const component = componentWith();
   const manifest = await capture(component, false);
   assert.equal(manifest.facts['trueCopy'], 'none');
-  assert.match(warned.join('\n'), /not stored, as an archive is not encrypted/);
+  assert.match(warned.join('\n'), /not stored, because an archive is not encrypted/);
   const everything = JSON.stringify([await tree(snapshot), manifest]);
   assert.ok(!everything.includes(secret));
   assert.deepEqual(
@@ -253,7 +253,7 @@ test('redact-only keeps no true copy even in a repository', async () => {
   const manifest = await capture(componentWith({ secrets: 'redact-only' }), true);
   assert.ok(!JSON.stringify(await tree(snapshot)).includes(secret));
   assert.match(String(manifest.facts['trueCopyReason']), /redact-only/);
-  assert.match(warned.join('\n'), /true configuration is not stored, as secrets is set to redact-only/);
+  assert.match(warned.join('\n'), /true configuration is not stored, because secrets is set to redact-only/);
 });
 
 test('sealed for several recipients, each of whom opens it with stock age and restores it', async () => {
@@ -402,7 +402,7 @@ test('only configured files are restored', async () => {
     ctx,
     noArtifacts,
   );
-  assert.match(plan.warnings.join('\n'), /docker-compose\.yml is in the snapshot and stays there/);
+  assert.match(plan.warnings.join('\n'), /docker-compose\.yml is in the snapshot and is not restored/);
   await (await stage(component, manifest)).swap(ctx);
   assert.deepEqual(await readdir(live), ['tars-home.env']);
   const facts = structuredClone(manifest.facts) as { files: { path: string }[] };

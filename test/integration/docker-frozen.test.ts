@@ -231,7 +231,7 @@ test('Chroma behind an Engine is captured hot', { skip }, async (t) => {
       const source = createDirectorySource(captured.directory);
       await assert.rejects(
         chromaOf(bench, { volume: flipping(bench.volume) }).stage(plan, source, ctx),
-        /chroma\.sqlite3 did not arrive whole in \/data in the volume/,
+        /chroma\.sqlite3 did not arrive completely in \/data in the volume/,
       );
       assert.match(plan.steps.join('\n'), /beside \/data in the volume vx-frozen/);
       const staged = await component.stage(plan, source, ctx);

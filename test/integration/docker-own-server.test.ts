@@ -220,14 +220,17 @@ async function anotherServer(t: TestContext, scene: Scene): Promise<void> {
       };
       const backup = await scene.run(['backup', '--only', 'postgres,redis'], components);
       assert.equal(backup.exitCode, 1, backup.stderr);
-      assert.match(backup.stderr, /What answers for db is not the server in the container own-\w+-db-1/);
       assert.match(
         backup.stderr,
-        /What answers for cache is not the server in the container own-\w+-cache-1/,
+        /The server that answers for db is not the one in the container own-\w+-db-1/,
+      );
+      assert.match(
+        backup.stderr,
+        /The server that answers for cache is not the one in the container own-\w+-cache-1/,
       );
       const restore = await scene.run(['restore', '--yes', '--component', 'postgres,redis'], components);
       assert.equal(restore.exitCode, 1);
-      assert.match(restore.stderr, /What answers for db is not the server/);
+      assert.match(restore.stderr, /The server that answers for db is not the one/);
       assert.equal(await scene.sql('SELECT word FROM mine'), 'captured');
     },
   );
@@ -253,7 +256,10 @@ async function anotherServer(t: TestContext, scene: Scene): Promise<void> {
       guarded: { ...guarded, host: '127.0.0.1', port: redis.port },
     });
     assert.equal(other.exitCode, 1, other.stderr);
-    assert.match(other.stderr, /What answers for guarded is not the server .*: its run_id is \w+, and/);
+    assert.match(
+      other.stderr,
+      /The server that answers for guarded is not the one .*: its run_id is \w+, and/,
+    );
   });
 }
 

@@ -103,7 +103,7 @@ test(
       assert.equal(exitCode, 0, stderr);
       const said = `${stdout}\n${stderr}`;
       assert.match(stderr, /The Compose files use CACHE_NET, which only a shell had/);
-      assert.match(stderr, /cache runs otherwise than its Compose files say now/, 'without CACHE_NET');
+      assert.match(stderr, /cache does not run as its Compose files now describe it/, 'without CACHE_NET');
       assert.doesNotMatch(stderr, /use .*CACHE_(PASSWORD|TAG|ROLE)|PART_WORD/);
       const archive = await run('backup', '--output-dir', join(own, 'archive'));
       assert.equal(archive.exitCode, 0, archive.stderr);

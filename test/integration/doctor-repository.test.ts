@@ -193,7 +193,7 @@ test('a pack that is missing is an error that names the way to heal', async () =
   assert.match(found.found, /^The repository has 1 pack missing: /);
   assert.match(found.hint ?? '', /tars check --read-data/);
   const { stdout, stderr } = await tarsCheck();
-  assert.match(stderr, /is in the index but not there/);
+  assert.match(stderr, /is in the index, but the file is missing/);
   assert.match(
     stdout,
     /^Damaged: \d+ errors?, listed above\n +1\. .*copy it back.*\n +2\. Run tars backup: .*\n.*\n +4\. Run tars prune: /,

@@ -267,7 +267,7 @@ test('damage is found: before the swap, and later by the time a file has', async
     ctx,
     createDirectorySource(directory),
   );
-  assert.match(warnings[0] ?? '', /\/etc is in the snapshot and stays there/);
+  assert.match(warnings[0] ?? '', /\/etc is in the snapshot and is not restored/);
 });
 
 const treesOf = ({ facts }: ComponentManifest): unknown[] => facts['trees'] as unknown[];
@@ -334,7 +334,7 @@ for (const destination of ['repository', 'archive'] as const) {
     assert.deepEqual(reads.sort(), ['busy', 'busy', 'busy', 'once', 'once', 'still']);
     assert.deepEqual((facts as { trees: { changing: string[] }[] }).trees[0]?.changing, ['busy']);
     assert.equal(warnings.length, 1);
-    assert.match(warnings[0] ?? '', /busy in .* changed each time it was read/);
+    assert.match(warnings[0] ?? '', /busy in .* changed every time it was read/);
     const manifest = {
       ...{ schemaVersion: 1, stack: 's', toolVersion: 't', hostname: 'h', consistency: 'per-store' as const },
       ...{

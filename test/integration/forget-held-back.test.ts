@@ -99,7 +99,7 @@ test('what was let go holds back again once tars.yaml names it, and only what wa
   const [first = ''] = shelf.ids;
   const untold = await plan(['config'], []);
   assert.deepEqual(untold.stacks[0]?.heldBack, [
-    `postgres is no longer in tars.yaml, and ${first.slice(0, 8)}, which would go, is the newest that has it`,
+    `postgres is no longer in tars.yaml, and ${first.slice(0, 8)}, which would be removed, is the newest snapshot that has it`,
   ]);
   const told = await plan(['config'], [], { allowShrunk: true });
   assert.deepEqual(told.stacks[0]?.letGo, ['postgres']);
@@ -107,7 +107,7 @@ test('what was let go holds back again once tars.yaml names it, and only what wa
   assert.equal(removedBy(followed).length, 2);
   assert.deepEqual(followed.stacks[0]?.letGo, ['postgres'], 'handed on to the next run');
   const back = await plan(['config', 'postgres'], ['postgres']);
-  assert.match(back.stacks[0]?.heldBack[0] ?? '', /^postgres is in .*, which would go/);
+  assert.match(back.stacks[0]?.heldBack[0] ?? '', /^postgres is in .*, which would be removed/);
   assert.deepEqual(back.stacks[0]?.letGo, [], 'it is not let go any more');
   assert.equal(removedBy(await plan(['config'], ['redis'])).length, 0);
 });

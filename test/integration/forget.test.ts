@@ -96,7 +96,7 @@ test('a store that has shrunk by half holds everything back until that is allowe
   const last = await planForget(store, keepTwo, ctx);
   const second = (shelf.ids[1] ?? '').slice(0, 8);
   assert.deepEqual(last.stacks[0]?.heldBack, [
-    `postgres has 100 rows in ${second}, which would go, and at most 41 in newer ones that stay`,
+    `postgres has 100 rows in ${second}, which would be removed, and at most 41 in newer snapshots that stay`,
   ]);
   assert.deepEqual(removedBy(last), []);
   assert.equal(removedBy(await planForget(store, { ...keepTwo, allowShrunk: true }, ctx)).length, 3);
@@ -118,7 +118,7 @@ test('backups of a part push no whole one out', async () => {
   const whole = (shelf.ids[0] ?? '').slice(0, 8);
   const plan = await planForget(store, keepTwo, ctx);
   assert.deepEqual(plan.stacks[0]?.heldBack, [
-    `postgres is in ${whole}, which would go, and in no newer one that stays`,
+    `postgres is in ${whole}, which would be removed, and in no newer snapshot that stays`,
   ]);
   assert.deepEqual(removedBy(plan), []);
 });

@@ -355,7 +355,7 @@ test('a directory of manifests or a blob that is something else costs itself, an
   for (const expected of [
     /^llama3:70b: its manifest is a directory$/,
     /^llama3:pipe: its manifest is not JSON$/,
-    /^nomic-embed-text:latest: its blob .* cannot be read: it is no regular file$/,
+    /^nomic-embed-text:latest: its blob .* cannot be read: it is not a regular file$/,
     /^the directory manifests\/registry\.example: it cannot be listed: ENOENT/,
     /^the file manifests\/registry\.ollama\.ai\/library\/README: Ollama keeps a directory there/,
   ])
@@ -396,7 +396,7 @@ test('a directory that this user may not list costs what is in it', async () => 
     const findings = await componentFor('all').verify(whole, ctx, noArtifacts);
     assert.deepEqual(
       findings.map(({ severity, message }) => `${severity}: ${message.replace(/: EACCES.*/s, '')}`),
-      ['error: nomic-embed-text:latest is not as captured: it cannot be listed'],
+      ['error: nomic-embed-text:latest differs from the captured model: it cannot be listed'],
     );
   });
 });

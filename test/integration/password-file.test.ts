@@ -88,7 +88,7 @@ test('a key that was made with the blanks of its file, as up to 1.0.12, still op
   };
   const { password, warned } = await open(Buffer.from(' old\t\n'));
   assert.equal(password, ' old\t');
-  assert.match(warned, /restic does not open with it/);
+  assert.match(warned, /restic does not open it/);
   await assert.rejects(open(Buffer.from(' new\n')), { code: 'wrong-password' });
   await assert.rejects(open(Buffer.from('old\n')), { code: 'wrong-password' });
 

@@ -250,9 +250,9 @@ test('a verification sees a changed value, a lost row, a lost large object and a
   assert.equal(hasErrors(await component.verify(taken.manifest, ctx, taken.source)), false);
   const damages: [string, string, string][] = [
     [`UPDATE public.kinds SET f8 = 1.5 WHERE id = 1007`, 'content-differs', ''],
-    [`DELETE FROM public.child`, 'row-count-differs', 'public.child has 0 rows, captured were 1'],
+    [`DELETE FROM public.child`, 'row-count-differs', 'public.child has 0 rows; 1 were captured'],
     [`SELECT lo_put(424242, 599999, '\\x00')`, 'large-objects-differ', ''],
-    [`SELECT setval('public.down', -1)`, 'sequence-behind', 'stands at -1, captured was -2'],
+    [`SELECT setval('public.down', -1)`, 'sequence-behind', 'is at -1; -2 was captured'],
     [`DROP TABLE public.unlogged`, 'table-missing', 'public.unlogged'],
     [`DROP EXTENSION hstore CASCADE`, 'extension-missing', 'hstore'],
   ];

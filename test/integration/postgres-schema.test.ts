@@ -456,8 +456,8 @@ test('what means something else after a restore, in the same words, is named', a
   const taken = await takeSnapshot(component, join(bench.root, 'folded'));
   assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
   const named = [
-    'table constraint c on public.t does not use operator public.=(public.citext,public.citext)',
-    'trigger g on public.t does not use operator public.=(public.citext,public.citext)',
+    'table constraint c on public.t no longer uses operator public.=(public.citext,public.citext)',
+    'trigger g on public.t no longer uses operator public.=(public.citext,public.citext)',
   ];
   const told = (findings: readonly Finding[]): string[] =>
     findings

@@ -108,7 +108,10 @@ test('once the previous databases are discarded, undo refuses and leaves the res
   await generation.discardPrevious(ctx);
   await generation.discardPrevious(ctx);
   assert.deepEqual(await bench.databaseNames(), namesBefore);
-  await assert.rejects(generation.undo(ctx), /Cannot go back: the previous database .* is not there/);
+  await assert.rejects(
+    generation.undo(ctx),
+    /Cannot undo the restore: the previous database .* no longer exists/,
+  );
   assert.deepEqual(await values(), ['captured', 'captured']);
   for (const database of ['small', 'second']) await bench.sql(database, `UPDATE state SET value = 'live'`);
 });

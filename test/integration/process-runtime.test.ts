@@ -184,7 +184,7 @@ test('a writer that runs by its status command, and whose process is not found, 
   const runtime = runtimeOf({ status: ['true'], pidFile }, { store: { pidFile } });
   await assert.rejects(runtime.pause(['store'], ctx), {
     code: 'service-unavailable',
-    message: 'The writer store runs, and its process is not found',
+    message: 'The writer store runs, but its process was not found',
   });
 });
 

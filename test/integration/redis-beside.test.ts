@@ -79,7 +79,7 @@ test('users in a file of their own are captured, brought back by a line of the k
   await call(server, 'ACL', 'DELUSER', 'app');
   await call(server, 'ACL', 'SAVE');
   const plan = await component.planRestore(from, { restoreConfig: false, restoreId: 'r1' }, ctx, noArtifacts);
-  assert.match(plan.steps.join('\n'), /Leave the users of the server alone: .*redis\/server\/users\.acl/);
+  assert.match(plan.steps.join('\n'), /Keep the users of the server\. .*redis\/server\/users\.acl/);
   assert.deepEqual(plan.artifacts, ['redis/dump.rdb']);
   const staged = await component.stage(plan, createDirectorySource(out), ctx);
   await server.stop();
@@ -103,7 +103,7 @@ test('users that may not be read are listed, and an archive in the clear holds n
   const limited = componentFor(server, { username: 'tars', password: 'tars-secret-1' });
   assert.deepEqual(paths(await capture(limited, join(root, 'limited-out'))), ['redis/dump.rdb']);
   assert.deepEqual(await limited.leftOut?.(ctx), [
-    { subject: `redis: ${file}`, reason: 'its users, which tars may not ask for: grant +acl|list' },
+    { subject: `redis: ${file}`, reason: 'its users, which tars may not list: grant +acl|list' },
   ]);
   const warned: string[] = [];
   const context = { ...ctx, log: { ...ctx.log, warn: (message: string) => void warned.push(message) } };
@@ -122,7 +122,7 @@ test('what lies beside the data and is none of it is listed', async () => {
   assert.deepEqual(await component.leftOut?.(ctx), []);
   for (const name of ['redis.conf', 'redis.log', 'temp-7.rdb'])
     await writeFile(join(server.dataDir, name), 'x');
-  const reason = 'it lies beside the data and is none of it; files: captures it';
+  const reason = 'it lies beside the data and is not part of it; list it under files: to capture it';
   assert.deepEqual(await component.leftOut?.(ctx), [
     { subject: `redis: ${join(server.dataDir, 'redis.conf')}`, reason },
   ]);
@@ -142,7 +142,7 @@ for (const [what, hide] of [
     if (hide) await rename(server.configFile, `${server.configFile}.away`);
     const { warnings } = await component.probe(ctx);
     assert.equal(
-      warnings.some((warning) => /does not tell its settings/.test(warning)),
+      warnings.some((warning) => /hides its settings/.test(warning)),
       hide,
     );
     const from = await capture(component, join(root, `${name}-out`));

@@ -180,7 +180,7 @@ test('whose certificate counts is as with redis-cli, and each refusal says which
   const gone = { host: undefined, socket: at('nowhere.sock') };
   await assert.rejects(ready(undefined, gone), (error: unknown) => {
     assert.ok(error instanceof ServiceUnavailableError);
-    assert.match(error.message, /nowhere\.sock does not answer: there is no such socket/);
+    assert.match(error.message, /nowhere\.sock does not answer: the socket does not exist/);
     return true;
   });
 });

@@ -114,7 +114,7 @@ test('a value of a module costs its own verification alone', async () => {
   const staged = await stage(from, out);
   const file = await readFile(join(server.dataDir, '.tars-new-r1/dump.rdb'));
   assert.deepEqual(file, await readFile(join(out, 'redis/dump.rdb')));
-  const message = 'The keys are compared, what is in them is not: 2 values of the module type vectorset';
+  const message = 'The keys are compared, but not their values: 2 values of the module type vectorset';
   assert.deepEqual(shown(await staged.verify(ctx)), [['warning', 'values-not-compared', message]]);
   await staged.discard(ctx);
   // Everything else is compared, and so is that the key is there.
@@ -209,7 +209,7 @@ test(
     const from = await capture(component, join(root, 'out8'), { ...ctx, log });
     assert.match(
       warned.join(),
-      /redis is verified but for 1 value of the module type vectorset\. It is kept whole/,
+      /redis is verified except for 1 value of the module type vectorset\. It is captured completely/,
     );
     const compared = async (): Promise<string[]> =>
       (await component.verify(from, ctx, noArtifacts)).map(({ code }) => code);

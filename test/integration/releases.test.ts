@@ -313,7 +313,7 @@ test('a manifest of a later version is not published', async () => {
   const settings = await loadSettings(stack.settingsPath('main'), {});
   await using store = await openSnapshotStore(createLocalStorage(repositoryPath), releasePassword, ctx);
   const before = await store.list(ctx);
-  await assert.rejects(publish(store), /schema version \d+, this tars knows up to \d+/);
+  await assert.rejects(publish(store), /schema version \d+, this tars reads up to \d+/);
   assert.deepEqual(await store.list(ctx), before);
   const directory = inRoot('later');
   await mkdir(directory);

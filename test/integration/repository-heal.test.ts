@@ -134,7 +134,7 @@ for (const [how, damage] of Object.entries(damages)) {
 
       const healed = await publish(store, ctx);
       assert.equal(healed.isReused, false);
-      const [said = '', ...more] = heard.filter((text) => /This backup stores again/.test(text));
+      const [said = '', ...more] = heard.filter((text) => /This backup stores the data/.test(text));
       assert.deepEqual(more, []);
       assert.match(said, new RegExp(`^${damaged.length} packs? .*\\(${damaged[0]?.id.slice(0, 8)}`));
       await requireWhole(healed.summary.id);

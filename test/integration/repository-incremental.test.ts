@@ -146,7 +146,7 @@ test('a file whose blobs are gone is not taken over', async () => {
   const noisy = { ...ctx, log: { ...ctx.log, warn: (text: string) => warnings.push(text) } };
   await using writer = await store.begin(label, noisy);
   assert.equal(await writer.reuse('model', identity), undefined);
-  assert.match(warnings.join(), /Not building on snapshot/);
+  assert.match(warnings.join(), /is not used as the parent/);
 });
 
 test('what failed in a partial snapshot is still taken over from the complete one before', async () => {
@@ -255,7 +255,7 @@ test('paths that clash or lead out of the snapshot are refused', async () => {
   await writer.directory('a', attributes());
   const attempts: [string, RegExp][] = [
     ['a/link', /already/],
-    ['a/link/below', /no directory/],
+    ['a/link/below', /not a directory/],
     ['a', /already/],
     ['../out', /no path/],
     ['/absolute', /no path/],

@@ -123,7 +123,7 @@ test('an archive that a kill -9 cut off goes with the next one; one that grows s
     left.sort(),
   );
   assert.equal(heard.length, 1, heard.join());
-  assert.match(heard[0] ?? '', /20200101_000000.*delete it when none runs/);
+  assert.match(heard[0] ?? '', /20200101_000000.*Delete it when no backup is running/);
 });
 
 test('what is not ours by name, mark and owner stays', async () => {

@@ -120,7 +120,7 @@ test(
   async () => {
     await configure({ services: { app: { systemd_unit: 'processless', writer: true } } });
     const said = await tars('backup');
-    assert.match(said, /The writer app cannot be paused: systemd names no main process of it/);
+    assert.match(said, /The writer app cannot be paused: systemd reports no main process for it/);
     assert.equal((await newest()).consistency, 'per-store');
   },
 );

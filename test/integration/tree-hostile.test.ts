@@ -265,7 +265,7 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   const misplaced = await component.stage(plan, replaced, ctx);
   await assert.rejects(
     misplaced.swap(ctx),
-    /tree\.tars-new-r1 is not what tars staged: somebody replaced it/,
+    /tree\.tars-new-r1 is not the data that tars staged: someone replaced it/,
   );
   await component.generation(misplaced.record).undo(ctx);
   assert.equal(pictureOf(outside), before);
@@ -276,7 +276,10 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   const staged = await component.stage(plan, source, ctx);
   await rename(place, join(root, 'taken'));
   await cp(join(root, 'taken'), place, { recursive: true });
-  await assert.rejects(staged.swap(ctx), /tree\.tars-new-r1 is not what tars staged: somebody replaced it/);
+  await assert.rejects(
+    staged.swap(ctx),
+    /tree\.tars-new-r1 is not the data that tars staged: someone replaced it/,
+  );
   await component.generation(staged.record).undo(ctx);
   assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
 
@@ -285,15 +288,15 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   const previous = join(root, 'tree.tars-prev-r1');
   const late = await component.stage(plan, source, ctx);
   await mkdir(previous, { mode: 0o755 });
-  await assert.rejects(late.swap(ctx), /tree\.tars-prev-r1 is not what tars created/);
+  await assert.rejects(late.swap(ctx), /tree\.tars-prev-r1 is not the directory that tars created/);
   const forged = { whole: true, hadLive: true, directories: [] };
   await writeFile(join(previous, 'exchange.json'), `${'0'.repeat(64)}\n${JSON.stringify(forged)}`);
-  await assert.rejects(component.generation(late.record).undo(ctx), /is not what tars wrote/);
+  await assert.rejects(component.generation(late.record).undo(ctx), /is not the one that tars wrote/);
   // A record without a key for signatures, as 1.0.12 wrote them.
   const { trees } = late.record.details as { trees: Record<string, unknown>[] };
   const unsigned = { version: 2, trees: trees.map(({ noteKey: _, ...tree }) => tree) };
   const former = component.generation({ ...late.record, details: unsigned });
-  await assert.rejects(former.undo(ctx), /is not what tars created/);
+  await assert.rejects(former.undo(ctx), /is not the directory that tars created/);
   await late.discard(ctx);
   assert.equal(await readFile(join(tree, 'b'), 'utf8'), 'own');
   assert.equal(pictureOf(outside), before);

@@ -93,7 +93,7 @@ for (const keepDirectory of [false, true]) {
     const now = await picture(tree);
     const { plan, record } = await stack.restore();
     const steps = plan.steps.join('\n');
-    assert.match(steps, /Move aside with it 3 entries of .*tree that the snapshot lacks/);
+    assert.match(steps, /Also move aside 3 entries of .*tree that the snapshot does not hold/);
     assert.match(steps, /Leave in place in .*tree: .*media \(excluded\)/);
     const { '': attributes, ...files } = await picture(tree);
     const visible = Object.entries(files).filter(([path]) => !path.includes('.tars-'));
@@ -190,7 +190,8 @@ test('what would have to stay in a file of the snapshot refuses the restore, and
   const before = await picture(tree);
   await assert.rejects(stack.restore(), {
     code: 'restore-refused',
-    message: /tree\/index is a directory with something that must stay in it, and a file in the snapshot/,
+    message:
+      /tree\/index is a file in the snapshot, but here it is a directory that holds something that must stay/,
   });
   assert.deepEqual(await picture(tree), before);
   assert.deepEqual(await readdir(home), ['tree']);
@@ -206,7 +207,7 @@ test('a path that is kept out is neither captured nor replaced nor deleted', asy
   const careful = stack.with({ trees, keepOut: [join(tree, 'backup/repository')] });
   await write(tree, { 'data/file': 'now', 'backup/repository/config': 'newer keys' });
   const { plan, record } = await careful.restore();
-  assert.match(plan.steps.join('\n'), /backup\/repository \(belongs to something else\)/);
+  assert.match(plan.steps.join('\n'), /backup\/repository \(belongs to tars or to another component\)/);
   await careful.component.generation(record).discardPrevious(careful.ctx);
   assert.equal(await readFile(join(tree, 'backup/repository/config'), 'utf8'), 'newer keys');
   assert.equal(await readFile(join(tree, 'data/file'), 'utf8'), 'then');
@@ -412,7 +413,7 @@ test('what lies in the place of a tree and is no directory refuses the restore i
   await rm(tree, { recursive: true });
   const refused = {
     code: 'restore-refused',
-    message: `${tree} is a directory in the snapshot, and here a file or a link that leads to no directory`,
+    message: `${tree} is a directory in the snapshot, but here it is a file, or a link that does not lead to a directory`,
   };
   await writeFile(tree, 'a file');
   await assert.rejects(stack.restore(), refused);

@@ -102,16 +102,19 @@ export function compareDigests(
     const message = `expected ${counted(expected.recordCount, 'record')}, found ${actual.recordCount}`;
     differences.push({ code: 'record-count-differs', message });
   } else if (actual.idsDigest !== expected.idsDigest) {
-    differences.push({ code: 'ids-differ', message: 'the record ids are not those captured' });
+    differences.push({ code: 'ids-differ', message: 'the record ids differ from the captured ones' });
   }
   if (actual.contentDigest !== expected.contentDigest) {
-    differences.push({ code: 'content-differs', message: 'documents or metadata are not those captured' });
+    differences.push({
+      code: 'content-differs',
+      message: 'documents or metadata differ from the captured ones',
+    });
   }
   if (actual.vectorCount !== expected.vectorCount) {
     const message = `expected ${expected.vectorCount} vectors, found ${actual.vectorCount}`;
     differences.push({ code: 'vectors-missing', message });
   } else if (!sameVectors(expected, actual, vectors)) {
-    differences.push({ code: 'vectors-differ', message: 'the vectors are not those captured' });
+    differences.push({ code: 'vectors-differ', message: 'the vectors differ from the captured ones' });
   }
   return differences;
 }

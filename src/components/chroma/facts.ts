@@ -137,7 +137,7 @@ export function compareFacts(
     const actualCollection = found.get(place);
     found.delete(place);
     if (actualCollection === undefined) {
-      report(place, 'error', 'collection-missing', 'it was captured and is not there');
+      report(place, 'error', 'collection-missing', 'it was captured and is missing');
       continue;
     }
     const tolerant = vectors === 'tolerant' && placed.collection.space === 'cosine';
@@ -149,16 +149,21 @@ export function compareFacts(
       report(place, 'error', code, message);
     }
     if (placed.collection.metadata !== actualCollection.metadata) {
-      report(place, 'error', 'collection-metadata-differs', 'its own metadata is not what was captured');
+      report(
+        place,
+        'error',
+        'collection-metadata-differs',
+        'its own metadata differs from what was captured',
+      );
     }
     const { space, spaceProven } = actualCollection;
     if (spaceProven !== false && space !== placed.collection.space) {
-      const message = `its distance is ${space}, captured was ${placed.collection.space}`;
+      const message = `its distance is ${space}; ${placed.collection.space} was captured`;
       report(place, 'error', 'distance-differs', message);
     }
   }
   for (const place of found.keys()) {
-    report(place, 'warning', 'collection-extra', 'it is there and was not captured');
+    report(place, 'warning', 'collection-extra', 'it exists and was not captured');
   }
   return findings;
 }

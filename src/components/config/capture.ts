@@ -99,7 +99,7 @@ async function captureFiles(
     const sealed = await seal(files, options.ageRecipients);
     await write(sink, `${name}/sealed.age`, sealed, ownAttributes(ctx), ctx.signal);
   } else {
-    ctx.log.warn(`${name}: the true configuration is not stored, as ${copy.trueCopyReason ?? ''}`);
+    ctx.log.warn(`${name}: the true configuration is not stored, because ${copy.trueCopyReason ?? ''}`);
   }
   const facts: ConfigFacts = {
     ...copy,

@@ -53,7 +53,9 @@ export async function readDerived(
     return await source?.read(ctx);
   } catch (error) {
     ctx.signal.throwIfAborted();
-    ctx.log.warn(toTarsError(error, 'What only runs, and is in no file, could not be looked at').message);
+    ctx.log.warn(
+      toTarsError(error, 'Settings that only the running containers have could not be read').message,
+    );
     return undefined;
   }
 }

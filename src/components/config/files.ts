@@ -47,7 +47,7 @@ async function readConfigFile(path: string, bytesMax: number, signal: AbortSigna
       new TarsError(
         'capture-failed',
         `Cannot capture ${path}: with it the configuration exceeds ${configBytesMax} bytes`,
-        { hint: 'Keep data out of files: in tars.yaml; it is for configuration.' },
+        { hint: 'List only configuration under files: in tars.yaml, not data.' },
       );
     if (stats.size > BigInt(bytesMax)) throw tooLarge();
     const bytes = await handle.readFile({ signal });

@@ -81,7 +81,7 @@ async function probe(options: ConfigOptions): Promise<ComponentProbe> {
     try {
       sizeBytes += (await stat(path)).size;
     } catch (error) {
-      warnings.push(toTarsError(error, `Cannot look at ${path}`).message);
+      warnings.push(toTarsError(error, `Cannot access ${path}`).message);
     }
   }
   if (options.secrets === 'redact-only')

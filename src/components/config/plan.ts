@@ -58,16 +58,17 @@ export async function planConfigRestore(
   const warnings = facts.files
     .filter((file) => !files.includes(file) && file.path !== facts.derived?.path)
     .map(
-      ({ path }) => `${path} is in the snapshot and stays there: it is not listed under files: in tars.yaml`,
+      ({ path }) =>
+        `${path} is in the snapshot and is not restored: it is not listed under files: in tars.yaml`,
     );
   if (facts.trueCopy === 'none') {
     warnings.push(
-      `The snapshot holds no true configuration, as ${facts.trueCopyReason ?? 'it was left out'}`,
+      `The snapshot holds no true configuration, because ${facts.trueCopyReason ?? 'it was left out'}`,
     );
   }
   if (facts.trueCopy === 'sealed' && files.length > 0 && place.ageIdentityFile === undefined) {
     throw new RestoreRefusedError(`Cannot restore ${from.name}: its files are sealed for an age recipient`, {
-      hint: 'Set age_identity_file of the component in tars.yaml to the file age-keygen wrote, or leave the component out.',
+      hint: 'Set age_identity_file of the component in tars.yaml to the file that age-keygen wrote, or leave the component out.',
     });
   }
   const artifacts = artifactsFor(from.name, facts.trueCopy, files);
@@ -109,7 +110,7 @@ async function wantedDerived(
 }
 
 const derivedNote = ({ path, names }: NonNullable<ConfigFacts['derived']>): string =>
-  `${path} holds ${names.join(', ')}, which no captured file defines: tars reads it. Before you run docker compose yourself, move them into .env, or give it this file with --env-file`;
+  `${path} holds ${names.join(', ')}, which no captured file defines. tars reads this file. Before you run docker compose yourself, move the variables into .env, or pass this file with --env-file`;
 
 function artifactsFor(
   folder: string,
@@ -146,14 +147,14 @@ async function stepFor(
   if (trueCopy === 'none') return { step: `Write the redacted view to ${path}.redacted-${restoreId}` };
   const live = await liveBytes(path, signal);
   if (live === undefined) return { step: `Restore ${path}` };
-  const replaced = `the present file is kept as ${besidePath(path, 'prev', restoreId)}`;
+  const replaced = `the existing file is kept as ${besidePath(path, 'prev', restoreId)}`;
   if (sha256 === undefined) {
     return restoreConfig
       ? { step: `Replace ${path} if it differs; ${replaced}` }
       : { step: `Leave ${path} as it is; if it differs, ${restoreConfigHint}` };
   }
   if (createHash('sha256').update(live).digest('hex') === sha256)
-    return { step: `Leave ${path}: it is as in the snapshot` };
+    return { step: `Leave ${path}: it equals the snapshot` };
   if (restoreConfig) return { step: `Replace ${path}; ${replaced}` };
   return {
     step: `Leave ${path} as it is`,

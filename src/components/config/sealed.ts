@@ -80,12 +80,12 @@ export async function unseal(body: Bytes, identityFile: string, what: string): P
     plain = await decrypter.decrypt(armoured ? armor.decode(Buffer.from(sealed).toString('latin1')) : sealed);
   } catch (cause) {
     if (cause instanceof Error && /no identity matched/.test(cause.message)) {
-      throw new RestoreRefusedError(`Cannot open ${what}: no identity in ${identityFile} fits it`, {
+      throw new RestoreRefusedError(`Cannot open ${what}: no identity in ${identityFile} opens it`, {
         hint: 'Give the identity whose recipient was configured when the backup was made.',
         cause,
       });
     }
-    throw new CorruptionError(`Cannot open ${what}: it is damaged or no age file`, { cause });
+    throw new CorruptionError(`Cannot open ${what}: it is damaged or is not an age file`, { cause });
   }
   return entriesOf(plain, what);
 }
@@ -98,7 +98,7 @@ async function decrypterFor(identityFile: string): Promise<Decrypter> {
     throw new RestoreRefusedError(
       toTarsError(cause, `Cannot read the age identity ${identityFile}`).message,
       {
-        hint: 'Set age_identity_file in tars.yaml to the file age-keygen wrote.',
+        hint: 'Set age_identity_file in tars.yaml to the file that age-keygen wrote.',
         cause,
       },
     );

@@ -88,7 +88,7 @@ export async function removeStaged(files: readonly string[], restoreId: string):
   for (const path of files) {
     const target = await realpath(path).catch((error: unknown) => {
       if (isMissing(error)) return path;
-      throw toTarsError(error, `Cannot look at ${path}`);
+      throw toTarsError(error, `Cannot access ${path}`);
     });
     // With the redacted view alone, the name of its own that it was to get comes in between.
     for (const live of [path, target, `${path}.redacted-${restoreId}`]) {
@@ -129,7 +129,7 @@ async function contents(
 
 function checked(file: CapturedFile, bytes: Uint8Array): Uint8Array {
   if (file.sha256 === undefined || sha256Of(bytes) === file.sha256) return bytes;
-  throw new CorruptionError(`${file.path} in the snapshot is not what was captured`);
+  throw new CorruptionError(`${file.path} in the snapshot differs from what was captured`);
 }
 
 async function collect(source: ArtifactSource, path: string, signal: AbortSignal): Promise<Uint8Array> {
@@ -139,7 +139,7 @@ async function collect(source: ArtifactSource, path: string, signal: AbortSignal
     sizeBytes += chunk.byteLength;
     // Placeholders may make a redacted view longer than its file.
     if (sizeBytes > 4 * configBytesMax)
-      throw new CorruptionError(`${path} in the snapshot is larger than any configuration`);
+      throw new CorruptionError(`${path} in the snapshot is larger than a configuration can be`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -238,7 +238,7 @@ async function verifyStaged(component: string, files: readonly StagedFile[]): Pr
 export function configGeneration(record: SwapRecord): Generation {
   const parsed = recordSchema.safeParse(record.details);
   if (!parsed.success)
-    throw new CorruptionError(`The journalled swap of ${record.component} is not readable`, {
+    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
       cause: parsed.error,
     });
   const { swaps, created } = parsed.data;

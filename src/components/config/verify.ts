@@ -38,7 +38,7 @@ export async function verifyConfig(
     report(
       'info',
       'hashes-withheld',
-      'The contents cannot be compared: an archive in the clear keeps no hashes of files with secrets',
+      'The contents cannot be compared: an unencrypted archive keeps no hashes of files with secrets',
     );
   }
   return findings;

@@ -48,7 +48,7 @@ export async function requireDirectory(path: string): Promise<void> {
     using _opened = await openPath(path);
   } catch (error) {
     if (!(error instanceof TarsError) || !hasErrno(error.cause, 'ENOTDIR')) throw error;
-    throw new TarsError('capture-failed', `Cannot capture ${path}: it is no directory`, {
+    throw new TarsError('capture-failed', `Cannot capture ${path}: it is not a directory`, {
       hint: 'List single files under files: of the config component in tars.yaml.',
       cause: error,
     });
@@ -317,12 +317,14 @@ class TreeCapture {
     if (this.#leftByRestores.length > 0) {
       const names = someOf(this.#leftByRestores.slice(0, namedMax), this.#leftByRestores.length);
       ctx.log.warn(
-        `${name}: ${names} in ${tree.path} has the name of what a restore leaves, and is not captured; remove or rename it`,
+        `${name}: ${names} in ${tree.path} has a name that tars gives to previous data of a restore, so it is not captured. Remove or rename it`,
       );
     }
     if (this.#changing.length === 0) return;
     const paths = someOf(this.#changing.slice(0, namedMax), this.#changing.length);
-    ctx.log.warn(`${paths} in ${tree.path} changed each time it was read; it is kept as it was read last`);
+    ctx.log.warn(
+      `${paths} in ${tree.path} changed every time it was read; the snapshot keeps the last reading`,
+    );
   }
 }
 

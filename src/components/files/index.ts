@@ -44,7 +44,7 @@ export function createTreesComponent(options: TreesOptions): Component {
     async ready() {
       for (const { live } of trees) {
         await access(live, constants.R_OK | constants.X_OK).catch((cause: unknown) => {
-          throw new ServiceUnavailableError(`${live} is not there, or not to be read`, { cause });
+          throw new ServiceUnavailableError(`${live} does not exist or cannot be read`, { cause });
         });
       }
     },

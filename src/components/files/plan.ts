@@ -39,7 +39,8 @@ export async function planTreesRestore(
   const warnings = facts.trees
     .filter(({ path }) => !trees.some(({ tree }) => tree.path === path))
     .map(
-      ({ path }) => `${path} is in the snapshot and stays there: ${place.name} of tars.yaml does not name it`,
+      ({ path }) =>
+        `${path} is in the snapshot and is not restored: ${place.name} in tars.yaml does not name it`,
     );
   const leftByRestores = new Map<string, readonly string[]>();
   const steps: string[] = [];
@@ -68,7 +69,7 @@ export async function planTreesRestore(
 function nothingToRestore({ name }: TreesPlace, { trees }: TreesFacts): RestoreRefusedError {
   const paths = trees.map(({ path }) => path).join(', ');
   return new RestoreRefusedError(
-    `Nothing of ${name} can be restored: the snapshot holds ${paths}, and ${name} of tars.yaml names other directories`,
+    `Nothing of ${name} can be restored: the snapshot holds ${paths}, but ${name} in tars.yaml names other directories`,
     {
       hint: `Write the directories of the snapshot under paths: of ${name} in tars.yaml, or leave it out with --skip ${name}.`,
     },
@@ -127,16 +128,16 @@ function note(
 const reasons: Readonly<Record<OutsideReason, string>> = {
   excluded: 'excluded',
   restore: 'left by an earlier restore',
-  'kept-out': 'belongs to something else',
+  'kept-out': 'belongs to tars or to another component',
   mounted: 'another file system',
   'not-captured': 'not in the snapshot',
 };
 
 function stepsFor(live: string, { files, appeared, kept }: Found): readonly string[] {
-  const steps = [`Restore ${counted(files, 'file')} into ${live}; what is there now is kept aside`];
+  const steps = [`Restore ${counted(files, 'file')} into ${live}; the present content is moved aside`];
   if (appeared > 0)
     steps.push(
-      `Move aside with it ${counted(appeared, 'entry', 'entries')} of ${live} that the snapshot lacks`,
+      `Also move aside ${counted(appeared, 'entry', 'entries')} of ${live} that the snapshot does not hold`,
     );
   if (kept.length > 0) {
     const named = kept.slice(0, namedMax).map(({ path, reason }) => `${path} (${reasons[reason]})`);
@@ -152,7 +153,7 @@ async function openIfThere(path: string): Promise<OpenedPath | undefined> {
   } catch (cause) {
     if (!isMissingPath(cause)) throw cause;
     throw new RestoreRefusedError(
-      `${path} is a directory in the snapshot, and here a file or a link that leads to no directory`,
+      `${path} is a directory in the snapshot, but here it is a file, or a link that does not lead to a directory`,
       {
         hint: 'If it leads to a disk that is not mounted, mount that disk. Otherwise move it away. Then run restore again.',
         cause,

@@ -24,7 +24,7 @@ export interface StagingContext {
   readonly hashes: ArtifactHashes;
   readonly hardLinks: StagedLinks;
   readonly unset: UnsetList;
-  /** Told of a file that is not what was captured. */
+  /** Told of a file that differs from what was captured. */
   readonly onDamage: (path: string, problem: string) => void;
   readonly ctx: OperationContext;
 }
@@ -89,7 +89,7 @@ export class TreeStaging {
     const parent = await this.#leaveUntil(above);
     // Nothing is written beside the tree.
     if (parent === undefined || name === '' || name === '.' || name === '..')
-      throw new CorruptionError(`${entry.path} in the snapshot lies in no directory of it`);
+      throw new CorruptionError(`${entry.path} is in the snapshot, but its directory is not`);
     if (entry.type === 'directory') {
       const directory = await parent.createDirectory(name);
       this.#levels.push({ path, directory, attributes: entry.attributes });
@@ -144,7 +144,7 @@ export class TreeStaging {
       case 'file':
       case 'directory':
       case 'other':
-        throw new CorruptionError(`${entry.path} in the snapshot is of no known type`);
+        throw new CorruptionError(`${entry.path} in the snapshot has an unknown type`);
     }
     setUnopened(parent.at(name), entry.attributes, onUnset);
     if (entry.type !== 'symlink') this.#setMode(entry, name, parent);
@@ -211,7 +211,7 @@ export class TreeStaging {
       }
       const sizeBytes = writer.finish();
       if (sizeBytes !== entry.sizeBytes || hash.digest('hex') !== sha256)
-        onDamage(path, 'is not what was captured');
+        onDamage(path, 'differs from what was captured');
       setOpen(descriptor, parent.at(name), 'file', entry.attributes, this.#unset(path));
       outcome = 'ok';
     } catch (error) {

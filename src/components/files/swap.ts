@@ -99,9 +99,9 @@ class Place implements Disposable {
     const { staged, holder } = this.exchange;
     return new TarsError(
       'restore-failed',
-      `${holder}/${staged} is not what tars staged: somebody replaced it`,
+      `${holder}/${staged} is not the data that tars staged: someone replaced it`,
       {
-        hint: 'Look at who may write there, remove it, then run the restore again.',
+        hint: 'Check who may write there, remove it, then run the restore again.',
       },
     );
   }
@@ -133,9 +133,9 @@ class Place implements Disposable {
     directory.close();
     throw new TarsError(
       'restore-failed',
-      `${this.exchange.holder}/${this.exchange.previous} is not what tars created: another user may write there`,
+      `${this.exchange.holder}/${this.exchange.previous} is not the directory that tars created: another user may write there`,
       {
-        hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.',
+        hint: 'Move it away, and check its content before you delete it. Then run the restore again.',
       },
     );
   }
@@ -185,8 +185,8 @@ function requireDirectoryIn(content: OpenDirectory, path: string, live: string):
   const stats = parent?.lstat(name);
   if (stats === undefined || stats.isDirectory()) return;
   throw new RestoreRefusedError(
-    `${live}/${path} is a directory with something that must stay in it, and a file in the snapshot`,
-    { hint: 'Move what must stay elsewhere, then run the restore again.' },
+    `${live}/${path} is a file in the snapshot, but here it is a directory that holds something that must stay`,
+    { hint: 'Move that to another place, then run the restore again.' },
   );
 }
 
@@ -210,13 +210,13 @@ async function swapWhole(
   await move(staged, contentName, holder, name);
   await holder.sync();
   if (isSameFile(holder.lstat(name), content)) return;
-  throw new TarsError('restore-failed', `${exchange.live} was replaced right when it was restored`);
+  throw new TarsError('restore-failed', `${exchange.live} was replaced while it was restored`);
 }
 
 function requireFree(directory: OpenDirectory, name: string, path: string): void {
   if (directory.lstat(name) === undefined) return;
-  throw new RestoreRefusedError(`${path} has appeared since its replacement was staged`, {
-    hint: 'Stop whatever writes there, then run the restore again.',
+  throw new RestoreRefusedError(`${path} was created after its replacement was staged`, {
+    hint: 'Stop everything that writes there, then run the restore again.',
   });
 }
 
@@ -404,7 +404,7 @@ async function putAway(
   let stray = `stray-${name}`;
   for (let number = 2; previous.lstat(stray) !== undefined; number++) stray = `stray-${number}-${name}`;
   await move(directory, name, previous, stray);
-  warn(`${path} was created again during the restore; that is kept as ${where}/${stray}`);
+  warn(`${path} was created again during the restore; the new one is kept as ${where}/${stray}`);
 }
 
 /**
@@ -443,8 +443,8 @@ export async function discardPreviousTree(exchange: TreeExchange): Promise<void>
   if (exchange.keepsPrevious) {
     throw new TarsError(
       'restore-refused',
-      `${exchange.holder}/${exchange.previous} may be the only copy of files that the snapshot lacks and does not name`,
-      { hint: 'Look at what the snapshot lacks (tars show), then delete the directory yourself.' },
+      `${exchange.holder}/${exchange.previous} may be the only copy of files that the snapshot does not hold and does not name`,
+      { hint: 'Check what the snapshot does not hold (tars show), then delete the directory yourself.' },
     );
   }
   if (!(await isThere(exchange.holder))) return;

@@ -18,8 +18,8 @@ export class UnsetList {
   get warnings(): readonly string[] {
     const isRoot = process.geteuid?.() === 0;
     const why = isRoot
-      ? 'this file system does not take it'
-      : 'only root may, or this file system does not take it';
+      ? 'this file system does not support it'
+      : 'only root may, or this file system does not support it';
     return [...this.#byAttribute].map(
       ([what, { count, named }]) => `${wordOf(what)} of ${someOf(named, count)} could not be set: ${why}`,
     );

@@ -40,7 +40,7 @@ export async function verifyTrees(
   for (const { path } of parseTreesFacts(from.facts, from.name).trees) {
     if (trees.some(({ tree }) => tree.path === path)) continue;
     const severity = trees.length === 0 ? 'error' : 'warning';
-    const what = `is in the snapshot, and was not compared: ${place.name} of tars.yaml does not name it`;
+    const what = `is in the snapshot and was not compared: ${place.name} in tars.yaml does not name it`;
     differences.report(severity, 'directory-not-configured', path, what);
   }
   for (const restored of trees) {
@@ -175,7 +175,7 @@ class TreeComparison {
   ): Promise<boolean> {
     const { path, parent, name, stats } = live;
     if (captured.type === 'symlink' && parent.readlink(name) !== captured.linkTarget) {
-      this.#warn('file-differs', path, 'leads elsewhere than in the snapshot');
+      this.#warn('file-differs', path, 'leads to another target than in the snapshot');
       return false;
     }
     if (captured.device !== undefined && captured.device !== stats.rdev) {
@@ -186,7 +186,7 @@ class TreeComparison {
     this.#compareLinks(path, captured, `${stats.dev}:${stats.ino}`);
     let problem: string | undefined;
     try {
-      problem = (await this.#hashOf(live)) === sha256 ? undefined : 'is not what was captured';
+      problem = (await this.#hashOf(live)) === sha256 ? undefined : 'differs from what was captured';
     } catch (error) {
       this.#ctx.signal.throwIfAborted();
       this.#warn('file-unreadable', path, `cannot be read: ${messageOf(error)}`);
@@ -201,7 +201,7 @@ class TreeComparison {
         'error',
         'file-damaged',
         this.#pathOf(path),
-        `${problem}, and has the time it had then`,
+        `${problem}, although its time is the same`,
       );
     return false;
   }
@@ -211,11 +211,7 @@ class TreeComparison {
     const known = this.#groups.get(linkGroup);
     if (known === undefined) this.#groups.set(linkGroup, inode);
     else if (known !== inode)
-      this.#warn(
-        'link-differs',
-        path,
-        'was another name of a file in the snapshot, and is a file of its own',
-      );
+      this.#warn('link-differs', path, 'was a hard link in the snapshot and is now a separate file');
   }
 
   async #hashOf({ parent, name, path }: Extract<LiveEntry, { kind: 'entry' }>): Promise<string> {

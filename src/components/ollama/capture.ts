@@ -95,7 +95,7 @@ async function captureModels(
     const what = withBlobs ? 'model' : options.mode === 'list' ? 'manifest' : 'none';
     stored.push({ name, path, digest, origin, stored: what, blobs: [...model.blobs] });
   }
-  for (const { name, reason } of incomplete) ctx.log.warn(`Of Ollama, ${name} is not captured: ${reason}`);
+  for (const { name, reason } of incomplete) ctx.log.warn(`Ollama: ${name} is not captured: ${reason}`);
   const lost = new IncompleteList();
   for (const { name, reason } of incomplete.filter((entry) => entry.lost)) lost.add(name, reason);
   if (lost.report !== undefined && stored.length === 0) {
@@ -103,7 +103,7 @@ async function captureModels(
       'capture-failed',
       `Cannot capture ${lost.report.named.map(({ path, reason }) => `${path}: ${reason}`).join('; ')}`,
       {
-        hint: 'Correct the owner and mode of what cannot be read, and look at the disk. Remove what is damaged with "ollama rm" and pull or create it again.',
+        hint: 'Correct the owner and mode of files that cannot be read, and check the disk. Remove damaged models with "ollama rm", then pull or create them again.',
       },
     );
   }
@@ -131,7 +131,7 @@ function copies(models: readonly StoredModel[]): readonly (readonly string[])[] 
 }
 
 const copyWarning = (names: readonly string[]): string =>
-  `Ollama has one model under the names ${names.join(' and ')}: a copy cannot be pulled again under its name. Keep it with models: all, or give it that name after a restore: ollama cp ${names.join(' ')}`;
+  `Ollama has one model under the names ${names.join(' and ')}, and a copy cannot be pulled under its own name. Set models: all to keep it, or copy it again after a restore: ollama cp ${names.join(' ')}`;
 
 /** Stores the blobs of one model that are not stored yet; returns what keeps the model from being captured. */
 async function captureBlobs(

@@ -98,7 +98,7 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   const warnings = broken.map(({ name, reason }) => `${name} will not be captured: ${reason}`);
   for (const model of models) {
     const problem = await blobProblem(store, model, ctx.signal);
-    if (problem !== undefined) warnings.push(`${model.name} will not be captured whole: ${problem}`);
+    if (problem !== undefined) warnings.push(`${model.name} will not be captured completely: ${problem}`);
   }
   if (options.models !== 'all') {
     const pulled = models.filter((model) => options.models === 'none' || model.origin === 'pulled').length;
@@ -113,7 +113,7 @@ async function probe(options: OllamaOptions, ctx: OperationContext): Promise<Com
   return {
     serverVersion: await versionIfAnswering(options.url, ctx.signal),
     sizeBytes,
-    summary: `${counted(models.length, 'model')}, ${captured.length} stored whole`,
+    summary: `${counted(models.length, 'model')}, ${captured.length} stored completely`,
     warnings,
   };
 }

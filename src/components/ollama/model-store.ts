@@ -155,7 +155,7 @@ const below = (path: string): string => posix.join('manifests', path);
 
 /** A file where only directories belong. No model can be in it, except that all of them are behind `manifests`. */
 export const strayFile = (path: string): BrokenModel => ({
-  ...{ name: `the file ${below(path)}`, path, reason: 'Ollama keeps a directory there, and no file' },
+  ...{ name: `the file ${below(path)}`, path, reason: 'Ollama keeps a directory there, not a file' },
   ...(path === '' ? { unread: true } : {}),
 });
 
@@ -169,7 +169,7 @@ const isDirectory = async (path: string): Promise<boolean> => {
     return (await stat(path)).isDirectory();
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw toTarsError(error, `Cannot look at ${path}`);
+    throw toTarsError(error, `Cannot access ${path}`);
   }
 };
 
@@ -186,7 +186,7 @@ export async function requireModelStore(root: string): Promise<void> {
     {
       hint: inside
         ? `Set path to ${join(root, 'models')}.`
-        : 'Set path to the directory OLLAMA_MODELS names (~/.ollama/models unless changed), and see that it is mounted.',
+        : 'Set path to the directory that OLLAMA_MODELS names (~/.ollama/models unless changed), and check that it is mounted.',
     },
   );
 }

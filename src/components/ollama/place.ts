@@ -22,7 +22,7 @@ export async function statIfThere(path: string): Promise<Awaited<ReturnType<type
     return await stat(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-    throw toTarsError(error, `Cannot look at ${path}`);
+    throw toTarsError(error, `Cannot access ${path}`);
   }
 }
 

@@ -102,9 +102,9 @@ function stepFor(
 ): string {
   const blobs = lacking.length === 0 ? '' : `, writing ${lacking.length} of ${model.blobs.length} blobs`;
   if (liveDigest === undefined) return `Restore ${model.name} into ${root}${blobs}`;
-  if (liveDigest === model.digest) return `Check ${model.name}, which is as in the snapshot${blobs}`;
+  if (liveDigest === model.digest) return `Check ${model.name}, which equals the snapshot${blobs}`;
   const previous = join(root, `.tars-prev-${restoreId}`);
-  return `Replace ${model.name} in ${root}${blobs}; the present one is kept in ${previous}`;
+  return `Replace ${model.name} in ${root}${blobs}; the existing one is kept in ${previous}`;
 }
 
 async function requireArtifacts(

@@ -273,7 +273,7 @@ async function verifyStaged(
 export function ollamaGeneration(record: SwapRecord): Generation {
   const parsed = recordSchema.safeParse(record.details);
   if (!parsed.success)
-    throw new CorruptionError(`The journalled swap of ${record.component} is not readable`, {
+    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
       cause: parsed.error,
     });
   const { swaps, created, stagedFolders, previousFolders } = parsed.data;

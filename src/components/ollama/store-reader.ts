@@ -68,7 +68,7 @@ async function localBlob(root: string, sha256: string): Promise<StoredBlob | und
     const stats = await handle.stat({ bigint: true });
     if (!stats.isFile()) {
       await handle.close();
-      throw new Error('it is no regular file');
+      throw new Error('it is not a regular file');
     }
     return {
       attributes: attributesOf(stats),
@@ -98,7 +98,7 @@ export async function openRemoteStore(
   if (!lenient && !isStore) {
     throw new ConfigurationError(
       `${volume.label} is not an Ollama model directory: it has neither manifests nor blobs`,
-      { hint: 'See that the volume is mounted where Ollama keeps its models (OLLAMA_MODELS).' },
+      { hint: 'Check that the volume is mounted where Ollama keeps its models (OLLAMA_MODELS).' },
     );
   }
   const owned = stack.move();

@@ -47,7 +47,7 @@ export async function* handleBytes(handle: FileHandle, path: string, signal: Abo
 /** Of a blob that is there. */
 export const unreadableBlob = (file: string, cause: unknown): BlobError =>
   new BlobError(`its blob ${file} cannot be read: ${messageOf(cause)}`, {
-    hint: 'Look at its owner and mode, and at the disk.',
+    hint: 'Check its owner and mode, and the disk.',
     cause,
   });
 

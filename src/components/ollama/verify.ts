@@ -31,7 +31,7 @@ export async function verifyOllama(
     const digest = digests.get(model.path);
     const damage = broken.find((entry) => isBehind(model.path, entry));
     if (damage !== undefined) {
-      report(model, 'model-differs', `${model.name} is not as captured: ${damage.reason}`);
+      report(model, 'model-differs', `${model.name} differs from the captured model: ${damage.reason}`);
       continue;
     }
     if (digest === undefined) {

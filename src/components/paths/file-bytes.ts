@@ -41,7 +41,7 @@ export async function requireSpace(directory: string, neededBytes: number, purpo
   if (freeBytes < neededBytes * 1.1) {
     throw new TarsError(
       'no-space',
-      `Not enough space in ${directory} for ${purpose}: needs ${neededBytes} bytes and a tenth more, ${freeBytes} are free`,
+      `Not enough space in ${directory} for ${purpose}: ${neededBytes} bytes and 10 % more are needed, ${freeBytes} are free`,
       { hint: 'Free space there, or point scratch_dir in tars.yaml to a larger file system.' },
     );
   }

@@ -132,7 +132,7 @@ test('when all that was there before is gone, that is said, and what is partly t
     hadLive: true,
   }));
   await assert.rejects(undoPaths(swaps), PreviousDataGoneError);
-  await assert.rejects(undoPaths(swaps), /one .* kept of it in .*one\.prev/);
+  await assert.rejects(undoPaths(swaps), /one and its previous data in .*one\.prev/);
   await writeFile(join(root, 'two.prev'), 'old');
   await undoPaths(swaps);
   assert.equal(await readFile(join(root, 'two'), 'utf8'), 'old');
@@ -228,14 +228,14 @@ test(
       previous: `${previous}.rdb`,
       hadLive: true,
     };
-    const refused = { code: 'access-denied', message: /symbolic link, and others than root may change it/ };
+    const refused = { code: 'access-denied', message: /symbolic link that users other than root may change/ };
     await assert.rejects(swapPaths([swap]), refused);
     await assert.rejects(undoPaths([{ ...swap, staged, hadLive: false }]), refused);
     await assert.rejects(discardPreviousPaths([{ ...swap, previous }]), refused);
     await assert.rejects(openPrivateDirectory(join(data, '.tars-new-r1')), refused);
     await mkdir(join(data, 'own'), { mode: 0o700 });
     await chown(join(data, 'own'), nobody, nobody);
-    await assert.rejects(openPrivateDirectory(join(data, 'own')), /is not what tars created/);
+    await assert.rejects(openPrivateDirectory(join(data, 'own')), /is not the directory that tars created/);
     assert.deepEqual(await readdir(outside), ['kept']);
     assert.equal(await readFile(join(data, 'dump.rdb'), 'utf8'), 'live');
   },

@@ -81,7 +81,7 @@ export async function stageBeside(
     throw new RestoreRefusedError(`Cannot stage beside ${live}: ${toTarsError(cause, 'no access').message}`, {
       hint: isDenied(cause)
         ? `Make ${parent} writable for the user who runs tars.`
-        : (systemErrorHint(cause) ?? 'See what is in the way there.'),
+        : (systemErrorHint(cause) ?? 'Check what is in the way there.'),
       cause,
     });
   }
@@ -145,8 +145,8 @@ export async function swapPaths(swaps: readonly PathSwap[]): Promise<void> {
     if (!(await isThere(staged))) continue;
     if (hadLive && !(await isThere(previous))) await move(live, previous);
     if (await isThere(live)) {
-      throw new RestoreRefusedError(`${live} has appeared since its replacement was staged`, {
-        hint: 'Stop whatever writes there, then run the restore again.',
+      throw new RestoreRefusedError(`${live} was created after its replacement was staged`, {
+        hint: 'Stop everything that writes there, then run the restore again.',
       });
     }
     await move(staged, live);
@@ -177,7 +177,7 @@ export async function undoPaths(
       if (await isThere(live)) {
         const stray = `${previous}.stray`;
         await move(live, stray);
-        warn(`${live} was created again during the restore; that is kept as ${stray}`);
+        warn(`${live} was created again during the restore; the new one is kept as ${stray}`);
       }
       await move(previous, live);
     }
@@ -194,7 +194,7 @@ async function requirePrevious(swaps: readonly PathSwap[]): Promise<void> {
   if (first === undefined) return;
   await requireMounted(first.live);
   throw new PreviousDataGoneError(
-    `Neither ${first.live} nor what was kept of it in ${first.previous} is there any more`,
+    `Both ${first.live} and its previous data in ${first.previous} are missing`,
   );
 }
 

@@ -112,7 +112,7 @@ class PostgresCapture implements PreparedCapture {
     const late = this.#rows.filter(({ name }) => !this.#atCut.has(name) && !this.#failed.has(name));
     if (late.length === 0) return;
     ctx.log.warn(
-      `The server has too few free connections for a common moment of all databases (max_connections). Each of these has a moment of its own: ${late.map(({ name }) => name).join(', ')}`,
+      `The server has too few free connections (max_connections) to capture all databases at one moment. These are captured at separate moments: ${late.map(({ name }) => name).join(', ')}`,
     );
   }
 
@@ -222,9 +222,7 @@ class PostgresCapture implements PreparedCapture {
       if (!database.held) await this.#requireUnchanged(session, ctx);
       await warnOfUndumped(session, ctx);
       for (const { what, reason } of facts.content.unread ?? []) {
-        ctx.log.warn(
-          `Database "${row.name}" is dumped, and nothing is recorded to verify ${what} with: ${reason}`,
-        );
+        ctx.log.warn(`Database "${row.name}" is dumped, but a restore cannot verify ${what}: ${reason}`);
       }
       return facts;
     } finally {

@@ -19,7 +19,7 @@ export async function* checked(
   }
   const expected = artifacts.get(path);
   if (expected !== undefined && hash.digest('hex') === expected.sha256) return;
-  throw new CorruptionError(`Artifact ${path} is not what the manifest says: its SHA-256 differs`, {
+  throw new CorruptionError(`Artifact ${path} does not match the manifest: its SHA-256 differs`, {
     hint: 'Run tars check --read-data, and restore from another snapshot.',
   });
 }

@@ -38,7 +38,7 @@ export async function dropDatabase(control: Session, name: string, signal: Abort
     // query_canceled, lock_not_available, object_in_use
     if (!['57014', '55P03', '55006'].includes(sqlState(error) ?? '')) throw error;
     throw new TarsError('restore-failed', `Database "${name}" cannot be dropped: ${messageOf(error)}`, {
-      hint: `Find in pg_locks and pg_stat_activity what holds it, end that, then: DROP DATABASE ${identifier(name)}`,
+      hint: `Find the session that holds it in pg_locks and pg_stat_activity, end that session, then run: DROP DATABASE ${identifier(name)}`,
       cause: error,
     });
   } finally {

@@ -132,7 +132,7 @@ function describeDumpError(error: unknown, database: string): unknown {
   if (!(error instanceof TarsError) || error.code !== 'subprocess') return error;
   const hint = /permission denied|must be superuser|row-level security/i.test(error.message)
     ? 'Give the configured user the right to read everything (GRANT pg_read_all_data), or use a superuser.'
-    : 'Look at the message of pg_dump above and at the log of the server, then run the backup again.';
+    : 'Read the message of pg_dump above and the log of the server, then run the backup again.';
   return new TarsError('capture-failed', `Cannot dump database "${database}": ${error.message}`, {
     hint,
     cause: error,

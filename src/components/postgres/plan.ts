@@ -79,7 +79,9 @@ export async function planRestore(
     warnings: [
       ...tablespaceWarnings(facts, tablespaces),
       ...planWarnings(facts, roles, server.major, space.known),
-      ...settings.map((statement) => `A setting of all roles is not restored; to have it, run: ${statement}`),
+      ...settings.map(
+        (statement) => `A setting for all roles is not restored. To restore it, run: ${statement}`,
+      ),
       ...unreadWarnings(facts),
     ],
     artifacts: needed,
@@ -113,7 +115,9 @@ function requireMajor(options: PostgresOptions, capturedMajor: number, targetMaj
   if (targetMajor >= capturedMajor) return;
   throw new RestoreRefusedError(
     `Cannot restore into PostgreSQL at ${addressOf(options)}: it is version ${targetMajor}, and the snapshot was taken from version ${capturedMajor}`,
-    { hint: `Start PostgreSQL ${capturedMajor} or newer there; dumps do not go back to older versions.` },
+    {
+      hint: `Start PostgreSQL ${capturedMajor} or newer there; a dump cannot be restored into an older version.`,
+    },
   );
 }
 
@@ -265,10 +269,12 @@ function planWarnings(
       : [`Subscriptions are not restored: ${subscriptions.map(({ name }) => name).join(', ')}`]),
     ...(targetMajor === facts.serverMajor
       ? []
-      : [`The target is PostgreSQL ${targetMajor}, the snapshot is of PostgreSQL ${facts.serverMajor}`]),
+      : [`The target is PostgreSQL ${targetMajor}, the snapshot is from PostgreSQL ${facts.serverMajor}`]),
     ...(spaceKnown
       ? []
-      : ["The server's disk is out of sight: make sure it has room for a second copy of the databases"]),
+      : [
+          "tars cannot see the server's disk: make sure that it has space for a second copy of the databases",
+        ]),
   ];
 }
 
@@ -289,7 +295,7 @@ function unreadWarnings({ databases }: PostgresFacts): string[] {
     unread.length === 0
       ? []
       : [
-          `Of database "${name}" these are restored and cannot be compared: ${unread.map(({ what }) => what).join(', ')}`,
+          `In database "${name}", these are restored but cannot be compared: ${unread.map(({ what }) => what).join(', ')}`,
         ],
   );
 }

@@ -70,9 +70,9 @@ export async function stageRestore(
     }
   } catch (error) {
     if (created.databases.length > 0)
-      ctx.log.info(`${options.name}: what was staged is removed, because: ${messageOf(error)}`);
+      ctx.log.info(`${options.name}: the staged data is removed, because: ${messageOf(error)}`);
     await removeStaged(options, created).catch((cleanupError: unknown) => {
-      ctx.log.warn(`Cannot remove what was staged: ${messageOf(cleanupError)}`);
+      ctx.log.warn(`Cannot remove the staged data: ${messageOf(cleanupError)}`);
     });
     throw error;
   }
@@ -182,11 +182,11 @@ async function restoreUnderOwnName(
     await using session = await openSession(options, name, ctx.signal);
     if (!(await asksForName(session, ctx.signal))) return;
   }
-  ctx.log.info(`${options.name}: what "${name}" takes only under its own name is restored now`);
+  ctx.log.info(`${options.name}: the parts that "${name}" accepts only under its own name are restored now`);
   const open = (): Bytes => checked(source.open(artifact, ctx.signal), artifact, details.artifacts);
   const restore = dumpRestore(inputs, database, name, open);
   for (const { what, error } of await restoreAgain(restore, rejections, ctx.signal)) {
-    ctx.log.warn(`Database "${name}": the server did not take ${what}: ${error}`);
+    ctx.log.warn(`Database "${name}": the server did not accept ${what}: ${error}`);
   }
   await resetSettings(inputs, database, name);
   await analyse(options, name, ctx);
@@ -200,8 +200,8 @@ function describeCreateError(error: unknown, { name, properties }: DatabaseFacts
     .filter((locale) => locale !== null)
     .join(', ');
   const hint = /locale|collat/i.test(detail)
-    ? `Its locale is ${locales}: install it where the server runs (Debian: name it in /etc/locale.gen, run locale-gen; in a container: take the image it ran in), restart the server, then run this again.`
-    : 'Correct what the server says, then run this again.';
+    ? `Its locale is ${locales}: install it where the server runs (Debian: add it to /etc/locale.gen and run locale-gen; in a container: use the image that it ran in), restart the server, then run this again.`
+    : 'Fix the problem that the server reports, then run this again.';
   return new RestoreRefusedError(`Cannot create a database like "${name}": ${detail}`, {
     hint,
     cause: error,
@@ -219,7 +219,7 @@ async function createStaged(
   for (const name of [staged, previous]) {
     if (!before.has(name)) continue;
     throw new RestoreRefusedError(`There is already a database "${name}" of a restore with the same id`, {
-      hint: `Look at it, then drop it (DROP DATABASE "${name}") or undo that restore.`,
+      hint: `Check its content, then drop it (DROP DATABASE "${name}") or undo that restore.`,
     });
   }
   const statement = createDatabaseStatement(staged, database.properties, {
@@ -300,7 +300,7 @@ async function analyse(options: PostgresOptions, staged: string, ctx: OperationC
   const [first] = failures;
   if (first === undefined) return;
   const others = failures.length === 1 ? '' : `, and ${failures.length - 1} more`;
-  ctx.log.warn(`${options.name}: no statistics of ${first}${others}`);
+  ctx.log.warn(`${options.name}: cannot collect statistics for ${first}${others}`);
 }
 
 async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void }): Bytes {
@@ -313,7 +313,7 @@ async function* advancing(bytes: Bytes, progress: { advance(bytes: number): void
 function describeRestoreError(error: unknown, database: string): unknown {
   if (!(error instanceof TarsError) || error.code !== 'subprocess') return error;
   return new TarsError('restore-failed', `Cannot restore database "${database}": ${error.message}`, {
-    hint: 'Nothing live was changed. Look at the message of pg_restore above and at the log of the server, then run the restore again.',
+    hint: 'Nothing live was changed. Read the message of pg_restore above and the log of the server, then run the restore again.',
     cause: error,
   });
 }

@@ -42,7 +42,7 @@ export function parseSwapRecord(record: SwapRecord): SwapDetails {
   const parsed = detailsSchema.safeParse(record.details);
   if (parsed.success) return parsed.data;
   throw new CorruptionError(
-    `The journalled swap of component ${record.component} is not readable: ${z.prettifyError(parsed.error)}`,
+    `The journal of the restore of ${record.component} cannot be read: ${z.prettifyError(parsed.error)}`,
   );
 }
 

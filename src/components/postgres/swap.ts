@@ -67,15 +67,15 @@ export async function swapDatabases(
 
 function requireSwappable(swap: DatabaseSwap, { restored, former, strangerLive }: Whereabouts): void {
   if (restored === undefined) {
-    throw new TarsError('restore-failed', `The restored database "${swap.staged}" is not there any more`, {
+    throw new TarsError('restore-failed', `The restored database "${swap.staged}" no longer exists`, {
       hint: 'Run the restore again.',
     });
   }
   if (strangerLive || (swap.liveOid !== null && former === undefined)) {
     throw new TarsError(
       'restore-failed',
-      `Database "${swap.live}" is not the one it was when the restore began`,
-      { hint: 'Somebody created, dropped or renamed it meanwhile. Run the restore again.' },
+      `Database "${swap.live}" has been replaced since the restore began`,
+      { hint: 'Someone has created, dropped or renamed it. Run the restore again.' },
     );
   }
 }
@@ -116,7 +116,7 @@ async function undoSwap(
 function requireUndoable(swap: DatabaseSwap, { former, strangerLive }: Whereabouts): void {
   if (swap.liveOid !== null && former === undefined) {
     throw new PreviousDataGoneError(
-      `Cannot go back: the previous database "${swap.previous}" is not there any more`,
+      `Cannot undo the restore: the previous database "${swap.previous}" no longer exists`,
       {
         hint: `Nothing was changed; "${swap.live}" is still the restored one. Restore another snapshot instead.`,
       },
@@ -125,7 +125,7 @@ function requireUndoable(swap: DatabaseSwap, { former, strangerLive }: Whereabou
   if (strangerLive) {
     throw new TarsError(
       'restore-failed',
-      `Cannot go back: the name "${swap.live}" now belongs to a database this restore does not know`,
+      `Cannot undo the restore: the name "${swap.live}" now belongs to a database that it did not create`,
       { hint: `Rename that database, then run this again; the previous data is in "${swap.previous}".` },
     );
   }

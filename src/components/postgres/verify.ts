@@ -71,7 +71,7 @@ function lacksNormalForm(
     .some(
       (other) =>
         !notCaptured.test(other.message) ||
-        message.startsWith(`${other.message.replace(notCaptured, '')} is defined otherwise`),
+        message.startsWith(`${other.message.replace(notCaptured, '')} is defined differently`),
     );
 }
 
@@ -125,7 +125,7 @@ export async function verifyStaged(
 
 function rejectedFinding(subject: string, database: string, rejection: Rejection): Finding {
   const { what, error, statement } = rejection;
-  const message = `Database "${database}": the server did not take ${what}: ${error}`;
+  const message = `Database "${database}": the server did not accept ${what}: ${error}`;
   return {
     severity: 'error',
     subject,
@@ -221,7 +221,7 @@ async function unlessRefused<T>(
     return await read();
   } catch (error) {
     if (signal.aborted || error instanceof CorruptionError) throw error;
-    log.warn(`What reads otherwise cannot be looked at more closely: ${messageOf(error)}`);
+    log.warn(`Definitions that read differently cannot be compared in detail: ${messageOf(error)}`);
     return undefined;
   }
 }

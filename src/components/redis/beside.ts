@@ -48,7 +48,7 @@ export async function notCapturedBeside(
       ? [
           {
             subject: `${name}: ${users.file}`,
-            reason: 'its users, which tars may not ask for: grant +acl|list',
+            reason: 'its users, which tars may not list: grant +acl|list',
           },
         ]
       : [];
@@ -62,7 +62,7 @@ export async function notCapturedBeside(
     ...unread,
     ...strays.map((entry) => ({
       subject: `${name}: ${join(dataDir, entry.name)}`,
-      reason: 'it lies beside the data and is none of it; files: captures it',
+      reason: 'it lies beside the data and is not part of it; list it under files: to capture it',
     })),
   ];
 }

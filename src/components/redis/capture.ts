@@ -39,19 +39,19 @@ export async function prepareCapture(options: RedisOptions, ctx: OperationContex
 
 function warnOfState(name: string, { info, delayed }: ReplicaLink, ctx: OperationContext): void {
   if (info.role === 'slave')
-    ctx.log.warn(`${name} is a replica: what its master has not sent yet is missing`);
+    ctx.log.warn(`${name} is a replica: data that its master has not sent yet is missing`);
   if (delayed) {
     ctx.log.warn(
-      `${name} could not save to its disk the last time; it is captured past the disk, at a moment of its own`,
+      `${name} failed to save to its disk the last time; tars captures it without that disk, at a separate moment`,
     );
   }
 }
 
 function warnOfUnverified(name: string, { content, unread }: RdbContent, { log }: OperationContext): void {
-  const kept = 'It is kept whole, and restored as it is';
+  const kept = 'It is captured completely and restored unchanged';
   if (unread !== undefined) log.warn(`${name} is unverified: ${unread}. ${kept}`);
   const unseen = content === undefined ? undefined : unseenOf(content);
-  if (unseen !== undefined) log.warn(`${name} is verified but for ${unseen}. ${kept}`);
+  if (unseen !== undefined) log.warn(`${name} is verified except for ${unseen}. ${kept}`);
 }
 
 async function ownerOf(directory: string | undefined): Promise<Owner | undefined> {

@@ -210,7 +210,7 @@ export const notCompared = (subject: string, why: string): Finding => ({
   severity: 'warning',
   subject,
   code: 'content-not-compared',
-  message: `What it holds could not be compared: ${why}`,
+  message: `Its content could not be compared: ${why}`,
 });
 
 /**
@@ -230,7 +230,7 @@ export function compareContent(
     const message =
       wanted.count === found.count
         ? `${what}: ${wanted.count} as captured, but their content differs`
-        : `${what}: ${wanted.count} were captured, ${found.count} are there`;
+        : `${what}: ${wanted.count} were captured, ${found.count} exist now`;
     findings.push({
       severity: 'error',
       subject,
@@ -259,7 +259,7 @@ export function compareContent(
   }
   const unseen = unseenOf(expected);
   if (unseen !== undefined) {
-    const message = `The keys are compared, what is in them is not: ${unseen}`;
+    const message = `The keys are compared, but not their values: ${unseen}`;
     findings.push({ severity: 'warning', subject, code: 'values-not-compared', message });
   }
   if (leftOut > 0) {

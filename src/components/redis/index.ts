@@ -56,7 +56,7 @@ async function probe(options: RedisOptions, ctx: OperationContext): Promise<Comp
     const told = await readSettings(connection, info, options.dataDir, ctx.signal);
     if (told.by === 'nobody')
       warnings.push(
-        `${options.name} does not tell its settings: grant +config|get, or let tars read its redis.conf. A restore assumes ${defaultPersistence.dbFilename} where it finds no other`,
+        `${options.name} hides its settings: grant +config|get, or let tars read its redis.conf. If a restore finds no other file name, it uses ${defaultPersistence.dbFilename}`,
       );
     const { product, version } = info.server;
     return {

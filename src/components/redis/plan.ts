@@ -88,7 +88,7 @@ export async function planRestore(
     users === undefined
       ? []
       : [
-          `Leave the users of the server alone: those of the snapshot are in ${users.artifact}, for ${users.file}`,
+          `Keep the users of the server. The users of the snapshot are in ${users.artifact}, for ${users.file}`,
         ];
   return {
     component: from.name,
@@ -96,7 +96,7 @@ export async function planRestore(
     steps: [
       ...stepsOf(dataDir, restoreId, persistence, artifact.sizeBytes),
       ...besides,
-      ...(isNew ? unseen.map((text) => `${dataDir} holds nothing yet. ${text}`) : []),
+      ...(isNew ? unseen.map((text) => `${dataDir} is empty. ${text}`) : []),
     ],
     warnings,
     artifacts: [artifact.path],
@@ -121,7 +121,7 @@ function stepsOf(dataDir: string, restoreId: string, persistence: Persistence, s
   const names = namesOf(persistence).map((name) => join(dataDir, name));
   return [
     `Stage the RDB (${formatBytes(sizeBytes)}) in ${join(dataDir, stagedName(restoreId))}`,
-    `Move ${names.join(' and ')} to ${join(dataDir, previousName(restoreId))} and the staged data in place`,
+    `Move ${names.join(' and ')} to ${join(dataDir, previousName(restoreId))} and the staged data into place`,
     ...(stagesAppendOnly(persistence)
       ? [`Start from a fresh ${persistence.appendDirName}: with appendonly yes Redis ignores the RDB`]
       : []),
@@ -141,7 +141,7 @@ export const previousName = (restoreId: string): string => `.tars-prev-${restore
 
 function unseenWarning(name: string, persistence: Persistence): string {
   const appendOnly = persistence.appendOnly === undefined ? 'unknown' : persistence.appendOnly ? 'yes' : 'no';
-  return `${name} does not tell its settings now; those of the capture are assumed (appendonly ${appendOnly}, ${persistence.dbFilename}, ${persistence.appendDirName})`;
+  return `${name} hides its settings now; the settings at the capture are used (appendonly ${appendOnly}, ${persistence.dbFilename}, ${persistence.appendDirName})`;
 }
 
 function refuseUnstoppable(options: RedisOptions, target: TargetState): void {
@@ -176,7 +176,7 @@ function refuseUnnameable(name: string, persistence: Persistence): void {
 function refuseReplica(name: string, { replicaOf }: TargetState): void {
   if (replicaOf === undefined) return;
   throw new RestoreRefusedError(
-    `Cannot restore ${name}: it is a replica, and its master ${replicaOf} would replace what is restored`,
+    `Cannot restore ${name}: it is a replica, and its master ${replicaOf} would replace the restored data`,
     { hint: 'Restore into the master, or make this server one first: REPLICAOF NO ONE.' },
   );
 }
@@ -185,7 +185,7 @@ function refuseReplica(name: string, { replicaOf }: TargetState): void {
 async function placeWarnings(name: string, dataDir: string, { directory }: TargetState): Promise<string[]> {
   const [own, configured] = await Promise.all([identity(directory), identity(dataDir)]);
   if (own === undefined || configured === undefined || own === configured) return [];
-  return [`${name} says that it keeps its data in ${directory ?? ''}, not in ${dataDir}`];
+  return [`${name} reports that it keeps its data in ${directory ?? ''}, not in ${dataDir}`];
 }
 
 async function identity(path: string | undefined): Promise<string | undefined> {
@@ -248,7 +248,7 @@ async function versionWarnings(
   const installed = await installedServer(ctx.signal);
   if (installed !== undefined) return refuseUnloadable(name, rdb, installed);
   return [
-    `The version of ${name} could not be determined: a server that does not know RDB version ${rdb.version} will not start on it`,
+    `The version of ${name} could not be determined: a server that does not know RDB version ${rdb.version} will not start with this data`,
   ];
 }
 

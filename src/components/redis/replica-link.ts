@@ -118,7 +118,7 @@ export class ReplicaLink implements AsyncDisposable {
     const info = await ServerInfo.read(connection, signal);
     if (info.text('rdb_last_bgsave_status') !== 'err') return error;
     return new TarsError('capture-failed', 'Redis could not save to its disk', {
-      hint: 'Look into its log and free space in its dir. With repl-diskless-sync yes the next capture goes past its disk.',
+      hint: 'Read its log, and free space in its dir. With repl-diskless-sync yes, the next capture does not need its disk.',
       cause: error,
     });
   }

@@ -73,8 +73,8 @@ function refusal(details: RestoreDetails, cause: unknown): RestoreRefusedError {
   const { message, hint } = toTarsError(cause, `Cannot stage in ${details.dataDir}`);
   return new RestoreRefusedError(message, {
     hint: hasErrno(cause, 'EEXIST')
-      ? 'Remove what an earlier restore left there.'
-      : (hint ?? 'See what is in the way.'),
+      ? 'Remove the data that an earlier restore left there.'
+      : (hint ?? 'Check what is in the way.'),
     cause,
   });
 }
@@ -214,5 +214,5 @@ async function compareFile(
   const hash = createHash('sha256');
   for await (const piece of open()) hash.update(piece);
   if (hash.digest('hex') === sha256) return [notCompared(subject, unverified)];
-  throw new CorruptionError(`${path} is not what was captured: its SHA-256 is another one`);
+  throw new CorruptionError(`${path} differs from what was captured: its SHA-256 does not match`);
 }

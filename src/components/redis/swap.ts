@@ -95,7 +95,7 @@ export class FileSwap implements Generation {
     const { dataDir } = this.#place;
     if (!(await isThere(dataDir))) {
       await requireMounted(dataDir);
-      throw new PreviousDataGoneError(`The directory ${dataDir} is not there any more`);
+      throw new PreviousDataGoneError(`The directory ${dataDir} no longer exists`);
     }
     const swaps = await this.#note();
     if (swaps !== undefined) await undoPaths(swaps, (message) => log.warn(message));
@@ -129,7 +129,7 @@ export class FileSwap implements Generation {
     } catch (error) {
       const path = join(this.#place.previousDir, noteName);
       throw new CorruptionError(`The note of the swap in ${path} cannot be read`, {
-        hint: 'The previous data is beside it; put it back by hand.',
+        hint: 'The previous data is beside it. Move it back by hand.',
         cause: error,
       });
     }
@@ -153,8 +153,8 @@ export class FileSwap implements Generation {
     const { previousDir } = this.#place;
     return new TarsError(
       'restore-failed',
-      `${previousDir} is not what tars created: another user may write there`,
-      { hint: 'Move it away, and look at what is in it before you delete it. Then run the restore again.' },
+      `${previousDir} is not the directory that tars created: another user may write there`,
+      { hint: 'Move it away, and check its content before you delete it. Then run the restore again.' },
     );
   }
 

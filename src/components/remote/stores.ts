@@ -44,7 +44,9 @@ export function createRemoteChroma(
         await base.removeStaged(restoreId, ctx);
       } catch (error) {
         if (!(error instanceof ServiceUnavailableError)) throw error;
-        ctx.log.debug(`Collections that were staged over HTTP, if any, were not removed: ${error.message}`);
+        ctx.log.debug(
+          `Staged collections, if there are any, could not be removed over HTTP: ${error.message}`,
+        );
       }
     },
   });

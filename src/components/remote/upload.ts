@@ -114,8 +114,8 @@ async function requireArrived(
   for (const [path, { sizeBytes, sha256 }] of sent) {
     const whole = entries?.get(path)?.identity.sizeBytes === sizeBytes;
     if (whole && (hashes === undefined || hashes.get(path) === sha256)) continue;
-    throw new TarsError('restore-failed', `${path} did not arrive whole in ${label}`, {
-      hint: 'Look for space on the file system of the Engine, then run the restore again.',
+    throw new TarsError('restore-failed', `${path} did not arrive completely in ${label}`, {
+      hint: 'Check the free space on the file system of the Engine, then run the restore again.',
     });
   }
 }

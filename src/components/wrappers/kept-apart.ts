@@ -76,7 +76,7 @@ function othersOf(name: string, own: readonly string[], index: number): readonly
 
 /** What to do about a conflict. */
 const conflictHint =
-  'Move one of them elsewhere, or name each place once under components: in tars.yaml. What tars needs itself is never captured and never exchanged.';
+  'Move one of them to another place, or list each place only once under components: in tars.yaml. tars never captures or replaces the files that it needs itself.';
 
 /** A component that is built around what its places must leave out. */
 interface KeptApartOptions extends PlaceQuestion {

@@ -48,7 +48,7 @@ function load(): Libc {
   } catch (cause) {
     throw new TarsError(
       'unsupported-version',
-      `tars cannot call the C library of this machine (${process.platform} ${process.arch}), which files need`,
+      `tars cannot call the C library of this machine (${process.platform} ${process.arch}), which it needs to read and write files`,
       { hint: 'Run tars on Linux (x64 or arm64), installed with its optional packages.', cause },
     );
   }

@@ -9,7 +9,7 @@ import type { OpenedRepository } from '../open.ts';
 import { PackWindows, type PackRange } from './pack-windows.ts';
 
 const idBytes = 32;
-const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be whole.';
+const damageHint = 'Run `tars check --read-data` to see what is damaged; other snapshots may be undamaged.';
 
 /**
  * Reads blobs. Each is authenticated and compared with its id before anybody sees its bytes. Where one copy is missing

@@ -107,6 +107,6 @@ async function record(
     await recordDamagedPacks(repo, found, ctx.signal);
   } catch (error) {
     const { message } = notInterrupted(error, 'Cannot write to the repository');
-    ctx.log.warn(`Backups do not learn of the damage and will rely on it: ${message}`);
+    ctx.log.warn(`The damage could not be recorded, so backups still rely on the damaged packs: ${message}`);
   }
 }

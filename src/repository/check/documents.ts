@@ -47,10 +47,10 @@ export async function checkKeys(
       const content = await repo.storage.load({ type: 'keys', name }, undefined, ctx.signal);
       if (sha256Hex(content) !== name) {
         throw new CorruptionError(
-          `The content of key ${shortId(name)} is not what its name says: its password may not open the repository any more`,
+          `The content of key ${shortId(name)} does not match its name: its password may no longer open the repository`,
         );
       }
-      if (!isKey(content)) throw new CorruptionError(`Key ${shortId(name)} is not what it should be`);
+      if (!isKey(content)) throw new CorruptionError(`Key ${shortId(name)} is not valid`);
     });
   }
   if (names.length === 0) {

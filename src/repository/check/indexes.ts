@@ -90,7 +90,7 @@ function summarise(
     'warning',
     subject,
     'pack-indexed-differently',
-    `Pack ${pack.id} is described differently in another index; stock restic repairs it with "repair index"`,
+    `Two indexes describe pack ${pack.id} differently; "restic repair index" repairs this`,
   );
   return { sizeBytes: undefined, fingerprint: known.fingerprint };
 }

@@ -39,7 +39,7 @@ export async function loadTrustedIndex(
   const distrusted = new Set([...health.missing, ...health.misfit, ...health.damaged]);
   if (distrusted.size === 0) return { all: blobs, trusted: blobs };
   ctx.log.warn(
-    `${describePackHealth(health)}. This backup stores again what it needs of them; "tars check" shows which snapshots need the rest`,
+    `${describePackHealth(health)}. This backup stores the data that it needs from them again; "tars check" names the snapshots that need the rest`,
   );
   const trusted = new BlobIndex();
   for (const name of names) {

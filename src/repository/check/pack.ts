@@ -108,7 +108,7 @@ export class PackVerifier {
 
   finish(): PackVerdict {
     if (this.#hash.digest('hex') !== this.#pack.id) {
-      this.#problems.unshift('its content is not what its name says');
+      this.#problems.unshift('its content does not match its name');
     }
     try {
       this.#compareHeader();

@@ -36,13 +36,18 @@ export function checkPackFiles(
   for (const [id, { sizeBytes }] of index.packs) {
     const found = sizes.get(id);
     if (found === undefined) {
-      findings.add('error', `data/${id}`, 'pack-missing', `Pack ${id} is in the index but not there`);
+      findings.add(
+        'error',
+        `data/${id}`,
+        'pack-missing',
+        `Pack ${id} is in the index, but the file is missing`,
+      );
     } else if (sizeBytes !== undefined && found !== sizeBytes) {
       findings.add(
         'error',
         `data/${id}`,
         'pack-size-differs',
-        `Pack ${id} has ${found} bytes where its index entries make ${sizeBytes}`,
+        `Pack ${id} has ${found} bytes, but its index entries add up to ${sizeBytes}`,
       );
     }
   }
@@ -52,7 +57,7 @@ export function checkPackFiles(
       'info',
       `data/${id}`,
       'pack-not-indexed',
-      `Pack ${id} is in no index: left by a backup that was interrupted, or that is still running`,
+      `Pack ${id} is in no index: it belongs to an interrupted or a running backup`,
     );
   }
 }
@@ -188,7 +193,7 @@ export class PackReading {
       'info',
       `data/${id}`,
       'pack-sound-again',
-      `Pack ${id} was found damaged by an earlier check and is sound now; backups rely on it again after "tars prune"`,
+      `An earlier check found pack ${id} damaged, and it is undamaged now; after "tars prune", backups use it again`,
     );
   }
 
@@ -198,7 +203,7 @@ export class PackReading {
       'error',
       `data/${id}`,
       'pack-unreadable',
-      `Pack ${id} was not checked, as it cannot be read: ${message}${hint === undefined ? '' : `. ${hint}`}`,
+      `Pack ${id} was not checked, because it cannot be read: ${message}${hint === undefined ? '' : `. ${hint}`}`,
     );
   }
 }

@@ -114,7 +114,7 @@ export class TreeCheck {
         'error',
         `snapshots/${name}`,
         'snapshot-affected',
-        `Snapshot ${shortId(name)} cannot be restored whole: ${enumerate(bad, bad.length, ', ')}`,
+        `Snapshot ${shortId(name)} cannot be restored completely: ${enumerate(bad, bad.length, ', ')}`,
       );
     }
   }

@@ -45,12 +45,12 @@ export function decodeConfig(plaintext: Uint8Array): RepositoryConfig {
   try {
     parsed = configSchema.parse(JSON.parse(Buffer.from(plaintext).toString('utf8')));
   } catch (cause) {
-    throw new CorruptionError('The repository configuration is not what it should be', { cause });
+    throw new CorruptionError('The repository configuration is not valid', { cause });
   }
   if (parsed.version < 1 || parsed.version > 2) {
     throw new TarsError(
       'unsupported-version',
-      `The repository has format version ${parsed.version}, this tars knows 1 and 2`,
+      `The repository has format version ${parsed.version}, this tars reads versions 1 and 2`,
       { hint: 'Use a newer tars.' },
     );
   }

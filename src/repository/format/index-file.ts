@@ -85,7 +85,7 @@ export function decodeIndexFile(json: string, name: string): IndexFile {
       damaged = index.tars?.damaged ?? [];
     }
   } catch (cause) {
-    throw new CorruptionError(`Index ${name} is not what it should be`, { cause });
+    throw new CorruptionError(`Index ${name} is not valid`, { cause });
   }
   return { packs: packs.map(toIndexedPack), damaged };
 }

@@ -101,7 +101,9 @@ export async function openKeyFile(
   }
   const { N, r, p } = file;
   if (Math.max(N, p) * r > kdfBlocksMax || N * r * p > kdfWorkMax) {
-    throw new CorruptionError(`Key ${name} asks for absurd work to be opened: N=${N}, r=${r}, p=${p}`);
+    throw new CorruptionError(
+      `Opening key ${name} would take an unreasonable amount of work: N=${N}, r=${r}, p=${p}`,
+    );
   }
   const userKey = await deriveKey(password, file.salt, file);
   const plaintext = userKey.tryOpen(file.data);
@@ -140,7 +142,7 @@ function parse<T>(schema: z.ZodType<T>, content: Uint8Array, what: string): T {
     return schema.parse(JSON.parse(Buffer.from(content).toString('utf8')));
   } catch (cause) {
     // Not the cause itself: JSON.parse quotes what it read, which may be key material.
-    throw new CorruptionError(`${what} is not what it should be`, {
+    throw new CorruptionError(`${what} is not valid`, {
       context: { reason: cause instanceof Error ? cause.name : 'unknown' },
     });
   }

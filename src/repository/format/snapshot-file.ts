@@ -74,7 +74,7 @@ export function decodeSnapshot(json: string, name: string): SnapshotFile {
   try {
     parsed = snapshotSchema.parse(JSON.parse(json));
   } catch (cause) {
-    throw new CorruptionError(`Snapshot ${name} is not what it should be`, { cause });
+    throw new CorruptionError(`Snapshot ${name} is not valid`, { cause });
   }
   const utcOffsetMinutes = parseGoOffset(parsed.time);
   return {

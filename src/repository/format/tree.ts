@@ -190,7 +190,7 @@ export function decodeTree(plaintext: Uint8Array, name: string): TreeNode[] {
   try {
     stored = treeSchema.parse(parseJson64(Buffer.from(plaintext).toString('utf8'))).nodes ?? [];
   } catch (cause) {
-    throw new CorruptionError(`Tree ${name} is not what it should be`, { cause });
+    throw new CorruptionError(`Tree ${name} is not valid`, { cause });
   }
   return stored.map((node) => decodeNode(node, name));
 }
@@ -243,13 +243,13 @@ export function treeProblems(nodes: readonly TreeNode[]): string[] {
     const quoted = JSON.stringify(node.name);
     const bytes = encodeLossless(node.name).toString('latin1');
     if (['', '.', '..'].includes(node.name) || /[/\0]/.test(node.name)) {
-      return [`the name ${quoted} is not one a file can have`];
+      return [`${quoted} is not a valid file name`];
     }
-    if (names.has(bytes)) return [`the name ${quoted} is there twice`];
+    if (names.has(bytes)) return [`the name ${quoted} appears twice`];
     names.add(bytes);
     if (node.type === 'dir' && node.subtree === undefined) return [`directory ${quoted} has no tree`];
     if (node.type !== 'dir' && node.subtree !== undefined)
-      return [`${quoted} is no directory but has a tree`];
+      return [`${quoted} is not a directory but has a tree`];
     return [];
   });
 }
@@ -258,7 +258,7 @@ function decodeContent(ids: readonly string[], tree: string): Buffer {
   const content = Buffer.alloc(ids.length * 32);
   ids.forEach((id, i) => {
     if (id.length !== 64 || content.write(id, i * 32, 'hex') !== 32) {
-      throw new CorruptionError(`Tree ${tree} refers to the blob "${id}", which is no id`);
+      throw new CorruptionError(`Tree ${tree} refers to the blob "${id}", which is not an id`);
     }
   });
   return content;

@@ -118,7 +118,7 @@ export class RefreshedLock implements HeldLock {
     const names = await Array.fromAsync(listed, ({ name }) => name);
     // A refresh that goes on meanwhile gives the lock another name.
     if (names.includes(before) || names.includes(this.#name)) return;
-    throw new RepositoryLockedError('It was removed by somebody else');
+    throw new RepositoryLockedError('Someone else removed it');
   }
 }
 
@@ -140,7 +140,7 @@ function startAge(ctx: OperationContext): { elapsedMs(): number; restart(): void
 function lostLock(repo: LockableRepository, cause: unknown): RepositoryLockedError {
   const reason = toTarsError(cause, 'It could not be refreshed').message;
   return new RepositoryLockedError(`The lock on the repository ${repo.storage.location} is lost: ${reason}`, {
-    hint: 'Run the command again. Nothing that was published before is affected.',
+    hint: 'Run the command again. Snapshots that were published before are not affected.',
     cause,
   });
 }

@@ -52,7 +52,7 @@ async function isRemovable(repo: LockableRepository, name: string, ctx: Operatio
     const known = toTarsError(error, `Cannot read lock ${name}`);
     if (known.code === 'interrupted') throw known;
     if (known.code !== 'storage-not-found') {
-      ctx.log.warn(`${known.message}; left alone, "tars unlock --all" removes it`);
+      ctx.log.warn(`${known.message}. The lock stays; "tars unlock --all" removes it`);
     }
     return false;
   }

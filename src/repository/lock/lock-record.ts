@@ -43,7 +43,7 @@ export function decodeLock(json: string, name: string): LockRecord {
   try {
     return lockSchema.parse(JSON.parse(json));
   } catch (cause) {
-    throw new CorruptionError(`Lock ${name} is not what it should be`, { cause });
+    throw new CorruptionError(`Lock ${name} is not valid`, { cause });
   }
 }
 

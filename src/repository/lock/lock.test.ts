@@ -133,7 +133,7 @@ test('on a full disk the lock for removing says how to get one; a shared one is 
     assert.ok(error instanceof TarsError && error.code === 'no-space');
     return error.hint ?? '';
   };
-  assert.match(await hintOf(true), /needs a lock .*never with a file of the repository.*as root/);
+  assert.match(await hintOf(true), /must write a lock file .*never a file of the repository.*as root/);
   assert.equal(await hintOf(false), 'Free space');
 });
 
@@ -247,7 +247,7 @@ test('the signal aborts when somebody removed the lock', async () => {
   assert.equal(await removeLocks(b.repo, { all: true }, b.ctx), 1);
   await b.clock.advance(6 * minuteMs);
   assert.ok(held.signal.aborted);
-  assert.match((held.signal.reason as Error).message, /removed by somebody else/);
+  assert.match((held.signal.reason as Error).message, /Someone else removed it/);
   assert.deepEqual(lockNames(b), []);
 });
 

@@ -36,7 +36,7 @@ export async function acquireLock(
 function withoutRoom(error: unknown): unknown {
   if (!(error instanceof TarsError) || error.code !== 'no-space') return error;
   return new TarsError('no-space', error.message, {
-    hint: 'Removing needs a lock there, of one block (4 KiB). Make that room with something else on that file system, never with a file of the repository, or run this as root, for whom ext4 keeps a reserve; then tars forget, and tars prune --max-repack-size 0.',
+    hint: 'To remove data, tars must write a lock file of one block (4 KiB) there. Delete something else on that file system, never a file of the repository, or run the command as root, because ext4 keeps a reserve for root. Then run tars forget and tars prune --max-repack-size 0.',
     context: error.context,
     cause: error,
   });
@@ -97,7 +97,7 @@ async function removeIfGone(
   } catch (error) {
     const { code, message } = toTarsError(error, `Cannot remove lock ${name}`);
     if (code === 'interrupted') throw error;
-    ctx.log.warn(`Ignored ${left}; it stays, as it cannot be removed: ${message}`);
+    ctx.log.warn(`Ignored ${left}; it stays, because it cannot be removed: ${message}`);
   }
   return true;
 }

@@ -126,7 +126,7 @@ test('of a damaged pack what is needed and whole is moved, once; it goes when no
   assert.deepEqual(decide([1, 2]), [['worse'], ['bad']]);
   assert.deepEqual(decide([1, 2], tolerant), [['worse'], ['bad']], 'however much may stay unused');
   assert.deepEqual(decide([1, 2], { ...thorough, maxRepackBytes: 0 }), [['worse'], []]);
-  assert.throws(() => decide([1, 3]), /Pack bad is damaged, and snapshots need what only it had/);
+  assert.throws(() => decide([1, 3]), /Pack bad is damaged, and snapshots need data that only this pack had/);
 });
 
 test('without a snapshot all of it stays', () => {

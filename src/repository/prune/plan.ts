@@ -188,7 +188,7 @@ function requireNothingOf(
   for (const pack of packs) {
     for (const [ordinal] of blobsOf(pack)) {
       if (used[ordinal] !== 1 || found[ordinal] !== 0) continue;
-      throw new CorruptionError(`Pack ${pack.id} ${state}, and snapshots need what only it had`);
+      throw new CorruptionError(`Pack ${pack.id} ${state}, and snapshots need data that only this pack had`);
     }
   }
 }

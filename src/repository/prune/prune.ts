@@ -64,7 +64,7 @@ async function collectFacts(
   const content = { packs: indexed.packs, files, used, damaged, snapshots };
   if (snapshots === 0 && files.size > 0) {
     ctx.log.warn(
-      `There is no snapshot in ${repo.storage.location}: nothing is removed, as snapshots may only be missing`,
+      `There is no snapshot in ${repo.storage.location}. Nothing was removed, because the snapshots may be missing by mistake`,
     );
   }
   const decisions = snapshots === 0 ? keepAll(content) : decidePacks(content, limits);
@@ -74,7 +74,7 @@ async function collectFacts(
 function refusal(error: unknown): unknown {
   if (!(error instanceof CorruptionError)) return error;
   return new CorruptionError(`Nothing is pruned from a damaged repository: ${error.message}`, {
-    hint: 'No data was deleted. `tars backup` stores again what the stack still holds; `tars check --read-data` names the snapshots that stay damaged: forget those. Put a damaged file below snapshots/ or index/ back from a copy.',
+    hint: 'No data was deleted. Run `tars backup`: it stores the data that the stack still holds again. Then run `tars check --read-data`: it names the snapshots that are still damaged. Forget these. If a file below snapshots/ or index/ is damaged, restore it from a copy of the repository.',
     cause: error,
   });
 }
@@ -105,7 +105,7 @@ class RepositoryPrunePlan implements PrunePlan {
   }
 
   async execute(ctx: OperationContext): Promise<PruneResult> {
-    if (this.#isUsed) throw new TarsError('internal', 'This plan of a prune was carried out already');
+    if (this.#isUsed) throw new TarsError('internal', 'This prune plan was already executed');
     this.#isUsed = true;
     const { lock } = this.#parts;
     const held = { ...ctx, signal: AbortSignal.any([ctx.signal, lock.signal]) };
@@ -210,14 +210,14 @@ class RepositoryPrunePlan implements PrunePlan {
 
 function cutShort(error: unknown): unknown {
   if (error instanceof CorruptionError) {
-    return new CorruptionError(`The prune was given up: ${error.message}`, {
-      hint: 'Nothing that snapshots need was deleted. `tars check --read-data` names what is damaged; `tars prune --max-repack-size 0` leaves those packs alone.',
+    return new CorruptionError(`The prune stopped: ${error.message}`, {
+      hint: 'Nothing that snapshots need was deleted. `tars check --read-data` names what is damaged; `tars prune --max-repack-size 0` does not touch these packs.',
       cause: error,
     });
   }
   if (error instanceof TarsError && error.code === 'no-space') {
     return new TarsError('no-space', error.message, {
-      hint: 'Repacking needs room beside what it replaces. `tars prune --max-repack-size 0` only removes, and needs next to none.',
+      hint: 'Repacking writes new packs before it removes old ones. `tars prune --max-repack-size 0` only removes packs and needs almost no space.',
       context: error.context,
       cause: error,
     });

@@ -56,7 +56,7 @@ export async function loadIndexedContent(
       const content = contentOf(pack, index);
       const known = packs.get(pack.id);
       if (known !== undefined && Buffer.compare(bytesOf(known), bytesOf(content)) !== 0) {
-        throw new CorruptionError(`Pack ${pack.id} is described differently in two index files`);
+        throw new CorruptionError(`Two index files describe pack ${pack.id} differently`);
       }
       packs.set(pack.id, content);
     }
@@ -96,7 +96,7 @@ export async function findUsedBlobs(
   without: readonly string[],
   ctx: OperationContext,
 ): Promise<UsedBlobs> {
-  const task = ctx.progress.start('Look for what snapshots need');
+  const task = ctx.progress.start('Find the data that snapshots need');
   try {
     const all = await Array.fromAsync(repo.storage.list('snapshots', ctx.signal), ({ name }) => name);
     const names = all.filter((name) => !without.includes(name));
@@ -118,7 +118,7 @@ export async function findUsedBlobs(
 function affected(error: unknown, snapshot: string): Error {
   const known = toTarsError(error, 'Cannot read a tree');
   if (!(known instanceof CorruptionError)) return known;
-  return new CorruptionError(`Snapshot ${shortId(snapshot)} is not whole: ${known.message}`, {
+  return new CorruptionError(`Snapshot ${shortId(snapshot)} is incomplete: ${known.message}`, {
     cause: known,
   });
 }

@@ -93,7 +93,7 @@ export function verifyBlob(
 }
 
 function requireId(hash: Hash, id: Uint8Array, what: string): void {
-  if (!hash.digest().equals(id)) throw new CorruptionError(`The content of ${what} is not what its id says`);
+  if (!hash.digest().equals(id)) throw new CorruptionError(`The content of ${what} does not match its id`);
 }
 
 function decompress(payload: Buffer, uncompressedBytes: number, what: string): Buffer {

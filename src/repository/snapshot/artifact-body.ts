@@ -58,7 +58,7 @@ export async function storeBody(body: Bytes, pool: SealPool, options: BodyOption
 function requireLength(sizeBytes: number, { path, expectedBytes }: BodyOptions): void {
   if (expectedBytes === undefined || sizeBytes === expectedBytes) return;
   const found = sizeBytes > expectedBytes ? 'more' : `${sizeBytes}`;
-  throw new TarsError('capture-failed', `${path} was to have ${expectedBytes} bytes and has ${found}`, {
+  throw new TarsError('capture-failed', `${path} should have ${expectedBytes} bytes but has ${found}`, {
     hint: 'It changed while it was read; run the backup again.',
   });
 }

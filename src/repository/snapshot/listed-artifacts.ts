@@ -54,7 +54,7 @@ export class ListedArtifacts {
     this.#lastUpTo = this.#pages.map(({ last }) => (greatest = last > greatest ? last : greatest));
   }
 
-  /** Reads the list once. @throws CorruptionError when it is not what the manifest says of it */
+  /** Reads the list once. @throws CorruptionError when it does not match the manifest */
   static async open(
     reader: BlobReader,
     tree: SnapshotTree,
@@ -147,7 +147,7 @@ async function readPages(
   }
   if (page) pages.push(page);
   if (readBytes !== sizeBytes || hash.digest('hex') !== sha256) {
-    throw new CorruptionError(`${path} is not what the manifest says of it`);
+    throw new CorruptionError(`${path} does not match the manifest`);
   }
   return { starts, pages };
 }

@@ -85,7 +85,7 @@ export class ParentSnapshot {
       return new ParentSnapshot(reader, tree, manifest, lists);
     } catch (error) {
       if (!(error instanceof TarsError) || error.code === 'interrupted') throw error;
-      ctx.log.warn(`Not building on snapshot ${shortId(snapshot.id)}: ${error.message}`);
+      ctx.log.warn(`Snapshot ${shortId(snapshot.id)} is not used as the parent: ${error.message}`);
       return undefined;
     }
   }

@@ -24,8 +24,8 @@ export async function removeSnapshots(
   if (gone !== undefined) {
     throw new TarsError(
       'forget-refused',
-      `Snapshot ${shortId(gone)}, which was to stay, is gone from ${storage.location}; nothing was removed`,
-      { hint: 'Somebody else removed it meanwhile. Run the command again: it makes a new plan.' },
+      `Snapshot ${shortId(gone)}, which is to be kept, is missing from ${storage.location}; nothing was removed`,
+      { hint: 'Someone else has removed it. Run the command again to make a new plan.' },
     );
   }
   await lock.confirm();
@@ -46,7 +46,7 @@ function cutOff(error: unknown, done: number, planned: number): TarsError {
   const progress = `${done} of ${planned} snapshots were removed`;
   if (cause.code === 'interrupted') return new InterruptedError(`Interrupted after ${progress}`, { cause });
   return new TarsError(cause.code, `${cause.message}; ${progress}`, {
-    hint: cause.hint ?? 'The others are untouched. Run it again for the rest.',
+    hint: cause.hint ?? 'The others are unchanged. Run the command again to remove them.',
     cause,
   });
 }

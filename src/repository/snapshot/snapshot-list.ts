@@ -45,7 +45,7 @@ export async function listSnapshots(
       // It may have been forgotten since it was listed.
       if (error instanceof TarsError && error.code === 'storage-not-found') continue;
       if (!(error instanceof CorruptionError)) throw error;
-      ctx.log.warn(`Left out a damaged snapshot: ${error.message}`);
+      ctx.log.warn(`Skipped a damaged snapshot: ${error.message}`);
     }
   }
   return found.sort((a, b) => compare(a.file.timeNs, b.file.timeNs) || compare(a.id, b.id));
@@ -76,7 +76,7 @@ export async function findSnapshot(
     'snapshot-not-found',
     `There is no snapshot${whose} in ${repository.storage.location}`,
     {
-      hint: 'Make one with `tars backup`; `tars snapshots` lists those of other stacks and hosts.',
+      hint: 'Run `tars backup` to take one. `tars snapshots` lists the snapshots of other stacks and hosts.',
     },
   );
 }
@@ -98,8 +98,8 @@ async function resolvePrefix(
     throw new TarsError('snapshot-not-found', `There is no snapshot "${prefix}"`, { hint });
   }
   if (second !== undefined) {
-    const message = `"${prefix}" is the beginning of ${matches.length} snapshot ids`;
-    throw new TarsError('snapshot-not-found', message, { hint: `Give more digits of one. ${hint}` });
+    const message = `"${prefix}" is the beginning of ${matches.length} different snapshot ids`;
+    throw new TarsError('snapshot-not-found', message, { hint: `Give more digits of the id. ${hint}` });
   }
   return match;
 }

@@ -79,7 +79,7 @@ export class RepositorySnapshotSource implements SnapshotSource {
     const node = await this.#findFile(manifestPath, signal).catch((cause: unknown) => {
       if (!(cause instanceof TarsError) || cause.code !== 'artifact-not-found') throw cause;
       throw new TarsError(cause.code, `The ${where} was not written by tars: it has no ${manifestPath}`, {
-        hint: `\`tars snapshots\` lists those that were; \`restic ls ${shortId(this.summary.id)}\` lists what is in this one.`,
+        hint: `\`tars snapshots\` lists the snapshots of tars; \`restic ls ${shortId(this.summary.id)}\` lists the content of this one.`,
         cause,
       });
     });
@@ -104,7 +104,7 @@ export class RepositorySnapshotSource implements SnapshotSource {
     if (node?.type === 'file') return { ...node, content: node.content ?? Buffer.alloc(0) };
     const where = `snapshot ${shortId(this.summary.id)}`;
     throw new TarsError('artifact-not-found', `There is no file "${path}" in ${where}`, {
-      hint: `\`tars show ${shortId(this.summary.id)}\` lists what is in it.`,
+      hint: `\`tars show ${shortId(this.summary.id)}\` lists its content.`,
     });
   }
 }

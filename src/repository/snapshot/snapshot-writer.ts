@@ -190,7 +190,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       return await look();
     } catch (error) {
       if (!(error instanceof CorruptionError)) throw error;
-      this.#ctx.log.warn(`Reading ${path} anew: ${error.message}`);
+      this.#ctx.log.warn(`Reading ${path} again: ${error.message}`);
       return undefined;
     }
   }
@@ -350,7 +350,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     } catch (error) {
       const reason = messageOf(error);
       this.#ctx.log.warn(
-        `What was stored so far could not be indexed, the next run stores it again: ${reason}`,
+        `The data stored so far could not be indexed, so the next run stores it again: ${reason}`,
       );
     }
   }

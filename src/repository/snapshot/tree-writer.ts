@@ -39,7 +39,7 @@ export class TreeDraft {
   add(path: string, node: Omit<TreeNode, 'name'>): void {
     const names = path.split('/');
     if (names.some((name) => name === '' || name === '.' || name === '..')) {
-      throw new TarsError('internal', `"${path}" is no path inside a snapshot`);
+      throw new TarsError('internal', `"${path}" is not a path inside a snapshot`);
     }
     requirePathLength(path);
     const name = names.pop() ?? '';
@@ -62,7 +62,7 @@ export class TreeDraft {
   #enter(parent: Directory, name: string, path: string): Directory {
     const existing = parent.children.get(name);
     if (existing?.kind === 'leaf') {
-      throw new TarsError('internal', `A parent of "${path}" is finished already, or no directory`);
+      throw new TarsError('internal', `A parent of "${path}" is already finished, or is not a directory`);
     }
     const directory = existing ?? newDirectory();
     parent.children.set(name, directory);
@@ -113,8 +113,8 @@ function requirePathLength(path: string): void {
   if (lengthBytes <= pathMaxBytes) return;
   throw new TarsError(
     'capture-failed',
-    `The path ${path.slice(0, 100)}… has ${lengthBytes} bytes, and no reader takes more than ${pathMaxBytes}`,
-    { hint: 'Move it up, or exclude it.' },
+    `The path ${path.slice(0, 100)}… has ${lengthBytes} bytes; readers accept at most ${pathMaxBytes}`,
+    { hint: 'Move it to a shorter path, or exclude it.' },
   );
 }
 

@@ -303,7 +303,7 @@ async function stopContainer(
       'timeout',
       `The container ${name} of ${service} runs again right after it was stopped`,
       {
-        hint: 'Something else starts it. End that first, then run this again.',
+        hint: 'Another program starts it. Stop that program first, then run this again.',
       },
     );
   }

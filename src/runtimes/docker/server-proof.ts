@@ -117,14 +117,14 @@ async function runIdIn(
 }
 
 const wrong = ({ name, service }: ProjectContainer, why: string): WrongServerError =>
-  new WrongServerError(`What answers for ${service} is not the server in the container ${name}: ${why}`, {
-    hint: `Take host, port and url of the component out of tars.yaml, so that tars takes the address of the container. Then run this again.`,
-  });
-
-const gone = ({ name, service }: ProjectContainer): ServiceUnavailableError =>
-  new ServiceUnavailableError(
-    `The container ${name} of ${service} does not run any more, or has another address`,
+  new WrongServerError(
+    `The server that answers for ${service} is not the one in the container ${name}: ${why}`,
     {
-      hint: 'Start it, then run this again.',
+      hint: `Remove host, port and url of the component from tars.yaml, so that tars uses the address of the container. Then run this again.`,
     },
   );
+
+const gone = ({ name, service }: ProjectContainer): ServiceUnavailableError =>
+  new ServiceUnavailableError(`The container ${name} of ${service} no longer runs, or has another address`, {
+    hint: 'Start it, then run this again.',
+  });

@@ -24,7 +24,7 @@ test('a command that fails comes with the command that tells why, and without th
       requireCommand(['false', '--password', 'hunter2hunter2'], 'stop db', { timeoutMs: 60_000 }),
       {
         message: 'Cannot stop db: false ended with 1',
-        hint: 'See what it prints: run by hand, as the user who runs tars, the false command that tars.yaml has under services to stop db.',
+        hint: 'To see its output, run the false command by hand, as the user who runs tars. It is under services in tars.yaml, to stop db.',
       },
     );
   } finally {

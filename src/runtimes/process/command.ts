@@ -100,7 +100,7 @@ export async function requireCommand(
 function handHint([program, , unit]: readonly string[], purpose: string): string {
   if (program === 'systemctl' && unit !== undefined)
     return `Read why with: systemctl status ${shellWord(unit)}, and: journalctl --unit ${shellWord(unit)}`;
-  return `See what it prints: run by hand, as the user who runs tars, the ${program ?? ''} command that tars.yaml has under services to ${purpose}.`;
+  return `To see its output, run the ${program ?? ''} command by hand, as the user who runs tars. It is under services in tars.yaml, to ${purpose}.`;
 }
 
 /** Arguments are left out of messages: they may hold what nobody should read there. */

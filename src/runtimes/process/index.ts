@@ -46,7 +46,7 @@ export function createProcessRuntime({
     if (await pauseWriter(name, known(writers, name), processes, ctx)) return;
     // It may have ended just now. What runs all the same would go on writing.
     if ((await discoverOne(name, ctx)).state !== 'running') return;
-    throw new TarsError('service-unavailable', `The writer ${name} runs, and its process is not found`, {
+    throw new TarsError('service-unavailable', `The writer ${name} runs, but its process was not found`, {
       hint: 'Correct its pid_file in tars.yaml, or give it pause and resume commands.',
     });
   };
@@ -99,7 +99,7 @@ function known<Options>(all: Readonly<Record<string, Options>>, name: string): O
   const options = all[name];
   if (options === undefined) {
     throw new ConfigurationError(`There is no service ${name} in the configuration`, {
-      hint: `Add it below services in tars.yaml; known are: ${Object.keys(all).join(', ') || 'none'}.`,
+      hint: `Add it under services in tars.yaml. Known services: ${Object.keys(all).join(', ') || 'none'}.`,
     });
   }
   return options;

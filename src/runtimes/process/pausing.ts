@@ -45,7 +45,7 @@ async function writerPid(name: string, writer: ProcessWriterOptions): Promise<nu
   const unit = writer.systemdUnit === undefined ? undefined : await readUnit(writer.systemdUnit);
   if (unit?.state === 'stopped' || unit?.mainPid !== undefined) return unit.mainPid;
   if (writer.pidFile === undefined) {
-    const why = unit === undefined ? 'nothing says how' : 'systemd names no main process of it';
+    const why = unit === undefined ? 'nothing says how' : 'systemd reports no main process for it';
     throw new TarsError('configuration', `The writer ${name} cannot be paused: ${why}`, {
       hint: 'Give it pause and resume commands, or a pid_file, in tars.yaml.',
     });

@@ -81,7 +81,7 @@ export async function startService(
   if (command !== undefined && pidFile !== undefined) {
     return launch({ service: name, command, pidFile, logFile, user }, ctx);
   }
-  throw new ConfigurationError(`Cannot start ${name}: nothing says how`, {
+  throw new ConfigurationError(`Cannot start ${name}: tars.yaml does not say how`, {
     hint: 'Give it start, systemd_unit, or command with pid_file in tars.yaml.',
   });
 }
@@ -111,7 +111,7 @@ export async function stopService(
     return waitForEnd(name, hasEnded, { ctx, deadlineMs, timeoutMs: options.stopTimeoutMs });
   }
   if (pidFile === undefined) {
-    throw new ConfigurationError(`Cannot stop ${name}: nothing says how`, {
+    throw new ConfigurationError(`Cannot stop ${name}: tars.yaml does not say how`, {
       hint: 'Give it stop, systemd_unit or pid_file in tars.yaml.',
     });
   }
@@ -168,7 +168,7 @@ async function waitForEnd(
   while (!(await hasEnded())) {
     if (ctx.clock.monotonicMs() >= deadlineMs) {
       throw new TarsError('timeout', `${name} has not stopped within ${timeoutMs} ms`, {
-        hint: 'It was asked to and may still be about to: look at its log, then try again or raise stop_timeout_ms.',
+        hint: 'tars asked it to stop, and it may still do so. Look at its log, then try again or raise stop_timeout_ms.',
       });
     }
     await ctx.clock.sleep(pollMs, ctx.signal);

@@ -39,7 +39,7 @@ async function plan(name: ScheduledName, wanted: string, ctx: OperationContext):
     async execute(context) {
       if (same) return;
       if ((await readCrontab(context)) !== found) {
-        throw new TarsError('internal', 'The crontab was changed by somebody else meanwhile', {
+        throw new TarsError('internal', 'Another program has just changed the crontab', {
           hint: 'Nothing was changed. Run this again.',
         });
       }
@@ -73,13 +73,9 @@ const shownReturn = '\\r';
 async function readUnaltered(listed: string, ctx: OperationContext): Promise<string> {
   const { stdout } = await crontab(['-e'], '', ctx, { env: { VISUAL: 'cat', EDITOR: 'cat' } });
   if (stdout.replaceAll('\r', shownReturn) === listed) return stdout;
-  throw new TarsError(
-    'subprocess',
-    'The crontab cannot be read as it is, because of carriage returns in it',
-    {
-      hint: 'Remove them with crontab -e, or add the lines of --dry-run by hand.',
-    },
-  );
+  throw new TarsError('subprocess', 'The crontab cannot be read, because it contains carriage returns', {
+    hint: 'Remove them with crontab -e, or add the lines of --dry-run by hand.',
+  });
 }
 
 async function crontab(

@@ -62,7 +62,7 @@ export function splitCrontab(crontab: string, stack: string): CrontabParts {
   if (begin === undefined && end === undefined) return { before: crontab, block: '', after: '' };
   if (begins.length !== 1 || ends.length !== 1 || begin === undefined || end === undefined || end < begin) {
     throw new ConfigurationError(
-      `The lines of tars for ${stack} in the crontab have no clear begin and end`,
+      `The lines of tars for ${stack} in the crontab have no clear beginning and end`,
       {
         hint: `Remove them by hand with crontab -e, from "# BEGIN tars ${stack}" to "${endLine(stack)}".`,
       },

@@ -65,7 +65,7 @@ test('a crontab taken apart is byte for byte what it was, and only the stack’s
     { seed: 20261124 },
   );
   for (const broken of [block + block, block.replace(/# END.*\n/, ''), block.replace(/# BEGIN.*\n/, '')]) {
-    assert.throws(() => splitCrontab(broken, 'home'), /no clear begin and end/);
+    assert.throws(() => splitCrontab(broken, 'home'), /no clear beginning and end/);
   }
 });
 

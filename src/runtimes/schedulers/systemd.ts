@@ -190,7 +190,7 @@ async function run([program = '', ...args]: readonly string[], ctx: OperationCon
     'subprocess',
     `${[program, ...args].join(' ')} failed${said === '' ? '' : `: ${said}`}`,
     {
-      hint: 'Correct what it says, then run this again: it completes what is missing.',
+      hint: 'Fix the reported problem, then run this again. It adds what is missing.',
     },
   );
 }

@@ -36,7 +36,7 @@ test('the way back is a private file, by component, from the moment all is swapp
       await journal.write({ ...entry, phase });
       const text = await readFile(path, 'utf8');
       assert.match(text, /\n# postgres\npsql -c one\npsql -c two\n\n# redis\nmv a b\n$/);
-      assert.match(text, /Stop these first.*: redis\./);
+      assert.match(text, /First stop these services.*: redis\./);
       assert.equal((await stat(path)).mode & 0o777, 0o600);
     }
     const byHand = { stop: ['docker stop app'], start: ['docker start app'] };

@@ -181,7 +181,7 @@ async function readEntry(path: string): Promise<z.infer<typeof fileSchema>> {
     return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (cause) {
     throw new CorruptionError(`The record of a restore, ${path}, cannot be read`, {
-      hint: 'Look into it; it lists how to go back by hand. Move it away to continue.',
+      hint: 'Open it: it lists the steps that put the previous data back by hand. Then move it away to continue.',
       cause,
     });
   }

@@ -53,7 +53,7 @@ export function createStackClaims(directory: string, owner: RunOwner): StackClai
         }
       } catch (error) {
         lock?.[Symbol.dispose]();
-        throw toTarsError(error, `Cannot exclude other runs of ${stack} with ${path}`);
+        throw toTarsError(error, `Cannot lock ${path}, which keeps other runs of ${stack} out`);
       }
       if (lock === undefined) throw excluded(stack, await holder(name));
       return {

@@ -5,16 +5,18 @@ export function wayBackText(entry: RestoreJournalEntry): string {
   const { restoreId, stack, snapshot, startedAt, phase, offline, records, byHand } = entry;
   if (records.length === 0 || (phase !== 'swapped' && phase !== 'done')) return '';
   const down =
-    offline.length === 0 ? [] : [`# Stop these first, for their files are exchanged: ${offline.join(', ')}.`];
+    offline.length === 0
+      ? []
+      : [`# First stop these services, because their files are replaced: ${offline.join(', ')}.`];
   return [
-    `# The way back to what ${stack} held before restore ${restoreId}`,
-    `# (of snapshot ${snapshot.slice(0, 8)}, begun ${startedAt}).`,
-    '# Read it before you run any of it; it holds until the previous data is removed or restored over.',
-    '# Stop whatever writes to the stores. Databases are renamed back by their running server.',
+    `# How to undo restore ${restoreId} of ${stack}`,
+    `# (from snapshot ${snapshot.slice(0, 8)}, started ${startedAt}).`,
+    '# Read all of it before you run a line. It works until the previous data is removed or replaced.',
+    '# Stop everything that writes to the stores. PostgreSQL must run, because it renames its databases itself.',
     ...down,
-    ...(byHand === undefined ? [] : ['', '# stop what writes', ...byHand.stop]),
+    ...(byHand === undefined ? [] : ['', '# stop the services that write', ...byHand.stop]),
     ...records.flatMap(({ component, wayBack }) => ['', `# ${component}`, ...wayBack]),
-    ...(byHand === undefined ? [] : ['', '# start it again', ...byHand.start]),
+    ...(byHand === undefined ? [] : ['', '# start them again', ...byHand.start]),
     '',
   ].join('\n');
 }

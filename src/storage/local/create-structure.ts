@@ -26,24 +26,28 @@ async function entriesOf(path: string): Promise<string[]> {
  */
 async function refuseOccupied(root: string): Promise<void> {
   if (await isThere(join(root, 'config'))) {
-    throw new TarsError('storage-exists', `There is a repository in ${root} already`, {
+    throw new TarsError('storage-exists', `There is already a repository in ${root}`, {
       hint: 'Use it as it is, or choose another directory.',
       context: { path: root },
     });
   }
   const foreign = (await entriesOf(root)).find((name) => !harmlessEntries.has(name));
   if (foreign !== undefined) {
-    throw new TarsError('storage-exists', `${root} is not empty and no repository: it contains ${foreign}`, {
-      hint: 'Choose an empty or a new directory for the repository.',
-      context: { path: root },
-    });
+    throw new TarsError(
+      'storage-exists',
+      `${root} is not empty and is not a repository: it contains ${foreign}`,
+      {
+        hint: 'Choose an empty or a new directory for the repository.',
+        context: { path: root },
+      },
+    );
   }
   for (const type of ['keys', 'snapshots', 'index'] as const) {
     const names = await entriesOf(join(root, type));
     if (names.length === 0) continue;
     throw new TarsError('storage-exists', `${root} has files in ${type}/ but no config`, {
       hint:
-        `If a repository was in use here, its config is lost: bring it back from a copy. If only its creation ` +
+        `If a repository was in use here, its config is lost: restore it from a copy. If only its creation ` +
         `was interrupted, delete ${root} and try again.`,
       context: { path: root },
     });

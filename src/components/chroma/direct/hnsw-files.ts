@@ -142,7 +142,7 @@ export class HnswFiles implements Disposable {
     const { count, capacity } = this.header;
     if (sizeBytes === capacity * elementBytes || sizeBytes === count * elementBytes) return;
     throw new CorruptionError(
-      `${path} has ${sizeBytes} bytes; its header's ${count} elements (room for ${capacity}) of ${elementBytes} bytes do not fit that`,
+      `${path} has ${sizeBytes} bytes; its header's ${count} elements (capacity ${capacity}) of ${elementBytes} bytes do not fit this size`,
     );
   }
 
@@ -206,7 +206,7 @@ const isLink = (path: string): boolean =>
 function refuseLinks(paths: readonly string[]): void {
   for (const path of paths) {
     if (!isLink(path)) continue;
-    throw new CorruptionError(`${path} is a symbolic link, which holds nothing of the vector index itself`);
+    throw new CorruptionError(`${path} is a symbolic link and holds no data of the vector index`);
   }
 }
 
@@ -244,7 +244,7 @@ function checkLinks(
   if (links > linksMax) throw new CorruptionError(`${where} has ${links} links, more than ${linksMax}`);
   for (let i = 1; i <= links; i++) {
     const link = bytes.readUInt32LE(at + 4 * i);
-    if (!exists(link)) throw new CorruptionError(`${where} has a link to ${link}, where no element is`);
+    if (!exists(link)) throw new CorruptionError(`${where} has a link to ${link}, where there is no element`);
   }
 }
 

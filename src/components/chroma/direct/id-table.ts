@@ -100,7 +100,7 @@ export class IdTable {
   #grow(): void {
     if (2 * this.#slots.length > entriesMax) {
       throw new TarsError('unsupported-version', `A Chroma collection has more than ${this.#size} records`, {
-        hint: 'Leave path out of tars.yaml, so that Chroma is captured over HTTP.',
+        hint: 'Remove path from tars.yaml, so that Chroma is captured over HTTP.',
       });
     }
     this.#slots = new Uint32Array(2 * this.#slots.length);

@@ -135,7 +135,7 @@ class PickleReader {
         this.#step(opcode);
       }
     } catch (cause) {
-      if (cause instanceof RangeError) this.#refuse('ends early or asks for too much', cause);
+      if (cause instanceof RangeError) this.#refuse('ends early or claims too much data', cause);
       throw cause;
     }
     return this.#pop();
@@ -236,13 +236,13 @@ class PickleReader {
       case 0x81 /* NEWOBJ */: {
         const [cls, args] = this.#stack.splice(-2);
         if (cls !== persistentDataClass || !(args instanceof Tuple))
-          this.#refuse('creates an object it may not');
+          this.#refuse('creates an object that is not allowed');
         return this.#push(new Members());
       }
       case 0x62 /* BUILD */: {
         const state = this.#pop();
         if (!(state instanceof Members) || !(this.#stack.at(-1) instanceof Members))
-          this.#refuse('builds an odd object');
+          this.#refuse('builds an unexpected object');
         this.#stack[this.#stack.length - 1] = state;
         return true;
       }
@@ -265,7 +265,7 @@ class PickleReader {
 
   #setItems(items: readonly Item[]): boolean {
     this.#entriesAt = -1;
-    if (items.length % 2 !== 0) this.#refuse('sets members of something else');
+    if (items.length % 2 !== 0) this.#refuse('sets members of an unexpected object');
     const target = this.#stack.at(-1);
     for (let i = 0; i < items.length; i += 2) this.#setItem(target, items[i], items[i + 1]);
     return true;
@@ -275,7 +275,7 @@ class PickleReader {
     if (target === unreadDictionary) return;
     if (!(key instanceof Text)) this.#refuse('maps something other than ids to labels');
     if (target instanceof Members) target.set(this.#name(key), value ?? null);
-    else if (target !== labelsDictionary) this.#refuse('sets members of something else');
+    else if (target !== labelsDictionary) this.#refuse('sets members of an unexpected object');
     else if (typeof value !== 'number' || !Number.isInteger(value) || value < 0)
       this.#refuse('maps something other than ids to labels');
     else this.labels.set(key.offset, key.lengthBytes, value);
@@ -298,7 +298,7 @@ class PickleReader {
 
   #pop(): Item {
     const item = this.#stack.pop();
-    if (item === undefined) this.#refuse('takes from an empty stack');
+    if (item === undefined) this.#refuse('reads from an empty stack');
     return item;
   }
 
@@ -313,20 +313,20 @@ class PickleReader {
   #memoize(index: number): boolean {
     const top = this.#stack.at(-1);
     // Chroma's writers number their memo without gaps; a gap would let a short file claim a huge array.
-    if (top === undefined || index > this.#memo.size) this.#refuse('numbers its memo oddly');
+    if (top === undefined || index > this.#memo.size) this.#refuse('has an invalid memo number');
     this.#memo.set(index, top);
     return true;
   }
 
   #recall(index: number): boolean {
     const item = this.#memo.get(index);
-    if (item === undefined) this.#refuse('recalls what it never stored');
+    if (item === undefined) this.#refuse('reads a memo that it never stored');
     return this.#push(item);
   }
 
   /** Up to a window of bytes, until the next call. */
   #take(lengthBytes: number): Buffer {
-    if (!(lengthBytes <= windowBytes)) this.#refuse('asks for too much');
+    if (!(lengthBytes <= windowBytes)) this.#refuse('claims too much data');
     const end = this.#offset + lengthBytes;
     if (end > this.#windowStart + this.#windowLength) {
       this.#windowStart = this.#offset;

@@ -128,7 +128,7 @@ export class ChromaAnswers {
     } catch (cause) {
       throw new TarsError(
         'unsupported-version',
-        `Chroma at ${this.#location} answers in a form tars does not know`,
+        `Chroma at ${this.#location} answers in a form that tars does not know`,
         {
           hint: 'Check that the url is that of a Chroma server, and which versions this tars supports.',
           cause,

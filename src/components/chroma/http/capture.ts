@@ -213,7 +213,7 @@ async function captureCollection(
   if (seen.unsettled > 0) {
     lacking.push({
       path: place,
-      reason: `${counted(seen.unsettled, 'record')} changed with every reading, so the vector may be of another moment than the document; pause what writes them, or give the path of the persist directory`,
+      reason: `${counted(seen.unsettled, 'record')} changed with every reading, so vector and document may be from different moments; pause the services that write them, or give the path of the persist directory`,
     });
   }
   if (seen.withoutVector > 0) {

@@ -175,7 +175,7 @@ function listsRefused(
     return undefined;
   return new TarsError(
     'unsupported-version',
-    `Collection ${tenant}/${database}/${name} has lists in its metadata, and Chroma at ${location} does not take them`,
+    `Collection ${tenant}/${database}/${name} has lists in its metadata, and Chroma at ${location} does not accept them`,
     { hint: 'Restore to the version of Chroma that was captured, or a newer one.', cause: error },
   );
 }

@@ -42,7 +42,7 @@ async function withoutV2(
     await client.heartbeat('v1', ctx);
   } catch (error) {
     if (!(error instanceof ChromaResponseError)) throw error;
-    return new ServiceUnavailableError(`What answers at ${client.location} is no Chroma server`, {
+    return new ServiceUnavailableError(`The server at ${client.location} is not a Chroma server`, {
       hint: 'Correct the url of Chroma in tars.yaml; it is the address without /api.',
       cause,
     });

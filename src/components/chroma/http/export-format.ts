@@ -133,7 +133,7 @@ async function* linesOf(body: Bytes, where: string): AsyncGenerator<string, void
     pending.push(chunk.subarray(from));
     pendingBytes += chunk.length - from;
     if (pendingBytes > maxLineBytes)
-      throw new CorruptionError(`The Chroma export ${where} has an endless line`);
+      throw new CorruptionError(`The Chroma export ${where} has a line that is too long`);
   }
   if (pendingBytes > 0) throw new CorruptionError(`The Chroma export ${where} ends in the middle of a line`);
 }

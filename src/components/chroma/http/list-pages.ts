@@ -28,6 +28,6 @@ export async function listAll<T>(
     before = keys;
   }
   throw new TarsError('capture-failed', 'The list of collections changes faster than it can be read', {
-    hint: 'Pause whatever creates and deletes collections, then run this again.',
+    hint: 'Pause the services that create and delete collections, then run this again.',
   });
 }

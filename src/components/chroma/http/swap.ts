@@ -97,7 +97,7 @@ async function requireUnchanged(
   if (expected && (previous !== undefined || swap.previousId === null)) return;
   throw new RestoreRefusedError(
     `Collection ${placeOf(swap)} was deleted or created again while its restore was staged`,
-    { hint: 'Pause whatever writes to Chroma, then run the restore again.' },
+    { hint: 'Pause the services that write to Chroma, then run the restore again.' },
   );
 }
 

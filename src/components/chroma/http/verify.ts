@@ -131,7 +131,7 @@ export function structureFindings(
   if (captured.recordCount > 0 && facts.dimension !== captured.dimension) {
     report(
       'dimension-differs',
-      `its dimension is ${String(facts.dimension)}, captured was ${String(captured.dimension)}`,
+      `its dimension is ${String(facts.dimension)}; ${String(captured.dimension)} was captured`,
     );
   }
   if (oddDimensions > 0)
@@ -146,5 +146,5 @@ const extraFinding = (component: string, place: string): Finding => ({
   severity: 'warning',
   subject: `${component}/${place}`,
   code: 'collection-extra',
-  message: `Collection ${place}: it is there and was not captured`,
+  message: `Collection ${place}: it exists and was not captured`,
 });

@@ -137,10 +137,10 @@ function isUnchanged(
 
 /** @throws TarsError `capture-failed` */
 function refuse(source: string, attempts: number, reason: string): never {
-  throw new TarsError('capture-failed', `No whole copy of ${source} in ${attempts} attempts: ${reason}`, {
+  throw new TarsError('capture-failed', `No complete copy of ${source} in ${attempts} attempts: ${reason}`, {
     hint:
       'If the reason stays the same, the live directory itself is damaged. Stop Chroma first, then copy the directory to a safe place ' +
-      'and compare it with an earlier snapshot. Or leave path out, so that tars captures over HTTP what the server can still read.',
+      'and compare it with an earlier snapshot. Or remove path from tars.yaml, so that tars captures over HTTP what the server can still read.',
   });
 }
 

@@ -110,7 +110,9 @@ export class FrozenCopy implements PersistCopy {
     if (this.#attempts > 1) {
       this.#way = this.#attempts > freezesMax ? 'stop' : 'freeze';
       if (this.#way === 'stop') {
-        ctx.log.warn(`Chroma is stopped for a copy of ${this.source}: frozen, it gave none that is whole`);
+        ctx.log.warn(
+          `Chroma is stopped for a copy of ${this.source}, because no copy of the frozen server was complete`,
+        );
         // The last attempt relies on nothing that went before.
         for (const path of this.#copied.keys()) this.#copied.set(path, undefined);
       }
@@ -239,7 +241,7 @@ export function requireSqlite(
 ): asserts listing is VolumeListing {
   if (listing?.entries.get(sqliteFileName)?.type === 'file') return;
   throw new TarsError('capture-failed', `There is no ${sqliteFileName} in ${label}`, {
-    hint: 'Chroma 1.0 moved its data from /chroma/chroma to /data: see that the volume is mounted where this version keeps it.',
+    hint: 'Chroma 1.0 moved its data from /chroma/chroma to /data: mount the volume where this version keeps it.',
   });
 }
 

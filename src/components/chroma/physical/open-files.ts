@@ -35,6 +35,6 @@ async function orWhenGone<T, U>(answer: Promise<T>, otherwise: U): Promise<T | U
   } catch (error) {
     if (isMissing(error) || ['ESRCH', 'EACCES', 'EPERM'].some((errno) => hasErrno(error, errno)))
       return otherwise;
-    throw toTarsError(error, 'Cannot look for processes that have a file open');
+    throw toTarsError(error, 'Cannot find the processes that have a file open');
   }
 }

@@ -70,7 +70,7 @@ export async function planPhysicalRestore(
     steps: [
       `Stage ${counted(collections.length, 'collection')} with ${counted(records, 'record')} (${formatBytes(sizeBytes)}) beside ${place.path} and read all of them`,
       isNew
-        ? `Put the staged directory into ${place.path}, which holds nothing yet; the server there must not be older than the one captured`
+        ? `Put the staged directory into ${place.path}, which is empty; the server there must not be older than the captured one`
         : `Put the staged directory in the place of ${place.path}; the previous one is kept beside it`,
     ],
     warnings,
@@ -84,7 +84,7 @@ export async function planPhysicalRestore(
 async function liveMigrations(path: string, warnings: string[]): Promise<readonly Migration[] | undefined> {
   if (!(await isThere(join(path, sqliteFileName)))) {
     warnings.push(
-      `There is no ${sqliteFileName} in ${path}, so the version of the server is unknown: it must not be older than the one captured`,
+      `There is no ${sqliteFileName} in ${path}, so the version of the server is unknown: it must not be older than the captured one`,
     );
     return undefined;
   }
@@ -93,7 +93,7 @@ async function liveMigrations(path: string, warnings: string[]): Promise<readonl
     const migrations = live.migrations();
     if (migrations.length > 0) return migrations;
     warnings.push(
-      `The live ${sqliteFileName} in ${path} is empty, so the version of the server is unknown: it must not be older than the one captured`,
+      `The live ${sqliteFileName} in ${path} is empty, so the version of the server is unknown: it must not be older than the captured one`,
     );
     return undefined;
   } catch (error) {

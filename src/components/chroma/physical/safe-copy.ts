@@ -124,9 +124,13 @@ export class SafeCopy implements PersistCopy {
       totalBytes(new Map([...this.#copied].map(([path, { entry }]) => [path, entry]))) / slowestBytesPerMs,
     );
     if (!(await this.#holder.lock(timeoutMs, Math.ceil(holdMs)))) {
-      throw new TarsError('capture-failed', `${this.source} was being written for all of ${timeoutMs} ms`, {
-        hint: 'Run the backup again when fewer writers are busy, or declare them as writers so that they are paused.',
-      });
+      throw new TarsError(
+        'capture-failed',
+        `${this.source} was being written to for all of ${timeoutMs} ms`,
+        {
+          hint: 'Run the backup again when fewer writers are busy, or declare these services as writers, so that tars pauses them.',
+        },
+      );
     }
     this.#lockedAtMs = ctx.clock.monotonicMs();
     // Whoever gave up waiting for us will not call finish().
@@ -314,9 +318,9 @@ export async function requirePersistDirectory(directory: string): Promise<void> 
   if (header[18] !== 2 && header[19] !== 2) return;
   throw new TarsError(
     'capture-failed',
-    `${path} is in WAL mode, which Chroma never uses and this copy does not cover`,
+    `${path} is in WAL mode, which Chroma never uses and tars cannot copy`,
     {
-      hint: 'Run PRAGMA journal_mode=DELETE on it, or leave path out so that the capture goes over HTTP.',
+      hint: 'Run PRAGMA journal_mode=DELETE on it, or remove path from tars.yaml, so that tars captures over HTTP.',
     },
   );
 }

@@ -39,7 +39,7 @@ export async function stagePhysicalRestore(
   const ownUid = process.getuid?.();
   if (previous !== undefined && ownUid !== 0 && ownUid !== previous.uid) {
     ctx.log.warn(
-      `${place.path} belongs to user ${previous.uid}; its successor will belong to user ${ownUid ?? -1}`,
+      `${place.path} belongs to user ${previous.uid}; the restored directory will belong to user ${ownUid ?? -1}`,
     );
   }
   const stage = await stageBeside(place.path, restoreId, place.keepDirectory);

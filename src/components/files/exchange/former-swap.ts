@@ -35,7 +35,7 @@ const goneFileName = '.tars-gone';
 async function goneNames(previousDir: string): Promise<readonly string[]> {
   const text = await readFile(join(previousDir, goneFileName), 'utf8').catch((error: unknown) => {
     if (isMissing(error)) return undefined;
-    throw toTarsError(error, `Cannot read what is gone from ${previousDir}`);
+    throw toTarsError(error, `Cannot read the list of missing entries in ${previousDir}`);
   });
   if (text === undefined) return [];
   try {

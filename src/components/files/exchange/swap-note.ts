@@ -119,9 +119,9 @@ export class Notes {
     const found = Buffer.from(text.slice(0, Math.max(0, end)));
     if (own.length === found.length && timingSafeEqual(own, found)) return body;
     throw new CorruptionError(
-      `The note of a restore, ${this.#where}/${name}, is not what tars wrote: somebody replaced it`,
+      `The note of a restore, ${this.#where}/${name}, is not the one that tars wrote: someone replaced it`,
       {
-        hint: 'The previous data is beside it. Look at what is there, and put it back by hand.',
+        hint: 'The previous data is beside it. Check it, then move it back by hand.',
       },
     );
   }

@@ -71,8 +71,8 @@ export class TreeScope {
     if (holder !== undefined) {
       throw new TarsError(
         'configuration',
-        `${path} cannot be a directory of this component: ${holder}, which no component may touch, is the same or holds it`,
-        { hint: 'Move one of the two, or take the directory out of tars.yaml.' },
+        `${path} cannot be a directory of this component: it is ${holder} or lies in it, and no component may touch that`,
+        { hint: 'Move one of the two, or remove the directory from tars.yaml.' },
       );
     }
     const keptOut = keepOut.filter((kept) => kept.startsWith(above)).map((kept) => kept.slice(above.length));
@@ -127,6 +127,6 @@ async function realPathIfThere(path: string): Promise<string> {
     return await realpath(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return path;
-    throw toTarsError(error, `Cannot look at ${path}`);
+    throw toTarsError(error, `Cannot access ${path}`);
   }
 }

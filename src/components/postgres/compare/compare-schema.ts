@@ -51,17 +51,21 @@ function compareSums(expected: Summed, found: Summed, { finding, differs }: Cont
     const what = `${words(kind)} objects`;
     if (other.count < count) {
       return [
-        finding('error', `${kind}-missing`, `there are ${other.count} ${what}, captured were ${count}`),
+        finding('error', `${kind}-missing`, `there are ${other.count} ${what}; ${count} were captured`),
       ];
     }
     if (other.count > count) {
       return [
-        finding('warning', `${kind}-added`, `there are ${other.count} ${what}, captured were ${count}`),
+        finding('warning', `${kind}-added`, `there are ${other.count} ${what}; ${count} were captured`),
       ];
     }
     if (other.hash === hash) return [];
     return [
-      finding(differs, `${kind}-differs`, `the captured number of ${what} (${count}) is defined otherwise`),
+      finding(
+        differs,
+        `${kind}-differs`,
+        `there are ${count} ${what} as captured, but they are defined differently`,
+      ),
     ];
   });
 }
@@ -105,9 +109,9 @@ function compareKind(
       add('error', 'missing', 'is missing');
       continue;
     }
-    if (other[1] !== definition) add(differs, 'differs', 'is defined otherwise than the captured one');
+    if (other[1] !== definition) add(differs, 'differs', 'is defined differently from the captured one');
     if (other[2] !== access)
-      add(differs, 'access-differs', 'has another owner or other grants than captured');
+      add(differs, 'access-differs', 'has an owner or grants that differ from the captured ones');
   }
   for (const name of foundByName.keys()) {
     differences.push({

@@ -77,7 +77,7 @@ export function compareProperties(
           finding(
             'warning',
             'property-differs',
-            `${key} is ${String(found[key])}, captured was ${String(expected[key])}`,
+            `${key} is ${String(found[key])}; ${String(expected[key])} was captured`,
           ),
         ],
   );
@@ -139,7 +139,7 @@ function compareTable(expected: TableFacts, found: TableFacts, finding: MakeFind
       finding(
         'error',
         'row-count-differs',
-        `table ${label(expected)} has ${found.rows} rows, captured were ${expected.rows}`,
+        `table ${label(expected)} has ${found.rows} rows; ${expected.rows} were captured`,
       ),
     ];
   }
@@ -147,7 +147,7 @@ function compareTable(expected: TableFacts, found: TableFacts, finding: MakeFind
     finding(
       'error',
       'content-differs',
-      `table ${label(expected)} has the captured ${expected.rows} rows with other content`,
+      `table ${label(expected)} has the captured number of rows (${expected.rows}), but other content`,
     ),
   ];
 }
@@ -168,7 +168,7 @@ function compareSequences(
       finding(
         'error',
         'sequence-behind',
-        `sequence ${label(sequence)} stands at ${other.lastValue}, captured was ${sequence.lastValue}`,
+        `sequence ${label(sequence)} is at ${other.lastValue}; ${sequence.lastValue} was captured`,
       ),
     ];
   });
@@ -202,10 +202,10 @@ function compareExtensions(expected: ContentFacts, found: ContentFacts, finding:
     present.delete(name);
     if (other === undefined) return [finding('error', 'extension-missing', `extension ${name} is missing`)];
     const changes = [
-      ...(other.version === version ? [] : [`is ${other.version}, captured was ${version}`]),
+      ...(other.version === version ? [] : [`is ${other.version}; ${version} was captured`]),
       ...(schema === undefined || other.schema === schema
         ? []
-        : [`is in schema ${String(other.schema)}, captured was in ${schema}`]),
+        : [`is in schema ${String(other.schema)}; it was captured in ${schema}`]),
     ];
     return changes.map((change) => finding('warning', 'extension-version', `extension ${name} ${change}`));
   });

@@ -32,7 +32,7 @@ export function compareDetails(
   finding: MakeFinding,
 ): Finding[] {
   if (captured === undefined || found === undefined) {
-    const message = 'the snapshot is an older one: comments, labels and the like are not compared';
+    const message = 'an older tars took the snapshot: comments, labels and the like are not compared';
     return [finding('info', 'details-not-captured', message)];
   }
   const warning: MakeFinding = (_severity, _code, message) => finding('warning', 'detail-differs', message);

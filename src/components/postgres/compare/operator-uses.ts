@@ -47,7 +47,7 @@ export function compareOperatorUses(
       finding(
         'warning',
         'operator-not-used',
-        `${object} does not use operator ${operator}, as it did when it was captured: it may compare otherwise. pg_restore finds operators without a search_path. Create this object again`,
+        `${object} no longer uses operator ${operator}, which it used at the capture, so it may compare differently. pg_restore looks up operators without a search_path. Create this object again`,
       ),
     );
 }

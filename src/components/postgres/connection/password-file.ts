@@ -33,9 +33,9 @@ async function readIfThere(path: string, options: PostgresOptions): Promise<stri
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
     throw toTarsError(error, `Cannot read ${path}`);
   }
-  const where = `PostgreSQL at ${addressOf(options)} wants a password for user ${options.user}`;
-  throw new TarsError('access-denied', `${where}, and ${path} is not used, since others may read it`, {
-    hint: `Run chmod 600 ${path}, or give the component a password in tars.yaml.`,
+  const where = `PostgreSQL at ${addressOf(options)} requires a password for user ${options.user}`;
+  throw new TarsError('access-denied', `${where}, and ${path} is not used, because others may read it`, {
+    hint: `Run chmod 600 ${path}, or set a password for the component in tars.yaml.`,
   });
 }
 

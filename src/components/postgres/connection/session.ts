@@ -223,8 +223,8 @@ function describeServerError(error: unknown, options: PostgresOptions, database:
   const errno = (error as { code?: unknown } | null)?.code;
   const systemCode = state === undefined && typeof errno === 'string' ? errno : '';
   if (certificateErrors.test(systemCode || detail)) {
-    return new TarsError('access-denied', `${where} showed a certificate that is not trusted: ${detail}`, {
-      hint: 'Let sslrootcert in tars.yaml name the certificate it is signed by; sslmode verify-full wants its host name as well.',
+    return new TarsError('access-denied', `${where} presented a certificate that is not trusted: ${detail}`, {
+      hint: 'Set sslrootcert in tars.yaml to the certificate of the authority that signed it. With sslmode verify-full, the certificate must also contain the host name.',
       cause: error,
     });
   }
@@ -238,7 +238,7 @@ function describeServerError(error: unknown, options: PostgresOptions, database:
   }
   if (state === '08P01' && detail.includes('startup parameter')) {
     return new TarsError('configuration', `${where} is a connection pooler (PgBouncer): ${detail}`, {
-      hint: 'A snapshot needs sessions of its own: let host and port in tars.yaml name the PostgreSQL server itself.',
+      hint: 'A snapshot needs its own sessions. Set host and port in tars.yaml to the PostgreSQL server itself.',
       cause: error,
     });
   }
@@ -254,13 +254,13 @@ function describeServerError(error: unknown, options: PostgresOptions, database:
 function accessDenied(where: string, detail: string, options: PostgresOptions, cause: unknown): TarsError {
   if (sqlState(cause) === '28000' && detail.includes('pg_hba.conf')) {
     return new TarsError('access-denied', `${where} refused user ${options.user}: ${detail}`, {
-      hint: 'Allow this connection in pg_hba.conf, or set sslmode in tars.yaml to what that file asks for.',
+      hint: 'Allow this connection in pg_hba.conf, or set sslmode in tars.yaml to the mode that this file requires.',
       cause,
     });
   }
   const what =
     options.password === undefined
-      ? `${where} wants a password for user ${options.user}, and none is configured`
+      ? `${where} requires a password for user ${options.user}, and none is configured`
       : `${where} refused user ${options.user}: ${detail}`;
   return new TarsError('access-denied', what, {
     hint: "Correct the component's user and password in tars.yaml.",

@@ -87,9 +87,12 @@ async function rootCertificates(
   const ca = await certificateFile(path, 'root.crt');
   if (ca !== undefined) return { ca };
   if (!mode.startsWith('verify')) return undefined;
-  throw new ConfigurationError(`sslmode ${mode} needs the certificate that the server's own is signed by`, {
-    hint: 'Name its file as sslrootcert in tars.yaml (or PGSSLROOTCERT), or set sslrootcert to system.',
-  });
+  throw new ConfigurationError(
+    `sslmode ${mode} needs the certificate of the authority that signed the server's certificate`,
+    {
+      hint: 'Set sslrootcert in tars.yaml (or PGSSLROOTCERT) to its file, or to system.',
+    },
+  );
 }
 
 /** The named file, which must be there, or the one libpq looks for. */

@@ -49,10 +49,10 @@ const lineLimitBytes = 64 << 10;
 const eofMarkBytes = 40;
 const notRedis = 'it does not speak the Redis protocol';
 const tlsHint =
-  'Set tls: true for this component in tars.yaml, with cacert where its authority is one of your own.';
+  'Set tls: true for this component in tars.yaml, and cacert if you have a certificate authority of your own.';
 const certificateHints =
-  'In tars.yaml, cacert names the certificate of an authority of your own, sni the name in the certificate of the ' +
-  'server, cert and key the certificate that the server may want of its clients.';
+  'In tars.yaml, set cacert to the certificate of your own authority, sni to the name in the certificate of the ' +
+  'server, and cert and key to the certificate that the server requires of its clients.';
 
 /** RFC 8446, section 5.1: what a server that expected a handshake answers to anything else. */
 const isTlsAlert = (bytes: Uint8Array): boolean => bytes[0] === 0x15 && bytes[1] === 0x03;
@@ -100,7 +100,7 @@ export class RedisConnection implements AsyncDisposable {
       if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
       if (cause instanceof TarsError) throw cause;
       const reason = timeout.aborted
-        ? `no connection within ${connectTimeoutMs / 1000} s: a firewall, or the wrong address`
+        ? `no connection within ${connectTimeoutMs / 1000} s: check firewalls and the address`
         : connectionFailure(cause);
       const setting = address.socket === undefined ? 'its host and port' : 'its socket';
       throw new ServiceUnavailableError(`${where} does not answer: ${reason}`, {
@@ -318,7 +318,7 @@ export class RedisConnection implements AsyncDisposable {
       this.#socket.destroy(new InterruptedError());
     };
     const onSilence = (): void => {
-      this.#socket.destroy(this.#broken(`it was silent for ${timeoutMs ?? 0} ms`));
+      this.#socket.destroy(this.#broken(`it sent nothing for ${timeoutMs ?? 0} ms`));
     };
     if (signal.aborted) interrupt();
     signal.addEventListener('abort', interrupt, { once: true });
@@ -339,7 +339,7 @@ export class RedisConnection implements AsyncDisposable {
     // With TLS 1.3 a server judges the client's certificate when the client has ended the handshake.
     if (isCertificateFailure(cause)) return tlsFailure(this.#where, cause);
     return new ServiceUnavailableError(`${this.#where} failed: ${what}`, {
-      hint: 'Look into the log of the server.',
+      hint: 'Read the log of the server.',
       cause,
     });
   }
@@ -348,7 +348,7 @@ export class RedisConnection implements AsyncDisposable {
 /** @throws ServiceUnavailableError where no address is known, as the service does not run */
 async function dial({ host, port, socket, tls }: RedisAddress): Promise<Socket> {
   if (socket !== undefined) return connect({ path: socket });
-  if (host === undefined) throw new ServiceUnavailableError('Redis does not run', { hint: 'Start it.' });
+  if (host === undefined) throw new ServiceUnavailableError('Redis is not running', { hint: 'Start it.' });
   const connection = tls === undefined ? connect({ host, port }) : await connectTls(host, port, tls);
   return connection.setNoDelay(true);
 }
@@ -387,11 +387,13 @@ async function shakeHands(socket: Socket, where: string, signal: AbortSignal): P
 /** No `service-unavailable`: something runs there, and a restore must not take it for a server that is stopped. */
 function tlsFailure(where: string, cause: unknown): TarsError {
   const silent = cause instanceof Error && cause.name === 'AbortError';
-  const reason = silent ? 'no handshake in time: does it speak TLS there?' : connectionFailure(cause);
+  const reason = silent
+    ? 'no TLS handshake in time: check that it uses TLS on this port'
+    : connectionFailure(cause);
   return new TarsError('access-denied', `No TLS connection to ${where}: ${reason}`, {
     hint: isCertificateFailure(cause)
       ? certificateHints
-      : 'If it does not speak TLS there, take tls (or rediss) out of this component in tars.yaml, or correct its port.',
+      : 'If the server does not use TLS on this port, remove tls (or rediss) from this component in tars.yaml, or correct the port.',
     cause,
   });
 }

@@ -77,11 +77,11 @@ export async function waitIdle(connection: RedisConnection, ctx: OperationContex
   for (let told = false; ;) {
     const info = await ServerInfo.read(connection, ctx.signal);
     if (!info.busy) return info;
-    if (!told) ctx.log.info('Waiting until Redis has finished the save or rewrite it is busy with');
+    if (!told) ctx.log.info('Waiting for Redis to finish a save or rewrite');
     told = true;
     if (ctx.clock.monotonicMs() > deadlineMs) {
       throw new TarsError('timeout', `Redis has been busy saving or rewriting for ${idleTimeoutMs} ms`, {
-        hint: 'Look into its log; a save that never ends points to a slow or full disk.',
+        hint: 'Read its log; a save that never ends points to a slow or full disk.',
       });
     }
     await ctx.clock.sleep(idlePollMs, ctx.signal);
@@ -109,8 +109,8 @@ export function explainReply(error: unknown, what: string): unknown {
     default:
       return new TarsError('capture-failed', message, {
         hint: /unknown command/.test(error.message)
-          ? 'It is renamed or taken away in redis.conf (rename-command). Take that line out; an ACL keeps the command from everyone but the user of tars.'
-          : 'Look into the log of the server.',
+          ? 'redis.conf renames or disables it (rename-command). Remove that line. To keep the command from other users, use an ACL.'
+          : 'Read the log of the server.',
         cause: error,
       });
   }

@@ -23,7 +23,7 @@ export class RdbStrings {
   async length(): Promise<number> {
     await this.reader.need(lengthFieldBytes);
     const length = this.#length();
-    if (length < 0) throw this.damaged('a string encoding stands where a length belongs');
+    if (length < 0) throw this.damaged('a string encoding is in the place of a length');
     return length;
   }
 

@@ -96,7 +96,7 @@ export class ValueReader {
         elements++;
         continue;
       }
-      if (container !== packedContainer) throw this.#strings.damaged('a list node is of no known form');
+      if (container !== packedContainer) throw this.#strings.damaged('a list node has an unknown form');
       for (const element of unpack(await this.#strings.string(packedLimitBytes))) {
         this.#hasher.part(element);
         elements++;

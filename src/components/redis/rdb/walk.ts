@@ -100,8 +100,7 @@ export async function walkRdb(bytes: Bytes, visitor: RdbVisitor): Promise<RdbEnd
     );
   }
   const sizeBytes = reader.offset;
-  if (!(await reader.atEnd()))
-    throw new CorruptionError(`The RDB is followed by something at byte ${sizeBytes}`);
+  if (!(await reader.atEnd())) throw new CorruptionError(`Extra data follows the RDB at byte ${sizeBytes}`);
   return { ...header, sizeBytes, checksum: stored === 0n ? 'absent' : 'verified', aux: walk.aux };
 }
 
@@ -135,11 +134,11 @@ async function readHeader(reader: ByteReader): Promise<RdbHeader> {
   const text = reader.take(magicBytes).toString('latin1');
   const match = /^(REDIS)(\d{4})$|^(VALKEY)(\d{3})$/.exec(text);
   if (match === null)
-    throw new CorruptionError('This is no RDB file: it does not begin with REDIS or VALKEY');
+    throw new CorruptionError('This is not an RDB file: it does not begin with REDIS or VALKEY');
   const version = Number(match[2] ?? match[4]);
   if (version < 5) {
     throw new TarsError('unsupported-version', `The RDB version ${version} is too old`, {
-      hint: 'Servers from Redis 4.0 on are supported.',
+      hint: 'tars supports servers from Redis 4.0 on.',
     });
   }
   return { magic: match[1] === undefined ? 'VALKEY' : 'REDIS', version };

@@ -86,7 +86,7 @@ export function composeModel(value: unknown, project: string, major: number): Co
   const parsed = modelSchema.safeParse(value);
   if (!parsed.success) {
     throw new ConfigurationError(
-      `Docker Compose describes the project ${project} in a way tars does not know`,
+      `Docker Compose describes the project ${project} in a form that tars does not know`,
       {
         cause: parsed.error,
       },

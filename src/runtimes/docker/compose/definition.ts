@@ -67,7 +67,7 @@ export async function definedServices(
   const parsed = fileSchema.safeParse(value);
   if (!parsed.success) {
     throw new ConfigurationError(
-      `Docker Compose describes the project ${project} in a way tars does not know`,
+      `Docker Compose describes the project ${project} in a form that tars does not know`,
       { cause: parsed.error },
     );
   }
@@ -95,7 +95,7 @@ async function readComposeFile(path: string, variables: Environment): Promise<Co
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new ConfigurationError(
-    `${path} is not a Compose file tars can read: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
+    `${path} is not a Compose file that tars can read: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
     { hint: 'Start the project and name it instead: tars init --project NAME' },
   );
 }

@@ -47,7 +47,7 @@ async function firstEntry(
   const extract = tar.extract();
   archive.on('error', (error) => extract.destroy(error));
   archive.on('close', () => {
-    if (!archive.readableEnded) extract.destroy(new Error('The Engine cut it short'));
+    if (!archive.readableEnded) extract.destroy(new Error('The Engine truncated it'));
   });
   archive.pipe(extract);
   const close = (): void => {

@@ -88,7 +88,7 @@ export async function connectEngine({ host, certDir }: EngineAddress): Promise<E
   const url = parseHost(host);
   if (url.protocol === 'unix:') return new Docker({ socketPath: url.pathname });
   if (url.protocol === 'ssh:') {
-    throw new ConfigurationError(`The Engine at ${host} is reached over SSH, which tars does not speak`, {
+    throw new ConfigurationError(`The Engine at ${host} is reached over SSH, which tars does not support`, {
       hint: 'Run tars on that machine, or forward its socket and set docker.host in tars.yaml to the forwarded one.',
     });
   }
@@ -109,7 +109,7 @@ function parseHost(host: string): URL {
   try {
     return new URL(host.startsWith('/') ? `unix://${host}` : host);
   } catch (cause) {
-    throw new ConfigurationError(`${host} is no address of a Docker Engine`, {
+    throw new ConfigurationError(`${host} is not the address of a Docker Engine`, {
       hint: 'Give it as unix:///var/run/docker.sock or tcp://host:port.',
       cause,
     });
@@ -164,7 +164,7 @@ export function engineError(error: unknown, what: string): TarsError {
   }
   if (isLate(error)) {
     return new TarsError('timeout', `${what}: the Docker Engine did not answer in time`, {
-      hint: 'See whether `docker ps` answers; if not, restart Docker.',
+      hint: 'Check whether `docker ps` answers; if not, restart Docker.',
       cause: error,
     });
   }
@@ -173,7 +173,7 @@ export function engineError(error: unknown, what: string): TarsError {
       'service-unavailable',
       `${what}: the Docker Engine does not answer (${error.code})`,
       {
-        hint: 'Start Docker, or name where it listens: DOCKER_HOST, or docker.host in tars.yaml.',
+        hint: 'Start Docker, or give its address: DOCKER_HOST, or docker.host in tars.yaml.',
         cause: error,
       },
     );

@@ -84,7 +84,7 @@ async function* containerOutput(
   const fed = await feeding;
   if (fed?.inputError !== undefined) throw fed.inputError;
   const { ExitCode: exitCode } = await run.exec.inspect().catch((error: unknown) => {
-    throw engineError(error, `Cannot learn how ${name} ended in the container`);
+    throw engineError(error, `Cannot find out how ${name} ended in the container`);
   });
   if (exitCode !== 0) {
     await fed?.rest?.return?.();
@@ -176,7 +176,7 @@ export async function* frames(multiplexed: AsyncIterable<Buffer>): AsyncGenerato
     }
   }
   if (leftBytes > 0 || header.length > 0) {
-    throw new TarsError('subprocess', 'The Engine cut the output of a program short');
+    throw new TarsError('subprocess', 'The Engine truncated the output of a program');
   }
 }
 

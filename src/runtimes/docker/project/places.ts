@@ -44,7 +44,7 @@ export async function storeContainer(
 }
 
 const unknownHint =
-  'Look at it with docker inspect. If it is broken, let Compose create it again (docker compose up -d).';
+  'Inspect it with docker inspect. If it is broken, let Compose create it again (docker compose up -d).';
 
 /** Says what there is instead, since a name may be misspelt. */
 async function withoutContainer(

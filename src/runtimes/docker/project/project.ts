@@ -152,7 +152,7 @@ export async function readContainer(
     const info = await inspectIfThere(engine, id, answerLimit(signal));
     return info === undefined ? undefined : describeContainer(info);
   } catch (error) {
-    throw engineError(error, `Cannot look at the container ${id.slice(0, 12)}`);
+    throw engineError(error, `Cannot inspect the container ${id.slice(0, 12)}`);
   }
 }
 
@@ -188,7 +188,7 @@ async function describeListed(
       ...{ publishedPorts: new Map(), exposedPorts: [], addresses: [], addresses6: [] },
       ...{ hostNetwork: false, stopGraceMs: undefined },
       mounts: listed.Mounts.map(describeMount),
-      problem: engineError(error, `Cannot look at the container ${name}`).message,
+      problem: engineError(error, `Cannot inspect the container ${name}`).message,
     };
   }
 }
@@ -368,7 +368,7 @@ async function readDependencies(
   for (const file of composeFiles) {
     const text = await readFile(file, 'utf8').catch((error: unknown) => {
       if (isMissing(error)) return undefined;
-      throw toTarsError(error, `Cannot read in ${file} which services depend on which`);
+      throw toTarsError(error, `Cannot read the dependencies of the services in ${file}`);
     });
     const parsed = composeFileSchema.safeParse(text === undefined ? undefined : parseYaml(text));
     if (!parsed.success) continue;

@@ -28,9 +28,9 @@ export async function requireApart(
   ];
   if (conflicts.length === 0) return;
   throw new RestoreRefusedError(
-    `The project ${project} would not be apart from ${firstName}: ${conflicts.join('; ')}`,
+    `The project ${project} would share resources with ${firstName}: ${conflicts.join('; ')}`,
     {
-      hint: 'Give a Compose file with names, ports and volumes of its own: --compose-file, once for each file, the overriding one last.',
+      hint: 'Give a Compose file with separate names, ports and volumes: --compose-file, once for each file, with the overriding file last.',
     },
   );
 }
@@ -51,7 +51,10 @@ function sharedVolumes(
       const volume = type === 'volume' ? model.volumes.get(source) : undefined;
       if (volume === undefined || !theirs.has(volume.name)) continue;
       const kind = volume.external ? 'external volume' : 'volume';
-      shared.set(volume.name, `${service.name} mounts the ${kind} ${volume.name}, which is ${first.name}'s`);
+      shared.set(
+        volume.name,
+        `${service.name} mounts the ${kind} ${volume.name}, which belongs to ${first.name}`,
+      );
     }
   }
   return [...shared.values()];
@@ -64,7 +67,8 @@ function mountedAlready({ containers }: Project, first: Project): string[] {
     mounts
       .filter(({ volume }) => volume !== undefined && theirs.has(volume))
       .map(
-        ({ volume }) => `its container ${name} mounts the volume ${volume ?? ''}, which is ${first.name}'s`,
+        ({ volume }) =>
+          `its container ${name} mounts the volume ${volume ?? ''}, which belongs to ${first.name}`,
       ),
   );
 }
@@ -116,7 +120,7 @@ function sharedNetworks(
   return [...keys].flatMap((key) => {
     const name = model.networks.get(key)?.name;
     return name !== undefined && theirs.has(name)
-      ? [`its services would be in the network ${name} beside those of the same names`]
+      ? [`its services would be in the network ${name} beside services of the same names`]
       : [];
   });
 }

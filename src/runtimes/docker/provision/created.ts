@@ -56,7 +56,7 @@ export async function hasVolume(engine: Engine, name: string): Promise<boolean> 
     return true;
   } catch (error) {
     if (engineStatus(error) === 404) return false;
-    throw engineError(error, `Cannot readSituation at the volume ${name}`);
+    throw engineError(error, `Cannot inspect the volume ${name}`);
   }
 }
 
@@ -87,7 +87,7 @@ export async function removeCreated(
   // Not the restore's to remove any more, and in nobody's way: the next one uses them.
   if (unknown.length > 0)
     ctx.log.warn(
-      `The volumes ${unknown.join(', ')} stay: whether they are still those it created is not known`,
+      `The volumes ${unknown.join(', ')} stay, because it is unknown whether the restore created them`,
     );
   return left;
 }
@@ -103,13 +103,13 @@ export async function removeSince(
   const idle = new Set((await neverStarted(engine, project)).map(({ id }) => id));
   const started = created.containers.filter(({ id }) => !idle.has(id)).map(({ service }) => service);
   if (started.length > 0) {
-    ctx.log.warn(`What it had created stays, since it is used: ${started.join(', ')} was started`);
+    ctx.log.warn(`What the restore created stays, because it is in use: ${started.join(', ')} was started`);
     return [];
   }
   const volumes = created.volumes.length === 0 ? [] : await emptyVolumes(engine, created.volumes);
   const left = await removeAll(engine, { ...created, volumes }, ctx);
   const filled = created.volumes.filter((name) => !volumes.includes(name));
-  if (filled.length > 0) ctx.log.warn(`The volumes ${filled.join(', ')} stay, since they hold something`);
+  if (filled.length > 0) ctx.log.warn(`The volumes ${filled.join(', ')} stay, because they hold data`);
   return left;
 }
 
@@ -141,7 +141,7 @@ async function emptyVolumes(engine: Engine, names: readonly string[]): Promise<r
       .filter(({ Name: name, UsageData: usage }) => names.includes(name) && usage?.Size === 0)
       .map(({ Name: name }) => name);
   } catch (error) {
-    throw engineError(error, 'Cannot learn which volumes are empty');
+    throw engineError(error, 'Cannot find out which volumes are empty');
   }
 }
 

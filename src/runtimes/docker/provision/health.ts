@@ -66,7 +66,7 @@ async function inspect(engine: Engine, id: string, service: string): Promise<Con
   try {
     return await engine.getContainer(id).inspect();
   } catch (error) {
-    throw engineError(error, `Cannot readSituation at the container of ${service}`);
+    throw engineError(error, `Cannot inspect the container of ${service}`);
   }
 }
 

@@ -43,7 +43,7 @@ export async function inspectImage(engine: Engine, reference: string): Promise<L
     };
   } catch (error) {
     if (engineStatus(error) === 404) return undefined;
-    throw engineError(error, `Cannot readSituation at the image ${reference}`);
+    throw engineError(error, `Cannot inspect the image ${reference}`);
   }
 }
 

@@ -78,7 +78,7 @@ async function changedServices(
   } catch (error) {
     if (ctx.signal.aborted || !(error instanceof TarsError)) throw error;
     ctx.log.warn(
-      `Whether the Compose files are what the containers were created from is not known: ${error.message}`,
+      `It is unknown whether the containers were created from these Compose files: ${error.message}`,
     );
     return [];
   }
@@ -86,8 +86,8 @@ async function changedServices(
 
 const changedWarning = (services: readonly string[]): string =>
   services.length === 1
-    ? `${services[0] ?? ''} runs otherwise than its Compose files say now: created from them, it would come back changed. Run docker compose up -d, or correct the files`
-    : `${services.join(', ')} run otherwise than their Compose files say now: created from them, they would come back changed. Run docker compose up -d, or correct the files`;
+    ? `${services[0] ?? ''} does not run as its Compose files now describe it, and a restore would create it as the files describe. Run docker compose up -d, or correct the files`
+    : `${services.join(', ')} do not run as their Compose files now describe them, and a restore would create them as the files describe. Run docker compose up -d, or correct the files`;
 
 /**
  * The project as it is now: what its services run, and the volumes of the stores.
@@ -137,7 +137,7 @@ async function unlessUnknown<T>(
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof TarsError)) throw error;
-    log.warn(`${subject}: not recorded, so a restore does not bring this back. ${error.message}`);
+    log.warn(`${subject}: not recorded, so a restore cannot create it again. ${error.message}`);
     return undefined;
   }
 }
@@ -189,7 +189,7 @@ async function recordVolumes(
       .getVolume(name)
       .inspect()
       .catch((error: unknown) => {
-        throw engineError(error, `Cannot look at the volume ${name}`);
+        throw engineError(error, `Cannot inspect the volume ${name}`);
       });
     const volume = await unlessUnknown(`The volume ${name} of ${container.service}`, look, ctx);
     if (volume === undefined) continue;
@@ -213,7 +213,7 @@ export async function rootOf(
   containerId: string,
   path: string,
 ): Promise<RecordedVolume['root'] | undefined> {
-  const what = `Cannot look at ${path} in the container ${containerId.slice(0, 12)}`;
+  const what = `Cannot access ${path} in the container ${containerId.slice(0, 12)}`;
   const entry = await openArchive(engine, containerId, path, what);
   if (entry === undefined) return undefined;
   entry.close();

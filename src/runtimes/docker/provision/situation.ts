@@ -80,7 +80,7 @@ export async function readSituation(
   const unknown = stores.find(({ service }) => absent.has(service) && !model.services.has(service));
   if (unknown !== undefined) {
     throw new ConfigurationError(
-      `${files.files.join(', ')} has no service ${unknown.service}, which component ${unknown.component} is in`,
+      `${files.files.join(', ')} has no service ${unknown.service}, which component ${unknown.component} names`,
       { hint: `Correct service: of components.${unknown.component} in tars.yaml.` },
     );
   }
@@ -106,7 +106,7 @@ function requireTools(
   const lost = gone.filter((path) => !restorable.includes(path));
   if (lost.length > 0) {
     throw new RestoreRefusedError(
-      `The project ${project} must be created, and its files ${lost.join(', ')} are neither here nor in what is restored`,
+      `The project ${project} must be created, and its files ${lost.join(', ')} are neither on this machine nor in the snapshot`,
       { hint: 'Put them there, or name others in docker.compose_files and docker.env_files of tars.yaml.' },
     );
   }

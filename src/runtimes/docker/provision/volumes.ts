@@ -53,7 +53,7 @@ export async function createExternalVolumes(
     if (!external || (await hasVolume(engine, name))) continue;
     const then = recorded?.volumes.find((volume) => volume.name === name);
     if (then === undefined || then.hasOptions) {
-      throw new RestoreRefusedError(`The volume ${name} is not there, and Compose does not create it`, {
+      throw new RestoreRefusedError(`The volume ${name} is missing, and Compose does not create it`, {
         hint: `Create it as it was: docker volume create ${name}`,
       });
     }

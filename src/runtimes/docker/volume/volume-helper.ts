@@ -94,7 +94,7 @@ export class HelperContainer implements OpenVolume {
         throw error;
       }
     } catch (error) {
-      throw engineError(error, `Cannot look into ${label} with a container of ${container.image}`);
+      throw engineError(error, `Cannot read ${label} with a container of ${container.image}`);
     }
   }
 
@@ -186,7 +186,7 @@ export class HelperContainer implements OpenVolume {
       for await (const piece of containerRunner(this.#engine, this.#id).output(call, signal))
         pieces.push(piece);
     } catch (error) {
-      throw toTarsError(error, `Cannot work on ${label}`);
+      throw toTarsError(error, `Cannot run commands in ${label}`);
     }
     return Buffer.concat(pieces).toString();
   }

@@ -80,7 +80,7 @@ class Hold implements PreparedHold {
         this.heldMs += this.#clock.monotonicMs() - sinceMs;
       }
     } catch (error) {
-      throw engineError(error, `${this.#what}: it does not continue`);
+      throw engineError(error, `${this.#what}: it could not be resumed`);
     }
     return !(await this.#armed.disarm());
   }

@@ -63,7 +63,7 @@ export function parseHashes(text: string): ReadonlyMap<string, string> | undefin
     lines.map((line) => {
       const [, escaped, hash, name] = hashPattern.exec(line) ?? [];
       if (hash === undefined || name === undefined)
-        throw new TarsError('subprocess', `sha256sum printed something else than hashes: ${line}`);
+        throw new TarsError('subprocess', `sha256sum printed something other than hashes: ${line}`);
       const path =
         escaped === '' ? name : name.replaceAll(/\\(.)/g, (_, c) => (c === 'n' ? '\n' : String(c)));
       return [path, hash] as const;

@@ -23,7 +23,7 @@ export async function packEntries(
     pack.finalize();
     return undefined;
   } catch (error) {
-    const failure = toTarsError(error, 'Cannot read what is to be written');
+    const failure = toTarsError(error, 'Cannot read the files to write');
     pack.destroy(failure);
     return failure;
   }

@@ -37,7 +37,7 @@ export function createDockerVolume(engine: Engine, place: VolumePlace): StoreVol
         return (await engine.getContainer(container.id).inspect()).State.Running;
       } catch (error) {
         if (engineStatus(error) === 404) return false;
-        throw engineError(error, `Cannot look at the container ${container.name}`);
+        throw engineError(error, `Cannot inspect the container ${container.name}`);
       }
     },
   };
