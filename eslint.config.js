@@ -52,6 +52,28 @@ const siblingRules = componentFolders.map((folder) => {
   );
 });
 
+/** One home per primitive: outside its room the hand-written form is refused, and the message names the home. */
+const primitives = [
+  {
+    room: 'model',
+    message: 'Use throwIfAborted or abortError of model/abort.ts.',
+    selectors: [
+      "CallExpression[callee.property.name='throwIfAborted']",
+      "IfStatement[test.property.name='aborted'] NewExpression[callee.name='InterruptedError'][arguments.length=0]",
+      "IfStatement[test.property.name='aborted'] NewExpression[callee.name='InterruptedError'][arguments.0.value='Interrupted']",
+    ],
+  },
+];
+const withoutPrimitivesOf = (room) =>
+  primitives
+    .filter((primitive) => primitive.room !== room)
+    .flatMap(({ selectors, message }) => selectors.map((selector) => ({ selector, message })));
+const primitiveRules = [undefined, ...new Set(primitives.map(({ room }) => room))].map((room) => ({
+  files: [room === undefined ? 'src/**/*.ts' : `src/${room}/**/*.ts`],
+  ignores: ['src/**/*.test.ts'],
+  rules: { 'no-restricted-syntax': ['error', ...withoutPrimitivesOf(room)] },
+}));
+
 export default tseslint.config(
   { ignores: ['dist/', 'node_modules/', 'eslint.config.js'] },
   ...tseslint.configs.strictTypeChecked,
@@ -114,4 +136,5 @@ export default tseslint.config(
   { files: ['bench/**/*.ts', 'scripts/**/*.ts'], rules: { 'no-console': 'off' } },
   ...directionRules,
   ...siblingRules,
+  ...primitiveRules,
 );

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { throwIfAborted } from '../model/abort.ts';
 import { CorruptionError, TarsError } from '../model/errors.ts';
 import { manifestMaxBytes } from '../model/limits.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../model/manifest.ts';
@@ -64,7 +65,7 @@ export async function readLastManifest(
 ): Promise<Manifest | undefined> {
   const { size } = await file.stat();
   for (const wantedBytes of windowBytes) {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     const lengthBytes = Math.min(size, wantedBytes);
     const tail = Buffer.alloc(lengthBytes);
     await file.read(tail, 0, lengthBytes, size - lengthBytes);

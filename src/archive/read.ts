@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs';
+import { throwIfAborted } from '../model/abort.ts';
 import { CorruptionError, TarsError, toTarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
 import type { Manifest } from '../model/manifest.ts';
@@ -114,7 +115,7 @@ class ArchiveSource implements SnapshotSource {
 
   // eslint-disable-next-line @typescript-eslint/require-await -- they are in memory
   async *entries(prefix: string, signal: AbortSignal): AsyncIterable<ArtifactEntry> {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     for (const entry of this.#entries) {
       if (prefix === '' || entry.path === prefix || entry.path.startsWith(`${prefix}/`)) yield entry;
     }

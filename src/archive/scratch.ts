@@ -1,5 +1,6 @@
 import { open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { throwIfAborted } from '../model/abort.ts';
 import { TarsError, toTarsError } from '../model/errors.ts';
 import { openScratch } from '../disk/run-scratch.ts';
 import type { Bytes } from '../ports/artifacts.ts';
@@ -51,7 +52,7 @@ async function spoolInto(path: string, body: Bytes, directory: string, signal: A
     let sizeBytes = 0;
     let nextCheckBytes = checkEveryBytes;
     for await (const chunk of body) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       await handle.writeFile(chunk);
       sizeBytes += chunk.byteLength;
       if (sizeBytes >= nextCheckBytes) {

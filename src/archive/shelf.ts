@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { lstat, open, readdir, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { throwIfAborted } from '../model/abort.ts';
 import { hasErrno, InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
 import type { SnapshotSummary } from '../model/snapshot.ts';
@@ -60,7 +61,7 @@ class ArchiveShelf implements SnapshotShelf {
     for (const id of relyOn) await this.#require(id, ctx);
     for (const [done, id] of remove.entries()) {
       try {
-        if (ctx.signal.aborted) throw new InterruptedError();
+        throwIfAborted(ctx.signal);
         await this.#remove(id, ctx);
       } catch (error) {
         const cause = toTarsError(error, `Cannot remove ${join(this.location, id)}`);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { throwIfAborted } from '../model/abort.ts';
 import { artifactsOf, isArtifactList } from '../model/artifact-list.ts';
 import { CorruptionError, TarsError, toTarsError } from '../model/errors.ts';
 import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../model/manifest.ts';
@@ -220,7 +221,7 @@ class ArchiveWriter implements SnapshotWriter {
       await this.#appendManifest(manifest, ctx.signal);
       const sha256 = await file.seal();
       await this.#readBack(manifest, ctx.signal);
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       await writeChecksum(archive, sha256);
       await this.#appear();
       await syncDirectory(dirname(archive));
@@ -340,7 +341,7 @@ class ArchiveWriter implements SnapshotWriter {
       yield new Uint8Array(paddingBytes(header.sizeBytes));
     };
     const turn = this.#turn.then(async () => {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       const startBytes = file.sizeBytes;
       await file.append(entry(), compressor(compression, chunking), signal);
       if (isArtifactList(header.name)) this.#lists.set(header.name, { startBytes, endBytes: file.sizeBytes });
@@ -372,7 +373,7 @@ class ArchiveWriter implements SnapshotWriter {
     if (manifest === undefined) throw unreadable(manifestPath);
     const source = { open: (path: string) => this.#readMember(path) };
     for (const component of components) {
-      for await (const _ of artifactsOf(component, source, signal)) signal.throwIfAborted();
+      for await (const _ of artifactsOf(component, source, signal)) throwIfAborted(signal);
     }
   }
 

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../model/abort.ts';
 import { composeStack, hasPendingRestores } from '../composition/index.ts';
 import { toTarsError } from '../model/errors.ts';
 import { recoverInterrupted } from '../operations/restore/recover.ts';
@@ -19,7 +20,7 @@ export async function recoverUnfinished(
     const stack = await composeStack(settings, { includeModels: false }, env);
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     const { message, hint } = toTarsError(error, 'A restore that was cut off could not be recovered');
     ctx.log.warn(hint === undefined ? message : `${message}. ${hint}`);
   }

@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
 import { removeAbandonedScratch } from '../disk/run-scratch.ts';
+import { abortError } from '../model/abort.ts';
 import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { RetentionOutcome } from '../ports/run-log.ts';
@@ -74,7 +75,7 @@ export async function runVerb(
     const noteRetention = (outcome: RetentionOutcome): void => recorder.noteRetention(outcome);
     exitCode = await work({ env, ctx, audience, configPath: options.config, settings, noteRetention });
   } catch (error) {
-    failure = toTarsError(signal.aborted ? abortOf(error) : error, 'Unexpected failure');
+    failure = signal.aborted ? interruptionOf(error, signal) : toTarsError(error, 'Unexpected failure');
     audience.failure(failure);
     exitCode = exitCodeOf(failure);
   }
@@ -113,12 +114,9 @@ async function removeLeftovers(places: readonly string[], { log }: OperationCont
 }
 
 /** After an interruption whatever surfaced is a consequence of it, unless it says how things were left. */
-function abortOf(error: unknown): unknown {
-  if (error instanceof InterruptedError) return error;
-  if (error instanceof TarsError && error.code === 'restore-failed') return error;
-  const aborted = new Error('Interrupted', { cause: error });
-  aborted.name = 'AbortError';
-  return aborted;
+function interruptionOf(error: unknown, signal: AbortSignal): TarsError {
+  const saysHowThingsAre = error instanceof TarsError && error.code === 'restore-failed';
+  return saysHowThingsAre || error instanceof InterruptedError ? error : abortError(signal, error);
 }
 
 /** Splits `a,b` and repeated flags into names. */

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../model/abort.ts';
 import { messageOf, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -60,7 +61,7 @@ export async function waitReady(
       await component.ready(ctx);
       return;
     } catch (cause) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       if (cause instanceof TarsError && incurable.has(cause.code)) throw cause;
       const detail = messageOf(cause);
       const hint = 'Look into the log of its service.';

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
+import { throwIfAborted } from '../model/abort.ts';
 import { CorruptionError, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StorageBackend, StorageFileType } from '../ports/storage.ts';
@@ -104,7 +105,7 @@ type FoundKey = Pick<OpenedRepository, 'crypto' | 'keyName'>;
 async function findKey(storage: StorageBackend, password: string, ctx: OperationContext): Promise<FoundKey> {
   let unusable: TarsError | undefined;
   for await (const { name } of storage.list('keys', ctx.signal)) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     try {
       const content = await storage.load({ type: 'keys', name }, undefined, ctx.signal);
       const crypto = await openKeyFile(content, password, name);

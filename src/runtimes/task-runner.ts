@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
+import { throwIfAborted } from '../model/abort.ts';
 import { ServiceUnavailableError } from '../model/errors.ts';
 import { taskArguments, type ScheduledTask } from '../model/schedule.ts';
 
@@ -19,7 +20,7 @@ export function createTaskRunner(
   output: TaskOutput,
 ): (task: ScheduledTask, signal: AbortSignal) => Promise<number | undefined> {
   return async (task, signal) => {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     const stdio = output === 'all' ? 'inherit' : 'pipe';
     const child = spawn(program, [...args, ...taskArguments[task]], {
       stdio: ['ignore', stdio, stdio],

@@ -1,5 +1,6 @@
 import { execa } from 'execa';
 import { readFile } from 'node:fs/promises';
+import { throwIfAborted } from '../model/abort.ts';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import type { Settings } from './load.ts';
 import type { Environment } from '../model/environment.ts';
@@ -130,7 +131,7 @@ async function passwordFrom(
     timeout: passwordCommandTimeoutMs,
     reject: false,
   });
-  signal.throwIfAborted();
+  throwIfAborted(signal);
   if (!failed && stdout !== '') return bothWays(trimAsRestic(stdout), stdout, origin);
   // Its output may hold the password, so nothing of the failed run goes into the error.
   const hint = 'Run it by hand; it must print the password and nothing else.';

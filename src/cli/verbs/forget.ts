@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { throwIfAborted } from '../../model/abort.ts';
 import { archiveShelf, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
@@ -110,7 +111,7 @@ async function previewAfter(
   try {
     return { plan: await store.previewPrune(parsePruneLimits({}), going, ctx) };
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     ctx.log.warn(
       `What pruning would free is not known: ${toTarsError(error, 'It cannot be looked at').message}`,
     );

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { rm } from 'node:fs/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import { findProjects, placeConflicts, type FoundProject } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Diagnosis } from '../../operations/doctor/doctor.ts';
@@ -81,7 +82,7 @@ async function create(
   flags: InitFlags,
   session: Session,
 ): Promise<Created> {
-  session.ctx.signal.throwIfAborted();
+  throwIfAborted(session.ctx.signal);
   const ctx = { ...session.ctx, signal: new AbortController().signal };
   if (choices !== undefined) await writeSettings(settingsPath, choices);
   try {

@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { composeStack, openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { withArtifacts } from '../../model/artifact-list.ts';
@@ -221,7 +222,7 @@ async function containerHome(
     if (place === undefined || !('store' in place) || place.service === undefined) return {};
     return { directory: place.store, inContainer: true };
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     const { message } = toTarsError(error, `Cannot find out where ${component.name} keeps its data`);
     ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is fixed`);
     return {};

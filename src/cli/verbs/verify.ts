@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { throwIfAborted } from '../../model/abort.ts';
 import { composeStack, openStore, type Stack } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
@@ -72,7 +73,7 @@ async function runningWriters(
     const { pausable, free } = sortWriters(await runtime.discover(ctx));
     return [...pausable, ...free];
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     ctx.log.debug(toTarsError(error, 'What runs is not known').message);
     return [];
   }

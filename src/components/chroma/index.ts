@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import {
   messageOf,
   RestoreRefusedError,
@@ -250,7 +251,7 @@ class ChromaComponent implements Component {
     try {
       return (await detectServer(this.#endpoint(), ctx)).version;
     } catch (error) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       const detail = messageOf(error);
       ctx.log.debug(`${this.name}: the server was not asked for its version: ${detail}`);
       return null;

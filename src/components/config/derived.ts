@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ConfigFacts } from './facts.ts';
@@ -52,7 +53,7 @@ export async function readDerived(
   try {
     return await source?.read(ctx);
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     ctx.log.warn(
       toTarsError(error, 'Settings that only the running containers have could not be read').message,
     );

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { readableByAll } from '../../disk/exposure.ts';
 import { decodeText, readConfigFiles } from './files.ts';
 import { redactFile } from './redact/index.ts';
@@ -18,6 +19,6 @@ export async function exposedConfigFiles(
 /** A file that cannot be read, or is none, is somebody else's finding. */
 async function holdsSecret(path: string, known: readonly string[], signal: AbortSignal): Promise<boolean> {
   const files = await readConfigFiles([path], signal).catch(() => []);
-  signal.throwIfAborted();
+  throwIfAborted(signal);
   return files.some(({ bytes }) => redactFile(path, decodeText(bytes).text, known).secrets.length > 0);
 }

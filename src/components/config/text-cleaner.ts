@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import type { TextCleaner } from '../../ports/support.ts';
 import { decodeText, utf16Order } from './files.ts';
 import { redactInSteps } from './redact/index.ts';
@@ -14,7 +15,8 @@ export const createTextCleaner = (): TextCleaner => ({
       const step = steps.next();
       if (step.done === true) return step.value;
       // A text takes up to some seconds of this thread.
-      await setImmediate(undefined, { signal });
+      await setImmediate();
+      throwIfAborted(signal);
     }
   },
 });

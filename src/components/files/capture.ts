@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, type BigIntStats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import { isSameFile, wasReplaced, type OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath } from '../../disk/open-path.ts';
 import { hasErrno, TarsError } from '../../model/errors.ts';
@@ -141,7 +142,7 @@ class TreeCapture {
     try {
       let steps = 0;
       for (const step of walkTree(root, rules)) {
-        ctx.signal.throwIfAborted();
+        throwIfAborted(ctx.signal);
         await this.#take(step);
         for (const path of mounted.splice(0)) this.#missing(path, mountedReason);
         if (++steps % entriesPerTurn === 0) await setImmediate();

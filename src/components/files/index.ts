@@ -1,5 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { openPath } from '../../disk/open-path.ts';
 import { ConfigurationError, messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
@@ -82,7 +83,7 @@ async function probe({ trees, keepOut }: TreesPlace, ctx: OperationContext): Pro
       onFailure: (path, error) => void warnings.push(`Cannot read ${tree.live}/${path}: ${messageOf(error)}`),
     });
     for (const step of steps) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       if (step.kind !== 'entry' || !step.stats.isFile()) continue;
       files += 1;
       sizeBytes += Number(step.stats.size);

@@ -1,4 +1,5 @@
-import { InterruptedError, toTarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
@@ -53,7 +54,7 @@ export async function stageTreesRestore(
     }
   } catch (error) {
     await discard(staged);
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    throwIfAborted(ctx.signal, error);
     throw toTarsError(error, `Cannot stage the files of ${place.name}`);
   }
   for (const { begun } of staged) begun[Symbol.dispose]();

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, closeSync, constants } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
 import { makeNode, setTimes, syncFileSystem } from '../../disk/posix/index.ts';
 import { CorruptionError, hasErrno, toTarsError } from '../../model/errors.ts';
@@ -64,7 +65,7 @@ export class TreeStaging {
     let entries = 0;
     try {
       for await (const entry of entriesOf(this.#folder, ctx.signal)) {
-        ctx.signal.throwIfAborted();
+        throwIfAborted(ctx.signal);
         await this.#take(entry);
         if (++entries % entriesPerTurn === 0) await setImmediate();
       }

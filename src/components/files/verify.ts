@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
@@ -114,7 +115,7 @@ class TreeComparison {
     let entries = 0;
     const { signal } = this.#ctx;
     for await (const entry of joinTree(folderOf(this.#restored, source), live.directory, rules, signal)) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       await this.#compare(entry, live.directory, scope);
       if (++entries % entriesPerTurn === 0) await setImmediate();
     }
@@ -188,7 +189,7 @@ class TreeComparison {
     try {
       problem = (await this.#hashOf(live)) === sha256 ? undefined : 'differs from what was captured';
     } catch (error) {
-      this.#ctx.signal.throwIfAborted();
+      throwIfAborted(this.#ctx.signal);
       this.#warn('file-unreadable', path, `cannot be read: ${messageOf(error)}`);
       return false;
     }

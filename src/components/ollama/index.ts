@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { access, constants } from 'node:fs/promises';
 import { z } from 'zod';
+import { throwIfAborted } from '../../model/abort.ts';
 import { connectionFailure } from '../../model/connection-failure.ts';
-import { InterruptedError, ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
+import { ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
@@ -145,7 +146,7 @@ async function serverVersion(url: string, signal: AbortSignal): Promise<string> 
     if (!response.ok) throw new Error(`it answered ${response.status}`);
     return z.object({ version: z.string() }).parse(await response.json()).version;
   } catch (cause) {
-    if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
+    throwIfAborted(signal, cause);
     const detail = connectionFailure(cause);
     throw new ServiceUnavailableError(`Ollama does not answer at ${new URL(url).host}: ${detail}`, {
       hint: 'Start it, or correct url in tars.yaml.',

@@ -1,4 +1,5 @@
-import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { messageOf, TarsError } from '../../model/errors.ts';
 import type { ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { ownAttributes } from '../paths/own-attributes.ts';
@@ -102,12 +103,12 @@ export async function captureDatabase(
   } catch (error) {
     failure.abort();
     await beside;
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    throwIfAborted(ctx.signal, error);
     throw describeDumpError(error, name);
   }
   const content = await (beside ?? read());
   if (!('error' in content)) return { name, artifact, sizeBytes, properties, content };
-  if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: content.error });
+  throwIfAborted(ctx.signal, content.error);
   const nothing = nothingRead({ what: 'the content', reason: messageOf(content.error) });
   return { name, artifact, sizeBytes, properties, content: nothing };
 }

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
+import { throwIfAborted } from '../../model/abort.ts';
 import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OpenVolume, StoreVolume } from '../../ports/volume.ts';
@@ -34,7 +35,7 @@ export function createRemoteChroma(
       if (file === undefined) return;
       const target = createWriteStream(join(directory, name), { mode: 0o600 });
       await pipeline(file.body, target, { signal }).catch((error: unknown) => {
-        signal.throwIfAborted();
+        throwIfAborted(signal);
         if (!(error instanceof TarsError)) throw error;
       });
     },

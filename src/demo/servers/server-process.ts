@@ -1,5 +1,6 @@
 import { execa } from 'execa';
 import { readdir, readFile, readlink } from 'node:fs/promises';
+import { throwIfAborted } from '../../model/abort.ts';
 import { hasErrno, ServiceUnavailableError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { waitUntil } from './common.ts';
@@ -73,7 +74,7 @@ export async function launchServer(
     const died = ended.signal.aborted;
     child.kill('SIGKILL');
     const { exitCode, signal: killedBy } = await child;
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     const how = died ? `ended (${killedBy ?? exitCode ?? 'not started'})` : 'does not answer';
     const said = (await readFile(logFile, 'utf8')).slice(-logTailChars).trim();
     throw new ServiceUnavailableError(`Cannot start ${server.name}: it ${how}${said && `: ${said}`}`, {

@@ -1,4 +1,5 @@
-import { ConfigurationError, InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { schemaVersionFor, type ComponentManifest, type Manifest } from '../../model/manifest.ts';
 import type { PublishedSnapshot } from '../../model/snapshot.ts';
 import type { Component, PreparedCapture } from '../../ports/component.ts';
@@ -61,7 +62,7 @@ export async function planBackup(
   ctx: OperationContext,
 ): Promise<BackupPlan> {
   const components = await Promise.all(target.components.map((component) => planComponent(component, ctx)));
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   return {
     stack: target.stack,
     destination: destination.location,
@@ -163,7 +164,7 @@ class PreparedCaptures implements AsyncDisposable {
 }
 
 function stopWhenAborted(ctx: OperationContext): void {
-  if (ctx.signal.aborted) throw new InterruptedError();
+  throwIfAborted(ctx.signal);
 }
 
 function addFailures(failed: Map<string, TarsError>, more: ReadonlyMap<string, TarsError>): void {

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { messageOf, TarsError, toTarsError } from '../../model/errors.ts';
 import type { PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -84,7 +85,7 @@ export async function takeCut(options: CutOptions, ctx: OperationContext): Promi
     writers.pausable.length === 0
       ? await markUnpaused(prepared, markTimeoutMs, ctx)
       : await markWhilePaused(options, markTimeoutMs, ctx);
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const reason = taken.reason ?? (await whoCouldWrite(options, ctx));
   if (reason === undefined) return { ...taken, consistency: 'cut' };
   return { ...taken, reason, consistency: 'per-store' };
@@ -115,7 +116,7 @@ async function whoCouldWrite(
     const started = idle.filter((name) => !still.includes(name));
     return started.length === 0 ? undefined : `${started.join(', ')} was started meanwhile, and not paused`;
   } catch (error) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     return `it is not known whether ${idle.join(', ')} was started meanwhile: ${messageOf(error)}`;
   }
 }

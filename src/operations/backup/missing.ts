@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { TarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../../model/snapshot.ts';
@@ -47,7 +48,7 @@ async function newestWith(
       const manifest = await source.manifest(ctx.signal);
       if (names.every((name) => holds(manifest, name))) return summary;
     } catch (error) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       // Only a hint depends on it: one that cannot be read is none to point to.
       if (!(error instanceof TarsError)) throw error;
     }

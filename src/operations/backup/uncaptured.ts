@@ -1,4 +1,5 @@
-import { InterruptedError, toTarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { toTarsError } from '../../model/errors.ts';
 import type { NotCaptured } from '../../model/manifest.ts';
 import type { Component } from '../../ports/component.ts';
 import { coveredPaths, isWithin, withoutCaptured, type CapturedPlace } from '../../model/captured-place.ts';
@@ -25,7 +26,7 @@ export async function uncapturedMounts(
       ...(await describeUnused(idle, ctx)),
     ];
   } catch (error) {
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    throwIfAborted(ctx.signal, error);
     const { message } = toTarsError(error, 'The mounts could not be listed');
     ctx.log.warn(`What the services keep outside the components is not known: ${message}`);
     return [{ subject: unknownMounts, reason: `not known: ${message}` }];

@@ -73,7 +73,7 @@ test('an interruption is one, whatever the checks make of it', async () => {
   await assert.rejects(
     examine([{ name: 'any', examine: interrupted }], 1000, contextWith(pending, controller.signal)),
     {
-      name: 'AbortError',
+      code: 'interrupted',
     },
   );
 });

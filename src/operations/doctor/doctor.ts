@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 
@@ -62,7 +63,7 @@ export async function examine(
         return outcomes.map((outcome) => ({ check: name, ...outcome }));
       }),
     );
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     return found.flat();
   } finally {
     // What still hangs lets go of its connections.

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { artifactsOf } from '../../model/artifact-list.ts';
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
 import {
@@ -65,7 +66,7 @@ export async function planRestore(
       refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
     }
   }
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   refuseOn(refusals);
   const { offline: _offline, ...services } = await planServices(planned, target, ctx);
   const parts = { manifest, planned, provision };

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -16,7 +17,7 @@ export async function provision(run: Run, planned: PlannedProvision): Promise<St
   const { plan, source, target, ctx, note } = run;
   for (const item of plan.planned.filter(({ component }) => component.service === undefined))
     await restoreFiles(item, run);
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const provisioner = requireProvisioner(run);
   const before = await provisioner.existing(ctx);
   await note({ creating: before });

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { TarsError } from '../../model/errors.ts';
 import type { JournalledMount } from '../../ports/journal.ts';
 import { planServices } from './plan.ts';
@@ -9,7 +10,7 @@ import { mountsOfComponent } from '../backup/uncaptured.ts';
 /** Stops, swaps, starts and waits for health. */
 export async function swapAll(staged: readonly StagedComponent[], run: Run): Promise<void> {
   const { plan, target, ctx, entry, note } = run;
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const services = await planServices(plan.planned, target, ctx);
   const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
   const mounts = await journalledMounts(staged, run);
@@ -18,10 +19,10 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
     ctx.log.info(`Stopping ${service}`);
     await target.runtime.stop(service, ctx);
   }
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   await note({ phase: 'swapping' });
   for (const { staged: data } of staged) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     await data.swap(ctx);
   }
   await requireStillDown(services.offline, run);

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../../model/schedule.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -39,7 +40,7 @@ export async function runDue(runner: DueRunner, ctx: OperationContext): Promise<
     using claim = await runner.claim();
     if (claim === undefined) return exitCode;
     for (;;) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       const task = dueNow(await state.next(), ctx);
       if (task === undefined) break;
       const exit = await state.run(task);
@@ -112,7 +113,7 @@ class ScheduleState {
   async awaitDue(): Promise<boolean> {
     const { clock, signal } = this.#ctx;
     for (;;) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       const now = clock.now();
       const delayed = (await this.#coming()).filter(({ time }) => time <= now);
       const next = delayed.reduce(earlier, nothingNext);
@@ -138,7 +139,7 @@ class ScheduleState {
     const startedAt = clock.now();
     log.info(`${task} begins`);
     const exit = await this.#runner.runTask(task, signal).catch((error: unknown) => {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       log.warn(toTarsError(error, `Cannot start ${task}`).message);
       return undefined;
     });
@@ -157,7 +158,7 @@ class ScheduleState {
       this.#schedule = await this.#runner.load();
       this.#complaint = '';
     } catch (error) {
-      this.#ctx.signal.throwIfAborted();
+      throwIfAborted(this.#ctx.signal);
       if (this.#schedule === undefined) throw error;
       const { message } = toTarsError(error, 'Cannot read the schedule');
       if (message !== this.#complaint) this.#ctx.log.warn(`The schedule stays as it was: ${message}`);

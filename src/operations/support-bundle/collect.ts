@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Omission, RawFile, SupportSource, Yield } from './source.ts';
@@ -25,7 +26,7 @@ export async function collectAll(
   depth = 0,
 ): Promise<Collected> {
   const parts = await Promise.all(sources.map((source) => collectOne(source, limitMs, ctx, depth)));
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   return joined(parts);
 }
 

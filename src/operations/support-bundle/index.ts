@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { toolVersion } from '../../model/version.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { TextCleaner } from '../../ports/support.ts';
@@ -60,7 +61,7 @@ export async function makeSupportBundle(
     cleaner,
     ctx.signal,
   );
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const manifest = JSON.parse(about.files[0]?.text ?? '{}') as BundleManifest;
   const all = [...withUniquePaths(about.files), ...placed];
   return { manifest, archive: await packBundle(folder, all, now, compression) };

@@ -1,4 +1,5 @@
-import { InterruptedError, toTarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import { describeIncomplete, type ComponentManifest } from '../../model/manifest.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
@@ -65,7 +66,7 @@ export async function compareLive(
       task.finish('ok');
     } catch (error) {
       task.finish('failed');
-      if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+      throwIfAborted(ctx.signal, error);
       const { message } = toTarsError(error, `Cannot compare ${component.name} with the snapshot`);
       findings.push({ severity: 'error', subject: component.name, code: 'verify-failed', message });
     }

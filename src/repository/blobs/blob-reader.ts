@@ -1,5 +1,5 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError, TarsError } from '../../model/errors.ts';
-import { throwIfAborted } from '../abort.ts';
 import { openBlob } from '../seal/blob-codec.ts';
 import type { BlobIndex, BlobLocation } from './blob-index.ts';
 import { FurtherCopies } from './further-copies.ts';

@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../abort.ts';
+import { throwIfAborted } from '../../model/abort.ts';
 import type { BlobIndex, BlobLocation } from './blob-index.ts';
 import { decodeIndex } from '../format/index-file.ts';
 import type { BlobType } from '../format/pack.ts';

@@ -1,5 +1,5 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { BlobIndex } from './blob-index.ts';
 import { decodeIndex } from '../format/index-file.ts';
 import type { OpenedRepository } from '../open.ts';

@@ -1,8 +1,8 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { counted } from '../../model/plural.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { PackHealth } from '../../ports/snapshot-store.ts';
-import { throwIfAborted } from '../abort.ts';
 import { BlobIndex } from '../blobs/blob-index.ts';
 import { enumerate } from './findings.ts';
 import { decodeIndexFile, encodeDamagedPacks, type IndexFile } from '../format/index-file.ts';

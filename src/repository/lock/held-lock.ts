@@ -1,6 +1,6 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { removeOwnLock, saveLock, settleMs, type LockableRepository } from './lock-file.ts';
 import { refreshEveryMs, staleAfterMs } from './lock-record.ts';
 

@@ -1,6 +1,6 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { loadIndexedPacks } from '../check/indexes.ts';
 import { planWindows, PackVerifier, type PackToVerify } from '../check/pack.ts';
 import type { OpenedRepository } from '../open.ts';

@@ -1,5 +1,5 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { loadIndexedPacks } from '../check/indexes.ts';
 import type { IndexedPack } from '../format/index-file.ts';
 import type { OpenedRepository } from '../open.ts';

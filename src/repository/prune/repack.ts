@@ -1,6 +1,6 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError } from '../../model/errors.ts';
 import type { OperationContext, ProgressTask } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { groupIntoRanges, type BlobRange, type WantedBlob } from '../blobs/blob-ranges.ts';
 import { loadIndexedPacks } from '../check/indexes.ts';
 import type { BlobType, PackedBlob } from '../format/pack.ts';

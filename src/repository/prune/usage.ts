@@ -1,7 +1,7 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError, toTarsError } from '../../model/errors.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { OperationContext, ProgressTask } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { BlobIndex } from '../blobs/blob-index.ts';
 import { BlobReader } from '../blobs/blob-reader.ts';
 import { loadIndexFile } from '../check/indexes.ts';

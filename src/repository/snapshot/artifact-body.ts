@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
+import { throwIfAborted } from '../../model/abort.ts';
 import { TarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
-import { throwIfAborted } from '../abort.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { Chunker } from '../chunker/chunker.ts';
 import type { GearTable } from '../chunker/gear.ts';

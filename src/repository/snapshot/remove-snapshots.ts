@@ -1,8 +1,8 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotRemoval } from '../../ports/snapshot-shelf.ts';
-import { throwIfAborted } from '../abort.ts';
 import { acquireLock } from '../lock/lock.ts';
 import type { OpenedRepository } from '../open.ts';
 

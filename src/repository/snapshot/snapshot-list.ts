@@ -1,7 +1,7 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError, TarsError } from '../../model/errors.ts';
 import { isOwnedBy, type SnapshotOwner, type SnapshotSummary } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { throwIfAborted } from '../abort.ts';
 import { decodeSnapshot, type SnapshotFile } from '../format/snapshot-file.ts';
 import type { OpenedRepository } from '../open.ts';
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { throwIfAborted } from '../../model/abort.ts';
 import { encodeLossless } from '../../model/byte-text.ts';
 import { manifestMaxBytes, pathMaxBytes } from '../../model/limits.ts';
 import { decodeManifest, manifestPath, type Manifest } from '../../model/manifest.ts';
@@ -6,7 +7,6 @@ import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { CorruptionError, TarsError } from '../../model/errors.ts';
 import type { ArtifactEntry, Bytes } from '../../ports/artifacts.ts';
 import type { SnapshotSource } from '../../ports/snapshot-store.ts';
-import { throwIfAborted } from '../abort.ts';
 import type { BlobReader } from '../blobs/blob-reader.ts';
 import type { NodeType, TreeNode } from '../format/tree.ts';
 import { summarize, type NamedSnapshot } from './snapshot-list.ts';

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../model/abort.ts';
 import { artifactsOf } from '../../model/artifact-list.ts';
 import { localOffsetAt } from '../../model/calendar.ts';
 import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../../model/errors.ts';
@@ -12,7 +13,6 @@ import type {
 } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotLabel, SnapshotWriter } from '../../ports/snapshot-store.ts';
-import { throwIfAborted } from '../abort.ts';
 import { storeBody } from './artifact-body.ts';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import { BlobReader } from '../blobs/blob-reader.ts';

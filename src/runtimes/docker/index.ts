@@ -1,9 +1,5 @@
-import {
-  ConfigurationError,
-  InterruptedError,
-  ServiceUnavailableError,
-  TarsError,
-} from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { ConfigurationError, ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/runtime.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from './engine/engine.ts';
@@ -61,22 +57,22 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
 
   return {
     async discover(ctx) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       return describeServices(await project(ctx), options);
     },
 
     async mounts(ctx) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       return mountsOf((await project(ctx)).containers, address);
     },
 
     async unusedVolumes(ctx) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       return unusedVolumes(engine, await project(ctx), address);
     },
 
     async areGone(mounts, ctx) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       return (await Promise.all(mounts.map((mount) => isGone(engine, mount)))).every(Boolean);
     },
 
@@ -95,7 +91,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
     },
 
     async pause(writers, ctx) {
-      if (ctx.signal.aborted) throw new InterruptedError();
+      throwIfAborted(ctx.signal);
       const containers = running(await project(ctx), writers);
       const late = containers.find(({ id, service }) => announced.get(service)?.has(id) === false);
       if (late !== undefined) {
@@ -141,7 +137,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
       const containers = containersOf(await project(ctx), service);
       if (containers.length === 0) throw missing(service, projectName);
       for (const { id, name, state } of containers) {
-        ctx.signal.throwIfAborted();
+        throwIfAborted(ctx.signal);
         const container = engine.getContainer(id);
         try {
           if (state === 'paused') await container.unpause();
@@ -284,7 +280,7 @@ async function stopContainer(
   timeoutMs: number,
   ctx: OperationContext,
 ): Promise<void> {
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const container = engine.getContainer(id);
   try {
     // A frozen process cannot end by itself.

@@ -2,6 +2,7 @@ import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { throwIfAborted } from '../../model/abort.ts';
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { RestartableArmedGuardian, RestartableGuardian, ResumeAction } from '../../ports/runtime.ts';
@@ -30,7 +31,7 @@ async function arm(
   pauseMaxMs: number,
   ctx: OperationContext,
 ): Promise<RestartableArmedGuardian> {
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   const child = startGuardian();
   const replies = readReplies(child.stdout);
   const plan: GuardianPlan = {

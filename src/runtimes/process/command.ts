@@ -4,7 +4,8 @@ import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openScratch } from '../../disk/run-scratch.ts';
-import { InterruptedError, messageOf, TarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { messageOf, TarsError } from '../../model/errors.ts';
 import { shellWord } from '../../model/shell-word.ts';
 import { childEnvironment } from '../child-environment.ts';
 
@@ -46,8 +47,7 @@ async function exitOf(
   outputFd: number,
   { timeoutMs, signal }: CommandLimits,
 ): Promise<number | undefined> {
-  const interrupted = (): boolean => signal?.aborted === true;
-  if (interrupted()) throw new InterruptedError();
+  if (signal !== undefined) throwIfAborted(signal);
   const timeout = AbortSignal.timeout(timeoutMs);
   const [program = '', ...args] = argv;
   // Not execa: it waits for a process that it has told to end, and kills it in the end.
@@ -64,7 +64,7 @@ async function exitOf(
   } catch (cause) {
     child.kill('SIGTERM');
     child.unref();
-    if (interrupted()) throw new InterruptedError('Interrupted', { cause });
+    if (signal !== undefined) throwIfAborted(signal, cause);
     if (timeout.aborted) {
       throw new TarsError('timeout', `${commandName(argv)} did not end within ${timeoutMs} ms`, {
         hint: 'Run it by hand to see why, or raise its timeout in tars.yaml.',

@@ -1,5 +1,6 @@
 import { execa } from 'execa';
-import { ConfigurationError, hasErrno, InterruptedError, TarsError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { ConfigurationError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
@@ -94,7 +95,7 @@ async function crontab(
     env: childEnvironment({ LC_ALL: 'C', ...env }),
     extendEnv: false,
   });
-  if (result.isCanceled) throw new InterruptedError();
+  throwIfAborted(ctx.signal);
   if (hasErrno(result.cause, 'ENOENT') || hasErrno(result, 'ENOENT')) {
     throw new ConfigurationError('There is no crontab program here', {
       hint: 'Install cron, or run `tars daemon` instead.',

@@ -3,14 +3,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { configDirectory } from '../../disk/home.ts';
-import {
-  ConfigurationError,
-  hasErrno,
-  InterruptedError,
-  isDenied,
-  TarsError,
-  toTarsError,
-} from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { ConfigurationError, hasErrno, isDenied, TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
@@ -183,7 +177,7 @@ async function run([program = '', ...args]: readonly string[], ctx: OperationCon
     env: childEnvironment(),
     extendEnv: false,
   });
-  if (result.isCanceled) throw new InterruptedError();
+  throwIfAborted(ctx.signal);
   if (result.exitCode === 0) return;
   const said = result.stderr.trim();
   throw new TarsError(

@@ -1,12 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { hasErrno, TarsError } from '../../model/errors.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { directoryTypes, packFolders } from './layout.ts';
-import { storageError, throwIfAborted } from './storage-errors.ts';
+import { storageError } from './storage-errors.ts';
 
 /** Every mount point of an ext file system has it. */
 const harmlessEntries = new Set(['lost+found', ...directoryTypes]);

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { link, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { syncDirectory, syncWhereSupported, unsupportedErrnos } from '../../disk/sync.ts';
 import { hasErrno, isSystemError } from '../../model/errors.ts';
-import { throwIfAborted } from './storage-errors.ts';
 
 const noHardLinks = new Set(['EPERM', 'EMLINK', ...unsupportedErrnos]);
 

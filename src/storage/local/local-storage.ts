@@ -1,12 +1,13 @@
 import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/storage.ts';
 import { createStructure } from './create-structure.ts';
 import { syncDirectory } from '../../disk/sync.ts';
 import { writeDurably } from './durable-file.ts';
 import { directoryOf, isFileName, isTemporaryName, packFolders, pathOf } from './layout.ts';
-import { isFullDisk, storageError, throwIfAborted } from './storage-errors.ts';
+import { isFullDisk, storageError } from './storage-errors.ts';
 
 /** Permission bits of new directories and files. */
 interface Modes {

@@ -36,8 +36,3 @@ export function storageError(error: unknown, what: string, path: string): TarsEr
     cause: error,
   });
 }
-
-/** @throws TarsError the signal's reason, `interrupted` when it is an ordinary abort */
-export function throwIfAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw toTarsError(signal.reason, 'Interrupted');
-}

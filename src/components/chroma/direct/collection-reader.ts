@@ -1,5 +1,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { throwIfAborted } from '../../../model/abort.ts';
 import type { ChromaRecord, MetadataScalar, MetadataValue } from '../record.ts';
 import type { Queue, QueuedOperations } from './queue.ts';
 import { columnsOf, hasTable, valueOf, type StoredCollection, type ValueColumns } from './tables.ts';
@@ -62,7 +63,7 @@ export class CollectionReader {
       yield record;
       if (++sinceTurn < recordsPerTurn) continue;
       sinceTurn = 0;
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       await nextTurn();
     }
   }

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, lstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { CorruptionError } from '../../../model/errors.ts';
 import { LabelPositions, type IdBytes } from './id-table.ts';
 import { parseIdMap, type IdMap } from './pickle.ts';
@@ -153,7 +154,7 @@ export class HnswFiles implements Disposable {
     const perBuffer = Math.max(1, Math.floor(scanBufferBytes / elementBytes));
     const buffer = Buffer.allocUnsafe(perBuffer * elementBytes);
     for (let first = 0; first < count; first += perBuffer) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       const elements = Math.min(perBuffer, count - first);
       const wanted = buffer.subarray(0, elements * elementBytes);
       const readBytes = this.#levels.read(wanted, first * elementBytes);

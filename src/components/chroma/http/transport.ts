@@ -1,10 +1,6 @@
+import { abortError } from '../../../model/abort.ts';
 import { connectionFailure } from '../../../model/connection-failure.ts';
-import {
-  ConfigurationError,
-  InterruptedError,
-  ServiceUnavailableError,
-  TarsError,
-} from '../../../model/errors.ts';
+import { ConfigurationError, ServiceUnavailableError, TarsError } from '../../../model/errors.ts';
 import { hideSecrets } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ServerProof } from '../../../ports/server-proof.ts';
@@ -153,7 +149,7 @@ export class ChromaTransport {
     ctx: Pick<OperationContext, 'signal'>,
   ): TarsError {
     if (error instanceof TarsError) return error;
-    if (ctx.signal.aborted) return new InterruptedError();
+    if (ctx.signal.aborted) return abortError(ctx.signal, error);
     if (error instanceof Error && error.name === 'TimeoutError') {
       const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
       return new TarsError(

@@ -3,6 +3,7 @@ import { lstat, mkdir, readlink, rm, symlink } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { messageOf, TarsError } from '../../../model/errors.ts';
 import { isThere } from '../../../disk/is-there.ts';
@@ -124,7 +125,7 @@ export class FrozenCopy implements PersistCopy {
     await this.#prepared.begin(ctx.signal);
     // Whoever gave up waiting for us will not call finish().
     if (ctx.signal.aborted) await this.#release();
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
   }
 
   async finish(ctx: OperationContext): Promise<CopyOutcome> {
@@ -158,7 +159,7 @@ export class FrozenCopy implements PersistCopy {
       const provenBeforeNs = listing.takenAtNs - timestampMarginNs;
       const settled = mtimeNs < provenBeforeNs && ctimeNs < provenBeforeNs;
       const copied = await this.#copyEntry(entry, ctx).catch((error: unknown) => {
-        ctx.signal.throwIfAborted();
+        throwIfAborted(ctx.signal);
         ctx.log.debug(`${entry.path} is copied later: ${messageOf(error)}`);
         return false;
       });

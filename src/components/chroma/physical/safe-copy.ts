@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { access, copyFile, lstat, mkdir, open, readlink, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
 import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
@@ -75,7 +76,7 @@ export class SafeCopy implements PersistCopy {
     const prober = stack.use(await LockProcess.start(path));
     const copy = new SafeCopy(source, scratch, holder, prober);
     for (const entry of listing.values()) {
-      ctx.signal.throwIfAborted();
+      throwIfAborted(ctx.signal);
       await copy.#copyEntry(entry, ctx.clock.now().getTime() - timestampMarginMs);
     }
     stack.move();
@@ -114,7 +115,7 @@ export class SafeCopy implements PersistCopy {
    * @throws TarsError `capture-failed` when a writer does not finish within `timeoutMs`
    */
   async lock(timeoutMs: number, ctx: Pick<OperationContext, 'clock' | 'signal'>): Promise<void> {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     if (this.#holder.ended) {
       await this.#holder[Symbol.asyncDispose]();
       this.#holder = await LockProcess.start(join(this.source, sqliteFileName));
@@ -135,7 +136,7 @@ export class SafeCopy implements PersistCopy {
     this.#lockedAtMs = ctx.clock.monotonicMs();
     // Whoever gave up waiting for us will not call finish().
     if (ctx.signal.aborted) await this.#holder.release();
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
   }
 
   /** Brings the copy to the locked moment and releases the lock, on every path. */

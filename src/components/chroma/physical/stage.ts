@@ -2,10 +2,11 @@ import { createWriteStream } from 'node:fs';
 import { chmod, chown, lchown, mkdir, open, stat, symlink, utimes } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { openPrivateDirectory } from '../../../disk/private-directory.ts';
 import { removeTreeAt } from '../../../disk/remove-tree.ts';
 import { syncDirectory } from '../../../disk/sync.ts';
-import { CorruptionError, hasErrno, InterruptedError, toTarsError } from '../../../model/errors.ts';
+import { CorruptionError, hasErrno, toTarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
 import type { ArtifactEntry, ArtifactSource } from '../../../ports/artifacts.ts';
@@ -69,7 +70,7 @@ export async function stagePhysicalRestore(
     };
   } catch (error) {
     await discard();
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+    throwIfAborted(ctx.signal, error);
     throw toTarsError(error, `Cannot stage ${place.path}`);
   }
 }
@@ -93,7 +94,7 @@ async function writeTree(
 ): Promise<void> {
   const folders: { path: string; entry: ArtifactEntry }[] = [];
   for await (const entry of source.entries(prefix, ctx.signal)) {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     const path = join(stagedDir, safeRelative(prefix, entry.path));
     const owner = previous ?? entry.attributes;
     if (entry.type === 'directory') {

@@ -1,5 +1,6 @@
 import { fstatSync, read, readSync, type BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { nextData } from '../../../disk/posix/index.ts';
 import { TarsError, toTarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
@@ -53,7 +54,7 @@ export class FileBody {
       const now = fstatSync(this.#descriptor, { bigint: true });
       this.hasChanged = now.size !== size || now.mtimeNs !== mtimeNs || now.ctimeNs !== ctimeNs;
     } catch (error) {
-      this.#signal.throwIfAborted();
+      throwIfAborted(this.#signal);
       const { code, message } = toTarsError(error, `Cannot read ${this.#about}`);
       throw new ReadError(code, message, { cause: error });
     }
@@ -65,7 +66,7 @@ export class FileBody {
     for (let position = 0; position < sizeBytes;) {
       const data = nextData(this.#descriptor, position, sizeBytes) ?? { start: sizeBytes, end: sizeBytes };
       for (; position < data.start; position += readBufferBytes) {
-        this.#signal.throwIfAborted();
+        throwIfAborted(this.#signal);
         // Of its own, as whoever takes it may give it away.
         yield Buffer.alloc(Math.min(readBufferBytes, data.start - position));
       }
@@ -76,7 +77,7 @@ export class FileBody {
 
   async *#stretch(start: number, end: number): Bytes {
     for (let position = start; position < end;) {
-      this.#signal.throwIfAborted();
+      throwIfAborted(this.#signal);
       const buffer = Buffer.allocUnsafeSlow(Math.min(readBufferBytes, end - position));
       const bytesRead = await this.#read(buffer, position);
       if (bytesRead === 0) return;

@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { readdir, readlink } from 'node:fs/promises';
 import { delimiter, dirname, join, posix } from 'node:path';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { TarsError } from '../../../model/errors.ts';
 import { addressOf, type PostgresOptions, type ServerContainer } from './options.ts';
 
@@ -127,7 +128,7 @@ async function clientMajor(program: string, signal: AbortSignal): Promise<number
     const major = /\(PostgreSQL\) (\d+)/.exec(stdout)?.[1];
     return major === undefined ? undefined : Number(major);
   } catch (error) {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     if (error instanceof Error) return undefined;
     throw error;
   }

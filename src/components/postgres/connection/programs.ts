@@ -1,7 +1,8 @@
 import { execa, ExecaError } from 'execa';
 import type { Readable, Writable } from 'node:stream';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { ErrorOutput } from '../../../model/error-output.ts';
-import { InterruptedError, TarsError, toTarsError } from '../../../model/errors.ts';
+import { TarsError, toTarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../../ports/programs.ts';
 import { conninfoValue } from '../names.ts';
@@ -85,7 +86,7 @@ function start(
     finish: async (): Promise<void> => {
       const error = await ended;
       if (error === undefined) return;
-      if (signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+      throwIfAborted(signal, error);
       const said = await stderr;
       const status = error instanceof ExecaError ? error.shortMessage.split('\n')[0] : undefined;
       throw new TarsError('subprocess', `${path} failed: ${said === '' ? (status ?? 'unknown') : said}`, {

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { z } from 'zod';
 import { connectionFailure } from '../../../model/connection-failure.ts';
-import { InterruptedError, messageOf, ServiceUnavailableError, TarsError } from '../../../model/errors.ts';
+import { throwIfAborted } from '../../../model/abort.ts';
+import { messageOf, ServiceUnavailableError, TarsError } from '../../../model/errors.ts';
 import type { ServerClaim } from '../../../ports/server-proof.ts';
 import { addressOf, startupOptions, type PostgresOptions } from './options.ts';
 import { passwordFromFile } from './password-file.ts';
@@ -172,7 +173,7 @@ async function abortable<T>(
   signal: AbortSignal,
   work: () => Promise<T>,
 ): Promise<T> {
-  if (aborted(signal)) throw new InterruptedError();
+  throwIfAborted(signal);
   const onAbort = (): void => {
     client.end().catch(() => undefined);
   };
@@ -180,15 +181,12 @@ async function abortable<T>(
   try {
     return await work();
   } catch (error) {
-    if (aborted(signal)) throw new InterruptedError('Interrupted', { cause: error });
+    throwIfAborted(signal, error);
     throw describeServerError(error, options, database);
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
 }
-
-// A function, because the compiler takes a property it has seen once for constant.
-const aborted = (signal: AbortSignal): boolean => signal.aborted;
 
 /** The SQLSTATE of an error of the server, also when it is a described one's cause. */
 export function sqlState(error: unknown): string | undefined {

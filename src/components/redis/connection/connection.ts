@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { connectionFailure } from '../../../model/connection-failure.ts';
 import {
   InterruptedError,
@@ -97,7 +98,7 @@ export class RedisConnection implements AsyncDisposable {
       return connection;
     } catch (cause) {
       socket.destroy();
-      if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
+      throwIfAborted(signal, cause);
       if (cause instanceof TarsError) throw cause;
       const reason = timeout.aborted
         ? `no connection within ${connectTimeoutMs / 1000} s: check firewalls and the address`

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { TarsError, toTarsError } from '../../../model/errors.ts';
 
 /** In UTF-16 and UTF-32 a character begins at a multiple of this. */
@@ -30,7 +31,7 @@ async function read(
     const bytes = Buffer.alloc(Math.min(bytesMax, stats.size - from));
     let done = 0;
     while (done < bytes.byteLength) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       const { bytesRead } = await handle.read(bytes, done, bytes.byteLength - done, from + done);
       if (bytesRead === 0) break;
       done += bytesRead;

@@ -1,10 +1,11 @@
+import { throwIfAborted } from '../../../model/abort.ts';
 import type { Environment } from '../../../model/environment.ts';
 import { execa } from 'execa';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { statIfThere } from '../../../disk/is-there.ts';
-import { ConfigurationError, InterruptedError, TarsError } from '../../../model/errors.ts';
+import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import { hideSecrets, secretsOfEnvironment } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { EngineAddress } from '../../../ports/runtime.ts';
@@ -49,7 +50,7 @@ export async function findComposeCli(
       ...{ reject: false, stdin: 'ignore', extendEnv: false, env: childEnvironment() },
       cancelSignal: signal,
     });
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     const version = failed ? undefined : /^v?(\d+(?:\.\d+)+)/.exec(stdout.trim())?.[1];
     if (version !== undefined) found.push({ command, major: Number.parseInt(version, 10), version });
   }
@@ -125,7 +126,7 @@ export class ComposeProject {
         ctx.log.warn(`Docker Compose: ${line.replace(/^.*?msg=/, '')}`);
       return result.stdout;
     }
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted', { cause: ctx.signal.reason });
+    throwIfAborted(ctx.signal, ctx.signal.reason);
     throw this.#failure(args, await masked(result.stderr, this.#files), result.timedOut);
   }
 

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { z } from 'zod';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { addressOf } from '../project/places.ts';
 import type { ProjectContainer } from '../project/project.ts';
 import { storeKinds, storePorts, type StoreKind } from './recognise.ts';
@@ -17,7 +18,7 @@ export async function whatAnswers(
     const address = addressOf(container, storePorts[kind]);
     if (address === undefined) return undefined;
     if (await questions[kind](address, signal)) return kind;
-    signal.throwIfAborted();
+    throwIfAborted(signal);
   }
   return undefined;
 }

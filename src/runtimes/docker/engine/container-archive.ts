@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import tar from 'tar-stream';
-import { InterruptedError, TarsError } from '../../../model/errors.ts';
+import { abortError, throwIfAborted } from '../../../model/abort.ts';
+import { TarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import { engineError, engineStatus, type Engine } from './engine.ts';
 
@@ -26,9 +27,9 @@ export async function openArchive(
   what: string,
   signal: AbortSignal = new AbortController().signal,
 ): Promise<ArchivedEntry | undefined> {
-  if (signal.aborted) throw new InterruptedError();
+  throwIfAborted(signal);
   const failure = (error: unknown): TarsError =>
-    signal.aborted ? new InterruptedError('Interrupted', { cause: error }) : engineError(error, what);
+    signal.aborted ? abortError(signal, error) : engineError(error, what);
   let stream: NodeJS.ReadableStream;
   try {
     stream = await engine.getContainer(containerId).getArchive({ path, abortSignal: signal });

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
+import { abortError, throwIfAborted } from '../../../model/abort.ts';
 import { ErrorOutput } from '../../../model/error-output.ts';
-import { InterruptedError, TarsError, toTarsError } from '../../../model/errors.ts';
+import { TarsError, toTarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../../ports/programs.ts';
 import { engineError, type Engine } from './engine.ts';
@@ -49,7 +50,7 @@ async function* containerOutput(
 ): Bytes {
   const name = program.argv[0] ?? '';
   const requireNoInterruption = (cause?: unknown): void => {
-    if (signal.aborted) throw new InterruptedError('Interrupted', { cause });
+    throwIfAborted(signal, cause);
   };
   requireNoInterruption();
   const run = await start(engine, program, input !== undefined).catch((error: unknown) => {
@@ -98,7 +99,7 @@ async function readToEnd(rest: AsyncIterator<Uint8Array>, signal: AbortSignal): 
   while ((await rest.next()).done !== true) {
     if (!signal.aborted) continue;
     await rest.return?.();
-    throw new InterruptedError();
+    throw abortError(signal);
   }
 }
 

@@ -1,5 +1,6 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { throwIfAborted } from '../../../model/abort.ts';
 import { isThere } from '../../../disk/is-there.ts';
 import { requireMounted } from '../../../disk/mounts.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -71,7 +72,7 @@ async function sizeOf(path: string, { signal, clock }: OperationContext): Promis
   let sizeBytes = 0;
   try {
     for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       if (++entries > entriesMax || clock.monotonicMs() > endMs) return undefined;
       const stats = await lstat(next);
       if (stats.isFile()) sizeBytes += stats.size;
@@ -83,7 +84,7 @@ async function sizeOf(path: string, { signal, clock }: OperationContext): Promis
     }
     return sizeBytes;
   } catch {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     return undefined;
   }
 }

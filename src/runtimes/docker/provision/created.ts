@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { throwIfAborted } from '../../../model/abort.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { CreatedResources, ExistingResources } from '../../../ports/provisioner.ts';
 import { engineError, engineStatus, type Engine } from '../engine/engine.ts';
@@ -153,7 +154,7 @@ export async function removeAll(
 ): Promise<readonly string[]> {
   const left: string[] = [];
   const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
-    ctx.signal.throwIfAborted();
+    throwIfAborted(ctx.signal);
     try {
       await work();
     } catch (error) {

@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path';
 import tar from 'tar-stream';
+import { throwIfAborted } from '../../../model/abort.ts';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../../model/manifest.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ShellVariables } from '../../../ports/provisioner.ts';
@@ -97,7 +98,7 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
   const { engine, project: projectName, stores } = given;
   const found = await readProject(engine, projectName);
   const { containers, composeFiles, workingDir } = found;
-  ctx.signal.throwIfAborted();
+  throwIfAborted(ctx.signal);
   if (containers.length === 0) throw await noSuchProject(engine, projectName);
   const services = await Promise.all(containers.map((container) => recordService(engine, container, ctx)));
   const volumes: RecordedVolume[] = [];
@@ -135,7 +136,7 @@ async function unlessUnknown<T>(
   try {
     return await look;
   } catch (error) {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     if (!(error instanceof TarsError)) throw error;
     log.warn(`${subject}: not recorded, so a restore cannot create it again. ${error.message}`);
     return undefined;

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import tar from 'tar-stream';
-import { InterruptedError, TarsError, toTarsError } from '../../../model/errors.ts';
+import { throwIfAborted } from '../../../model/abort.ts';
+import { TarsError, toTarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type {
   NewEntry,
@@ -62,7 +63,7 @@ export class HelperContainer implements OpenVolume {
     access: 'read' | 'write',
     ctx: OperationContext,
   ): Promise<HelperContainer> {
-    if (ctx.signal.aborted) throw new InterruptedError();
+    throwIfAborted(ctx.signal);
     const { container, mount, label } = place;
     if (access === 'write' && mount.readOnly) {
       throw new TarsError('access-denied', `${label} is mounted read-only in ${container.name}`, {
@@ -152,7 +153,7 @@ export class HelperContainer implements OpenVolume {
     } catch (error) {
       pack.destroy();
       const cause = await packing;
-      if (signal.aborted) throw new InterruptedError('Interrupted', { cause: error });
+      throwIfAborted(signal, error);
       throw cause ?? engineError(error, what);
     }
   }

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../../model/abort.ts';
 import type { Clock, OperationContext } from '../../../ports/context.ts';
 import type { RestartableArmedGuardian, EngineAddress, RestartableGuardian } from '../../../ports/runtime.ts';
 import type { PreparedHold, StoreHold } from '../../../ports/volume.ts';
@@ -61,7 +62,7 @@ class Hold implements PreparedHold {
   }
 
   async begin(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     this.#armed.restart(this.#maxMs);
     this.#sinceMs = this.#clock.monotonicMs();
     try {

@@ -1,5 +1,6 @@
 import tar from 'tar-stream';
-import { InterruptedError, toTarsError, type TarsError } from '../../../model/errors.ts';
+import { throwIfAborted } from '../../../model/abort.ts';
+import { toTarsError, type TarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import type { NewEntry } from '../../../ports/volume.ts';
 
@@ -11,7 +12,7 @@ export async function packEntries(
 ): Promise<TarsError | undefined> {
   try {
     for await (const { path, type, attributes, sizeBytes, linkTarget, body } of entries) {
-      if (signal.aborted) throw new InterruptedError();
+      throwIfAborted(signal);
       const { mode, uid, gid, mtimeNs } = attributes;
       const header = {
         ...{ name: path, type, mode, uid, gid, mtime: new Date(Number(mtimeNs / 1_000_000n)) },
