@@ -1,5 +1,6 @@
-// Runs test files, two at a time, and beside them two of those that mostly wait for a Docker Engine. Arguments: files;
-// --grep PATTERN runs the tests of such names only. Ends with the slowest files.
+// Runs test files, two at a time, and beside them three of those that wait for a Docker Engine half of their time. When
+// the others are done, their places go to these. Arguments: files; --grep PATTERN runs the tests of such names only.
+// Ends with the slowest files.
 import { globSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -9,7 +10,7 @@ import { parseArgs } from 'node:util';
 
 /** A test takes a minute or two; what takes this long hangs. */
 const timeoutMs = 900_000;
-const filesPerLane = 2;
+const [filesAtATime, dockerFilesAtATime] = [2, 3];
 const slowestShown = 10;
 
 /** What takes longest begins first: at the end it would keep one processor busy while the other has nothing to do. */
@@ -44,7 +45,6 @@ const { values, positionals } = parseArgs({ options: { grep: { type: 'string' } 
 const all = positionals.length > 0 ? positionals : globSync(['src/**/*.test.ts', 'test/**/*.test.ts']).sort();
 const files = all.toSorted((a, b) => placeOf(a) - placeOf(b));
 const waits = (file: string): boolean => readFileSync(file, 'utf8').includes('fixtures/docker/');
-const lanes = [files.filter((file) => waits(file)), files.filter((file) => !waits(file))];
 
 /** What is read here of the events of node:test. */
 interface TestEvent {
@@ -63,10 +63,10 @@ function addTotals(counts: TestEvent['data']['counts']): void {
   for (const [what, count] of Object.entries(counts)) totals.set(what, (totals.get(what) ?? 0) + count);
 }
 
-/** Passes on what a lane reports, but for its own totals, and ends with it. */
-async function runLane(lane: readonly string[], output: PassThrough): Promise<void> {
+/** Runs a file, and passes on what it reports but for the totals. */
+async function runFile(file: string, output: PassThrough): Promise<void> {
   const events = run({
-    ...{ files: lane, concurrency: filesPerLane, timeout: timeoutMs, execArgv: ['--test-force-exit'] },
+    ...{ files: [file], timeout: timeoutMs, execArgv: ['--test-force-exit'] },
     ...(values.grep === undefined ? {} : { testNamePatterns: values.grep }),
   });
   for await (const event of events as AsyncIterable<TestEvent>) {
@@ -79,10 +79,20 @@ async function runLane(lane: readonly string[], output: PassThrough): Promise<vo
   }
 }
 
+/** Runs file after file until `next` has none. */
+async function runLane(next: () => string | undefined, output: PassThrough): Promise<void> {
+  for (let file = next(); file !== undefined; file = next()) await runFile(file, output);
+}
+
 const output = new PassThrough({ objectMode: true });
 const printed = output.compose(spec);
 printed.pipe(process.stdout);
-await Promise.all(lanes.filter((lane) => lane.length > 0).map((lane) => runLane(lane, output)));
+const waiting = files.filter((file) => waits(file));
+const busy = files.filter((file) => !waits(file));
+await Promise.all([
+  ...Array.from({ length: filesAtATime }, () => runLane(() => busy.shift() ?? waiting.shift(), output)),
+  ...Array.from({ length: dockerFilesAtATime }, () => runLane(() => waiting.shift(), output)),
+]);
 const ended = new Promise((resolve) => printed.once('end', resolve));
 output.end();
 await ended;
