@@ -6,7 +6,7 @@ import { campaignSeed, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, readStore } from '../fixtures/docker/ledger.ts';
-import { fingerprint, startProject, type StartedProject } from '../fixtures/docker/project.ts';
+import { fingerprint, oftenWritten, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 import { tarsOn, type TarsOn } from '../fixtures/docker/tars-on.ts';
 import { wholeCut } from '../fixtures/docker/whole-cut.ts';
 
@@ -66,7 +66,10 @@ if (isCampaign) {
 }
 
 const startHome = (): Promise<StartedProject> =>
-  startProject({ engine: docker.engine, prefix: 'db-', composeVersion: 'v2', file: 'tars-home' });
+  startProject({
+    ...{ engine: docker.engine, prefix: 'db-', composeVersion: 'v2', file: 'tars-home' },
+    env: oftenWritten,
+  });
 
 async function oneCut(project: StartedProject, tars: TarsOn): Promise<void> {
   await project.exec('ollama', ['ollama', 'pull', 'llama3.2:1b']);

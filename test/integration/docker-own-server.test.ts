@@ -1,26 +1,30 @@
 import assert from 'node:assert/strict';
 import { execa } from 'execa';
+import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { startPostgres, type PrivatePostgres } from '../../src/demo/servers/postgres.ts';
 import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { createRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';
-import { cliPath, type CliRun } from '../fixtures/cli.ts';
+import type { CliRun } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { smallProject, type SmallProject } from '../fixtures/docker/small-project.ts';
 import { createUser } from '../fixtures/docker/tars-on.ts';
 import { eventually } from '../fixtures/processes.ts';
+import { callTars } from '../fixtures/tars-link.ts';
 
 const docker = await dockerForTests();
 const skip = docker.skip === false && process.getuid?.() !== 0 ? 'needs root' : docker.skip;
 const ctx = testContext();
 const password = 'correct-horse';
+const serverPath = fileURLToPath(new URL('../fixtures/tars-server.ts', import.meta.url));
 
 /** Two servers that listen where those of the project would be expected without a look at its containers. */
 interface Strangers {
@@ -74,7 +78,7 @@ async function startScene(): Promise<Scene> {
           command: ['redis-server', ...acl],
           volumes: ['guarded:/data'],
         },
-        llm: { image: 'ollama/ollama:tars-test', volumes: ['llm:/root/.ollama'] },
+        llm: { image: 'ollama/ollama:tars-test', init: true, volumes: ['llm:/root/.ollama'] },
         app: {
           image: 'tars-test/backend:1',
           command: ['sleep', '3600'],
@@ -96,6 +100,17 @@ async function startScene(): Promise<Scene> {
   await replaceKeys(await createRepository(repository, password, ctx), password, ctx);
   await writeFile(join(own, 'key'), password, { mode: 0o600 });
   const user = cleanup.use(await createUser(own));
+  const socketPath = join(own, 'tars.sock');
+  const server = execa(
+    'runuser',
+    ['--user', user.name, '--', 'env', `HOME=${own}`, process.execPath, serverPath, socketPath],
+    { reject: false, stderr: 'inherit', cwd: own },
+  );
+  cleanup.defer(async () => {
+    server.stdin.end();
+    await server;
+  });
+  await once(server.stdout, 'data');
   const run: Scene['run'] = async (args, components = {}) => {
     const settings = {
       ...{ version: 1, stack: 'home', state_dir: join(own, 'state'), scratch_dir: join(own, 'scratch') },
@@ -108,12 +123,11 @@ async function startScene(): Promise<Scene> {
     const path = join(own, 'tars.yaml');
     await writeFile(path, stringify(settings));
     await chmod(path, 0o644);
-    const argv = ['--user', user.name, '--', 'env', `HOME=${own}`, process.execPath, cliPath];
-    const done = await execa('runuser', [...argv, ...args, '--config', path], {
-      ...{ reject: false, stdin: 'ignore', cwd: own },
-      env: { TARS_CONFIG: undefined, TARS_PASSWORD: undefined, NO_COLOR: '1' },
+    return callTars(socketPath, {
+      args: [...args, '--config', path],
+      cwd: own,
+      env: { PATH: process.env['PATH'] },
     });
-    return { exitCode: done.exitCode, stdout: done.stdout, stderr: done.stderr };
   };
   let seenLines = 0;
   const owned = cleanup.move();

@@ -6,7 +6,13 @@ import { campaignSeed, isCampaign } from '../fixtures/campaign.ts';
 import { loadBulkProject, type BulkProjectSizes } from '../fixtures/docker/bulk-project.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger, type LedgerEntry } from '../fixtures/docker/ledger.ts';
-import { fingerprint, remains, startProject, type StartedProject } from '../fixtures/docker/project.ts';
+import {
+  fingerprint,
+  oftenWritten,
+  remains,
+  startProject,
+  type StartedProject,
+} from '../fixtures/docker/project.ts';
 import { tarsOn, type TarsOn } from '../fixtures/docker/tars-on.ts';
 import { wholeCut } from '../fixtures/docker/whole-cut.ts';
 
@@ -58,10 +64,11 @@ for (const { who, rounds, bulk } of cases) {
       const compose = unprivileged ? 'v1' : 'v2';
       await using project = await startProject({
         ...{ engine: docker.engine, prefix: 'rf-', composeVersion: compose, file: 'tars-home' },
+        env: oftenWritten,
       });
       const { layout } = project;
       await using tars = await tarsOn(project, {
-        ...{ compose, unprivileged },
+        ...{ compose, unprivileged, measured: true },
         settings: {
           components: {
             postgres: { service: layout.postgres.service },

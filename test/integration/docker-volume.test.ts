@@ -9,6 +9,7 @@ import { argumentsOf } from '../../src/runtimes/docker/volume/volume-helper.ts';
 import { swapScript, undoScript } from '../../src/runtimes/docker/volume/volume-scripts.ts';
 import { createDockerVolume } from '../../src/runtimes/docker/volume/volume.ts';
 import { testContext } from '../fixtures/context.ts';
+import { openContainerShell } from '../fixtures/docker/container-shell.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';
 
@@ -44,16 +45,9 @@ async function startBench(): Promise<Bench> {
   const shell = `${name}-shell`;
   const run = ['run', '--detach', '--rm', '--name', shell, '--network', 'none', '-v', `${name}:/store`];
   await engine.docker([...run, '--entrypoint', 'sleep', image, '3600']);
+  const inShell = openContainerShell(engine, shell);
   const sh = (script: string, ...args: string[]): Promise<string> =>
-    engine.docker([
-      'exec',
-      shell,
-      'sh',
-      '-euc',
-      `mkdir -p /store/data; cd /store/data; ${script}`,
-      'sh',
-      ...args,
-    ]);
+    inShell.run(`mkdir -p /store/data; cd /store/data; ${script}`, ...args);
   await sh('chown 33:34 .; chmod 750 .');
   return {
     name,
@@ -64,6 +58,7 @@ async function startBench(): Promise<Bench> {
       path: '/store/data',
     }),
     [Symbol.asyncDispose]: async () => {
+      await inShell[Symbol.asyncDispose]();
       await engine.docker(['rm', '--force', name, shell]);
       await engine.docker(['volume', 'rm', '--force', name]);
     },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { commandTree } from '../../src/cli/command-tree.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
-import { linkTars, setScene, type DocumentedScene } from '../fixtures/docker/documented-scene.ts';
+import { setScene, type DocumentedScene } from '../fixtures/docker/documented-scene.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { removeProject } from '../fixtures/docker/project.ts';
 import {
@@ -15,6 +15,7 @@ import {
   type DocumentedBlock,
 } from '../fixtures/documented.ts';
 import { programToRead } from '../fixtures/program.ts';
+import { linkTars } from '../fixtures/tars-link.ts';
 
 const docker = await dockerForTests();
 const skip = docker.skip || (process.getuid?.() === 0 ? false : 'another user’s crontab needs root');
@@ -41,7 +42,7 @@ test('every command of the runbook, in its order, on a running project', { skip 
   await using _rehearsal = {
     [Symbol.asyncDispose]: () => removeProject(docker.engine, `${project.name}-rehearsal`),
   };
-  await linkTars(scene);
+  await using _tars = await linkTars(scene.bin);
   const reader = new Reader({ ...places, ...(await morePlaces(scene)) }, env, project.directory);
   const run = (name: string, block: Omit<DocumentedBlock, 'heading'>): Promise<void> =>
     t.test(name, async () => {
