@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execa } from 'execa';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -96,4 +97,13 @@ test('the manual has every verb, and nothing that its formatter warns of', async
   assert.ok(verbs.length >= 10, help);
   for (const verb of verbs.filter((name) => name !== 'help'))
     assert.match(text, new RegExp(`^ {3}tars ${verb}\\b`, 'm'), verb);
+});
+
+test('the client of the Engine, which is large, is not loaded by what asks no Engine', () => {
+  const loaded = Object.keys(createRequire(import.meta.url).cache);
+  assert.ok(loaded.some((path) => path.includes('/commander/')));
+  assert.deepEqual(
+    loaded.filter((path) => path.includes('/dockerode/')),
+    [],
+  );
 });

@@ -1,4 +1,4 @@
-import Docker from 'dockerode';
+import type Docker from 'dockerode';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -86,6 +86,8 @@ function parseJson<T>(text: string, path: string, schema: z.ZodType<T>): T {
 /** A client of the Engine at `address`. Opens nothing yet. */
 export async function connectEngine({ host, certDir }: EngineAddress): Promise<Engine> {
   const url = parseHost(host);
+  // Loaded only here: it takes half as long to load as all the rest, and most runs ask no Engine.
+  const { default: Docker } = await import('dockerode');
   if (url.protocol === 'unix:') return new Docker({ socketPath: url.pathname });
   if (url.protocol === 'ssh:') {
     throw new ConfigurationError(`The Engine at ${host} is reached over SSH, which tars does not support`, {
