@@ -37,7 +37,7 @@ export async function writeChecksum(archive: string, sha256: string): Promise<vo
   }
 }
 
-/** What a checksum file says; nothing when it is none. */
+/** The content of a checksum file; empty when it is not one. */
 interface WrittenChecksum {
   readonly expected?: string | undefined;
   /** The file it is for. */

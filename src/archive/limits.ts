@@ -13,7 +13,7 @@ export class EntryCount {
   #entries = 0;
   #namesBytes = 0;
 
-  /** @param refuse makes the error out of what is too much */
+  /** @param refuse makes the error from a description of what is too large */
   constructor(refuse: (message: string) => TarsError) {
     this.#refuse = refuse;
   }

@@ -3,7 +3,7 @@ import { isAbsolute, join } from 'node:path';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The home of whoever runs this; undefined for a user without HOME and without an entry in the password database. */
+/** The home of the current user; undefined without HOME and without an entry in the password database. */
 export function homeDirectory(env: Environment): string | undefined {
   const named = directoryNamed(env['HOME']);
   if (named !== undefined) return named;

@@ -79,7 +79,7 @@ function nearestAbove(path: string, points: readonly string[]): string | undefin
     .at(-1);
 }
 
-/** Also of what is not there yet. */
+/** Also works for a path that does not exist yet. */
 async function throughLinks(path: string): Promise<string> {
   try {
     return await realpath(path);

@@ -6,7 +6,7 @@ import { isThere } from './is-there.ts';
 import { isSameFile, OpenDirectory } from './open-directory.ts';
 import { openPath } from './open-path.ts';
 
-/** So many entries are removed before others get their turn. */
+/** How many entries are removed before other work gets its turn. */
 const entriesPerTurn = 500;
 
 interface Level {

@@ -8,7 +8,7 @@ const syncAside = promisify(fsync);
 /** What network and FUSE file systems answer to what they do not know. */
 export const unsupportedErrnos: ReadonlySet<string> = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSYS']);
 
-/** fsync; where the file system does not know it, restic goes on without it, and so do we. */
+/** fsync; if the file system does not support it, we continue without it, as restic does. */
 export async function syncWhereSupported(handle: FileHandle): Promise<void> {
   await syncDescriptor(handle.fd);
 }

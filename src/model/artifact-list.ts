@@ -30,7 +30,7 @@ export function encodeArtifactLine({ path, sizeBytes, sha256, chunking }: Manife
   return new TextEncoder().encode(`${JSON.stringify({ path, sizeBytes, sha256, chunking })}\n`);
 }
 
-/** @throws CorruptionError when it is none */
+/** @throws CorruptionError when it does not describe an artifact */
 export function decodeArtifactLine(line: Uint8Array, list: string): ManifestArtifact {
   try {
     return decodeArtifact(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)));

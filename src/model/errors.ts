@@ -165,7 +165,7 @@ export const isDenied = (error: unknown): boolean => hasErrno(error, 'EACCES') |
 export const messageOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).replace(/(, \w+)? '\/proc\/self\/fd\/.*'$/s, '');
 
-/** What to do about a failed system call; undefined for what is none, and for what says enough by itself. */
+/** What to do about a failed system call; undefined for other errors, and for errors that need no explanation. */
 export const systemErrorHint = (error: unknown): string | undefined =>
   isSystemError(error) ? systemErrorHints[error.code ?? ''] : undefined;
 

@@ -20,7 +20,7 @@ export const isPartial = ({ tags }: Pick<SnapshotSummary, 'tags'>): boolean => t
 
 const newerFirst = (a: SnapshotSummary, b: SnapshotSummary): number => b.time.getTime() - a.time.getTime();
 
-/** The one to restore from when nothing else is said. */
+/** The snapshot that a restore takes by default. */
 export function newestComplete(snapshots: readonly SnapshotSummary[]): SnapshotSummary | undefined {
   return snapshots.filter((snapshot) => !isPartial(snapshot)).sort(newerFirst)[0];
 }

@@ -78,7 +78,7 @@ const recordedServiceSchema = z.object({
   state: z.enum(['running', 'stopped', 'paused', 'unknown']),
   /** What its own health check said; absent without one. */
   health: z.enum(['starting', 'healthy', 'unhealthy']).optional(),
-  /** Compose's digest of what the container was created from. */
+  /** Compose's digest of the definition that the container was created from. */
   configHash: z.string().optional(),
 });
 
@@ -158,7 +158,7 @@ export type Incomplete = z.infer<typeof incompleteSchema>;
 export type NotCaptured = z.infer<typeof notCapturedSchema>;
 /** The description that every snapshot carries of itself, at {@link manifestPath}: docs/FORMAT.md. */
 export type Manifest = z.infer<typeof manifestSchema>;
-/** The Compose project as it was at the capture, for building it anew on an empty machine. */
+/** The Compose project as it was at the capture, for creating it again on an empty machine. */
 export type ComposeRecord = z.infer<typeof composeRecordSchema>;
 /** One service of that project. */
 export type RecordedService = z.infer<typeof recordedServiceSchema>;
@@ -219,7 +219,7 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   return parsed.data;
 }
 
-/** So many entries are named for a person; the manifest names more. */
+/** How many entries a message names; the manifest names more. */
 const namedMax = 10;
 
 /** What a captured component lacks, as the end of a sentence that says so; undefined when it lacks nothing. */

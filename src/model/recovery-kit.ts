@@ -18,7 +18,7 @@ export interface RecoveryKit {
   readonly toolVersion: string;
   readonly exportedAt: Date;
   readonly repository: { readonly location: string; readonly id: string };
-  /** The repository's password: whoever reads it reads everything. */
+  /** The repository's password: anyone who reads it can read everything. */
   readonly key: string;
   /** The snapshot that the steps were written from. */
   readonly snapshot: { readonly id: string; readonly time: Date; readonly partial: boolean } | undefined;

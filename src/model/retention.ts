@@ -10,9 +10,9 @@ import {
 
 /** Which snapshots to keep; whatever no rule keeps may go. */
 export interface RetentionRules {
-  /** The newest so many. */
+  /** The number of newest snapshots to keep. */
   readonly last?: number | undefined;
-  /** The newest of each of the last so many hours that have one; days, ISO weeks, months and years likewise. */
+  /** Keeps the newest snapshot of each of the last n hours that have one; the same for days, ISO weeks, months, years. */
   readonly hourly?: number | undefined;
   readonly daily?: number | undefined;
   readonly weekly?: number | undefined;
@@ -48,7 +48,7 @@ export interface RetentionSurroundings {
   readonly offsetAt: OffsetAt;
 }
 
-/** True when the rules keep nothing at all, which nobody means. */
+/** True when the rules would keep nothing at all, which no one intends. */
 export function isEmptyRules({ within, tags, ...counts }: RetentionRules): boolean {
   return (
     tags.length === 0 &&

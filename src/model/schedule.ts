@@ -1,14 +1,14 @@
 import type { CronExpression } from './cron-expression.ts';
 
-/** What runs by itself; of several that are due, in this order. */
+/** The scheduled tasks; if several are due, they run in this order. */
 export const scheduledTasks = ['backup', 'forget', 'check'] as const;
 /** One of {@link scheduledTasks}. */
 export type ScheduledTask = (typeof scheduledTasks)[number];
 
-/** How often each task runs; one that is left out never does by itself. */
+/** How often each task runs; a task that is left out is not scheduled. */
 type ScheduleTimes = Readonly<Partial<Record<ScheduledTask, CronExpression>>>;
 
-/** When which task of a stack runs by itself. */
+/** The schedule of a stack: the times of each task. */
 export interface Schedule {
   readonly stack: string;
   readonly times: ScheduleTimes;

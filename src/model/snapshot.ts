@@ -4,7 +4,7 @@ export interface SnapshotSummary {
   readonly id: string;
   /** The moment of the cut. */
   readonly time: Date;
-  /** By which clock it was written down: so many minutes ahead of UTC. */
+  /** The offset of the clock that wrote it, in minutes ahead of UTC. */
   readonly utcOffsetMinutes: number;
   readonly stack: string | undefined;
   readonly hostname: string;
@@ -13,7 +13,7 @@ export interface SnapshotSummary {
   readonly paths: readonly string[];
   /** What wrote it, such as `tars 0.1.0` or `restic 0.19.0`. */
   readonly program: string | undefined;
-  /** Bytes it added to the repository; absent where whoever wrote it did not record them. */
+  /** Bytes that it added to the repository; absent if its writer did not record them. */
   readonly addedBytes?: number;
 }
 

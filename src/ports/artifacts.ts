@@ -1,6 +1,6 @@
 import type { ManifestArtifact } from '../model/manifest.ts';
 
-/** A body in pieces of any size, read once from the front. Whoever stops early closes it. */
+/** A body in pieces of any size, read once from the front. A reader that stops early closes it. */
 export type Bytes = AsyncIterable<Uint8Array>;
 
 /**

@@ -36,7 +36,7 @@ export interface RestoreJournalEntry {
   readonly phase: 'staging' | 'swapping' | 'swapped' | 'done';
   /** Services this restore stopped, in the order they were stopped. */
   readonly stopped: readonly string[];
-  /** Services that must be down while data is exchanged, whoever stopped them. */
+  /** Services that must be down while data is exchanged, no matter who stopped them. */
   readonly offline: readonly string[];
   readonly records: readonly SwapRecord[];
   /** Where the services of the records keep their data. Undefined in what 1.0.12 and older wrote. */
@@ -49,10 +49,10 @@ export interface RestoreJournalEntry {
   readonly created?: CreatedResources | undefined;
 }
 
-/** A restore whose entry nobody has closed: one that goes on, or one that was cut off. */
+/** A restore whose entry is still open: it runs, or was interrupted. */
 export interface PendingRestore {
   readonly entry: RestoreJournalEntry;
-  /** Whether the process that wrote it still runs, and has not let go of it. */
+  /** Whether the process that wrote it still runs and still works on it. */
   readonly alive: boolean;
 }
 

@@ -23,7 +23,7 @@ export interface Provisioner {
    * something that another project has
    */
   plan(request: ProvisionRequest, ctx: OperationContext): Promise<ProvisionPlan>;
-  /** What there is of what {@link create} creates; to be kept before that is called. */
+  /** The objects that exist before {@link create} is called; the caller keeps them. */
   existing(ctx: OperationContext): Promise<ExistingResources>;
   /**
    * Creates what is missing and starts nothing. What was not there `before` is removed again when it fails.

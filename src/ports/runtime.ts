@@ -115,8 +115,8 @@ export interface RestartableGuardian extends Guardian {
   ): Promise<RestartableArmedGuardian>;
 }
 
-/** One whose time may be set anew, right before the pause it is for. */
+/** A guardian whose time can be started again, right before the pause that it guards. */
 export interface RestartableArmedGuardian extends ArmedGuardian {
-  /** From now on the time runs anew: it carries its actions out once `pauseMaxMs` have passed. */
+  /** Starts the time again: the guardian carries its actions out once `pauseMaxMs` have passed. */
   restart(pauseMaxMs: number): void;
 }

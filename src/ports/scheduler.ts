@@ -23,7 +23,7 @@ export interface ScheduleChange {
   readonly text: string;
 }
 
-/** What is to be done; empty when all is as it should be. Usable once. */
+/** The changes to make; empty when nothing has to change. Usable once. */
 export interface SchedulePlan {
   /** How it is before: `differs` when something of it is missing, changed or switched off. */
   readonly state: 'installed' | 'differs' | 'absent';

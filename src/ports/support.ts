@@ -41,7 +41,7 @@ export interface SupportedContainer {
   readonly environment: readonly string[];
   /** The words of its command, for the same. */
   readonly command: readonly string[];
-  /** The end of its log: at most so many lines. */
+  /** The end of its log, at most the given number of lines. */
   log(linesMax: number, bytesMax: number, ctx: OperationContext): Promise<Uint8Array>;
 }
 

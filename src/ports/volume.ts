@@ -89,7 +89,7 @@ export interface StoreVolume {
 
 /** Keeps a store from writing for a moment, without which its files cannot be copied. */
 export interface StoreHold {
-  /** Gets ready to; slow. The store goes on by itself when this process dies, from now on. */
+  /** Prepares the hold; slow. From now on the store resumes by itself if this process dies. */
   prepare(way: 'freeze' | 'stop', ctx: OperationContext): Promise<PreparedHold>;
 }
 
@@ -98,6 +98,6 @@ export interface PreparedHold extends AsyncDisposable {
   /** For how long the store was kept from writing, since {@link begin} was called. */
   readonly heldMs: number;
   begin(signal: AbortSignal): Promise<void>;
-  /** The store goes on. @returns false when it did before */
+  /** Resumes the store. @returns false when it had already been resumed */
   end(): Promise<boolean>;
 }

@@ -133,7 +133,7 @@ function resolveKey(names: readonly string[], reference: string): string {
     throw new TarsError('key-not-found', `There is no key "${reference}"`, { hint: listHint });
   }
   if (second !== undefined) {
-    const message = `"${reference}" is the beginning of ${matches.length} different key ids`;
+    const message = `"${reference}" is the beginning of ${matches.length} key ids`;
     throw new TarsError('key-not-found', message, { hint: `Give more digits of the id. ${listHint}` });
   }
   return match;

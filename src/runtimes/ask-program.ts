@@ -3,7 +3,7 @@ import { messageOf } from '../model/errors.ts';
 import type { AskProgram } from '../ports/support.ts';
 import { childEnvironment } from './child-environment.ts';
 
-/** Asks a program something, without anything to type. Only the end of what it prints is kept. */
+/** Runs a program that only answers a question, with empty input. Keeps only the end of its output. */
 export const askProgram: AskProgram = async ([program = '', ...args], bytesMax, signal) => {
   const chunks: Buffer[] = [];
   let size = 0;

@@ -110,7 +110,7 @@ async function wrongWays(t: TestContext, project: StartedProject, tars: TarsOn):
     assert.match(closed.stderr, /the Docker Engine does not answer \(ECONNREFUSED\)/);
     const ssh = await other.run(['backup'], { DOCKER_HOST: 'ssh://somebody@example.org' });
     assert.equal(ssh.exitCode, 1);
-    assert.match(ssh.stderr, /reached over SSH, which tars does not speak/);
+    assert.match(ssh.stderr, /reached over SSH, which tars does not support/);
     assert.equal((await other.ok(['snapshots', '--json'])).stdout.trim(), '[]');
   });
 

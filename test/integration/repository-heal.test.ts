@@ -144,7 +144,7 @@ for (const [how, damage] of Object.entries(damages)) {
       // The manifest of the first snapshot alone is in no later backup: its time differs.
       if (type === 'data') {
         for (const lost of affectedIn(await check()))
-          assert.match(lost, /whole: \/tars\/lab\/manifest\.json$/);
+          assert.match(lost, /completely: \/tars\/lab\/manifest\.json$/);
       }
       for (const pack of damaged) assert.equal(await exists(fileOf(pack)), how !== 'missing');
 

@@ -6,7 +6,7 @@ import type { ConfigFacts } from './facts.ts';
 import type { ConfigFile } from './files.ts';
 import { placeholder } from './redact/placeholder.ts';
 
-/** A file that is made for the snapshot out of what runs, as no file of the configuration says it. */
+/** A file that is written for the snapshot from the running containers, because no configuration file has its content. */
 export interface DerivedSource {
   /** Without a directory: it belongs beside one of the component's files. */
   readonly fileName: string;
@@ -45,7 +45,7 @@ export const derivedFacts = ({ file, names }: DerivedFile): NonNullable<ConfigFa
   names: [...names],
 });
 
-/** What runs shows; undefined when it shows nothing, or cannot be asked. Never throws but when it is interrupted. */
+/** What the running containers show; undefined when they show nothing or cannot be asked. Throws only when interrupted. */
 export async function readDerived(
   source: DerivedSource | undefined,
   ctx: OperationContext,

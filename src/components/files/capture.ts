@@ -20,9 +20,9 @@ import { walkTree, type WalkStep } from './tree/walk.ts';
 /** How often a file that changes is read before it is kept as it was read last. */
 const readsMax = 3;
 const filesAtOnce = 8;
-/** After so many entries others get their turn. */
+/** After this many entries, other work gets its turn. */
 const entriesPerTurn = 64;
-/** Of what is only told for information, so many are named. */
+/** How many entries a message for information names. */
 const namedMax = 20;
 
 /** What is captured, under which name. */

@@ -22,7 +22,7 @@ export interface TreesPlanDetails {
   readonly leftByRestores: ReadonlyMap<string, readonly string[]>;
 }
 
-/** Of what stays in place, so many are named. */
+/** How many entries that stay in place the plan names. */
 const namedMax = 5;
 
 /** Looks at both sides and says what is replaced, what is moved aside with it, and what stays in place. */

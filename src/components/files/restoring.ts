@@ -13,7 +13,7 @@ export interface TreesPlace {
   readonly trees: readonly Tree[];
   /** The directories themselves are mounted elsewhere and stay. */
   readonly keepDirectory: boolean;
-  /** Absolute real paths of what no component may touch, or another one has. */
+  /** Absolute real paths that no component may touch, or that belong to another component. */
   readonly keepOut: readonly string[];
 }
 
@@ -51,7 +51,7 @@ export const folderOf = ({ prefix, others }: RestoredTree, source: ArtifactSourc
   ...{ source, prefix, others },
 });
 
-/** What of the live tree is none of the snapshot's. */
+/** The entries of the live tree that do not belong to the snapshot. */
 export async function scopeOf(
   { tree, captured, notCaptured }: RestoredTree,
   place: TreesPlace,

@@ -16,7 +16,7 @@ import { SparseWriter } from './tree/sparse-writer.ts';
 import type { UnsetList } from './unset.ts';
 
 const filesAtOnce = 4;
-/** After so many entries others get their turn. */
+/** After this many entries, other work gets its turn. */
 const entriesPerTurn = 64;
 
 /** What is shared by all trees of a restore. */

@@ -32,7 +32,7 @@ import {
 
 /** What an exchange has to know of its context. */
 interface SwapContext {
-  /** What of the live tree is none of the snapshot's. */
+  /** The entries of the live tree that do not belong to the snapshot. */
   readonly scopeOf: (live: {
     readonly path: string;
     readonly directory: OpenDirectory;
@@ -301,7 +301,7 @@ function openForMoves(directory: OpenDirectory): Disposable {
   return { [Symbol.dispose]: () => fchmodSync(directory.descriptor, before) };
 }
 
-/** So many moves before others get their turn. */
+/** How many moves happen before other work gets its turn. */
 const movesPerTurn = 500;
 
 async function moveAll(from: OpenDirectory, to: OpenDirectory, names: readonly string[]): Promise<void> {

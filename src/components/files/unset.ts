@@ -1,6 +1,6 @@
 import { someOf } from './some-of.ts';
 
-/** Of what cannot be set, so many paths are named. */
+/** How many paths a warning names whose attributes could not be set. */
 const namedMax = 5;
 
 /** Collects attributes that this user or this file system does not let a restore set. */

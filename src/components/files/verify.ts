@@ -19,9 +19,9 @@ import { joinTree, type JoinedEntry, type LiveEntry } from './tree/joined.ts';
 import { folderOf, restoredTrees, scopeOf, type RestoredTree, type TreesPlace } from './restoring.ts';
 import type { TreeScope } from './tree/scope.ts';
 
-/** Of each kind of difference, so many are reported one by one. */
+/** How many differences of one kind are reported one by one. */
 const reportedMax = 100;
-/** After so many entries others get their turn. */
+/** After this many entries, other work gets its turn. */
 const entriesPerTurn = 64;
 
 /**
@@ -168,7 +168,7 @@ class TreeComparison {
     }
   }
 
-  /** False when that is said already, and nothing more is to be said. */
+  /** False when the difference is already reported and nothing more follows. */
   async #compareContent(
     live: Extract<LiveEntry, { kind: 'entry' }>,
     captured: ArtifactEntry,

@@ -64,7 +64,7 @@ export interface BrokenModel {
   /** Relative to `manifests/`; empty for that directory itself. */
   readonly path: string;
   readonly reason: string;
-  /** It could not be read; what it is, nobody knows. */
+  /** It could not be read, so its kind is unknown. */
   readonly unread?: true;
 }
 

@@ -1,7 +1,7 @@
 import { messageOf } from '../../model/errors.ts';
 import type { Incomplete } from '../../model/manifest.ts';
 
-/** So many are named; all are counted. */
+/** How many missing entries are named; all are counted. */
 const namedMax = 100;
 
 /** Collects what cannot be captured of a component. */

@@ -1,7 +1,7 @@
 import type { ArtifactAttributes } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 
-/** Of what no file on disk is the original of: whoever restores it reads it, and nobody else. */
+/** Attributes of a file that has no original on disk: only the user who restores it may read it. */
 export function ownAttributes(ctx: OperationContext): ArtifactAttributes {
   return {
     mode: 0o600,

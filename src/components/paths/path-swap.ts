@@ -40,7 +40,7 @@ interface DirectoryStage {
   readonly mode: 'rename' | 'entries';
 }
 
-/** True for a file system's root, and for a bind mount, which has the device of what is around it. */
+/** True for the root of a file system, and for a bind mount, which has the same device as its surroundings. */
 async function isMountPoint(path: string): Promise<boolean> {
   if (!(await isThere(path))) return false;
   const [own, parent] = await Promise.all([stat(path), stat(dirname(path))]);

@@ -5,7 +5,7 @@ import { invalidDatabase } from './databases.ts';
 import { identifier, literal } from './names.ts';
 import { sqlState, type Session } from './connection/session.ts';
 
-/** Names of all databases by OID, read anew before every decision. */
+/** Names of all databases by OID, read again before every decision. */
 export async function namesByOid(control: Session, signal: AbortSignal): Promise<Map<number, string>> {
   const rows = await control.rows(
     z.object({ oid: z.number(), name: z.string() }),
@@ -20,7 +20,7 @@ export async function databaseOids(control: Session, signal: AbortSignal): Promi
   return new Map([...(await namesByOid(control, signal))].map(([oid, name]) => [name, oid]));
 }
 
-/** Whatever holds a database that nobody is in any more is given this long. */
+/** How long tars waits for a database without sessions that something still holds. */
 const lockTimeoutMs = 5_000;
 /** Removing the files of a large database, and the checkpoint before it, may take a while. */
 const dropTimeoutMs = 120_000;

@@ -36,7 +36,7 @@ export async function listDatabases(
   return options.databases === undefined ? rows.filter(({ name }) => !isAside(name)) : rows;
 }
 
-/** Databases nobody excluded and a capture leaves out all the same, with the reason, in sentences. */
+/** Databases that no one excluded but that a capture leaves out, each with the reason as a sentence. */
 export async function leftOut(
   control: Session,
   options: PostgresOptions,

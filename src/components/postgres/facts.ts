@@ -37,7 +37,7 @@ const schemaKindSchema = z.object({
 /** What the schemas of a database hold. Definitions read differently on another major version. */
 const schemaSchema = z.union([
   z.object({ serverMajor: z.number().int(), listed: z.array(schemaKindSchema) }),
-  /** Of a database with so many objects that to name them all would take too much space. */
+  /** For a database with too many objects to name them all. */
   z.object({
     serverMajor: z.number().int(),
     summed: z.array(z.object({ kind: z.string(), count: z.number().int(), hash: z.string() })),

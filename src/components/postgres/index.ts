@@ -63,7 +63,7 @@ async function ready(options: PostgresOptions, { signal }: OperationContext): Pr
 async function probe(options: PostgresOptions, { signal }: OperationContext): Promise<ComponentProbe> {
   await using control = await openControlSession(options, signal);
   const server = await readServer(control, signal);
-  // Without it nothing can be dumped: whoever looks before a backup wants to know.
+  // Without it nothing can be dumped, so a check before a backup reports it.
   await findClient(options, server.major, signal);
   const databases = await listDatabases(control, options, signal);
   const warnings = await leftOut(control, options, signal);

@@ -83,7 +83,7 @@ export async function readCommonSettings(session: Session, signal: AbortSignal):
   );
 }
 
-/** Everything that is compared of what databases share. */
+/** Everything compared that all databases share. */
 export async function readGlobals(session: Session, signal: AbortSignal): Promise<Globals> {
   const { major } = await readServer(session, signal);
   return {

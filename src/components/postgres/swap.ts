@@ -19,7 +19,7 @@ import { parseSwapRecord, type DatabaseSwap, type SwapDetails } from './swap-rec
 interface Whereabouts {
   /** Name of the restored database, undefined when it is gone. */
   readonly restored: string | undefined;
-  /** Name of what was live before, undefined when it is gone or never was. */
+  /** Name of the database that was live before; undefined when it is gone or never existed. */
   readonly former: string | undefined;
   /** True when a database that is neither bears the live name. */
   readonly strangerLive: boolean;

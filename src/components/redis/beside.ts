@@ -67,5 +67,5 @@ export async function notCapturedBeside(
   ];
 }
 
-/** What goes and comes by itself. */
+/** Files that the server creates and removes itself. */
 const passing = /^(temp-|\.tars-|lost\+found$)|\.(log|pid)$/;

@@ -114,7 +114,7 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
     planRestore: async (from, options, ctx, source) =>
       (await toRestore()).planRestore(from, options, ctx, source),
     stage: async (plan, source, ctx) => (await toRestore()).stage(plan, source, ctx),
-    // What a journal has is put right whatever the settings are by now.
+    // A journalled restore is recovered whatever the settings are now.
     removeStaged: (restoreId, ctx) => plain.removeStaged(restoreId, ctx),
     generation: (record) => plain.generation(record),
     verify: async (from, ctx, source) =>

@@ -1,6 +1,6 @@
 import type { BlobLocation } from './blob-index.ts';
 
-/** Neighbouring blobs of a pack are read together, up to so many bytes at a time. */
+/** Neighbouring blobs of a pack are read together, up to this many bytes at a time. */
 const rangeMaxBytes = 8 << 20;
 /** A gap this small between two wanted blobs is cheaper to read than to skip. */
 const gapMaxBytes = 32 << 10;

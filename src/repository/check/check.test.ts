@@ -145,7 +145,7 @@ test('a damaged data blob names the pack, the snapshot and the paths that need i
   assert.deepEqual(codes(report), ['error pack-damaged', 'error snapshot-affected']);
   assert.match(messageOf(report, 'pack-damaged'), new RegExp(sha256(two)));
   assert.doesNotMatch(messageOf(report, 'pack-damaged'), new RegExp(sha256(one)));
-  assert.match(messageOf(report, 'snapshot-affected'), /whole: \/dir\/b$/);
+  assert.match(messageOf(report, 'snapshot-affected'), /completely: \/dir\/b$/);
 });
 
 test('a damaged tree affects the whole directory and is found without reading all data', async () => {
@@ -153,7 +153,7 @@ test('a damaged tree affects the whole directory and is found without reading al
   flip(s.storage, `data/${s.trees.id}`, 20);
   const report = await check(s, false);
   assert.deepEqual(codes(report), ['error snapshot-affected', 'error tree-damaged']);
-  assert.match(messageOf(report, 'snapshot-affected'), /whole: \/dir\/$/);
+  assert.match(messageOf(report, 'snapshot-affected'), /completely: \/dir\/$/);
 });
 
 test('a damaged header is found though every blob is sound, and no snapshot is affected', async () => {
@@ -173,7 +173,7 @@ test('a missing pack and a short one affect what needs them', async () => {
     const report = await check(s, false);
     const code = damage === 'missing' ? 'pack-missing' : 'pack-size-differs';
     assert.deepEqual(codes(report), [`error ${code}`, 'error snapshot-affected']);
-    const paths = damage === 'missing' ? /whole: \/c, \/dir\/a, \/dir\/b$/ : /whole: \/dir\/b$/;
+    const paths = damage === 'missing' ? /completely: \/c, \/dir\/a, \/dir\/b$/ : /completely: \/dir\/b$/;
     assert.match(messageOf(report, 'snapshot-affected'), paths);
   }
 });
@@ -229,7 +229,7 @@ test('an index that points outside the file or lets blobs overlap is found and n
   await saveIndex(s.repo, { id: s.data.id, blobs: lying }, s.trees);
   const report = await check(s);
   assert.match(messageOf(report, 'pack-damaged'), /outside the file or within another blob/);
-  assert.match(messageOf(report, 'snapshot-affected'), /whole: \/dir\/b$/);
+  assert.match(messageOf(report, 'snapshot-affected'), /completely: \/dir\/b$/);
 });
 
 test('a pack in two indexes alike is fine and read once; described differently it is a warning', async () => {
@@ -333,7 +333,7 @@ test('threads find what the main thread finds', async () => {
   flip(storage, `data/${packs[8]?.id ?? ''}`, 30);
   const report = await checkRepository(repo, { readData: true }, ctx);
   assert.deepEqual(codes(report), ['error pack-damaged', 'error pack-damaged', 'error snapshot-affected']);
-  assert.match(messageOf(report, 'snapshot-affected'), /whole: \/f3, \/f8$/);
+  assert.match(messageOf(report, 'snapshot-affected'), /completely: \/f3, \/f8$/);
 });
 
 test('windows cover a pack from the first byte to the last and hold their blobs whole', () => {

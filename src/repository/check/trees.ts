@@ -130,7 +130,7 @@ export class TreeCheck {
     for (const node of nodes) {
       const own = `${path}/${node.name}`;
       if (node.type === 'dir' && node.subtree !== undefined) {
-        // Not as arguments, of which a call takes so many only.
+        // Not as arguments: a call takes only a limited number.
         for (const below of await this.#affectedPaths(node.subtree, own, clean)) bad.push(below);
       } else if (this.#badBlobs(node).length > 0) bad.push(own);
     }

@@ -14,9 +14,9 @@ export interface ChunkParameters {
 export const chunkMaxBytes = 8 << 20;
 /** Gear chunks are up to eight times the average. */
 const gearAverageMaxBytes = chunkMaxBytes / 8;
-/** After so many chunks the size doubles; the size is also chosen so that an artifact has no more of them. */
+/** After this many chunks the chunk size doubles; it is also chosen so that an artifact has no more chunks than this. */
 export const chunksPerSize = 1 << 16;
-/** How far an artifact may outgrow its size before everything is cut, and stored, anew. */
+/** How far an artifact may outgrow its chunk size before all of it is cut and stored again. */
 const growthMax = 8;
 
 /** What the bytes are decides the smallest size worth its overhead (DESIGN.md, section 6). */
@@ -70,7 +70,7 @@ export function formatParameters({ method, sizeBytes }: ChunkParameters): string
   return `${method}:${sizeBytes}`;
 }
 
-/** Undefined for what this build does not know; the artifact is cut anew then. */
+/** Undefined for parameters that this build does not know; the artifact is then cut again. */
 export function parseParameters(text: string | undefined): ChunkParameters | undefined {
   const match = /^(fixed|gear):(\d{3,8})$/.exec(text ?? '');
   if (!match) return undefined;

@@ -35,7 +35,7 @@ const lockSchema = z.object({
   // restic passes over members that it does not know.
   tars: holderSchema.optional().catch(undefined),
 });
-/** A lock that was read, whoever wrote it. `time` is when it was last refreshed. */
+/** A lock as read, from tars or restic. `time` is when it was last refreshed. */
 export type LockRecord = z.infer<typeof lockSchema>;
 
 /** @throws CorruptionError when `json` is no lock */

@@ -4,7 +4,7 @@ import { encodeIndex } from '../format/index-file.ts';
 import type { OpenedRepository } from '../open.ts';
 import type { FinishedPack } from './pack-builder.ts';
 
-/** An index file is written when so many blobs wait for one; restic does the same. */
+/** An index file is written when this many blobs wait for one; restic does the same. */
 export const blobsMax = 50_000;
 /** Packs an interrupted run stored since its last index file are stored again by the next run: no more than this time's. */
 const ageMaxMs = 5 * 60_000;

@@ -12,7 +12,7 @@ const workersMax = 3;
 const sparePackBuffers = 1;
 /** A slot is filled, hashed or sealed; two for each worker keep it busy. */
 const slotsPerWorker = 2;
-/** Small chunks go to a worker when they have so many bytes together, or are so many. */
+/** Small chunks go to a worker once they have this many bytes together, or are this many. */
 const smallBatchBytes = 1 << 20;
 const smallBatchChunks = 2048;
 /** Heap limits, so that garbage is collected long before it counts. */

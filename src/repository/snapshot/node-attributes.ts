@@ -56,7 +56,7 @@ const specialNodes: Readonly<Record<SpecialFile['type'], NodeType>> = {
   'block-device': 'dev',
 };
 
-/** Type and device of what is neither file, directory nor symbolic link. */
+/** Type and device of an entry that is neither file, directory nor symbolic link. */
 export function nodeSpecial({ type, device }: SpecialFile): Pick<TreeNode, 'type' | 'device'> {
   return { type: specialNodes[type], ...(device === undefined ? {} : { device }) };
 }

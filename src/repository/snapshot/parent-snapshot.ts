@@ -67,7 +67,7 @@ export class ParentSnapshot {
     this.#provenBeforeNs = parseGoTime(startedAt) - timestampMarginNs;
   }
 
-  /** Undefined, and a warning, when its manifest cannot be read: everything is captured anew then. */
+  /** Undefined, with a warning, when its manifest cannot be read: everything is then captured again. */
   static async open(
     reader: BlobReader,
     snapshot: NamedSnapshot,

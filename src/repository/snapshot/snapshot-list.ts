@@ -98,7 +98,7 @@ async function resolvePrefix(
     throw new TarsError('snapshot-not-found', `There is no snapshot "${prefix}"`, { hint });
   }
   if (second !== undefined) {
-    const message = `"${prefix}" is the beginning of ${matches.length} different snapshot ids`;
+    const message = `"${prefix}" is the beginning of ${matches.length} snapshot ids`;
     throw new TarsError('snapshot-not-found', message, { hint: `Give more digits of the id. ${hint}` });
   }
   return match;

@@ -19,7 +19,7 @@ interface OpenTree {
   readonly nodes: Iterator<TreeNode, undefined>;
 }
 
-/** Reads a snapshot, whoever wrote it. */
+/** Reads a snapshot that tars or restic wrote. */
 export class RepositorySnapshotSource implements SnapshotSource {
   readonly summary: SnapshotSummary;
   readonly #reader: BlobReader;

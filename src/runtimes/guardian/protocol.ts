@@ -28,7 +28,7 @@ export type GuardianReply = z.infer<typeof guardianReplySchema>;
 /** The guardian is not needed any more. */
 export const disarmLine = 'disarm';
 
-/** Its time runs anew. */
+/** Its time starts again. */
 export const restartLine = (pauseMaxMs: number): string => `restart ${pauseMaxMs}`;
 
 /** The time a {@link restartLine} gives; undefined for any other line. */

@@ -15,7 +15,7 @@ const tailBytes = 2000;
 interface CommandResult {
   /** Undefined when the program was ended by a signal. */
   readonly exitCode: number | undefined;
-  /** The last part of what it wrote to stdout and stderr. */
+  /** The last part of its output on stdout and stderr. */
   readonly output: string;
 }
 

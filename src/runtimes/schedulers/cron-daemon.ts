@@ -9,7 +9,7 @@ const generators = ['/usr/lib', '/lib'].map(
   (lib) => `${lib}/systemd/system-generators/systemd-crontab-generator`,
 );
 
-/** Whether anything here runs crontabs. True as well where that cannot be seen: nobody is warned of what nobody knows. */
+/** Whether a cron daemon runs here. Also true if that cannot be seen, so that no one is warned without reason. */
 export async function cronRuns(): Promise<boolean> {
   if (generators.some((path) => existsSync(path))) return true;
   // A /proc that hides the processes of others (hidepid) hides the first one.

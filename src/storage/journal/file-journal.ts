@@ -154,7 +154,7 @@ const letGoOnDispose = (claim: Disposable, letGoOfAll: () => Promise<void>): Asy
   },
 });
 
-/** Who wrote the entry at `path` is done with it, though the process goes on. */
+/** The writer of the entry at `path` no longer needs it, although its process still runs. */
 async function letGo(path: string, directory: string): Promise<void> {
   if (!(await isThere(path))) return;
   const { entry, pid } = await readEntry(path);

@@ -53,7 +53,7 @@ function present(repositoryPath: string): z.infer<typeof knownSchema> | undefine
   }
 }
 
-/** It only helps while the repository cannot be read: one that is damaged is none. */
+/** It only helps while the repository cannot be read, so a damaged mark counts as no mark. */
 function remembered(file: string): z.infer<typeof fileSchema> {
   try {
     return fileSchema.parse(JSON.parse(readFileSync(file, 'utf8')));

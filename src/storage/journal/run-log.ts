@@ -23,13 +23,13 @@ import { lockFile } from '../../disk/kernel-lock.ts';
 import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 import type { KnownRepository, RepositoryMark } from './repository-mark.ts';
 
-/** The newest so many runs are kept. */
+/** How many of the newest runs are kept. */
 const runsMax = 500;
-/** Beyond this many lines the file is written anew. */
+/** Beyond this many lines, the file is written again. */
 const linesMax = 3 * runsMax;
 /** Longer than any message of ours; an exception's may quote a whole answer. */
 const messageCharsMax = 2000;
-/** Of what a run lists; one thing that is wrong is enough to look. */
+/** How many entries of each list are recorded; one is enough to make someone look. */
 const listedMax = 20;
 /** Others write a line or the whole file: milliseconds. */
 const waitMs = 5000;

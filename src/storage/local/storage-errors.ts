@@ -9,7 +9,7 @@ const hints: Readonly<Record<string, (path: string) => string>> = {
 const unknownHint = (path: string): string =>
   `Check the disk that holds ${path}: mount, cabling, kernel log.`;
 
-/** What the system says of a full disk names the file once more, which is nobody's concern. */
+/** The system's message about a full disk repeats the file name, which helps no one. */
 const fullDisks: Readonly<Record<string, string>> = {
   ENOSPC: 'no space left on its file system',
   EDQUOT: 'the quota of its file system is used up',

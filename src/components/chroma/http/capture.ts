@@ -58,7 +58,7 @@ async function requireTenant(client: ChromaClient, tenant: string, ctx: Operatio
   });
 }
 
-/** Of what is missing; the rest is counted. */
+/** How many missing records are named; the others are counted. */
 const namedMax = 20;
 
 interface Capturing {

@@ -26,7 +26,7 @@ import { isForeign, type EntryStats, type ListedEntry } from './directory-listin
 const journalName = `${sqliteFileName}-journal`;
 /** A file changed less than this before it was listed may have changed again with the same time stamp. */
 const timestampMarginNs = 2_000_000_000n;
-/** Freezing at an unlucky moment, as in the middle of a save, gives a torn copy; after so many Chroma is stopped. */
+/** A freeze in the middle of a save gives a torn copy. After this many torn copies, Chroma is stopped instead. */
 const freezesMax = 2;
 
 /**
@@ -224,7 +224,7 @@ export class FrozenCopy implements PersistCopy {
     return entries;
   }
 
-  /** Chroma goes on if it is still held, and the copy is removed. */
+  /** Resumes Chroma if it is still held, and removes the copy. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await this.#prepared[Symbol.asyncDispose]();

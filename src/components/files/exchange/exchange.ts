@@ -30,7 +30,7 @@ export const exchangeSchema = z.object({
 });
 export type TreeExchange = z.infer<typeof exchangeSchema>;
 
-/** In both directories: the tree's root, or what there is of it. */
+/** In both directories: the root of the tree, as far as it exists. */
 export const contentName = 'tree';
 
 /**
@@ -129,7 +129,7 @@ async function liveOf(path: string): Promise<string> {
   }
 }
 
-/** True for the root of a file system, and for a bind mount, which has the device of what is around it. */
+/** True for the root of a file system, and for a bind mount, which has the same device as its surroundings. */
 async function isMountPoint(live: string): Promise<boolean> {
   using above = await openIfThere(dirname(live), 'path');
   using own = await openIfThere(live, 'path');

@@ -12,7 +12,7 @@ import { hasErrno } from '../../../model/errors.ts';
 import type { ArtifactAttributes, ExtendedAttribute } from '../../../ports/artifacts.ts';
 import { attributesOf } from '../../paths/file-bytes.ts';
 
-/** All that is kept of what lies at `at`. @throws Error of the system when its extended attributes cannot be read */
+/** Everything that a snapshot keeps of the entry at `at`. @throws Error of the system when its extended attributes cannot be read */
 export function attributesAt(at: SystemPath, stats: BigIntStats): ArtifactAttributes {
   const extended = readExtended(at);
   return { ...attributesOf(stats), ...(extended.length === 0 ? {} : { extended }) };

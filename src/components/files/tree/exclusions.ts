@@ -1,6 +1,6 @@
 import createIgnore, { type Ignore } from 'ignore';
 
-/** The library remembers each path it was asked for; it starts again after so many. */
+/** The library remembers each path that it was asked for, so it is created again after this many. */
 const rememberedMax = 10_000;
 
 /**

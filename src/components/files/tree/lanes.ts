@@ -1,4 +1,4 @@
-/** Runs pieces of work side by side, so many at once. */
+/** Runs pieces of work side by side, at most a given number at once. */
 export class Lanes {
   readonly #max: number;
   readonly #running = new Set<Promise<void>>();

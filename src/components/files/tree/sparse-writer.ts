@@ -5,7 +5,7 @@ const writeAside = promisify(write);
 /** Up to here another thread costs more than it saves. */
 const writeAtOnceBytes = 128 << 10;
 const blockBytes = 4096;
-/** So many zeros become a hole; fewer are cheaper to have than to look for. */
+/** A run of this many zeros becomes a hole; looking for shorter ones costs more than it saves. */
 const holeMinBytes = 64 << 10;
 const zeros = Buffer.alloc(holeMinBytes);
 

@@ -25,7 +25,7 @@ export type WalkStep =
 export interface WalkRules {
   /** True for what is not walked, nor told of any more. */
   leaveOut(path: string, stats: BigIntStats): boolean;
-  /** Told of what cannot be read; the walk goes on beside it. */
+  /** Called for an entry that cannot be read; the walk continues with the others. */
   onFailure(path: string, error: unknown): void;
 }
 

@@ -40,7 +40,7 @@ export function compareContent(
   return [...findings, ...schema.filter((one) => !findings.some((other) => sameFinding(one, other)))];
 }
 
-/** What is not compared is said: no finding would read as equal. */
+/** Reports what is not compared; without a finding it would look equal. */
 function compareUnread(captured: ContentFacts, found: ContentFacts, finding: MakeFinding): Finding[] {
   const before = captured.unread ?? [];
   const now = (found.unread ?? []).filter(({ what }) => !before.some((other) => other.what === what));

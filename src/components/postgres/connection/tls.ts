@@ -36,7 +36,7 @@ export function tlsEnvironment(settings: TlsSettings | undefined): Record<string
   );
 }
 
-/** What to connect with, one after the other, until the server takes one; `false` is without encryption. */
+/** The ways to connect, tried in order until the server accepts one; `false` is without encryption. */
 export type TlsAttempts = readonly (false | ConnectionOptions)[];
 
 /**

@@ -86,7 +86,7 @@ export class ComposeProject {
     return parse(await this.#run([...profiles, 'config'], ctx));
   }
 
-  /** By service, Compose's digest of what its container would be created from. */
+  /** For each service, Compose's digest of the definition of its container. */
   async hashes(ctx: OperationContext): Promise<ReadonlyMap<string, string>> {
     const lines = (await this.#run(['config', '--hash', '*'], ctx)).split('\n');
     return new Map(

@@ -56,7 +56,7 @@ export function createContainerInspector(
   };
 }
 
-/** For a call that takes no signal: it goes on, and is not waited for. */
+/** For a call that takes no signal: it continues, and no one waits for it. */
 async function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
   const abort = (): void => aborted.reject(signal.reason as Error);

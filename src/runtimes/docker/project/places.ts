@@ -46,7 +46,7 @@ export async function storeContainer(
 const unknownHint =
   'Inspect it with docker inspect. If it is broken, let Compose create it again (docker compose up -d).';
 
-/** Says what there is instead, since a name may be misspelt. */
+/** Names what exists instead, because a name may be misspelt. */
 async function withoutContainer(
   engine: Engine,
   { name, containers }: Project,

@@ -83,7 +83,7 @@ async function unsetVariables(
 const unsetWarning = (names: readonly string[]): string =>
   `The Compose files use ${names.join(', ')}, which only a shell defined at the capture. Set ${names.length === 1 ? 'it' : 'them'} in this shell or in .env first; otherwise the containers are created differently`;
 
-/** A container that was created and never started is as good as a missing one: whoever created it wants it to run. */
+/** A container that was created and never started counts as missing: its creator wants it to run. */
 async function servicesToStart(
   { engine, project }: DockerProvisionerOptions,
   missing: readonly string[],

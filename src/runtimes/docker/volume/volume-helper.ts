@@ -27,7 +27,7 @@ import {
 
 /** Where the store's mount is in the helper container. */
 export const mountPoint = '/tars-volume';
-/** On helper containers, for whoever wonders what they are. */
+/** A label on helper containers that says what they are for. */
 const helperLabel = 'com.tars.helper';
 
 /** A directory of a container, through the mount it is in. */
