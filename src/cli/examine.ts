@@ -64,8 +64,15 @@ export async function examineSetup(
     const { message, hint } = toTarsError(cause, 'The configuration cannot be read');
     return [{ check: 'configuration', ...error(message, hint) }];
   }
-  return examine(await checksOf(settings, env), limitMs, ctx);
+  return examineSettings(settings, env, ctx);
 }
+
+/** {@link examineSetup} of settings that were read. */
+export const examineSettings = async (
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly Diagnosis[]> => examine(await checksOf(settings, env), limitMs, ctx);
 
 /** Nobody who asks how it stands waits longer for a store that does not answer. */
 const leftoversLimitMs = 5000;

@@ -2,7 +2,15 @@ import { kinds } from '../components/registry.ts';
 import type { ComponentManifest } from '../model/manifest.ts';
 import type { Amount } from '../model/shrinkage.ts';
 import type { Environment } from '../model/environment.ts';
-import type { KindProposal, Kinds, PortProbe, StoreKind } from '../ports/kind.ts';
+import type { ComponentRecovery } from '../operations/recovery-kit/recovery-kit.ts';
+import type {
+  ConfiguredComponent,
+  KindProposal,
+  Kinds,
+  PortProbe,
+  RecoveryHome,
+  StoreKind,
+} from '../ports/kind.ts';
 
 /** The kind of that name; undefined for one that this version does not know, as a newer one may have written it. */
 export const kindOf = (name: string, known: Kinds = kinds): StoreKind | undefined =>
@@ -11,6 +19,18 @@ export const kindOf = (name: string, known: Kinds = kinds): StoreKind | undefine
 /** What a component of a snapshot holds beside bytes. */
 export const countAmounts = (component: ComponentManifest): readonly Amount[] =>
   kindOf(component.kind)?.counts(component) ?? [];
+
+/** How a component of a snapshot is recovered: by its settings, as long as they are of the kind that was captured. */
+export function recoveryOf(
+  { name, kind }: ComponentManifest,
+  components: Readonly<Record<string, ConfiguredComponent>>,
+  homes: Readonly<Record<string, RecoveryHome>>,
+  known: Kinds = kinds,
+): ComponentRecovery | undefined {
+  const configured = components[name];
+  const recovery = configured?.kind === kind ? configured.recovery : kindOf(kind, known)?.recovery;
+  return recovery && { ...recovery, home: homes[name] ?? {} };
+}
 
 /** What `tars init` writes of the stores on this machine, found or not. */
 export async function proposeStores(

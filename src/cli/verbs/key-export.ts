@@ -2,7 +2,13 @@ import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
 import { throwIfAborted } from '../../model/abort.ts';
-import { composeStack, kindOf, openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
+import {
+  composeStack,
+  kindOf,
+  openStoreAndPassword,
+  recordKitExport,
+  recoveryOf,
+} from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
@@ -11,7 +17,7 @@ import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from '../../
 import { shellWord } from '../../model/shell-word.ts';
 import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
-import { recoverySteps, type ComponentRecovery } from '../../operations/recovery-kit/recovery-kit.ts';
+import { recoverySteps } from '../../operations/recovery-kit/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { RecoveryHome } from '../../ports/kind.ts';
@@ -148,7 +154,7 @@ async function makeKit(
       keyCheck: keyCheck(key),
     },
     manifest: newest?.manifest,
-    recoveryOf: (component: ComponentManifest) => recoveryOf(component, settings, homes),
+    recoveryOf: (component: ComponentManifest) => recoveryOf(component, settings.components, homes),
     starts: startCommands(settings),
   };
   return {
@@ -229,18 +235,6 @@ async function containerHome(
     ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is fixed`);
     return {};
   }
-}
-
-/** By the settings of the component, as long as they are of the kind that was captured. */
-function recoveryOf(
-  { name, kind }: ComponentManifest,
-  { components }: Settings,
-  homes: KitSources['homes'],
-): ComponentRecovery | undefined {
-  const configured = components[name];
-  if (configured?.kind === kind) return { ...configured.recovery, home: homes[name] ?? {} };
-  const known = kindOf(kind);
-  return known && { ...known.recovery, home: homes[name] ?? {} };
 }
 
 /** Of local services but those that run already, as data was restored through them. */
