@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { noteSchedule } from '../src/composition/index.ts';
 import { toolVersion } from '../src/model/version.ts';
 import { openRepository } from '../src/repository/open.ts';
-import { loadSettings } from '../src/settings/load.ts';
+import { loadSettings } from '../src/composition/settings.ts';
 import { createLocalStorage } from '../src/storage/local/local-storage.ts';
 import { replaceKeys } from '../test/fixtures/cheap-key.ts';
 import { tars, type CliRun } from '../test/fixtures/cli.ts';

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
-import { settingsJsonSchema } from '../src/settings/json-schema.ts';
+import { settingsJsonSchema } from '../src/composition/settings.ts';
 
 const path = fileURLToPath(new URL('../docs/tars.schema.json', import.meta.url));
 const text = JSON.stringify(settingsJsonSchema());

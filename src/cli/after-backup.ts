@@ -1,3 +1,4 @@
+import { countAmounts } from '../composition/index.ts';
 import { counted } from '../model/plural.ts';
 import { toTarsError } from '../model/errors.ts';
 import { executeForget, planForget, removedBy } from '../operations/retention/forget.ts';
@@ -38,6 +39,7 @@ export async function forgetAfterBackup(
       allowLast: false,
       allowShrunk: false,
       described,
+      count: countAmounts,
     };
     const plan = await planForget(shelf, request, ctx);
     const place = { outputDir, rules };

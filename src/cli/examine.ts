@@ -3,7 +3,6 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   composeStack,
-  dataPathsOf,
   exposedConfiguration,
   journalOf,
   lastKitExport,
@@ -40,7 +39,8 @@ import {
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotSource } from '../ports/snapshot-store.ts';
 import { exposedFiles } from '../settings/exposure.ts';
-import { loadSettings, ownerOf, type Settings } from '../settings/load.ts';
+import { loadSettings } from '../composition/settings.ts';
+import { ownerOf, type Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
 import { pathNeeds } from './path-needs.ts';
 import { scheduledBy } from './scheduled-by.ts';
@@ -64,8 +64,15 @@ export async function examineSetup(
     const { message, hint } = toTarsError(cause, 'The configuration cannot be read');
     return [{ check: 'configuration', ...error(message, hint) }];
   }
-  return examine(await checksOf(settings, env), limitMs, ctx);
+  return examineSettings(settings, env, ctx);
 }
+
+/** {@link examineSetup} of settings that were read. */
+export const examineSettings = async (
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly Diagnosis[]> => examine(await checksOf(settings, env), limitMs, ctx);
 
 /** Nobody who asks how it stands waits longer for a store that does not answer. */
 const leftoversLimitMs = 5000;
@@ -92,8 +99,16 @@ export async function examineLeftovers(
 }
 
 function componentsOf(settings: Settings, env: Environment): readonly ExaminedComponent[] {
-  return Object.entries(settings.components).map(([name, component]) =>
-    examined({ name, kind: component.kind, service: component.service }, async () => {
+  return Object.entries(settings.components).map(([name, component]) => {
+    const { kind, service, places, configuration } = component;
+    const known = {
+      name,
+      kind,
+      service,
+      scratch: places.scratch,
+      isConfiguration: configuration !== undefined,
+    };
+    return examined(known, async () => {
       const stack = await composeStack(
         { ...settings, components: { [name]: component } },
         { includeModels: false, beside: settings.components },
@@ -102,8 +117,8 @@ function componentsOf(settings: Settings, env: Environment): readonly ExaminedCo
       const [composed] = stack.components;
       if (composed === undefined) throw new ConfigurationError(`There is no component ${name}`);
       return composed;
-    }),
-  );
+    });
+  });
 }
 
 async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
@@ -119,7 +134,9 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
       repositoryPath: settings.repository.path,
       scratchDir: settings.scratch_dir,
       leftovers: (now) => leftoversIn([...new Set([settings.scratch_dir, tmpdir()])], now),
-      dataPaths: Object.values(settings.components).flatMap(dataPathsOf),
+      dataPaths: Object.values(settings.components).flatMap(({ places }) =>
+        places.paths.map(({ path }) => path),
+      ),
       components,
     }),
     ...stackChecks(await stackOf(settings, components, repository, env)),
@@ -212,7 +229,7 @@ async function stackOf(
     ...{ components, journal, origin, lastManifest, lastSnapshot, provisioner },
     keepsConfiguration:
       settings.secrets !== 'redact-only' &&
-      Object.values(settings.components).some(({ kind }) => kind === 'config'),
+      Object.values(settings.components).some(({ configuration }) => configuration !== undefined),
     runtime: () => Promise.resolve(runtime),
     services: once((ctx) => runtime.discover(ctx)),
   };
@@ -231,8 +248,8 @@ function careOf(settings: Settings, env: Environment): CareUnderExamination {
     ],
     secrets: settings.secrets,
     recipients: settings.age_recipients.length,
-    configurations: Object.entries(settings.components).flatMap(([name, component]) =>
-      component.kind === 'config' ? [{ name, identityFile: component.age_identity_file }] : [],
+    configurations: Object.entries(settings.components).flatMap(([name, { configuration }]) =>
+      configuration === undefined ? [] : [{ name, identityFile: configuration.identityFile }],
     ),
     times: Object.fromEntries(times),
     scheduled: (ctx: OperationContext) => scheduledBy(settings, env, ctx),

@@ -5,7 +5,8 @@ import { isEmptyRules } from '../model/retention.ts';
 import { parseCronExpression } from '../model/cron-expression.ts';
 import { scheduledTasks, type Schedule } from '../model/schedule.ts';
 import type { ScheduledStack } from '../ports/scheduler.ts';
-import { loadSettings, type Settings } from '../settings/load.ts';
+import { loadSettings } from '../composition/settings.ts';
+import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
 import { retentionRules } from '../settings/retention.ts';
 
@@ -39,12 +40,9 @@ export function commandFor(settings: Settings): readonly string[] {
 /** The schedule of a stack with all a scheduler must know of it. */
 export function scheduledStack(settings: Settings): ScheduledStack {
   const command = commandFor(settings);
-  const stores = Object.values(settings.components).flatMap((component) => {
-    if (component.kind === 'config') return component.files.map((file) => dirname(file));
-    if (component.kind === 'files') return component.paths ?? [];
-    if (component.kind === 'redis') return component.data_dir ?? [];
-    return 'path' in component ? (component.path ?? []) : [];
-  });
+  const stores = Object.values(settings.components).flatMap(({ places }) =>
+    places.paths.map(({ path, isFile }) => (isFile ? dirname(path) : path)),
+  );
   const { repository, state_dir: stateDir, scratch_dir: scratchDir } = settings;
   return {
     ...requireSchedule(settings),

@@ -79,9 +79,7 @@ export async function supportSources({
 /** Passwords that the settings hold or name. */
 function secretSources(settings: Settings, env: Environment): readonly SupportSource[] {
   const passwords = Object.entries(settings.components).map(([name, component]) =>
-    secretSource(name, async () =>
-      'password' in component || 'password_file' in component ? [await componentPassword(component)] : [],
-    ),
+    secretSource(name, async () => [await componentPassword(component.secrets)]),
   );
   return [...passwords, secretSource('the repository', () => furtherSecrets(settings, env))];
 }
@@ -125,9 +123,7 @@ function configurationSources(
   { docker, components }: Settings,
   { inspector }: SupportTools,
 ): readonly SupportSource[] {
-  const captured = Object.values(components).flatMap((component) =>
-    component.kind === 'config' ? component.files : [],
-  );
+  const captured = Object.values(components).flatMap(({ configuration }) => configuration?.files ?? []);
   const named = [...(docker?.compose_files ?? []), ...(docker?.env_files ?? [])];
   const shown = new Set([...named, ...captured.filter(isOfCompose)]);
   const labelled =

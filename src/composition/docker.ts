@@ -1,6 +1,4 @@
-import type { ServerContainer } from '../components/postgres/connection/options.ts';
 import { createAtRiskComponent, createCaptureOnlyComponent } from '../components/wrappers/at-risk.ts';
-import type { DerivedContent } from '../components/config/derived.ts';
 import { createPlacedComponent } from '../components/remote/placed.ts';
 import {
   ConfigurationError,
@@ -11,36 +9,36 @@ import {
 import type { Component } from '../ports/component.ts';
 import type { CapturedPlace } from '../model/captured-place.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { ProgramCall } from '../ports/programs.ts';
+import type { ConfiguredComponent, ConfiguredContainer } from '../ports/kind.ts';
 import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
+import type { DerivedContent, ServerContainer, StorePlace } from '../ports/store-place.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/discovery/data-directory.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine/engine.ts';
 import { containerRunner } from '../runtimes/docker/engine/exec.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
-import { addressOf, argumentOf, locatePath, storeContainer } from '../runtimes/docker/project/places.ts';
+import { addressOf, locatePath, storeContainer } from '../runtimes/docker/project/places.ts';
 import type { ProjectContainer } from '../runtimes/docker/project/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision/provision.ts';
-import { storePorts, type StoreKind } from '../runtimes/docker/discovery/recognise.ts';
 import { shellFileName, shellFileText } from '../runtimes/docker/compose/shell-file.ts';
 import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume/volume.ts';
+import { kinds } from '../components/registry.ts';
+import { storeTraits } from '../runtimes/docker/discovery/recognise.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
 import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
-import { redisTls } from '../settings/redis-address.ts';
-import type { ComponentSettings, DockerSettings } from '../settings/schema.ts';
-import {
-  composeComponent,
-  servicesOfStores,
-  type StackOverrides,
-  type StorePlace,
-  type StackContext,
-} from './components.ts';
+import type { DockerSettings } from '../settings/schema.ts';
+import { composeComponent, servicesOfStores, type StackOverrides, type StackContext } from './components.ts';
 
-type StoreSettings = Exclude<ComponentSettings, { kind: 'config' | 'files' }>;
-type FilesSettings = Extract<ComponentSettings, { kind: 'files' }>;
+/** A component that is a store in a container of its own. */
+interface ContainedStore {
+  readonly name: string;
+  readonly component: ConfiguredComponent;
+  readonly access: ConfiguredContainer;
+  readonly service: string;
+}
 
 /** The stores of one Compose project. */
 export class DockerStack {
@@ -84,6 +82,7 @@ export class DockerStack {
         project,
         services: new Map(declared),
         stores: servicesOfStores(beside ?? components),
+        kinds: storeTraits(kinds),
       },
     });
     const stores = new Set(Object.values(components).flatMap(({ service }) => service ?? []));
@@ -94,41 +93,45 @@ export class DockerStack {
   }
 
   /** `component` in its container, wherever that is at the time of each call. */
-  component(
+  async component(
     name: string,
-    component: ComponentSettings,
+    component: ConfiguredComponent,
     stack: StackContext,
     password: string | undefined,
-  ): Component {
-    if (component.kind === 'config')
+  ): Promise<Component> {
+    const { service, container: access, configuration, places } = component;
+    if (configuration !== undefined)
       return composeComponent(name, component, stack, this.#shellFileOf(name, stack));
-    if (component.kind === 'files' && component.inside === undefined)
-      return composeComponent(name, component, stack, {});
-    const { kind, service } = component;
+    if (access === undefined && places.inside === undefined)
+      return composeComponent(name, component, stack, { password });
     if (service === undefined) {
       throw new ConfigurationError(`Component ${name} does not say which service of ${this.#project} it is`, {
         hint: `Add service: to components.${name} in tars.yaml.`,
       });
     }
-    if (component.kind === 'files') return this.#files(name, component, service, stack);
+    return access === undefined
+      ? this.#directory(name, component, service, stack)
+      : this.#store({ name, component, access, service }, stack, password);
+  }
+
+  #store(store: ContainedStore, stack: StackContext, password: string | undefined): Component {
+    const { name, component, access, service } = store;
     return createPlacedComponent({
-      name,
-      kind,
-      service,
-      places: () => this.#placesOf(component, service),
+      ...{ name, kind: component.kind, service },
+      places: () => this.#placesOf(store),
       locate: async (needsService) => {
         const container = await storeContainer(this.#engine, this.#project, service);
-        // PostgreSQL does everything over its connection, and has an address only while it runs.
-        if ((needsService || kind === 'postgres') && container.state !== 'running')
+        if ((needsService || access.through === 'server') && container.state !== 'running')
           throw this.#notRunning(container);
-        const place = await this.#placeOf(component, container, password);
-        const composed = composeComponent(name, component, stack, {
+        const place = await this.#placeOf(store, container, password);
+        const composed = await composeComponent(name, component, stack, {
           ...place,
           password: password ?? place.password,
         });
         if (place.atRisk === undefined) return composed;
-        // Redis is restored into its files, Chroma through its server.
-        return createAtRiskComponent(composed, place.atRisk, { canRestore: kind === 'chroma' });
+        return createAtRiskComponent(composed, place.atRisk, {
+          canRestore: access.unmounted === 'capture and restore',
+        });
       },
     });
   }
@@ -136,7 +139,7 @@ export class DockerStack {
   /** One component keeps it: the first with configuration. */
   #shellFileOf(name: string, { settings, overrides }: StackContext): Pick<StorePlace, 'derived'> {
     const components = Object.entries(overrides.beside ?? settings.components);
-    if (components.find(([, { kind }]) => kind === 'config')?.[0] !== name) return {};
+    if (components.find(([, { configuration }]) => configuration !== undefined)?.[0] !== name) return {};
     const read = async (ctx: OperationContext): Promise<DerivedContent | undefined> => {
       const { directory, variables } = await this.provisioner.shellVariables(ctx);
       const text = shellFileText(variables);
@@ -148,11 +151,11 @@ export class DockerStack {
   }
 
   /** A directory of a container, which need not run. */
-  #files(name: string, component: FilesSettings, service: string, stack: StackContext): Component {
-    const inside = component.inside ?? '/';
+  #directory(name: string, component: ConfiguredComponent, service: string, stack: StackContext): Component {
+    const { path: inside, isWhole } = component.places.inside ?? { path: '/', isWhole: true };
     return createPlacedComponent({
       ...{ name, kind: component.kind, service },
-      places: () => Promise.resolve(component.exclude.length > 0 ? [] : [{ tree: inside, service }]),
+      places: () => Promise.resolve(isWhole ? [{ tree: inside, service }] : []),
       locate: async () => {
         const container = await storeContainer(this.#engine, this.#project, service);
         const located = await locatePath(container, inside);
@@ -164,7 +167,7 @@ export class DockerStack {
         if (located.mount.onDemand === true) {
           const problem = onDemandProblem(name, located.mount.volume ?? '', container);
           if (container.state === 'stopped') throw problem;
-          const composed = composeComponent(name, component, stack, { path: located.hostPath });
+          const composed = await composeComponent(name, component, stack, { path: located.hostPath });
           return createCaptureOnlyComponent(composed, problem);
         }
         if (!located.accessible) {
@@ -177,56 +180,57 @@ export class DockerStack {
     });
   }
 
-  async #placesOf(component: StoreSettings, service: string): Promise<readonly CapturedPlace[]> {
-    const given = givenPath(component);
-    if (given !== undefined) return [{ store: given }];
+  async #placesOf({ component, access, service }: ContainedStore): Promise<readonly CapturedPlace[]> {
+    const [given] = component.places.paths;
+    if (given !== undefined) return [{ store: given.path }];
     const container = await storeContainer(this.#engine, this.#project, service);
-    return [{ store: await dataDirectory(this.#engine, component.kind, container), service }];
+    return [{ store: await dataDirectory(this.#engine, access.recognition, container), service }];
   }
 
   async #placeOf(
-    component: StoreSettings,
+    store: ContainedStore,
     container: ProjectContainer,
     password: string | undefined,
   ): Promise<StorePlace & { readonly atRisk?: TarsError | undefined }> {
-    const port = ('port' in component ? component.port : undefined) ?? storePorts[component.kind];
-    const isGiven = givenAddress(component) !== undefined;
+    const { port, givenAddress, through, recognition, identityCall } = store.access;
+    const addressIsGiven = givenAddress !== undefined;
     const address = container.state === 'running' ? addressOf(container, port) : 'unknown';
-    if (address === undefined && !isGiven && component.kind !== 'ollama') throw noAddress(container);
+    if (address === undefined && !addressIsGiven && through !== 'files') throw noAddress(container);
     return {
       address,
       proof: createServerProof(this.#engine, {
-        ...{ container, port, addressIsGiven: isGiven },
-        ...(component.kind === 'postgres'
-          ? { dataDirectory: await dataDirectory(this.#engine, component.kind, container) }
+        ...{ container, port, addressIsGiven },
+        ...(through === 'server'
+          ? { dataDirectory: await dataDirectory(this.#engine, recognition, container) }
           : {}),
-        ...(component.kind === 'redis' ? { askRunId: runIdCall(component, container, password) } : {}),
+        ...(identityCall === undefined ? {} : { askRunId: identityCall(container, password) }),
       }),
-      ...(await this.#dataPlace(component, container)),
-      ...credentials[component.kind](container),
-      programs: this.#programsOf(component, container),
+      ...(await this.#dataPlace(store, container)),
+      ...recognition.credentials?.(container),
+      programs: this.#programsOf(store.access, container),
     };
   }
 
-  #programsOf(component: StoreSettings, { id, name, state }: ProjectContainer): ServerContainer | undefined {
-    if (component.kind !== 'postgres' || component.host !== undefined || state !== 'running')
-      return undefined;
-    return { name, runner: containerRunner(this.#engine, id), port: component.port ?? storePorts.postgres };
+  #programsOf(
+    { programsPort: port }: ConfiguredContainer,
+    { id, name, state }: ProjectContainer,
+  ): ServerContainer | undefined {
+    if (port === undefined || state !== 'running') return undefined;
+    return { name, runner: containerRunner(this.#engine, id), port };
   }
 
   /** Where the store's data is: on this machine, or behind the Engine where this process cannot get at it. */
   async #dataPlace(
-    component: StoreSettings,
+    { component, access }: ContainedStore,
     container: ProjectContainer,
   ): Promise<Pick<StorePlace, 'path' | 'remote'> & { readonly atRisk?: TarsError }> {
-    const { kind } = component;
-    if (kind === 'postgres' || givenPath(component) !== undefined) return {};
-    const path = await dataDirectory(this.#engine, kind, container);
+    if (access.through === 'server' || component.places.paths.length > 0) return {};
+    const path = await dataDirectory(this.#engine, access.recognition, container);
     const located = await locatePath(container, path);
     if (located === undefined) {
-      const problem = notMounted(kind, path, container);
-      // While they run, these hand their data out to a client; nothing else would bring it back.
-      if (kind !== 'chroma' && kind !== 'redis') throw problem;
+      const problem = notMounted(access.recognition, path, container);
+      // Nothing else would bring back what is not handed out to a client.
+      if (access.unmounted === undefined) throw problem;
       if (container.state !== 'running') throw this.#notRunning(container);
       return { atRisk: problem };
     }
@@ -256,19 +260,6 @@ export class DockerStack {
   }
 }
 
-/** Its data directory on this machine, where tars.yaml says it. */
-function givenPath(component: StoreSettings): string | undefined {
-  if ('data_dir' in component) return component.data_dir;
-  return 'path' in component ? component.path : undefined;
-}
-
-/** Its server's address, where tars.yaml says it. */
-function givenAddress(component: StoreSettings): string | undefined {
-  if ('socket' in component && component.socket !== undefined) return component.socket;
-  if ('host' in component) return component.host;
-  return 'url' in component ? component.url : undefined;
-}
-
 /** The Engine lets go of it when the container ends, and a restore has to stop the container. */
 const onDemandProblem = (
   component: string,
@@ -286,49 +277,3 @@ const noAddress = ({ name, service }: ProjectContainer): ConfigurationError =>
   new ConfigurationError(`The container ${name} of ${service} runs in a network that has no address for it`, {
     hint: 'It may share the network of another container. Set host and port (of Chroma: url) of the component in tars.yaml.',
   });
-
-/** Prints `INFO server`. The password is not on the command line. */
-function runIdCall(
-  component: Extract<StoreSettings, { kind: 'redis' }>,
-  container: ProjectContainer,
-  configured: string | undefined,
-): ProgramCall {
-  // With a host of its own in tars.yaml, the port there is that host's.
-  const own = component.host === undefined ? component.port : undefined;
-  const told = (name: string): string | undefined => argumentOf(container, `--${name}`);
-  const tls = redisTls(component) !== undefined;
-  const port = own ?? told(tls ? 'tls-port' : 'port') ?? storePorts.redis;
-  // In its own container nobody else can answer; a certificate it wants of clients, its own will do for.
-  const certificate = [
-    ['--cert', told('tls-cert-file')],
-    ['--key', told('tls-key-file')],
-  ].flatMap(([name = '', value]) => (value === undefined ? [] : [name, value]));
-  const inside = component.socket === undefined ? undefined : told('unixsocket');
-  const { username } = component;
-  const password = configured ?? credentials.redis(container).password;
-  return {
-    path: 'redis-cli',
-    args: [
-      ...(inside === undefined ? ['-p', String(port)] : ['-s', inside]),
-      ...(tls ? ['--tls', '--insecure', ...certificate] : []),
-      ...(username === undefined ? [] : ['--user', username]),
-      ...['INFO', 'server'],
-    ],
-    environment: password === undefined ? {} : { REDISCLI_AUTH: password },
-  };
-}
-
-type Credentials = Pick<StorePlace, 'user' | 'password'>;
-
-/** What the official images take from their environment or command line. */
-const credentials: Readonly<Record<StoreKind, (container: ProjectContainer) => Credentials>> = {
-  postgres: ({ environment }) => ({
-    user: environment['POSTGRES_USER'],
-    password: environment['POSTGRES_PASSWORD'],
-  }),
-  redis: (container) => ({
-    password: argumentOf(container, '--requirepass') ?? container.environment['REDIS_PASSWORD'],
-  }),
-  chroma: () => ({}),
-  ollama: () => ({}),
-};

@@ -7,6 +7,7 @@ import { placesOfTars } from './reserved-places.ts';
 import type { FoundProject, ProjectSelector } from '../runtimes/docker/discovery/take-inventory.ts';
 import { TarsError } from '../model/errors.ts';
 import type { Finding } from '../model/finding.ts';
+import { kinds } from '../components/registry.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { StackInventory } from '../ports/inventory.ts';
@@ -43,7 +44,7 @@ import { createStackClaims } from '../storage/journal/stack-claims.ts';
 import { createLocalStorage } from '../storage/local/local-storage.ts';
 
 export { lastKitExport, recordKitExport } from './kit-record.ts';
-export { dataPathsOf } from './reserved-places.ts';
+export { countAmounts, kindOf, proposeStores, recoveryOf } from './kinds.ts';
 export { systemClock } from '../runtimes/system-clock.ts';
 
 /** The configured stack with every adapter in place. */
@@ -70,8 +71,7 @@ export async function composeStack(
 ): Promise<Stack> {
   const passwords = new Map<string, string | undefined>();
   for (const [name, component] of Object.entries(settings.components)) {
-    if ('password' in component || 'password_file' in component)
-      passwords.set(name, await componentPassword(component));
+    passwords.set(name, await componentPassword(component.secrets));
   }
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);
@@ -84,12 +84,14 @@ export async function composeStack(
     settings.docker === undefined
       ? undefined
       : await (await import('./docker.ts')).DockerStack.open(settings.docker, settings, env, overrides);
-  const components = Object.entries(settings.components).map(([name, component]) => {
-    const password = passwords.get(name);
-    return docker === undefined
-      ? composeComponent(name, component, stackContext, { password })
-      : docker.component(name, component, stackContext, password);
-  });
+  const components = await Promise.all(
+    Object.entries(settings.components).map(([name, component]) => {
+      const password = passwords.get(name);
+      return docker === undefined
+        ? composeComponent(name, component, stackContext, { password })
+        : docker.component(name, component, stackContext, password);
+    }),
+  );
   return {
     name: settings.stack,
     hostname: settings.host,
@@ -153,9 +155,7 @@ export async function exposedConfiguration(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const { exposedConfigFiles } = await import('../components/config/exposed.ts');
-  const captured = Object.values(components).flatMap((component) =>
-    component.kind === 'config' ? component.files : [],
-  );
+  const captured = Object.values(components).flatMap(({ configuration }) => configuration?.files ?? []);
   const used = docker === undefined ? [] : [...docker.compose_files, ...docker.env_files];
   return exposedConfigFiles([...captured, ...used], [], signal);
 }
@@ -237,12 +237,14 @@ export async function takeInventory(
   env: Environment,
   ctx: OperationContext,
 ): Promise<StackInventory> {
-  return (await import('../runtimes/docker/discovery/take-inventory.ts')).takeInventory(selector, env, ctx);
+  const discovery = await import('../runtimes/docker/discovery/take-inventory.ts');
+  return discovery.takeInventory(selector, kinds, env, ctx);
 }
 
 /** See {@link import('../runtimes/docker/discovery/take-inventory.ts').findProjects}. */
 export async function findProjects(directory: string, env: Environment): Promise<readonly FoundProject[]> {
-  return (await import('../runtimes/docker/discovery/take-inventory.ts')).findProjects(directory, env);
+  const discovery = await import('../runtimes/docker/discovery/take-inventory.ts');
+  return discovery.findProjects(directory, kinds, env);
 }
 
 /** Creates the repository that `settings` name, sealed with `password`. @throws TarsError `repository-exists` */

@@ -2,7 +2,6 @@ import { dirname } from 'node:path';
 import type { ReservedPlace } from '../components/wrappers/kept-apart.ts';
 import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
-import type { ComponentSettings } from '../settings/schema.ts';
 import { exportedKits } from './kit-record.ts';
 
 /** Places that only one run has. */
@@ -20,8 +19,8 @@ export async function placesOfTars(
   { outputDir, backupFile }: RunPlaces = {},
 ): Promise<readonly ReservedPlace[]> {
   const { repository, state_dir: stateDir, scratch_dir: scratchDir, settingsPath, components } = settings;
-  const identities = Object.values(components).flatMap((component) =>
-    component.kind === 'config' ? (component.age_identity_file ?? []) : [],
+  const identities = Object.values(components).flatMap(
+    ({ configuration }) => configuration?.identityFile ?? [],
   );
   const keys = [repository.password_file, env['TARS_PASSWORD_FILE']].filter((path) => path !== undefined);
   const list = (
@@ -44,34 +43,14 @@ export async function placesOfTars(
 }
 
 /** The places on this machine that the other components capture, as far as `tars.yaml` says. */
-export function placesOfOthers(
-  name: string,
-  components: Readonly<Record<string, ComponentSettings>>,
-): readonly ReservedPlace[] {
+export function placesOfOthers(name: string, components: Settings['components']): readonly ReservedPlace[] {
   const names = Object.keys(components);
   return Object.entries(components).flatMap(([other, component]) =>
     other === name
       ? []
-      : dataPathsOf(component).map((path) => ({
+      : component.places.paths.map(({ path }) => ({
           ...{ path, what: `a place of the component ${other}`, owner: 'component' as const },
           givesWay: names.indexOf(other) > names.indexOf(name),
         })),
   );
-}
-
-/** Where settings say that a component's data is on this machine. */
-export function dataPathsOf(component: ComponentSettings): readonly string[] {
-  switch (component.kind) {
-    case 'postgres':
-      return [];
-    case 'redis':
-      return component.data_dir === undefined ? [] : [component.data_dir];
-    case 'ollama':
-    case 'chroma':
-      return component.path === undefined ? [] : [component.path];
-    case 'files':
-      return component.paths ?? [];
-    case 'config':
-      return component.files;
-  }
 }

@@ -12,7 +12,7 @@ import { planRestore } from '../operations/restore/plan.ts';
 import { executeRestore, type RestoreResult } from '../operations/restore/restore.ts';
 import type { OperationContext } from '../ports/context.ts';
 import type { SnapshotStore } from '../ports/snapshot-store.ts';
-import { loadSettings } from '../settings/load.ts';
+import { loadSettings } from '../composition/settings.ts';
 import { loadPassages } from './corpus.ts';
 import { loadStack } from './load.ts';
 import { lastAcknowledged, observe, observeVisits, type Observation, type Visits } from './observe.ts';

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { artifactTotals } from './artifact-list.ts';
 import type { ComponentManifest, Manifest } from './manifest.ts';
 
@@ -18,9 +17,12 @@ const smallestCount = 10;
 /** What snapshots hold: by component and unit the largest amount that any of them has. */
 export type Holdings = ReadonlyMap<string, Readonly<Record<string, number>>>;
 
+/** What a component of a manifest counts beside bytes, by its kind. */
+export type CountAmounts = (component: ComponentManifest) => readonly Amount[];
+
 /** What one snapshot holds, by component; of a failed one there are no bytes. */
-export function holdingsOf({ components }: Pick<Manifest, 'components'>): Holdings {
-  return new Map(components.map((component) => [component.name, amountsOf(component)]));
+export function holdingsOf({ components }: Pick<Manifest, 'components'>, count: CountAmounts): Holdings {
+  return new Map(components.map((component) => [component.name, amountsOf(component, count)]));
 }
 
 /** What two lots of snapshots hold together. */
@@ -85,88 +87,15 @@ function nounOf({ unit }: Shrinkage): string {
   return note === undefined ? noun : `${noun} (${note})`;
 }
 
-/**
- * What a component's facts and artifacts count. Facts are the component's own, so only what is needed is looked at,
- * and what does not fit counts nothing.
- */
-function amountsOf(component: ComponentManifest): Readonly<Record<string, number>> {
-  const counts = factCounts.flatMap((count) => count(component.facts));
+/** What a component's facts and artifacts count. */
+function amountsOf(component: ComponentManifest, count: CountAmounts): Readonly<Record<string, number>> {
+  const counts = count(component);
   // The bytes of an Ollama store say how its models were stored, its facts say what it has.
   const ownBytes = counts.some(([unit]) => unit.startsWith('bytes'));
-  const { count: artifacts, sizeBytes: storedBytes } = artifactTotals(component);
-  // Every file of a directory is an artifact; of what failed nothing is known.
-  if (component.kind === 'files' && component.outcome === 'captured') counts.push(['files', artifacts]);
+  const { sizeBytes: storedBytes } = artifactTotals(component);
   const stored: Amount[] = ownBytes ? [] : [[`bytes of ${component.method ?? component.kind}`, storedBytes]];
   return Object.fromEntries([...counts, ...stored]);
 }
 
-type Amount = readonly [unit: string, amount: number];
-
-const sumOf = <T>(items: readonly T[], amount: (item: T) => number): number =>
-  items.reduce((sum, item) => sum + amount(item), 0);
-
-/** A reader of facts that take `schema`; silent about all others. */
-const counting =
-  <T>(schema: z.ZodType<T>, count: (facts: T) => readonly Amount[]) =>
-  (facts: unknown): readonly Amount[] => {
-    const parsed = schema.safeParse(facts);
-    return parsed.success ? count(parsed.data) : [];
-  };
-
-const count = z.number().nonnegative();
-
-const factCounts = [
-  // PostgreSQL
-  counting(
-    z.object({
-      databases: z.array(
-        z.object({
-          content: z.object({
-            tables: z.array(z.object({ rows: count })),
-            largeObjects: z.object({ count }),
-          }),
-        }),
-      ),
-    }),
-    ({ databases }) => [
-      ['rows', sumOf(databases, ({ content }) => sumOf(content.tables, ({ rows }) => rows))],
-      ['large objects', sumOf(databases, ({ content }) => content.largeObjects.count)],
-    ],
-  ),
-  // Redis
-  counting(
-    z.object({ content: z.object({ databases: z.array(z.object({ keys: count })) }) }),
-    ({ content }) => [['keys', sumOf(content.databases, ({ keys }) => keys)]],
-  ),
-  // Chroma
-  counting(
-    z.object({
-      tenants: z.array(
-        z.object({
-          databases: z.array(
-            z.object({ collections: z.array(z.object({ recordCount: count, vectorCount: count })) }),
-          ),
-        }),
-      ),
-    }),
-    ({ tenants }) => {
-      const collections = tenants.flatMap(({ databases }) =>
-        databases.flatMap((database) => database.collections),
-      );
-      return [
-        ['records', sumOf(collections, ({ recordCount }) => recordCount)],
-        ['vectors', sumOf(collections, ({ vectorCount }) => vectorCount)],
-      ];
-    },
-  ),
-  // Ollama
-  counting(
-    z.object({ models: z.array(z.object({ blobs: z.array(z.object({ sizeBytes: count })) })) }),
-    ({ models }) => [
-      ['models', models.length],
-      ['bytes of models', sumOf(models, ({ blobs }) => sumOf(blobs, ({ sizeBytes }) => sizeBytes))],
-    ],
-  ),
-  // Configuration
-  counting(z.object({ files: z.array(z.unknown()) }), ({ files }) => [['files', files.length]]),
-] as const;
+/** What was counted, and how many there are. */
+export type Amount = readonly [unit: string, amount: number];

@@ -22,7 +22,7 @@ export interface StackInventory {
 /** A service that is taken for a store, and what is known of the way in. Never a password itself. */
 export interface FoundStore {
   readonly service: string;
-  readonly kind: 'postgres' | 'redis' | 'chroma' | 'ollama';
+  readonly kind: string;
   /** Such as `by its image postgres:15`. */
   readonly how: string;
   /** The password's file on this machine, when the container is given one. */
@@ -35,6 +35,10 @@ export interface FoundStore {
   readonly tls: boolean;
   /** What is wrong with it. */
   readonly warning: string | undefined;
+  /** What a backup is while that lasts. */
+  readonly riskIfUnmounted: 'AT RISK' | 'NOT CAPTURED';
+  /** Further lines for its section of a new `tars.yaml`, without indent. */
+  readonly proposal: readonly string[];
 }
 
 /** A service that is taken for one that writes to a store, and so is paused for the cut. */

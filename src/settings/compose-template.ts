@@ -122,32 +122,20 @@ function componentName(wanted: string, taken: Set<string>): string {
   return name;
 }
 
-const kinds: ReadonlySet<string> = new Set(['postgres', 'redis', 'chroma', 'ollama']);
-
-/** Chroma and Redis hand their data out to a client, wherever it is. */
-const riskOf = (kind: FoundStore['kind']): string =>
-  kind === 'chroma' || kind === 'redis' ? 'AT RISK until this is fixed' : 'NOT CAPTURED until this is fixed';
-
 function storeLines(store: FoundStore, name: string): string[] {
-  const { kind, service, how, password, passwordFile, port, tls, warning } = store;
+  const { kind, service, how, password, passwordFile, port, warning, riskIfUnmounted, proposal } = store;
   const needsCheck = how.endsWith('alone') ? '; if it is none, label it com.tars.service: none' : '';
   return [
-    ...(warning === undefined ? [] : [`  # ${riskOf(kind)}: it ${warning}.`]),
+    ...(warning === undefined ? [] : [`  # ${riskIfUnmounted} until this is fixed: it ${warning}.`]),
     `  ${name}: # found ${how}${needsCheck}`,
-    ...(name === kind && kinds.has(name) ? [] : [`    kind: ${kind}`]),
+    ...(name === kind ? [] : [`    kind: ${kind}`]),
     `    service: ${scalar(service)}`,
     ...(port === undefined ? [] : [`    port: ${port}`]),
-    ...(tls
-      ? [
-          '    tls: true',
-          '    # cacert: FILE # of its authority; cert: and key: where it wants a certificate of clients',
-        ]
-      : []),
+    ...proposal.map((line) => `    ${line}`),
     ...(passwordFile === undefined ? [] : [`    password_file: ${scalar(passwordFile)}`]),
     ...(password === 'needed'
       ? ['    # password_file: FILE # a file with its password, which the container does not tell']
       : []),
-    ...(kind === 'ollama' ? ['    models: list # none | list (names to pull again) | all'] : []),
   ];
 }
 

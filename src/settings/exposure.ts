@@ -5,9 +5,9 @@ import type { Environment } from '../model/environment.ts';
 /** Files with a secret in them that every user of the machine can read: `tars.yaml` itself, or those it names. */
 export async function exposedFiles(settings: Settings, env: Environment): Promise<readonly string[]> {
   const { settingsPath, holdsSecrets, repository, components } = settings;
-  const named = Object.values(components).flatMap((component) => [
-    'password_file' in component ? component.password_file : undefined,
-    'age_identity_file' in component ? component.age_identity_file : undefined,
+  const named = Object.values(components).flatMap(({ secrets }) => [
+    secrets.passwordFile,
+    secrets.identityFile,
   ]);
   const files = [
     holdsSecrets ? settingsPath : undefined,

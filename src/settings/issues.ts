@@ -1,6 +1,5 @@
 import { isCollection, isNode, isPair, isScalar, type Document, type LineCounter } from 'yaml';
 import type { z } from 'zod';
-import { componentKinds } from './schema.ts';
 
 type Issue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
@@ -8,13 +7,14 @@ type Path = readonly PropertyKey[];
 /** One sentence for each issue, in the order of the file, led by the line it concerns. Never a value: it may be secret. */
 export function describeIssues(
   issues: readonly Issue[],
+  kinds: readonly string[],
   document: Document,
   lines: LineCounter,
 ): readonly string[] {
   const found = issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
       ? issue.keys.map((key) => ({ path: [...issue.path, key], what: 'is not a key tars knows' }))
-      : [{ path: issue.path, what: describe(issue) }],
+      : [{ path: issue.path, what: describe(issue, kinds) }],
   );
   return found
     .map(({ path, what }) => ({ line: lineOf(path, document, lines), text: `${nameOf(path)} ${what}` }))
@@ -22,8 +22,8 @@ export function describeIssues(
     .map(({ line, text }) => `line ${line}: ${text}`);
 }
 
-function describe(issue: Issue): string {
-  if (issue.code === 'invalid_union') return `must be one of ${componentKinds.join(', ')}`;
+function describe(issue: Issue, kinds: readonly string[]): string {
+  if (issue.code === 'invalid_union') return `must be one of ${kinds.join(', ')}`;
   if (issue.code === 'invalid_key')
     return 'is no name: use lower-case letters, digits, - and _, beginning with a letter or digit';
   if (issue.message.endsWith('received undefined')) return 'is missing';

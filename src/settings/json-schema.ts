@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { componentKinds, settingsSchema } from './schema.ts';
+import type { Kinds } from '../ports/kind.ts';
+import { settingsSchema } from './schema.ts';
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;
 
@@ -10,18 +11,21 @@ const target = 'draft-7';
  * The JSON Schema of `tars.yaml` as it is written: before `${NAME}` is replaced, with what the loader fills in left
  * out. A component that is called like a kind is taken for one of that kind.
  */
-export function settingsJsonSchema(): JsonSchema {
-  const { $schema, ...schema } = z.toJSONSchema(settingsSchema, {
-    target,
-    io: 'input',
-    override: ({ jsonSchema }) => {
-      orVariable(jsonSchema);
-      if (jsonSchema.pattern === undefined) return;
-      jsonSchema.pattern = `${jsonSchema.pattern}|\\$\\{`;
-      // zod's name for a pattern, which no validator knows as a format.
-      delete jsonSchema.format;
+export function settingsJsonSchema(kinds: Kinds): JsonSchema {
+  const { $schema, ...schema } = z.toJSONSchema(
+    settingsSchema(kinds, (path) => path),
+    {
+      target,
+      io: 'input',
+      override: ({ jsonSchema }) => {
+        orVariable(jsonSchema);
+        if (jsonSchema.pattern === undefined) return;
+        jsonSchema.pattern = `${jsonSchema.pattern}|\\$\\{`;
+        // zod's name for a pattern, which no validator knows as a format.
+        delete jsonSchema.format;
+      },
     },
-  });
+  );
   const { components, services, ...properties } = membersOf(schema);
   return {
     ...($schema === undefined ? {} : { $schema }),
@@ -31,7 +35,7 @@ export function settingsJsonSchema(): JsonSchema {
     properties: {
       ...properties,
       services: orNothing(services),
-      components: orNothing(withNames(components)),
+      components: orNothing(withNames(components, kinds)),
       files: { description: 'Short for a component named files.', ...pathsOf(components) },
     },
     patternProperties: {
@@ -63,8 +67,8 @@ const membersOf = ({ properties = {} }: JsonSchema): Record<string, JsonSchema> 
   properties as Record<string, JsonSchema>;
 
 /** Where the name says the kind, `kind:` may be left out, and everything else too. */
-function withNames(components: JsonSchema | undefined): JsonSchema {
-  const named = componentKinds.map((kind) => {
+function withNames(components: JsonSchema | undefined, kinds: Kinds): JsonSchema {
+  const named = kinds.map(({ name: kind }) => {
     const { required = [], ...schema } = variantOf(components, kind);
     const needed = required.filter((key) => key !== 'kind');
     const alone = needed.length === 0 ? { ...schema, type: ['object', 'null'] as never } : schema;

@@ -6,14 +6,15 @@ import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { SnapshotOwner } from '../model/snapshot.ts';
 import { describeIssues } from './issues.ts';
 import { absolutePath, localDirectory } from './local-path.ts';
-import { spelledOut } from './redis-address.ts';
-import type { ComponentSettings, SettingsFile } from './schema.ts';
+import { settingsSchema, type SettingsFile } from './schema.ts';
 import { parseTyped, substitute } from './variables.ts';
 import type { Environment } from '../model/environment.ts';
+import type { ConfiguredComponent, Kinds } from '../ports/kind.ts';
 import { readYaml } from './yaml.ts';
 
 /** Settings with the directories filled in. */
-export type Settings = SettingsFile & {
+export type Settings = Omit<SettingsFile, 'components'> & {
+  readonly components: Readonly<Record<string, ConfiguredComponent>>;
   readonly settingsPath: string;
   /** The file itself holds a secret, instead of naming a file or a variable that does. */
   readonly holdsSecrets: boolean;
@@ -42,7 +43,11 @@ export function settingsCandidates(explicit: string | undefined, env: Environmen
  * relative paths are taken from the file's own directory.
  * @throws ConfigurationError naming the file and the field
  */
-export async function loadSettings(explicit: string | undefined, env: Environment): Promise<Settings> {
+export async function loadSettings(
+  explicit: string | undefined,
+  env: Environment,
+  kinds: Kinds,
+): Promise<Settings> {
   const candidates = settingsCandidates(explicit, env);
   const path = await firstExisting(candidates);
   if (path === undefined) {
@@ -53,33 +58,49 @@ export async function loadSettings(explicit: string | undefined, env: Environmen
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw toTarsError(error, `Cannot read ${path}`);
   });
-  return parseSettings(text, path, env);
+  return parseSettings(text, path, env, kinds);
 }
 
 /** {@link loadSettings} for text already read. */
-export function parseSettings(text: string, path: string, env: Environment): Settings {
+export function parseSettings(text: string, path: string, env: Environment, kinds: Kinds): Settings {
   const { value: written, document, lines } = readYaml(text, path);
   const template = withFiles(withoutExtensions(written));
-  const parsed = parseTyped(substitute(template, path, env), template);
+  const base = dirname(path);
+  const schema = settingsSchema(kinds, (value) => absolutePath(base, value, env));
+  const parsed = parseTyped(schema, substitute(template, path, env), template);
   if (!parsed.success) {
-    const issues = describeIssues(parsed.error.issues, document, lines);
+    const names = kinds.map(({ name }) => name);
+    const issues = describeIssues(parsed.error.issues, names, document, lines);
     throw new ConfigurationError(`${path} is not right:\n${issues.map((line) => `  ${line}`).join('\n')}`, {
       hint: 'README.md shows a whole tars.yaml; so does the one that `tars init` writes.',
     });
   }
-  const settings = { ...parsed.data, components: withAddresses(parsed.data.components, path) };
+  const settings = { ...parsed.data, components: completed(parsed.data, path) };
   requireConsistent(settings, path);
-  const { components, ...resolved } = resolvePaths(settings, path, env);
-  return { ...resolved, components: withOwnFile(components, path), holdsSecrets: holdsSecrets(written) };
+  return {
+    ...settings,
+    components: withOwnFile(settings.components, path),
+    repository: {
+      ...settings.repository,
+      path: localDirectory(base, settings.repository.path, env),
+    },
+    settingsPath: path,
+    holdsSecrets: holdsSecrets(written),
+    host: settings.host ?? hostname(),
+    scratch_dir: settings.scratch_dir ?? tmpdir(),
+    state_dir: settings.state_dir ?? defaultStateDirectory(path, env),
+  };
 }
 
-const withAddresses = (components: SettingsFile['components'], path: string): SettingsFile['components'] =>
-  Object.fromEntries(
+function completed({ components, docker }: SettingsFile, path: string): Settings['components'] {
+  const hasDocker = docker !== undefined;
+  return Object.fromEntries(
     Object.entries(components).map(([name, component]) => [
       name,
-      component.kind === 'redis' ? spelledOut(component, `${path}: component ${name}`) : component,
+      component.complete({ name, hasDocker, label: `${path}: component ${name}` }),
     ]),
   );
+}
 
 /** Keys such as `x-common:` hold what the rest of the file refers to by aliases, as in Compose files. */
 function withoutExtensions(value: unknown): unknown {
@@ -96,16 +117,15 @@ function withFiles(value: unknown): unknown {
   return { ...rest, components: { ...components, files: { kind: 'files', paths: files } } };
 }
 
-/** A stack that captures configuration captures `tars.yaml`, too, with the first component of the kind. */
+/** A stack that captures configuration captures `tars.yaml`, too, with the first component that does. */
 function withOwnFile(components: Settings['components'], path: string): Settings['components'] {
-  const configs = Object.entries(components).flatMap(([name, component]) =>
-    component.kind === 'config' ? [{ name, component }] : [],
+  const configurations = Object.entries(components).flatMap(([name, { configuration }]) =>
+    configuration === undefined ? [] : [{ name, configuration }],
   );
-  const [first] = configs;
-  if (first === undefined || configs.some(({ component }) => component.files.includes(path)))
+  const [first] = configurations;
+  if (first === undefined || configurations.some(({ configuration }) => configuration.files.includes(path)))
     return components;
-  const { name, component } = first;
-  return { ...components, [name]: { ...component, files: [...component.files, path] } };
+  return { ...components, [first.name]: first.configuration.with(path) };
 }
 
 /** True when a password or a header for authentication is spelt out. */
@@ -122,7 +142,10 @@ function holdsSecrets(value: unknown, key = ''): boolean {
 }
 
 /** What the parts of the file say about one another. */
-function requireConsistent({ components, services, docker }: SettingsFile, path: string): void {
+function requireConsistent(
+  { components, services, docker }: Pick<Settings, 'components' | 'services' | 'docker'>,
+  path: string,
+): void {
   const requireService = (user: string, service: string): void => {
     if (services[service] !== undefined) return;
     const known = Object.keys(services);
@@ -135,13 +158,8 @@ function requireConsistent({ components, services, docker }: SettingsFile, path:
     if (component.service !== undefined && docker === undefined) {
       requireService(`component ${name}`, component.service);
     }
-    if (component.kind === 'ollama' && component.path === undefined && docker === undefined) {
-      throw new ConfigurationError(`${path}: component ${name} has no path`, {
-        hint: 'Give the directory of the model store, the one with manifests/ and blobs/ in it.',
-      });
-    }
-    if (component.kind === 'files') requirePlace(name, component, docker !== undefined, path);
-    if ('password' in component && 'password_file' in component) {
+    const { password, passwordFile } = component.secrets;
+    if (password !== undefined && passwordFile !== undefined) {
       throw new ConfigurationError(`${path}: component ${name} has both password and password_file`, {
         hint: 'Keep one of them.',
       });
@@ -158,27 +176,6 @@ function requireConsistent({ components, services, docker }: SettingsFile, path:
   }
 }
 
-function requirePlace(
-  name: string,
-  { paths, inside, service }: Extract<ComponentSettings, { kind: 'files' }>,
-  hasDocker: boolean,
-  path: string,
-): void {
-  const refuse = (what: string, hint: string): never => {
-    throw new ConfigurationError(`${path}: component ${name} ${what}`, { hint });
-  };
-  if ((paths === undefined) === (inside === undefined))
-    refuse(
-      'needs either paths or inside',
-      'Give paths: of this machine, or service: and inside: of a container.',
-    );
-  if (inside !== undefined && (service === undefined || !hasDocker))
-    refuse(
-      'has inside: without a container',
-      'Add service:, and docker: to tars.yaml, or give paths: instead.',
-    );
-}
-
 async function firstExisting(paths: readonly string[]): Promise<string | undefined> {
   for (const path of paths) {
     const found = await access(path).then(
@@ -188,50 +185,6 @@ async function firstExisting(paths: readonly string[]): Promise<string | undefin
     if (found) return path;
   }
   return undefined;
-}
-
-function resolvePaths(
-  settings: SettingsFile,
-  path: string,
-  env: Environment,
-): Omit<Settings, 'holdsSecrets'> {
-  const base = dirname(path);
-  const absolute = (value: string): string => absolutePath(base, value, env);
-  const pathKeys = new Set([
-    ...[
-      'password_file',
-      'data_dir',
-      'client_bin_dir',
-      'sslcert',
-      'sslkey',
-      'age_identity_file',
-      'pid_file',
-      'log_file',
-      'path',
-      ...['socket', 'cacert', 'cert', 'key'],
-    ],
-    ...['scratch_dir', 'state_dir'],
-  ]);
-  const pathListKeys = new Set(['files', 'paths', 'compose_files', 'env_files']);
-  const walk = (value: unknown, key: string): unknown => {
-    if (typeof value === 'string') {
-      const isPath = pathKeys.has(key) || (key === 'sslrootcert' && value !== 'system');
-      return isPath ? absolute(value) : value;
-    }
-    if (Array.isArray(value))
-      return pathListKeys.has(key) ? value.map((item) => absolute(String(item))) : value;
-    if (typeof value !== 'object' || value === null || key === 'headers') return value;
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, walk(v, k)]));
-  };
-  const resolved = walk(settings, '') as SettingsFile;
-  return {
-    ...resolved,
-    repository: { ...resolved.repository, path: localDirectory(base, settings.repository.path, env) },
-    settingsPath: path,
-    host: resolved.host ?? hostname(),
-    scratch_dir: resolved.scratch_dir ?? tmpdir(),
-    state_dir: resolved.state_dir ?? defaultStateDirectory(path, env),
-  };
 }
 
 function defaultStateDirectory(path: string, env: Environment): string {

@@ -1,6 +1,5 @@
 import { ConfigurationError } from '../model/errors.ts';
 import type { Settings } from './load.ts';
-import type { ComponentSettings } from './schema.ts';
 
 /**
  * The same stack as another Compose project beside the configured one: nothing in it points to the first. Its
@@ -34,34 +33,10 @@ export function settingsForProject(
     ...settings,
     docker: { ...docker, project, compose_files: files },
     components: Object.fromEntries(
-      Object.entries(components).flatMap(([name, component]) =>
-        component.kind === 'config' || (component.kind === 'files' && component.inside === undefined)
-          ? []
-          : [[name, withoutPlace(component)]],
-      ),
+      Object.entries(components).flatMap(([name, component]) => {
+        const other = component.forOtherProject();
+        return other === undefined ? [] : [[name, other]];
+      }),
     ),
   };
-}
-
-/** An address or a directory that tars.yaml gives is the first project's. */
-function withoutPlace(component: Exclude<ComponentSettings, { kind: 'config' }>): ComponentSettings {
-  switch (component.kind) {
-    case 'postgres':
-    case 'redis': {
-      // With a host, the port is the host's; without, the container's.
-      const port = component.host === undefined ? component.port : undefined;
-      return {
-        ...component,
-        host: undefined,
-        port,
-        ...(component.kind === 'redis' ? { data_dir: undefined, socket: undefined } : {}),
-      };
-    }
-    case 'files':
-      return component;
-    case 'chroma':
-      return { ...component, url: undefined, path: undefined };
-    case 'ollama':
-      return { ...component, url: undefined, path: undefined };
-  }
 }

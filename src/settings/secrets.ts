@@ -4,6 +4,7 @@ import { throwIfAborted } from '../model/abort.ts';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import type { Settings } from './load.ts';
 import type { Environment } from '../model/environment.ts';
+import type { StoreSecrets } from '../ports/kind.ts';
 import { readAsRestic, trimAsRestic } from './password-text.ts';
 
 /** Long enough for a person to unlock a password manager; an unattended run must not wait for ever. */
@@ -56,12 +57,11 @@ const bothWays = (password: string | undefined, before: string, origin: string):
 });
 
 /** A store's password from `password` or `password_file`. */
-export async function componentPassword(settings: {
-  readonly password?: string | undefined;
-  readonly password_file?: string | undefined;
-}): Promise<string | undefined> {
-  if (settings.password_file !== undefined) return readSecretFile(settings.password_file);
-  return settings.password;
+export async function componentPassword({
+  password,
+  passwordFile,
+}: StoreSecrets): Promise<string | undefined> {
+  return passwordFile === undefined ? password : readSecretFile(passwordFile);
 }
 
 /**
@@ -74,9 +74,7 @@ export async function furtherSecrets(
 ): Promise<readonly string[]> {
   const files = [env['TARS_PASSWORD_FILE'], repository.password_file].filter((file) => file !== undefined);
   const contents = await Promise.all(files.map((file) => readPasswordFile(file).catch(() => undefined)));
-  const headers = Object.values(components).flatMap((component) =>
-    'headers' in component ? Object.values(component.headers) : [],
-  );
+  const headers = Object.values(components).flatMap(({ secrets }) => secrets.headers ?? []);
   const credentials = headers.map((header) => header.replace(/^(?:Bearer|Basic|Token)\s+/i, ''));
   return [env['TARS_PASSWORD'], ...contents, ...credentials].filter((secret) => secret !== undefined);
 }

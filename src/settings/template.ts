@@ -1,12 +1,6 @@
+import type { KindProposal } from '../ports/kind.ts';
 import { schemaLine } from './json-schema.ts';
 import { careSections, type CareValues } from './template-sections.ts';
-
-/** A Redis of this machine. */
-export interface FoundRedis {
-  readonly at: { readonly port: number } | { readonly socket: string };
-  readonly tls?: { readonly cacert: string | undefined };
-  readonly dataDir: string | undefined;
-}
 
 /** What {@link settingsTemplate} fills in. */
 export interface TemplateValues {
@@ -15,12 +9,8 @@ export interface TemplateValues {
   readonly host?: string | undefined;
   readonly repositoryPath: string;
   readonly passwordFile: string;
-  /** Components found on this machine; the others are written as comments. */
-  readonly found: ReadonlySet<'postgres' | 'redis' | 'chroma' | 'ollama'>;
-  /** The model store, when there is one. */
-  readonly ollamaPath: string;
-  /** Where its configuration says that a Redis is; absent: at its usual place. */
-  readonly redis?: FoundRedis | undefined;
+  /** Sections of components; those of stores that were not found are written as comments. */
+  readonly proposals: readonly KindProposal[];
   readonly care: CareValues;
 }
 
@@ -38,13 +28,12 @@ export function settingsTemplate({
   host,
   repositoryPath,
   passwordFile,
-  found,
-  ollamaPath,
-  redis,
+  proposals,
   care,
 }: TemplateValues): string {
-  const component = (kind: 'postgres' | 'redis' | 'chroma' | 'ollama', lines: readonly string[]): string =>
-    lines.map((line) => (found.has(kind) ? `  ${line}` : `  # ${line}`)).join('\n');
+  const sections = proposals.map(({ isFound, lines }) =>
+    lines.map((line) => (isFound ? `  ${line}` : `  # ${line}`)).join('\n'),
+  );
   return `${schemaLine}
 # What tars backs up, where to, and how services are stopped and started.
 # \${NAME} is taken from the environment; relative paths start at this file's directory.
@@ -66,35 +55,7 @@ secrets: repository
 # age_recipients: [age1...]
 
 components:
-${component('postgres', [
-  'postgres:',
-  '  host: 127.0.0.1',
-  '  port: 5432',
-  '  user: postgres',
-  '  password_file: /etc/tars/postgres-password # or password: ${POSTGRES_PASSWORD}',
-  '  # databases: [tars_home]              # default: all',
-  '  # service: postgres                   # the service below that runs it',
-])}
-
-${component('redis', [
-  'redis:',
-  ...redisPlace(redis ?? { at: { port: 6379 }, dataDir: undefined }),
-  '  # service: redis',
-])}
-
-${component('chroma', [
-  'chroma:',
-  '  url: http://127.0.0.1:8000',
-  '  # path: /var/lib/chroma               # the directory with chroma.sqlite3: safest and fastest',
-  '  # service: chroma',
-])}
-
-${component('ollama', [
-  'ollama:',
-  `  path: ${quote(ollamaPath)}`,
-  '  models: list                          # none | list (names to pull again) | all',
-  '  # service: ollama',
-])}
+${sections.join('\n\n')}
 
   # config:                                # this file is captured with them
   #   files: [tars-home.env, docker-compose.yml]
@@ -121,19 +82,4 @@ services:
 ${careSections(care)
   .map((lines) => `${lines.join('\n')}\n`)
   .join('\n')}`;
-}
-
-function redisPlace({ at, tls, dataDir }: FoundRedis): readonly string[] {
-  return [
-    ...('port' in at ? ['  host: 127.0.0.1', `  port: ${at.port}`] : [`  socket: ${quote(at.socket)}`]),
-    ...(tls === undefined ? [] : ['  tls: true']),
-    ...(tls?.cacert === undefined ? [] : [`  cacert: ${quote(tls.cacert)}`]),
-    ...(tls === undefined
-      ? []
-      : ['  # cert: FILE                         # with key: FILE, where it wants one of its clients']),
-    '  # password_file: /etc/tars/redis-password',
-    dataDir === undefined
-      ? "  # data_dir: /var/lib/redis            # the server's `dir`; a restore needs it"
-      : `  data_dir: ${quote(dataDir)} # a restore needs it`,
-  ];
 }

@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { Environment } from '../model/environment.ts';
 import { ConfigurationError } from '../model/errors.ts';
-import { settingsSchema } from './schema.ts';
+import type { settingsSchema } from './schema.ts';
 
 /**
  * Replaces `${NAME}` in every string of `value`; `$${` stays `${`.
@@ -27,14 +27,18 @@ export function substitute(value: unknown, path: string, env: Environment): unkn
   return value;
 }
 
-type Parsed = ReturnType<typeof settingsSchema.safeParse>;
+type Schema = ReturnType<typeof settingsSchema>;
 
 /**
  * Variables are text. Where a number or a truth value belongs, the text of one is read as that.
  * @param template `value` before variables were replaced
  */
-export function parseTyped(value: unknown, template: unknown): Parsed {
-  const first = settingsSchema.safeParse(value);
+export function parseTyped(
+  schema: Schema,
+  value: unknown,
+  template: unknown,
+): ReturnType<Schema['safeParse']> {
+  const first = schema.safeParse(value);
   if (first.success) return first;
   const typed = structuredClone(value);
   let changed = false;
@@ -47,7 +51,7 @@ export function parseTyped(value: unknown, template: unknown): Parsed {
     if (read === undefined || typeof parent !== 'object' || parent === null) continue;
     changed = Reflect.set(parent, issue.path.at(-1) ?? '', read) || changed;
   }
-  return changed ? settingsSchema.safeParse(typed) : first;
+  return changed ? schema.safeParse(typed) : first;
 }
 
 function readAs(issue: z.core.$ZodIssue, text: string): number | boolean | undefined {

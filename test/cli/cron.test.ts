@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { runLogOf } from '../../src/composition/index.ts';
 import { cronRuns } from '../../src/runtimes/schedulers/cron-daemon.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { startPrivateCron, whyNoPrivateCron, type PrivateCron } from '../fixtures/private-cron.ts';
 import { eventually } from '../fixtures/processes.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { RunEnd } from '../../src/ports/run-log.ts';
 import { journalOf, runLogOf } from '../../src/composition/index.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { tars } from '../fixtures/cli.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 

@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { runLogOf } from '../../src/composition/index.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';

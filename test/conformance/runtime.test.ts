@@ -79,6 +79,7 @@ async function runtimeThrough({ host }: Pick<EngineProxy, 'host'>): Promise<Runt
     ...{ engine: await connectEngine({ host }), address: { host }, project: containers.small.name },
     services: new Map(['a', 'b', 'broken', 'idle'].map((name) => [name, writer])),
     stores: new Set(),
+    kinds: [],
   });
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { execa } from 'execa';
 import {
   appendFile,
@@ -48,6 +49,7 @@ const keepOne = {
   hostname: 'box',
   allowLast: false,
   allowShrunk: false,
+  count: countAmounts,
 };
 const suffixes: Readonly<Record<ArchiveCompression, string>> = {
   gzip: '.tar.gz',

@@ -21,7 +21,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { execa } from 'execa';
 import { parse } from 'yaml';
-import type { DerivedSource } from '../../src/components/config/derived.ts';
+import type { DerivedSource } from '../../src/ports/store-place.ts';
 import { createConfigComponent, type ConfigOptions } from '../../src/components/config/index.ts';
 import { swapPaths, type PathSwap } from '../../src/components/paths/path-swap.ts';
 import { CorruptionError, RestoreRefusedError, TarsError } from '../../src/model/errors.ts';

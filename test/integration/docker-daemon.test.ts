@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { runLogOf } from '../../src/composition/index.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import pg from 'pg';
 import { createPostgresComponent, type PostgresOptions } from '../../src/components/postgres/index.ts';
-import type { ServerContainer } from '../../src/components/postgres/connection/options.ts';
+import type { ServerContainer } from '../../src/ports/store-place.ts';
 import type { ProgramCall, ProgramRunner } from '../../src/ports/programs.ts';
 import { connectEngine } from '../../src/runtimes/docker/engine/engine.ts';
 import { containerRunner } from '../../src/runtimes/docker/engine/exec.ts';

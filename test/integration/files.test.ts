@@ -28,7 +28,7 @@ import type { ArtifactSink } from '../../src/ports/artifacts.ts';
 import type { CaptureReport } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import type { SnapshotWriter } from '../../src/ports/snapshot-store.ts';
-import { parseSettings } from '../../src/settings/load.ts';
+import { parseSettings } from '../../src/composition/settings.ts';
 import { createDirectorySink, createEmptyingSink, createDirectorySource } from '../fixtures/artifacts.ts';
 import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';

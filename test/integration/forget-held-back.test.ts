@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -91,6 +92,7 @@ test('what was let go holds back again once tars.yaml names it, and only what wa
       hostname: 'box',
       allowLast: false,
       allowShrunk: false,
+      count: countAmounts,
       described,
       ...more,
     };

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { execa } from 'execa';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,6 +32,7 @@ const keepTwo: ForgetRequest = {
   ...{ stack: 'lab', hostname: 'box' },
   allowLast: false,
   allowShrunk: false,
+  count: countAmounts,
 };
 
 const snapshotIds = async (directory: RepositoryDirectory): Promise<string[]> =>

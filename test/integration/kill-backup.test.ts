@@ -13,7 +13,7 @@ import { connectRedis, loadStack } from '../../src/demo/load.ts';
 import { lastAcknowledged, observe, observeVisits, type Observation } from '../../src/demo/observe.ts';
 import { demoDatabase, type DemoStack } from '../../src/demo/stack.ts';
 import { startTestStack } from '../fixtures/postgres-cluster.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { campaignSeed, counted, seededRandom } from '../fixtures/campaign.ts';
 import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';

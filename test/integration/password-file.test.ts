@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { openStoreAndPassword } from '../../src/composition/index.ts';
-import { parseSettings } from '../../src/settings/load.ts';
+import { parseSettings } from '../../src/composition/settings.ts';
 import { repositoryPassword } from '../../src/settings/secrets.ts';
 import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { postgresStep } from '../../src/operations/recovery-kit/stores.ts';
+import { recovery } from '../../src/components/postgres/recovery.ts';
 import { testContext } from '../fixtures/context.ts';
 import { createDirectorySink } from '../fixtures/artifacts.ts';
 import { startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
@@ -39,7 +39,10 @@ test('settings and access rules of the server are captured beside the dumps, and
     plan.artifacts.filter((path) => path.includes('/server/')),
     [],
   );
-  const { then = [], commands } = postgresStep({ component: manifest, home: {}, compose: undefined });
+  const { then = [], commands } = recovery.step(
+    { component: manifest, home: {}, compose: undefined },
+    undefined,
+  );
   assert.ok(commands.every((line) => !line.includes('/server/')));
   const hba = join(bench.server.dataDir, 'pg_hba.conf');
   assert.match(then.join(), new RegExp(`stop it and run: cp .*cp postgres/server/pg_hba.conf ${hba}`));

@@ -8,7 +8,7 @@ import { createRedisComponent, type RedisOptions } from '../../src/components/re
 import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
-import { redisStep } from '../../src/operations/recovery-kit/stores.ts';
+import { recovery } from '../../src/components/redis/recovery.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
@@ -85,7 +85,7 @@ test('users in a file of their own are captured, brought back by a line of the k
   await server.stop();
   await staged.swap(ctx);
   assert.doesNotMatch(await readFile(file, 'utf8'), /user app/);
-  const { then = [] } = redisStep({ component: from, home: {}, compose: undefined });
+  const { then = [] } = recovery.step({ component: from, home: {}, compose: undefined }, undefined);
   const line = /run: (cp .*)$/m.exec(then.join('\n'))?.[1] ?? '';
   await execa('sh', ['-eu', '-c', line], { cwd: out });
   await server.start();

@@ -9,7 +9,7 @@ import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { RestoreRefusedError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { redisWord, redisWords } from '../../src/model/redis-words.ts';
-import { redisStep } from '../../src/operations/recovery-kit/stores.ts';
+import { recovery } from '../../src/components/redis/recovery.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
@@ -94,7 +94,10 @@ test('the lines of the recovery kit write files that the server starts on', asyn
   const rescue = join(root, 'rescue');
   await cp(out, rescue, { recursive: true });
   const data = join(root, `fresh 'server'`, 'data');
-  const step = redisStep({ component: captured, home: { directory: data }, compose: undefined });
+  const step = recovery.step(
+    { component: captured, home: { directory: data }, compose: undefined },
+    undefined,
+  );
   await execa('sh', ['-eu', '-c', step.commands.join('\n')], { cwd: rescue });
   assert.deepEqual((await readdir(data)).sort(), [names.appenddirname, names.dbfilename].sort());
   await using fresh = await startRedis(join(root, `fresh 'server'`), ctx, { appendOnly: true, lines });

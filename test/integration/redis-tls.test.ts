@@ -7,14 +7,16 @@ import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
 import { createRedisComponent, type RedisOptions } from '../../src/components/redis/index.ts';
 import type { RedisTls } from '../../src/components/redis/connection/tls.ts';
-import { findRedis } from '../../src/cli/init/redis-config.ts';
+import { listens } from '../../src/cli/init/look-around.ts';
+import type { PortProbe } from '../../src/ports/kind.ts';
+import { lookForRedis } from '../../src/components/redis/machine.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { ServiceUnavailableError, TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { settingsTemplate } from '../../src/settings/template.ts';
 import { noCare } from '../../src/settings/template-sections.ts';
-import { parseSettings } from '../../src/settings/load.ts';
+import { parseSettings } from '../../src/composition/settings.ts';
 import type { Component } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { openRepository } from '../../src/repository/open.ts';
@@ -256,10 +258,10 @@ test('an address in one line excludes what it stands for, and a password in it m
       '/etc/tars.yaml',
       env,
     );
-  assert.deepEqual(parse("url: 'redis://:s%40crt@[::1]:7000'").components['redis'], {
+  assert.deepEqual(parse("url: 'redis://:s%40crt@[::1]:7000'").components['redis']?.settings, {
     ...{ kind: 'redis', host: '::1', port: 7000, password: 's@crt' },
   });
-  assert.deepEqual(parse('url: rediss://cache.test').components['redis'], {
+  assert.deepEqual(parse('url: rediss://cache.test').components['redis']?.settings, {
     ...{ kind: 'redis', host: 'cache.test', tls: true },
   });
   assert.equal(parse('url: rediss://u:pw@cache.test').holdsSecrets, true);
@@ -292,27 +294,30 @@ test('init finds a server that listens over TLS or on a socket alone by its redi
     await writeFile(at(name), text);
     return at(name);
   };
-  const write = (found: Awaited<ReturnType<typeof findRedis>>): unknown => {
-    assert.ok(found !== undefined);
+  // This machine may have a Redis of its own at the usual port.
+  const butUsual: PortProbe = async (place) =>
+    !('port' in place && place.port === 6379) && (await listens(place));
+  const proposed = async (...files: string[]): Promise<unknown> => {
+    const proposal = await lookForRedis(butUsual, files);
+    if (!proposal.isFound) return undefined;
     const text = settingsTemplate({
-      ...{ stack: 's', repositoryPath: '/r', passwordFile: '/k', ollamaPath: '/m', care: noCare },
-      found: new Set(['redis'] as const),
-      redis: found,
+      ...{ stack: 's', repositoryPath: '/r', passwordFile: '/k', care: noCare },
+      proposals: [{ kind: 'redis', ...proposal }],
     });
-    return parseSettings(text, '/etc/tars.yaml', {}).components['redis'];
+    return parseSettings(text, '/etc/tars.yaml', {}).components['redis']?.settings;
   };
   // The plain port of the file first, then the socket, then TLS; of these only what answers.
   const bySocket = await conf('socket.conf', configuration);
-  assert.deepEqual(write(await findRedis([at('nowhere.conf'), bySocket])), {
+  assert.deepEqual(await proposed(at('nowhere.conf'), bySocket), {
     ...{ kind: 'redis', socket, data_dir: server.dataDir },
   });
   const byTls = await conf(
     'tls.conf',
     configuration.replace(/^port 0$/m, 'PORT "0"').replace(/^unixsocket .*$/m, ''),
   );
-  assert.deepEqual(write(await findRedis([byTls])), {
+  assert.deepEqual(await proposed(byTls), {
     ...{ kind: 'redis', host: '127.0.0.1', port, tls: true, cacert: at('ca.crt'), data_dir: server.dataDir },
   });
   const nothing = await conf('nothing.conf', `port 0\ntls-port ${await freePort()}\n`);
-  assert.equal(await findRedis([nothing]), undefined);
+  assert.equal(await proposed(nothing), undefined);
 });

@@ -21,7 +21,7 @@ import type { Finding } from '../../src/model/finding.ts';
 import type { StackStatus } from '../../src/operations/schedule/status.ts';
 import type { SnapshotDestination } from '../../src/ports/snapshot-store.ts';
 import { openSnapshotStore } from '../../src/repository/repository.ts';
-import { loadSettings } from '../../src/settings/load.ts';
+import { loadSettings } from '../../src/composition/settings.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { label, manifestOf } from '../fixtures/archives.ts';
 import { testContext } from '../fixtures/context.ts';

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { execa } from 'execa';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -246,6 +247,7 @@ test(`decisions equal stock restic's on ${historiesInAll} histories, with reason
       hostname: undefined,
       allowLast: true,
       allowShrunk: true,
+      count: countAmounts,
     };
     const plan = await inZone(zone, () => planForget(store, request, ctx));
     assert.equal(plan.stacks.length, historiesAtOnce);

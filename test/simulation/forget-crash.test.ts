@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { before, test } from 'node:test';
 import { RepositoryLockedError } from '../../src/model/errors.ts';
 import { executeForget, planForget, removedBy } from '../../src/operations/retention/forget.ts';
@@ -22,6 +23,7 @@ const request = {
   hostname: 'simulation',
   allowLast: false,
   allowShrunk: true,
+  count: countAmounts,
 };
 const artifactsOf = (version: number) => sampleArtifacts(version, campaignSeed, 4096);
 

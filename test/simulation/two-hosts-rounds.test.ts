@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { countAmounts } from '../../src/composition/index.ts';
 import { test } from 'node:test';
 import type { SnapshotOwner } from '../../src/model/snapshot.ts';
 import { openWanted } from '../../src/operations/restore/choose-snapshot.ts';
@@ -67,6 +68,7 @@ async function forget(store: SnapshotStore, machine: Machine): Promise<void> {
     rules: { last: machine.keeps, tags: [] },
     allowLast: false,
     allowShrunk: false,
+    count: countAmounts,
   };
   await executeForget(store, await planForget(store, request, ctx), ctx);
   machine.snapshots = machine.snapshots.slice(-machine.keeps);

@@ -99,8 +99,10 @@ const labelOf = (selector: ProjectSelector): string =>
     ? `the Compose project ${selector.project}`
     : `the Compose project of ${selector.composeFile}`;
 
-const storesOf = ({ found }: LocalStores): string =>
-  found.size === 0 ? 'none answers on its usual port' : [...found].join(', ');
+function storesOf({ proposals }: LocalStores): string {
+  const found = proposals.filter(({ isFound }) => isFound).map(({ kind }) => kind);
+  return found.length === 0 ? 'none answers on its usual port' : found.join(', ');
+}
 
 function foundLines(what: StackInventory | LocalStores): readonly string[] {
   if (!('project' in what)) return [`Stores of this machine: ${storesOf(what)}`];

@@ -1,42 +1,35 @@
 import { access } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
-import { homeDirectory } from '../../disk/home.ts';
+import { proposeStores } from '../../composition/index.ts';
 import type { Environment } from '../../model/environment.ts';
+import type { PortProbe } from '../../ports/kind.ts';
 import type { TemplateValues } from '../../settings/template.ts';
-import { findRedis, listens } from './redis-config.ts';
 
 /** What answers on this machine. */
-export type LocalStores = Pick<TemplateValues, 'found' | 'ollamaPath' | 'redis'>;
+export type LocalStores = Pick<TemplateValues, 'proposals'>;
+
+/** How long a local server may take to answer, in milliseconds. */
+const probeTimeoutMs = 500;
 
 /** Looks at the usual ports and places. */
-export async function lookAround(env: Environment): Promise<LocalStores> {
-  const ollamaPath = await findModelStore(env);
-  const redis = await findRedis();
-  const found = new Set<'postgres' | 'redis' | 'chroma' | 'ollama'>(await findStores());
-  if (redis !== undefined) found.add('redis');
-  if (ollamaPath !== undefined) found.add('ollama');
-  return {
-    found,
-    redis,
-    ollamaPath: ollamaPath ?? '/usr/share/ollama/.ollama/models',
-  };
-}
+export const lookAround = async (env: Environment): Promise<LocalStores> => ({
+  proposals: await proposeStores(env, listens),
+});
 
-async function findStores(): Promise<ReadonlySet<'postgres' | 'redis' | 'chroma'>> {
-  const ports = { postgres: 5432, redis: 6379, chroma: 8000 } as const;
-  const names = ['postgres', 'redis', 'chroma'] as const;
-  const answers = await Promise.all(names.map((name) => listens({ port: ports[name] })));
-  return new Set(names.filter((_, position) => answers[position] === true));
-}
-
-async function findModelStore(env: Environment): Promise<string | undefined> {
-  for (const home of ['/usr/share/ollama', homeDirectory(env)]) {
-    if (home === undefined) continue;
-    const path = join(home, '.ollama/models');
-    if (await exists(join(path, 'manifests'))) return path;
-  }
-  return undefined;
-}
+/** See {@link PortProbe}. */
+export const listens: PortProbe = (place) => {
+  if ('port' in place && place.port === 0) return Promise.resolve(false);
+  return new Promise((done) => {
+    const where = 'port' in place ? { host: '127.0.0.1', port: place.port } : { path: place.socket };
+    const socket = connect({ ...where, timeout: probeTimeoutMs });
+    const finish = (answer: boolean) => (): void => {
+      socket.destroy();
+      done(answer);
+    };
+    socket.once('connect', finish(true)).once('error', finish(false)).once('timeout', finish(false));
+  });
+};
 
 /** Whether a repository was created in that directory. */
 export const holdsRepository = (path: string): Promise<boolean> => exists(join(path, 'config'));

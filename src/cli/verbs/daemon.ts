@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { createTaskRunner, runLogOf, stackClaimsOf } from '../../composition/index.ts';
 import { runSchedule } from '../../operations/schedule/run-schedule.ts';
-import { loadSettings } from '../../settings/load.ts';
+import { loadSettings } from '../../composition/settings.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { commandFor, requireSchedule } from '../scheduling.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';

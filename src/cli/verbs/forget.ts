@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { throwIfAborted } from '../../model/abort.ts';
-import { archiveShelf, openStore } from '../../composition/index.ts';
+import { countAmounts, archiveShelf, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
@@ -178,7 +178,7 @@ async function forget(
   const described = describedStack(settings);
   const plan = isNamed
     ? await planForgetNamed(shelf, references, allowances, ctx)
-    : await planForget(shelf, { ...allowances, rules, stack, hostname, described }, ctx);
+    : await planForget(shelf, { ...allowances, rules, stack, hostname, described, count: countAmounts }, ctx);
   const place = { outputDir: flags.outputDir, rules: rulesOfFlags(flags) };
   if (!isNamed) warnOfPlan(plan, place, ownerOf(settings), ctx);
   const isDry = flags.dryRun === true;

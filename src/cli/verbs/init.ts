@@ -5,7 +5,8 @@ import { findProjects, placeConflicts, type FoundProject } from '../../compositi
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Diagnosis } from '../../operations/doctor/doctor.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
-import { loadSettings, settingsCandidates, type Settings } from '../../settings/load.ts';
+import { loadSettings } from '../../composition/settings.ts';
+import { settingsCandidates, type Settings } from '../../settings/load.ts';
 import { examineSetup } from '../examine.ts';
 import { exitCodes } from '../exit-codes.ts';
 import {

@@ -2,24 +2,29 @@ import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
 import { relative, resolve, sep } from 'node:path';
 import { throwIfAborted } from '../../model/abort.ts';
-import { composeStack, openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
+import {
+  composeStack,
+  kindOf,
+  openStoreAndPassword,
+  recordKitExport,
+  recoveryOf,
+} from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
-import type { Manifest } from '../../model/manifest.ts';
+import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
 import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from '../../model/recovery-kit.ts';
 import { shellWord } from '../../model/shell-word.ts';
 import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
-import type { HomeOfComponent } from '../../operations/recovery-kit/places.ts';
 import { recoverySteps } from '../../operations/recovery-kit/recovery-kit.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { RecoveryHome } from '../../ports/kind.ts';
 import type { SnapshotStore } from '../../ports/snapshot-store.ts';
 import { ownerOf, type Settings } from '../../settings/load.ts';
 import type { Environment } from '../../model/environment.ts';
-import { redisCliWords } from '../../settings/redis-address.ts';
-import type { ComponentSettings, ServiceSettings } from '../../settings/schema.ts';
+import type { ServiceSettings } from '../../settings/schema.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
@@ -131,7 +136,7 @@ interface KitSources {
   readonly settings: Settings;
   readonly key: string;
   readonly store: SnapshotStore;
-  readonly homes: Readonly<Record<string, HomeOfComponent>>;
+  readonly homes: Readonly<Record<string, RecoveryHome>>;
 }
 
 async function makeKit(
@@ -148,7 +153,8 @@ async function makeKit(
       repositoryId: store.id,
       keyCheck: keyCheck(key),
     },
-    ...{ manifest: newest?.manifest, homes },
+    manifest: newest?.manifest,
+    recoveryOf: (component: ComponentManifest) => recoveryOf(component, settings.components, homes),
     starts: startCommands(settings),
   };
   return {
@@ -189,7 +195,9 @@ async function newestSnapshot(
   const manifest = await source.manifest(ctx.signal);
   // The page names single artifacts of stores. Of directories it names none, however many they have.
   const components = manifest.components.map((component) =>
-    component.kind === 'files' ? Promise.resolve(component) : withArtifacts(component, source, ctx.signal),
+    kindOf(component.kind)?.recovery.namesArtifacts === false
+      ? Promise.resolve(component)
+      : withArtifacts(component, source, ctx.signal),
   );
   return { summary: chosen, manifest: { ...manifest, components: await Promise.all(components) } };
 }
@@ -198,9 +206,9 @@ async function homesOf(
   settings: Settings,
   env: Environment,
   ctx: OperationContext,
-): Promise<Readonly<Record<string, HomeOfComponent>>> {
+): Promise<Readonly<Record<string, RecoveryHome>>> {
   const homes = Object.entries(settings.components).map(
-    ([name, component]) => [name, homeOf(component)] as const,
+    ([name, { recovery }]) => [name, recovery.home] as const,
   );
   if (settings.docker === undefined) return Object.fromEntries(homes);
   const { components } = await composeStack(settings, { includeModels: false }, env);
@@ -216,7 +224,7 @@ async function homesOf(
 async function containerHome(
   component: Component,
   ctx: OperationContext,
-): Promise<Pick<HomeOfComponent, 'directory' | 'inContainer'>> {
+): Promise<Pick<RecoveryHome, 'directory' | 'inContainer'>> {
   try {
     const [place] = (await component.places?.(ctx)) ?? [];
     if (place === undefined || !('store' in place) || place.service === undefined) return {};
@@ -229,27 +237,12 @@ async function containerHome(
   }
 }
 
-function homeOf(component: ComponentSettings): HomeOfComponent {
-  const { service } = component;
-  switch (component.kind) {
-    case 'postgres':
-      return { service, host: component.host, port: component.port, user: component.user };
-    case 'redis':
-      return { service, directory: component.data_dir, redisCli: redisCliWords(component) };
-    case 'chroma':
-    case 'ollama':
-      return { service, directory: component.path };
-    case 'config':
-      return { identityFile: component.age_identity_file };
-    case 'files':
-      return { service, inContainer: component.inside !== undefined };
-  }
-}
-
-/** Of local services but PostgreSQL's, which runs already when its databases are restored. */
+/** Of local services but those that run already, as data was restored through them. */
 function startCommands({ services, components }: Settings): readonly string[] {
   const running = new Set(
-    Object.values(components).flatMap(({ kind, service }) => (kind === 'postgres' ? [service] : [])),
+    Object.values(components).flatMap(({ recovery, service }) =>
+      recovery.phase === 'running' ? [service] : [],
+    ),
   );
   const ordered = new Set<string>();
   const visit = (name: string, path: ReadonlySet<string>): void => {

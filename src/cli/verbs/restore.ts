@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { composeStack, openArchiveFile, openStore } from '../../composition/index.ts';
+import { kindOf, composeStack, openArchiveFile, openStore } from '../../composition/index.ts';
 import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
@@ -178,7 +178,9 @@ async function notTheirs(
 ): Promise<readonly string[]> {
   if (project === undefined) return [];
   const { components } = await source.manifest(ctx.signal);
-  const files = components.filter(({ kind }) => kind === 'config').map(({ name }) => name);
+  const files = components
+    .filter(({ kind }) => kindOf(kind)?.isConfiguration === true)
+    .map(({ name }) => name);
   const asked = files.find((name) => only?.includes(name));
   if (asked !== undefined) {
     throw new RestoreRefusedError(`The files of ${asked} are those of the first project, not of ${project}`, {

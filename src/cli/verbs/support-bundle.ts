@@ -5,7 +5,7 @@ import { bundleExists, supportTools } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { BundleCompression } from '../../operations/support-bundle/archive.ts';
 import { makeSupportBundle } from '../../operations/support-bundle/index.ts';
-import { loadSettings } from '../../settings/load.ts';
+import { loadSettings } from '../../composition/settings.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderSupportBundle } from '../render/support-bundle.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';

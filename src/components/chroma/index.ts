@@ -22,7 +22,8 @@ import type {
 } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ServerProof } from '../../ports/server-proof.ts';
-import type { StoreHold, StoreVolume, VolumeListing } from '../../ports/volume.ts';
+import type { RemoteDirectory } from '../../ports/store-place.ts';
+import type { VolumeListing } from '../../ports/volume.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
 import { removeStagedBeside } from '../paths/path-swap.ts';
 import { tablesLost } from './direct/inspect.ts';
@@ -68,12 +69,6 @@ export interface ChromaOptions {
   readonly scratchDir: string;
   /** Captured over HTTP, which lists no tenants. `default_tenant` by default. */
   readonly tenants?: readonly string[];
-}
-
-/** Read through what it lies behind, while Chroma is kept from writing. */
-export interface RemoteDirectory {
-  readonly volume: StoreVolume;
-  readonly hold: StoreHold;
 }
 
 /**

@@ -3,15 +3,9 @@ import { TarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, ArtifactSink, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { DerivedContent, DerivedSource } from '../../ports/store-place.ts';
 import { ownAttributes } from '../paths/own-attributes.ts';
-import {
-  derivedFacts,
-  derivedFile,
-  shownDerived,
-  type DerivedContent,
-  type DerivedFile,
-  type DerivedSource,
-} from './derived.ts';
+import { derivedFacts, derivedFile, shownDerived, type DerivedFile } from './derived.ts';
 import type { CapturedFile, ConfigFacts } from './facts.ts';
 import { decodeText, pathInSnapshot, readConfigFiles, type ConfigFile } from './files.ts';
 import { redactFiles } from './redact/index.ts';

@@ -2,25 +2,10 @@ import { dirname, join } from 'node:path';
 import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { DerivedContent, DerivedSource } from '../../ports/store-place.ts';
 import type { ConfigFacts } from './facts.ts';
 import type { ConfigFile } from './files.ts';
 import { placeholder } from './redact/placeholder.ts';
-
-/** A file that is written for the snapshot from the running containers, because no configuration file has its content. */
-export interface DerivedSource {
-  /** Without a directory: it belongs beside one of the component's files. */
-  readonly fileName: string;
-  /** What it would hold now; undefined when the files say everything, or nothing runs. */
-  read(ctx: OperationContext): Promise<DerivedContent | undefined>;
-}
-
-/** What a derived file holds: values of settings, which may be secrets. */
-export interface DerivedContent {
-  readonly directory: string;
-  /** Of the settings. */
-  readonly names: readonly string[];
-  readonly text: string;
-}
 
 /** A derived file that is captured with the others. */
 export interface DerivedFile {

@@ -7,7 +7,8 @@ import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { besidePath } from '../paths/beside-name.ts';
-import { derivedPaths, readDerived, type DerivedSource } from './derived.ts';
+import type { DerivedSource } from '../../ports/store-place.ts';
+import { derivedPaths, readDerived } from './derived.ts';
 import { parseConfigFacts, type CapturedFile, type ConfigFacts } from './facts.ts';
 import { pathInSnapshot } from './files.ts';
 

@@ -2,6 +2,7 @@ import { PlaceLookup } from '../../disk/place-identity.ts';
 import { ConfigurationError, RestoreRefusedError } from '../../model/errors.ts';
 import type { NotCaptured } from '../../model/manifest.ts';
 import type { Component } from '../../ports/component.ts';
+import type { LeavesOut, LeftOutWays } from '../../ports/kind.ts';
 
 /** A place that is not this component's: tars needs it itself, or another component captures it. */
 export interface ReservedPlace {
@@ -13,9 +14,6 @@ export interface ReservedPlace {
   /** A component that comes later in tars.yaml has to give way where both name the same place. */
   readonly givesWay?: boolean;
 }
-
-/** What lies in a component's places and is left out: relative paths, by the place. */
-export type LeftOutWays = ReadonlyMap<string, readonly string[]>;
 
 /** How a component's places lie to reserved ones. */
 export interface Relations {
@@ -32,7 +30,7 @@ export interface PlaceQuestion {
   /** Absolute paths of this machine. */
   readonly own: readonly string[];
   /** `parts`: what lies in a place may be left out. `files`: one file of several may. `whole`: neither. */
-  readonly leavesOut: 'parts' | 'files' | 'whole';
+  readonly leavesOut: LeavesOut;
   readonly reserved: readonly ReservedPlace[];
 }
 

@@ -91,27 +91,27 @@ async function placeAndMode(path: string, right: PathNeed['right']): Promise<[st
   }
 }
 
-/** Chroma's copy and Redis's dump are there at the same time; a portable archive puts each dump there before it. */
+/** Whole copies of stores are there at the same time; a portable archive puts each dump there before it. */
 async function lookAtScratch(
   { scratchDir, components }: PlacesUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const sizes = await Promise.all(
-    components.map(async ({ kind, probe }) => {
+    components.map(async ({ scratch, probe }) => {
       const sizeBytes = await probe(ctx).then(
         (found) => found.sizeBytes,
         // Its own check says why.
         () => 0,
       );
-      return { kind, sizeBytes };
+      return { scratch, sizeBytes };
     }),
   );
   const atOnce = sizes
-    .filter(({ kind }) => kind === 'chroma' || kind === 'redis')
+    .filter(({ scratch }) => scratch === 'all')
     .reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const largestDump = Math.max(
     0,
-    ...sizes.filter(({ kind }) => kind === 'postgres').map(({ sizeBytes }) => sizeBytes),
+    ...sizes.filter(({ scratch }) => scratch === 'archives').map(({ sizeBytes }) => sizeBytes),
   );
   const free = await freeBytes(scratchDir);
   const room = `${formatBytes(free)} are free at ${scratchDir}`;

@@ -5,6 +5,7 @@ import { counted } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { PlacesSlot } from '../../ports/kind.ts';
 import type { RestoreJournal, RestoreOrigin } from '../../ports/journal.ts';
 import type { Provisioner } from '../../ports/provisioner.ts';
 import type { Runtime, Service } from '../../ports/runtime.ts';
@@ -19,6 +20,10 @@ export interface ExaminedComponent {
   readonly name: string;
   readonly kind: string;
   readonly service: string | undefined;
+  /** See `PlacesSlot.scratch`. */
+  readonly scratch?: PlacesSlot<never>['scratch'];
+  /** It captures the configuration of the stack, which has checks of its own. */
+  readonly isConfiguration?: boolean;
   /** @throws TarsError when its secrets cannot be read */
   readonly open: (ctx: OperationContext) => Promise<Component>;
   readonly probe: (ctx: OperationContext) => Promise<ComponentProbe>;
@@ -26,12 +31,12 @@ export interface ExaminedComponent {
 
 /** {@link ExaminedComponent} around what composes it. */
 export function examined(
-  { name, kind, service }: Pick<ExaminedComponent, 'name' | 'kind' | 'service'>,
+  component: Omit<ExaminedComponent, 'open' | 'probe'>,
   compose: () => Promise<Component>,
 ): ExaminedComponent {
   const open = once(compose);
   const probe = once(async (ctx) => (await open(ctx)).probe(ctx));
-  return { name, kind, service, open, probe };
+  return { ...component, open, probe };
 }
 
 /** What the checks of a stack examine at. */
@@ -72,7 +77,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
 }
 
 async function lookAtStore(
-  { kind, service, probe }: ExaminedComponent,
+  { isConfiguration, service, probe }: ExaminedComponent,
   stack: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
@@ -83,7 +88,7 @@ async function lookAtStore(
   return [
     ok(`${version}${summary}, ${formatBytes(sizeBytes)}`),
     // Of configuration files, other checks say the same and what to do.
-    ...(kind === 'config' ? [] : warnings.map((text) => warning(text))),
+    ...(isConfiguration === true ? [] : warnings.map((text) => warning(text))),
   ];
 }
 

@@ -1,10 +1,15 @@
 import { artifactTotals } from '../../model/artifact-list.ts';
-import type { ComposeRecord, Manifest } from '../../model/manifest.ts';
+import type { ComponentManifest, ComposeRecord, Manifest } from '../../model/manifest.ts';
 import type { RecoveryStep } from '../../model/recovery-kit.ts';
 import { shellWord } from '../../model/shell-word.ts';
-import { configStep, treesStep } from './files.ts';
-import type { HomeOfComponent, Part } from './places.ts';
-import { chromaStep, ollamaStep, postgresStep, redisStep } from './stores.ts';
+import { recoveryPhases, type RecoveryPart, type RecoveryPhase } from '../../ports/kind.ts';
+
+/** How one component of the snapshot is recovered. */
+export interface ComponentRecovery {
+  readonly phase: RecoveryPhase;
+  readonly home: RecoveryPart['home'];
+  readonly step: (part: RecoveryPart) => RecoveryStep;
+}
 
 /** What the steps are written from. */
 interface RecoveryFacts {
@@ -16,7 +21,8 @@ interface RecoveryFacts {
   readonly keyCheck: string;
   /** Of the newest snapshot; undefined while there is none. */
   readonly manifest: Manifest | undefined;
-  readonly homes: Readonly<Record<string, HomeOfComponent>>;
+  /** How its components are recovered. */
+  readonly recoveryOf: (component: ComponentManifest) => ComponentRecovery | undefined;
   /** Commands that start the services which need a command, in the order of what they need. */
   readonly starts: readonly string[];
 }
@@ -29,21 +35,21 @@ export function recoverySteps(facts: RecoveryFacts): readonly RecoveryStep[] {
   const { manifest } = facts;
   if (manifest === undefined) return [openStep(facts), fetchStep(facts)];
   const captured = manifest.components.filter(({ outcome }) => outcome === 'captured');
-  const parts = captured.map((component): Part => {
-    return { component, home: facts.homes[component.name] ?? {}, compose: manifest.compose };
+  const steps = captured.flatMap((component) => {
+    const recovery = facts.recoveryOf(component);
+    if (recovery === undefined) return [];
+    const { phase, home, step } = recovery;
+    return [{ phase, step: step({ component, home, compose: manifest.compose }) }];
   });
-  const of = (kind: string, step: (part: Part) => RecoveryStep): RecoveryStep[] =>
-    parts.filter(({ component }) => component.kind === kind).map(step);
+  const created = manifest.compose === undefined ? [] : [createStep(manifest.compose)];
   return [
     openStep(facts),
     fetchStep(facts),
-    ...of('config', configStep),
-    ...(manifest.compose === undefined ? [] : [createStep(manifest.compose)]),
-    ...of('files', treesStep),
-    ...of('redis', redisStep),
-    ...of('chroma', chromaStep),
-    ...of('ollama', ollamaStep),
-    ...of('postgres', postgresStep),
+    ...recoveryPhases.flatMap((phase) => [
+      ...steps.filter((each) => each.phase === phase).map(({ step }) => step),
+      // Its files are there now.
+      ...(phase === 'configuration' ? created : []),
+    ]),
     startStep(facts, manifest),
   ];
 }

@@ -2,6 +2,7 @@ import { localOffsetAt } from '../../model/calendar.ts';
 import { ConfigurationError, TarsError } from '../../model/errors.ts';
 import { decideForget, isPartial, newestComplete, type ForgetDecision } from '../../model/forgetting.ts';
 import { isEmptyRules, type RetentionRules } from '../../model/retention.ts';
+import type { CountAmounts } from '../../model/shrinkage.ts';
 import { isOwnedBy, shortId, type SnapshotOwner, type SnapshotSummary } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
@@ -31,6 +32,8 @@ export interface ForgetRequest extends ForgetAllowances {
   /** Undefined for every host there is. */
   readonly hostname: string | undefined;
   readonly described?: DescribedStack | undefined;
+  /** What a component of a snapshot holds, to be compared. */
+  readonly count: CountAmounts;
 }
 
 /** What the rules make of the snapshots of one stack on one host. */
@@ -60,7 +63,7 @@ export interface ForgetPlan {
  */
 export async function planForget(
   shelf: SnapshotShelf,
-  { rules, stack, hostname, described, ...allowances }: ForgetRequest,
+  { rules, stack, hostname, described, count, ...allowances }: ForgetRequest,
   ctx: OperationContext,
 ): Promise<ForgetPlan> {
   if (isEmptyRules(rules)) {
@@ -77,7 +80,7 @@ export async function planForget(
   const stacks: StackForgetPlan[] = [];
   for (const { owner, snapshots } of ofHost.length === 0 && isNamed ? [nothing] : ofHost) {
     const known = described !== undefined && isSameOwner(owner, described) ? described : undefined;
-    stacks.push(await planStack(shelf, { owner, snapshots, rules, allowances, known }, ctx));
+    stacks.push(await planStack(shelf, { owner, snapshots, rules, allowances, known, count }, ctx));
   }
   const otherHosts = ofStack.filter((group) => !ofHost.includes(group)).map(({ owner }) => owner.hostname);
   return { location: shelf.location, stacks, otherHosts: [...new Set(otherHosts)] };
@@ -112,11 +115,12 @@ interface StackQuestion {
   readonly rules: RetentionRules;
   readonly allowances: ForgetAllowances;
   readonly known: DescribedStack | undefined;
+  readonly count: CountAmounts;
 }
 
 async function planStack(
   shelf: SnapshotShelf,
-  { owner, snapshots, rules, allowances, known }: StackQuestion,
+  { owner, snapshots, rules, allowances, known, count }: StackQuestion,
   ctx: OperationContext,
 ): Promise<StackForgetPlan> {
   const now = ctx.clock.now();
@@ -126,7 +130,7 @@ async function planStack(
   const letGo = (known?.letGo ?? []).filter((component) => !isConfigured(component));
   const plan = { ...owner, decisions, heldBack: [], letGo, ahead: aheadOf(decisions, now) };
   if (decisions.every(({ keep }) => keep)) return plan;
-  const reasons = await reasonsToHold(shelf, { decisions, isConfigured, letGo }, ctx);
+  const reasons = await reasonsToHold(shelf, { decisions, isConfigured, letGo, count }, ctx);
   if (allowances.allowShrunk) {
     // Said once, or it would come back whenever the last snapshot of a week, month or year is to go.
     return { ...plan, letGo: [...letGo, ...reasons.flatMap(({ letGo: gone }) => gone ?? [])] };

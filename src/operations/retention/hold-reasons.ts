@@ -6,6 +6,7 @@ import {
   findShrinkage,
   holdingsOf,
   joinHoldings,
+  type CountAmounts,
   type Holdings,
   type Shrinkage,
 } from '../../model/shrinkage.ts';
@@ -25,6 +26,7 @@ interface HoldQuestion {
   /** Newest first. */
   readonly decisions: readonly ForgetDecision[];
   readonly isConfigured: (component: string) => boolean;
+  readonly count: CountAmounts;
   /** Components whose snapshots may all go. */
   readonly letGo: readonly string[];
 }
@@ -113,7 +115,8 @@ class Comparison {
     for await (const manifest of this.#shelf.readManifests(ids, this.#ctx)) {
       const decision = coming.next().value;
       if (decision === undefined) return;
-      const holdings = [...holdingsOf(manifest)].filter(([name]) => !this.#question.letGo.includes(name));
+      const { count, letGo } = this.#question;
+      const holdings = [...holdingsOf(manifest, count)].filter(([name]) => !letGo.includes(name));
       yield { snapshot: decision.snapshot, holdings: new Map(holdings) };
     }
   }

@@ -5,7 +5,7 @@ import type { EngineAddress, ResumeAction, Runtime, Service } from '../../ports/
 import { answerLimit, engineError, engineStatus, type Engine } from './engine/engine.ts';
 import { findWriters, sketchContainers } from './discovery/inventory.ts';
 import { isGone, mountsOf, unusedVolumes } from './project/mounts.ts';
-import { recogniseStore } from './discovery/recognise.ts';
+import { isStore, type StoreTraits } from './discovery/recognise.ts';
 import { containersOf, readProject, type Project, type ProjectContainer } from './project/project.ts';
 
 /** The project, and the Engine that runs it. */
@@ -18,6 +18,8 @@ interface DockerRuntimeOptions {
   readonly services: ReadonlyMap<string, DockerServiceOptions>;
   /** Services that are captured as stores: what depends on one, or is told where it is, seems to write to it. */
   readonly stores: ReadonlySet<string>;
+  /** What stores there may be, captured or not. */
+  readonly kinds: readonly StoreTraits[];
 }
 
 /** What tars.yaml says of a service. */
@@ -40,14 +42,18 @@ const pauseTimeoutMs = 10_000;
 const pauseAttempts = 4;
 const resumeAttempts = 3;
 
-function stopTimeoutOf(container: ProjectContainer, declaredMs: number | undefined): number {
+function stopTimeoutOf(
+  container: ProjectContainer,
+  declaredMs: number | undefined,
+  kinds: readonly StoreTraits[],
+): number {
   const graceMs = declaredMs ?? container.stopGraceMs ?? defaultStopMs;
-  return recogniseStore(container) === undefined ? graceMs : Math.max(graceMs, storeStopMs);
+  return isStore(container, kinds) ? Math.max(graceMs, storeStopMs) : graceMs;
 }
 
 /** Services are those of one Compose project; a scaled one is all its containers. */
 export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
-  const { engine, address, project: projectName, services } = options;
+  const { engine, address, project: projectName, services, kinds } = options;
   /** Containers this process has paused or may have, so that it never resumes one that somebody else paused. */
   const paused = new Set<string>();
   /** Containers of the writers that the guardian would resume, by service. */
@@ -117,7 +123,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
       const declaredMs = services.get(service)?.stopTimeoutMs;
       for (const container of containersOf(await project(ctx), service)) {
         if (container.state === 'stopped') continue;
-        await stopContainer(engine, container, stopTimeoutOf(container, declaredMs), ctx);
+        await stopContainer(engine, container, stopTimeoutOf(container, declaredMs, kinds), ctx);
       }
     },
 
@@ -126,7 +132,8 @@ export function createDockerRuntime(options: DockerRuntimeOptions): Runtime {
       const containers = names.flatMap((name) => containersOf(found, name));
       return {
         stop: containers.map((container) => {
-          const timeoutMs = stopTimeoutOf(container, services.get(container.service)?.stopTimeoutMs);
+          const declaredMs = services.get(container.service)?.stopTimeoutMs;
+          const timeoutMs = stopTimeoutOf(container, declaredMs, kinds);
           return `docker stop -t ${Math.ceil(timeoutMs / 1000)} ${container.name}`;
         }),
         start: containers.map(({ name }) => `docker start ${name}`).reverse(),
@@ -168,15 +175,15 @@ function running(project: Project, services: readonly string[]): readonly Projec
 /** Also names services that tars.yaml knows and that have no container. */
 function describeServices(
   project: Project,
-  { services: options, stores, address }: DockerRuntimeOptions,
+  { services: options, stores, kinds, address }: DockerRuntimeOptions,
 ): readonly Service[] {
   const captured = [...stores].map((service) => ({ service }));
   const seeming = findWriters(sketchContainers(project, address, undefined), captured);
   // A store that nothing captures is none of them, whatever it depends on.
-  const isStore = (service: string): boolean =>
-    containersOf(project, service).some((container) => recogniseStore(container) !== undefined);
+  const hasStore = (service: string): boolean =>
+    containersOf(project, service).some((container) => isStore(container, kinds));
   const whyOf = new Map(
-    seeming.filter(({ service }) => !isStore(service)).map(({ service, why }) => [service, why]),
+    seeming.filter(({ service }) => !hasStore(service)).map(({ service, why }) => [service, why]),
   );
   const names = new Set([...project.containers.map(({ service }) => service), ...options.keys()]);
   return [...names].sort().map((name) => {

@@ -3,7 +3,8 @@ import { readdir, readlink } from 'node:fs/promises';
 import { delimiter, dirname, join, posix } from 'node:path';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { TarsError } from '../../../model/errors.ts';
-import { addressOf, type PostgresOptions, type ServerContainer } from './options.ts';
+import type { ServerContainer } from '../../../ports/store-place.ts';
+import { addressOf, type PostgresOptions } from './options.ts';
 
 /** A set of PostgreSQL client programs that fits a server. */
 export interface Client {

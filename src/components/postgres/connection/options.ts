@@ -1,6 +1,6 @@
-import type { ProgramRunner } from '../../../ports/programs.ts';
 import type { TlsSettings } from './tls.ts';
 import type { ServerProof } from '../../../ports/server-proof.ts';
+import type { ServerContainer } from '../../../ports/store-place.ts';
 
 /** One PostgreSQL server as `tars.yaml` configures it. */
 export interface PostgresOptions {
@@ -27,14 +27,6 @@ export interface PostgresOptions {
   readonly container?: ServerContainer;
   /** Programs run in there, and reach the server at `host` and `port` as seen from there. */
   readonly inside?: ServerContainer;
-}
-
-/** The server as the programs beside it see it. */
-export interface ServerContainer {
-  /** As the docker command takes it. */
-  readonly name: string;
-  readonly runner: ProgramRunner;
-  readonly port: number;
 }
 
 /** How a person finds the server: `127.0.0.1:5432`. */

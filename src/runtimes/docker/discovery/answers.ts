@@ -1,9 +1,10 @@
 import { connect } from 'node:net';
-import { z } from 'zod';
 import { throwIfAborted } from '../../../model/abort.ts';
+import type { PasswordQuestion, ServerQuestions } from '../../../ports/kind.ts';
+import type { ServerAddress } from '../../../ports/store-place.ts';
 import { addressOf } from '../project/places.ts';
 import type { ProjectContainer } from '../project/project.ts';
-import { storeKinds, storePorts, type StoreKind } from './recognise.ts';
+import type { StoreTraits } from './recognise.ts';
 
 /** A store on the same machine answers at once. */
 const answerMaxMs = 1000;
@@ -12,52 +13,34 @@ const answerBytesMax = 4096;
 /** Which store answers on its usual port in a running container; undefined for none. */
 export async function whatAnswers(
   container: ProjectContainer,
+  stores: readonly StoreTraits[],
   signal: AbortSignal,
-): Promise<StoreKind | undefined> {
-  for (const kind of storeKinds) {
-    const address = addressOf(container, storePorts[kind]);
+): Promise<StoreTraits | undefined> {
+  const ask: ServerQuestions = {
+    say: (address, bytes) => say(address, bytes, signal),
+    json: (address, path) => json(address, path, signal),
+  };
+  for (const store of stores) {
+    const address = addressOf(container, store.port);
     if (address === undefined) return undefined;
-    if (await questions[kind](address, signal)) return kind;
+    if (await store.answers(address, ask)) return store;
     throwIfAborted(signal);
   }
   return undefined;
 }
 
-/** Whether the Redis there wants a password; undefined when none answers. */
-export async function redisWantsPassword(
-  container: ProjectContainer,
+/** Asks the server at a port of the container, as far as there is one. */
+export function questionTo(
+  container: ProjectContainer | undefined,
   port: number,
   signal: AbortSignal,
-): Promise<boolean | undefined> {
-  const address = addressOf(container, port);
-  const answer = address === undefined ? '' : await say(address, 'PING\r\n', signal);
-  if (/^-NOAUTH/.test(answer)) return true;
-  return /^\+PONG/.test(answer) ? false : undefined;
+): PasswordQuestion {
+  const address = container === undefined ? undefined : addressOf(container, port);
+  return (bytes) => (address === undefined ? Promise.resolve('') : say(address, bytes, signal));
 }
-
-interface Address {
-  readonly host: string;
-  readonly port: number;
-}
-
-const questions: Readonly<Record<StoreKind, (address: Address, signal: AbortSignal) => Promise<boolean>>> = {
-  // An SSLRequest (PostgreSQL's "Message Formats") is answered by one letter.
-  postgres: async (address, signal) =>
-    /^[SN]$/.test(await say(address, Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]), signal)),
-  redis: async (address, signal) => /^(\+PONG|-NOAUTH|-DENIED)/.test(await say(address, 'PING\r\n', signal)),
-  chroma: async (address, signal) => {
-    const heartbeat = z.object({ 'nanosecond heartbeat': z.number() });
-    for (const version of ['v2', 'v1'])
-      if (heartbeat.safeParse(await ask(address, `/api/${version}/heartbeat`, signal)).success) return true;
-    return false;
-  },
-  ollama: async (address, signal) =>
-    z.object({ models: z.array(z.unknown()).nullable() }).safeParse(await ask(address, '/api/tags', signal))
-      .success,
-};
 
 /** What a server first answers to `text`; nothing when it does not. */
-function say({ host, port }: Address, text: string | Uint8Array, signal: AbortSignal): Promise<string> {
+function say({ host, port }: ServerAddress, text: string | Uint8Array, signal: AbortSignal): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, signal, timeout: answerMaxMs });
     const finish = (answer: string) => (): void => {
@@ -74,7 +57,7 @@ function say({ host, port }: Address, text: string | Uint8Array, signal: AbortSi
 }
 
 /** The JSON at a path of an HTTP server; undefined when there is none. */
-async function ask({ host, port }: Address, path: string, signal: AbortSignal): Promise<unknown> {
+async function json({ host, port }: ServerAddress, path: string, signal: AbortSignal): Promise<unknown> {
   try {
     const within = AbortSignal.any([signal, AbortSignal.timeout(answerMaxMs)]);
     const response = await fetch(`http://${host}:${port}${path}`, { signal: within, redirect: 'error' });

@@ -7,15 +7,15 @@ import type { CapturedPlace } from '../../../model/captured-place.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { FoundFile, FoundStore, FoundWriter } from '../../../ports/inventory.ts';
 import type { EngineAddress, ServiceMount } from '../../../ports/runtime.ts';
-import { redisWantsPassword, whatAnswers } from './answers.ts';
+import { questionTo, whatAnswers } from './answers.ts';
 import { dataDirectory } from './data-directory.ts';
 import type { DefinedService } from '../compose/definition-service.ts';
 import type { Definition } from '../compose/definition.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
 import { mountsOf } from '../project/mounts.ts';
-import { argumentOf, locatePath } from '../project/places.ts';
+import { locatePath } from '../project/places.ts';
 import { composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
-import { recognise, storePorts, type StoreKind } from './recognise.ts';
+import { recognise, type StoreTraits } from './recognise.ts';
 
 /** A service as its container or, where there is none, the Compose file describes it. */
 export interface SketchedService extends Omit<DefinedService, 'containerName' | 'mounts'> {
@@ -78,44 +78,51 @@ export function sketchDefinition(
 export async function findStores(
   engine: Engine | undefined,
   services: readonly SketchedService[],
+  kinds: readonly StoreTraits[],
   ctx: OperationContext,
 ): Promise<readonly SketchedStore[]> {
-  const found = await Promise.all(services.map((service) => findStore(engine, service, ctx)));
+  const found = await Promise.all(services.map((service) => findStore(engine, service, kinds, ctx)));
   return found.filter((store) => store !== undefined);
 }
 
 async function findStore(
   engine: Engine | undefined,
   sketch: SketchedService,
+  kinds: readonly StoreTraits[],
   ctx: OperationContext,
 ): Promise<SketchedStore | undefined> {
   const { service, image, container } = sketch;
-  const told = recognise(sketch);
-  if (told?.kind === 'none') return undefined;
+  const told = recognise(sketch, kinds);
+  if (told?.store === 'none') return undefined;
   const answering =
     told === undefined && container?.state === 'running'
-      ? await whatAnswers(container, ctx.signal)
+      ? await whatAnswers(container, kinds, ctx.signal)
       : undefined;
-  const kind = told?.kind ?? answering;
-  if (kind === undefined) return undefined;
+  const store = told?.store ?? answering;
+  if (store === undefined) return undefined;
   const how = {
     label: 'by its label com.tars.service',
     image: `by its image ${image}`,
-    port: `by its port ${storePorts[kind]} alone`,
-    answer: `by what answers on its port ${storePorts[kind]}`,
+    port: `by its port ${store.port} alone`,
+    answer: `by what answers on its port ${store.port}`,
   }[told?.by ?? 'answer'];
-  const place = await placeOf(engine, kind, sketch);
-  const port = portOf(kind, sketch);
-  return {
-    ...{ service, kind, how, port, tls: kind === 'redis' && speaksTlsOnly(sketch) },
-    ...(await passwordOf(kind, sketch, port ?? storePorts[kind], ctx)),
+  const place = await placeOf(engine, store, sketch);
+  const port = portOf(store, sketch);
+  const found = {
+    ...{ service, kind: store.kind, how, port, tls: store.isTlsOnly?.(sketch) === true },
+    ...(await passwordOf(store, sketch, port ?? store.port, ctx)),
     ...place,
+  };
+  return {
+    ...found,
+    riskIfUnmounted: store.riskIfUnmounted,
+    proposal: store.proposal?.(found) ?? [],
   };
 }
 
 async function placeOf(
   engine: Engine | undefined,
-  kind: StoreKind,
+  store: StoreTraits,
   sketch: SketchedService,
 ): Promise<Pick<SketchedStore, 'warning' | 'data'>> {
   const { service, container } = sketch;
@@ -123,8 +130,8 @@ async function placeOf(
   try {
     directory =
       engine !== undefined && container !== undefined
-        ? await dataDirectory(engine, kind, container)
-        : expectedDirectory(kind, sketch);
+        ? await dataDirectory(engine, store, container)
+        : store.expectedDirectory(sketch);
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error;
     return { warning: error.message, data: { store: '', service } };
@@ -138,66 +145,24 @@ async function placeOf(
 const isMounted = ({ mounts }: SketchedService, directory: string): boolean =>
   mounts.some(({ destination }) => directory === destination || directory.startsWith(`${destination}/`));
 
-/** Where a store will keep its data, as far as a Compose file tells. */
-function expectedDirectory(kind: StoreKind, sketch: SketchedService): string {
-  const { environment, image } = sketch;
-  switch (kind) {
-    case 'postgres':
-      return environment['PGDATA'] ?? '/var/lib/postgresql/data';
-    case 'redis':
-      return argumentOf(sketch, '--dir') ?? '/data';
-    case 'ollama':
-      return environment['OLLAMA_MODELS'] ?? '/root/.ollama/models';
-    case 'chroma': {
-      const before1 = /:0\.\d/.test(image);
-      const old = environment['PERSIST_DIRECTORY'] ?? '/chroma/chroma';
-      return (
-        argumentOf(sketch, '--path') ?? (before1 ? old : (environment['CHROMA_PERSIST_PATH'] ?? '/data'))
-      );
-    }
-  }
-}
-
-/** Of a Redis: it has no port without TLS. */
-const speaksTlsOnly = (sketch: SketchedService): boolean =>
-  argumentOf(sketch, '--port') === '0' && argumentOf(sketch, '--tls-port') !== undefined;
-
-function portOf(kind: StoreKind, sketch: SketchedService): number | undefined {
-  const told = {
-    postgres: argumentOf(sketch, '-p') ?? sketch.environment['PGPORT'],
-    redis: argumentOf(sketch, speaksTlsOnly(sketch) ? '--tls-port' : '--port'),
-    chroma: undefined,
-    ollama: undefined,
-  }[kind];
-  const port = Number(told);
-  return Number.isInteger(port) && port > 0 && port !== storePorts[kind] ? port : undefined;
+function portOf(store: StoreTraits, sketch: SketchedService): number | undefined {
+  const port = Number(store.toldPort?.(sketch));
+  return Number.isInteger(port) && port > 0 && port !== store.port ? port : undefined;
 }
 
 async function passwordOf(
-  kind: StoreKind,
+  store: StoreTraits,
   sketch: SketchedService,
   port: number,
   { signal }: OperationContext,
 ): Promise<Pick<FoundStore, 'password' | 'passwordFile'>> {
-  const { environment, container } = sketch;
-  const plain = (password: FoundStore['password']): Pick<FoundStore, 'password' | 'passwordFile'> => ({
-    password,
-    passwordFile: undefined,
-  });
-  if (kind === 'postgres') {
-    if (environment['POSTGRES_PASSWORD']) return plain('known');
-    const inside = environment['POSTGRES_PASSWORD_FILE'];
-    const located =
-      inside === undefined || container === undefined ? undefined : await locatePath(container, inside);
-    if (located !== undefined) return { password: 'file', passwordFile: located.hostPath };
-    return plain(environment['POSTGRES_HOST_AUTH_METHOD'] === 'trust' ? 'none' : 'needed');
-  }
-  if (kind === 'redis') {
-    if (argumentOf(sketch, '--requirepass') ?? environment['REDIS_PASSWORD']) return plain('known');
-    const wanted = container === undefined ? false : await redisWantsPassword(container, port, signal);
-    return plain(wanted === true ? 'needed' : 'none');
-  }
-  return plain('none');
+  const { container } = sketch;
+  const told = (await store.password?.(sketch, questionTo(container, port, signal))) ?? 'none';
+  if (typeof told === 'string') return { password: told, passwordFile: undefined };
+  const located = container === undefined ? undefined : await locatePath(container, told.file);
+  return located === undefined
+    ? { password: told.otherwise, passwordFile: undefined }
+    : { password: 'file', passwordFile: located.hostPath };
 }
 
 /** Services that depend on stores, or are told where one is. */

@@ -1,69 +1,49 @@
+import type { Kinds, RecognitionSlot } from '../../../ports/kind.ts';
 import { serviceLabel, type ProjectContainer } from '../project/project.ts';
 
-/** Stores tars captures, as services of a Compose project. */
-export type StoreKind = 'postgres' | 'redis' | 'chroma' | 'ollama';
+/** A kind of store that can have a container of its own. */
+export interface StoreTraits extends RecognitionSlot {
+  readonly kind: string;
+}
 
-/** Every {@link StoreKind}. */
-export const storeKinds = ['postgres', 'redis', 'chroma', 'ollama'] as const satisfies readonly StoreKind[];
-
-/** What a store's container is like when nothing says otherwise: the official images' defaults. */
-export const storePorts: Readonly<Record<StoreKind, number>> = {
-  postgres: 5432,
-  redis: 6379,
-  chroma: 8000,
-  ollama: 11434,
-};
-
-/** What {@link serviceLabel} may say; anything else, such as `none`, is no store. */
-const labelValues: Readonly<Record<string, StoreKind>> = {
-  postgres: 'postgres',
-  postgresql: 'postgres',
-  redis: 'redis',
-  valkey: 'redis',
-  chroma: 'chroma',
-  chromadb: 'chroma',
-  ollama: 'ollama',
-};
-
-/** Last words of image names without registry, tag and digest. */
-const imageNames: readonly (readonly [StoreKind, RegExp])[] = [
-  [
-    'postgres',
-    /^(postgres(ql)?|postgis|pgvector|timescaledb(-ha)?|paradedb|pgvecto-rs|vectorchord-postgres)$/,
-  ],
-  ['redis', /^(redis|valkey|redis-stack(-server)?|valkey-bundle)$/],
-  ['chroma', /^(chroma|chromadb)$/],
-  ['ollama', /^ollama$/],
-];
+/** Of all kinds those that can have a container of their own. */
+export const storeTraits = (kinds: Kinds): readonly StoreTraits[] =>
+  kinds.flatMap(({ name, recognition }) =>
+    recognition === undefined ? [] : [{ kind: name, ...recognition }],
+  );
 
 /** How a service says which store it is. */
 interface Recognition {
   /** `none` for a service whose label says that it is no store. */
-  readonly kind: StoreKind | 'none';
+  readonly store: StoreTraits | 'none';
   readonly by: 'label' | 'image' | 'port';
 }
 
 /** What a container tells by label, image name or the ports it exposes, in that order; undefined for nothing. */
 export function recognise(
   container: Pick<ProjectContainer, 'labels' | 'image' | 'exposedPorts'>,
+  stores: readonly StoreTraits[],
 ): Recognition | undefined {
   const label = container.labels[serviceLabel]?.toLowerCase();
-  if (label !== undefined) return { kind: labelValues[label] ?? 'none', by: 'label' };
+  if (label !== undefined) {
+    const named = stores.find(({ labels }) => labels.includes(label));
+    return { store: named ?? 'none', by: 'label' };
+  }
   // `ghcr.io/org/postgres:15@sha256:…` is a postgres.
   const image = container.image.replace(/@.*$/, '').split('/').at(-1)?.replace(/:.*$/, '') ?? '';
-  const byImage = imageNames.find(([, pattern]) => pattern.test(image));
-  if (byImage !== undefined) return { kind: byImage[0], by: 'image' };
-  // 8000 is anybody's port; the others are as good as a name.
-  const byPort = storeKinds.find(
-    (kind) => kind !== 'chroma' && container.exposedPorts.includes(storePorts[kind]),
+  const byImage = stores.find(({ images }) => images.test(image));
+  if (byImage !== undefined) return { store: byImage, by: 'image' };
+  const byPort = stores.find(
+    ({ isPortTelling, port }) => isPortTelling && container.exposedPorts.includes(port),
   );
-  return byPort === undefined ? undefined : { kind: byPort, by: 'port' };
+  return byPort === undefined ? undefined : { store: byPort, by: 'port' };
 }
 
-/** Which store a container runs; undefined for none. */
-export function recogniseStore(
+/** Whether a container says that it runs a store. */
+export function isStore(
   container: Pick<ProjectContainer, 'labels' | 'image' | 'exposedPorts'>,
-): StoreKind | undefined {
-  const kind = recognise(container)?.kind;
-  return kind === 'none' ? undefined : kind;
+  stores: readonly StoreTraits[],
+): boolean {
+  const told = recognise(container, stores);
+  return told !== undefined && told.store !== 'none';
 }

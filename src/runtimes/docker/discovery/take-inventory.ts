@@ -4,6 +4,7 @@ import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import { withoutCaptured } from '../../../model/captured-place.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { FoundFile, LeftOutMount, StackInventory } from '../../../ports/inventory.ts';
+import type { Kinds } from '../../../ports/kind.ts';
 import type { EngineAddress } from '../../../ports/runtime.ts';
 import { ComposeProject, findComposeCli } from '../compose/compose-cli.ts';
 import { derivedProjectName, findComposeFile, withOverride } from '../compose/compose-files.ts';
@@ -22,7 +23,7 @@ import {
 } from './inventory.ts';
 import { envFilesOf } from '../provision/record.ts';
 import { listProjects, readProject, type Project } from '../project/project.ts';
-import { recogniseStore } from './recognise.ts';
+import { isStore, storeTraits, type StoreTraits } from './recognise.ts';
 import type { Environment } from '../../../model/environment.ts';
 
 /** Which project `tars init` is asked to look at. */
@@ -32,6 +33,7 @@ interface Place {
   readonly engine: Engine;
   readonly address: EngineAddress;
   readonly env: Environment;
+  readonly kinds: readonly StoreTraits[];
 }
 
 /**
@@ -40,11 +42,12 @@ interface Place {
  */
 export async function takeInventory(
   selector: ProjectSelector,
+  kinds: Kinds,
   env: Environment,
   ctx: OperationContext,
 ): Promise<StackInventory> {
   const address = await findEngine(undefined, env);
-  const place = { engine: await connectEngine(address), address, env };
+  const place = { engine: await connectEngine(address), address, env, kinds: storeTraits(kinds) };
   if ('project' in selector) {
     const project = await readProject(place.engine, selector.project);
     if (project.containers.length === 0) throw await noSuchProject(selector.project, place.engine);
@@ -113,7 +116,7 @@ async function fromContainers(
     ctx,
   );
   const services = sketchContainers(project, address, definition);
-  return describe(services, await findStores(engine, services, ctx), place, ctx, {
+  return describe(services, await findStores(engine, services, place.kinds, ctx), place, ctx, {
     ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
     mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
     optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
@@ -151,7 +154,7 @@ async function fromFiles(
   const definition = await readDefinition(composeFiles, project, await composeVariables(directory, [], env));
   const resolved = await resolvedServices(composeFiles, project, place, ctx);
   const services = sketchDefinition((resolved ?? definition.services).values(), address);
-  return describe(services, await findStores(undefined, services, ctx), place, ctx, {
+  return describe(services, await findStores(undefined, services, place.kinds, ctx), place, ctx, {
     ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
     mentioned: definition.files,
     optional: [...definition.optional, resolve(directory, '.env')],
@@ -270,7 +273,11 @@ export interface FoundProject {
 }
 
 /** The project of the Compose file in `directory`, then those of the Engine that have stores. Changes nothing. */
-export async function findProjects(directory: string, env: Environment): Promise<readonly FoundProject[]> {
+export async function findProjects(
+  directory: string,
+  kinds: Kinds,
+  env: Environment,
+): Promise<readonly FoundProject[]> {
   const composeFile = await findComposeFile(directory);
   const ofFile =
     composeFile === undefined
@@ -289,7 +296,7 @@ export async function findProjects(directory: string, env: Environment): Promise
     const withStores = projects.filter(
       ({ containers, composeFiles }) =>
         (composeFile === undefined || !composeFiles.includes(composeFile)) &&
-        containers.some((container) => recogniseStore(container) !== undefined),
+        containers.some((container) => isStore(container, storeTraits(kinds))),
     );
     const running = withStores.map(({ name: project }) => ({
       selector: { project },

@@ -1,31 +1,8 @@
-import type { ComponentManifest, ComposeRecord } from '../../model/manifest.ts';
-import { shellWord } from '../../model/shell-word.ts';
-
-/** Where one component of the stack is at home, as far as the configuration says. */
-export interface HomeOfComponent {
-  readonly service?: string | undefined;
-  /** Of a server. */
-  readonly host?: string | undefined;
-  readonly port?: number | undefined;
-  readonly user?: string | undefined;
-  /** Of a Redis: words of redis-cli that lead to it. */
-  readonly redisCli?: readonly string[] | undefined;
-  /** Of files. */
-  readonly directory?: string | undefined;
-  /** The directory is one of the service's container, not of the machine. */
-  readonly inContainer?: boolean | undefined;
-  readonly identityFile?: string | undefined;
-}
-
-/** What one component's part of the page is written from. */
-export interface Part {
-  readonly component: ComponentManifest;
-  readonly home: HomeOfComponent;
-  readonly compose: ComposeRecord | undefined;
-}
+import type { RecoveryPart } from '../ports/kind.ts';
+import { shellWord } from '../model/shell-word.ts';
 
 /** The Compose service of a component; it is called as the component unless told otherwise. */
-export const serviceOf = ({ component, home }: Part): string => home.service ?? component.name;
+export const serviceOf = ({ component, home }: RecoveryPart): string => home.service ?? component.name;
 
 /** A directory that files go into. */
 export interface Place {
@@ -35,7 +12,7 @@ export interface Place {
 }
 
 /** Where the store keeps its files. */
-export function placeOf(part: Part): Place {
+export function placeOf(part: RecoveryPart): Place {
   const { directory, inContainer } = part.home;
   const isInContainer = inContainer ?? (part.compose !== undefined && directory === undefined);
   return isInContainer ? containerPlace(part, directory) : machinePlace(directory);
@@ -55,7 +32,7 @@ export function machinePlace(directory: string | undefined): Place {
 }
 
 /** A container that was created and never started takes files into its volumes as well. */
-export function containerPlace(part: Part, directory: string | undefined): Place {
+export function containerPlace(part: RecoveryPart, directory: string | undefined): Place {
   const must = 'The container must not run, and its volume must be empty.';
   const target = `${serviceOf(part)}:${directory ?? '/path/to/its/data'}/`;
   return {
@@ -63,3 +40,11 @@ export function containerPlace(part: Part, directory: string | undefined): Place
     fill: (folder) => [`compose cp -a ${shellWord(folder)} ${shellWord(target)}`],
   };
 }
+
+/** What a server had beside its data is the new one's own affair: nothing is overwritten unasked. */
+export const ownFilesText = (
+  files: readonly { readonly path: string; readonly artifact: string }[],
+  what: string,
+): string =>
+  `${what} are in the snapshot and not in place yet. Compare them with what the new server has; to take them over, ` +
+  `stop it and run: ${files.map(({ path, artifact }) => `cp ${shellWord(artifact)} ${shellWord(path)}`).join(' && ')}`;

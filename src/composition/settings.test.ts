@@ -3,35 +3,46 @@ import { userInfo } from 'node:os';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { ConfigurationError } from '../model/errors.ts';
-import { parseSettings } from './load.ts';
-import { settingsTemplate } from './template.ts';
-import { noCare } from './template-sections.ts';
+import type { KindProposal } from '../ports/kind.ts';
+import { noCare } from '../settings/template-sections.ts';
+import { settingsTemplate } from '../settings/template.ts';
+import { proposeStores } from './kinds.ts';
+import { parseSettings } from './settings.ts';
 
-const values = { stack: 's', repositoryPath: '/r', passwordFile: '/k', ollamaPath: '/models', care: noCare };
-const kinds = ['postgres', 'redis', 'chroma', 'ollama'] as const;
+const values = { stack: 's', repositoryPath: '/r', passwordFile: '/k', care: noCare };
+const proposals = await proposeStores({}, () => Promise.resolve(true));
+const kinds = proposals.map(({ kind }) => kind);
+const proposing = (found: ReadonlySet<string>): readonly KindProposal[] =>
+  proposals.map((proposal) => ({ ...proposal, isFound: found.has(proposal.kind) }));
 
 test('the template is valid whatever was found, and as each comment says when uncommented', () => {
   for (let found = 0; found < 2 ** kinds.length; found++) {
     const set = new Set(kinds.filter((_, bit) => (found >> bit) & 1));
-    const settings = parseSettings(settingsTemplate({ ...values, found: set }), '/etc/tars.yaml', {
-      POSTGRES_PASSWORD: 'x',
-    });
+    const settings = parseSettings(
+      settingsTemplate({ ...values, proposals: proposing(set) }),
+      '/etc/tars.yaml',
+      {
+        POSTGRES_PASSWORD: 'x',
+      },
+    );
     assert.deepEqual(new Set(Object.keys(settings.components)), set);
   }
   // An operator takes the leading mark away and keeps the indent.
-  const uncommented = settingsTemplate({ ...values, found: new Set(kinds) }).replaceAll(
+  const uncommented = settingsTemplate({ ...values, proposals: proposing(new Set(kinds)) }).replaceAll(
     /^( *)# ( *\w+:)/gm,
     '$1$2',
   );
   const settings = parseSettings(uncommented, '/etc/tars.yaml', {});
   assert.deepEqual(settings.services['backend']?.depends_on, ['postgres', 'redis']);
-  assert.deepEqual(settings.components['config'], {
+  assert.deepEqual(settings.components['config']?.settings, {
     kind: 'config',
     files: ['/etc/tars-home.env', '/etc/docker-compose.yml', '/etc/tars.yaml'],
   });
   const postgres = settings.components['postgres'];
-  assert.ok(postgres?.kind === 'postgres');
-  assert.deepEqual(postgres.databases, ['tars_home']);
+  assert.deepEqual(postgres?.settings, {
+    ...{ kind: 'postgres', host: '127.0.0.1', port: 5432, user: 'postgres', service: 'postgres' },
+    ...{ databases: ['tars_home'], password_file: '/etc/tars/postgres-password' },
+  });
 });
 
 test('paths are taken from the file’s directory, and variables from the environment', () => {
@@ -45,11 +56,10 @@ components:
   const settings = parseSettings(text, '/etc/tars/tars.yaml', { PW: 'secret' });
   assert.equal(settings.repository.path, '/etc/tars/repo');
   assert.equal(settings.repository.password_file, '/etc/key');
-  const main = settings.components['main'];
-  assert.ok(main?.kind === 'postgres');
-  assert.equal(main.password, 'secret');
-  assert.equal(main.user, '${PW}');
-  assert.deepEqual(settings.components['config'], {
+  assert.deepEqual(settings.components['main']?.settings, {
+    ...{ kind: 'postgres', password: 'secret', user: '${PW}' },
+  });
+  assert.deepEqual(settings.components['config']?.settings, {
     kind: 'config',
     files: ['/etc/tars/a.env', '/b.env', '/etc/tars/tars.yaml'],
   });
@@ -58,7 +68,7 @@ components:
 test('directories are components too, and may stand at the top', () => {
   const text = (lines: string): string => `version: 1\nstack: s\nrepository: { path: repo }\n${lines}\n`;
   const parse = (lines: string): unknown =>
-    parseSettings(text(lines), '/etc/tars.yaml', {}).components['files'];
+    parseSettings(text(lines), '/etc/tars.yaml', {}).components['files']?.settings;
   const expected = { kind: 'files', paths: ['/srv/a', '/etc/b'], exclude: [] };
   assert.deepEqual(parse('files: [/srv/a, b]\ncomponents: {}'), expected);
   assert.deepEqual(parse('files: [/srv/a, b]'), expected);
@@ -117,9 +127,7 @@ components:
   assert.equal(settings.services['app']?.writer, false);
   assert.equal(settings.services['app'].stop_timeout_ms, 5);
   const { redis } = settings.components;
-  assert.ok(redis?.kind === 'redis');
-  assert.equal(redis.port, 6379);
-  assert.equal(redis.password, '0123456');
+  assert.deepEqual(redis?.settings, { kind: 'redis', port: 6379, password: '0123456' });
   const port = (value: string) => () =>
     parseIn(`${head}components:\n  redis:\n    port: \${P}\n`, { P: value });
   assert.throws(port('x'), /line 6: components\.redis\.port must be a number/);
@@ -134,10 +142,9 @@ ${head}components:
   a: { <<: *base, paths: [/a] }
   b: { <<: [*more, *base], paths: [/b] }
 `;
-  assert.deepEqual(parseIn(text).components, {
-    a: { kind: 'files', exclude: ['tmp'], paths: ['/a'] },
-    b: { kind: 'files', exclude: ['other'], paths: ['/b'] },
-  });
+  const { a, b } = parseIn(text).components;
+  assert.deepEqual(a?.settings, { kind: 'files', exclude: ['tmp'], paths: ['/a'] });
+  assert.deepEqual(b?.settings, { kind: 'files', exclude: ['other'], paths: ['/b'] });
   const cases: [string, RegExp][] = [
     [`${head}---\n${head}`, /second document, which begins in line 4$/],
     [`---\n${head}---\n`, /second document, which begins in line 5$/],
@@ -197,7 +204,7 @@ test('a repository is a directory of this machine; addresses of other places are
 test('home is HOME, or else what the password database says; empty and relative variables count as not set', () => {
   const text = `${head}components: { files: { paths: ["~", ~/a] } }`;
   const settings = parseIn(text, { HOME: '/home/x' });
-  assert.deepEqual(settings.components['files'], {
+  assert.deepEqual(settings.components['files']?.settings, {
     kind: 'files',
     paths: ['/home/x', '/home/x/a'],
     exclude: [],
@@ -247,7 +254,7 @@ test('tars.yaml is captured with the configuration, once, wherever there is some
       parseSettings(`${head}components: ${components}`, '/etc/tars/tars.yaml', {}).components,
     ).map(([name, component]) => [
       name,
-      'files' in component ? component.files.map((file) => basename(file)) : [],
+      (component.configuration?.files ?? []).map((file) => basename(file)),
     ]);
   assert.deepEqual(filesOf('{ a: { kind: config, files: [x] }, b: { kind: config, files: [y] } }'), [
     ['a', ['x', 'tars.yaml']],

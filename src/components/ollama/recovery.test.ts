@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ollamaStep } from './stores.ts';
+import { recovery } from './recovery.ts';
 
 test('an Ollama without models says that there is nothing to put back', () => {
+  const component = { name: 'ollama', kind: 'ollama', outcome: 'captured' } as const;
   const step = (models: readonly object[]) =>
-    ollamaStep({
-      component: { name: 'ollama', kind: 'ollama', outcome: 'captured', facts: { models }, artifacts: [] },
-      home: {},
-      compose: undefined,
-    });
+    recovery.step(
+      { component: { ...component, facts: { models }, artifacts: [] }, home: {}, compose: undefined },
+      undefined,
+    );
   const empty = step([]);
   assert.match(empty.text.join(), /no models/);
   assert.deepEqual([empty.commands, empty.then], [[], []]);

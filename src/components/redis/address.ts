@@ -1,8 +1,5 @@
-import { ConfigurationError } from '../model/errors.ts';
-import type { ComponentSettings } from './schema.ts';
-
-/** What `tars.yaml` says of one Redis. */
-export type RedisSettings = Extract<ComponentSettings, { kind: 'redis' }>;
+import { ConfigurationError } from '../../model/errors.ts';
+import type { RedisSettings } from './settings.ts';
 
 const tlsSettings = ['cacert', 'cert', 'key', 'sni', 'insecure'] as const;
 

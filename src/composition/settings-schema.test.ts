@@ -5,11 +5,13 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import type { StackInventory } from '../ports/inventory.ts';
-import { composeTemplate } from './compose-template.ts';
-import { schemaLine, settingsJsonSchema } from './json-schema.ts';
-import { parseSettings } from './load.ts';
-import { settingsTemplate } from './template.ts';
-import { noCare, type CareValues } from './template-sections.ts';
+import type { KindProposal } from '../ports/kind.ts';
+import { composeTemplate } from '../settings/compose-template.ts';
+import { schemaLine } from '../settings/json-schema.ts';
+import { noCare, type CareValues } from '../settings/template-sections.ts';
+import { settingsTemplate } from '../settings/template.ts';
+import { proposeStores } from './kinds.ts';
+import { parseSettings, settingsJsonSchema } from './settings.ts';
 
 const accepts = new Ajv({ allErrors: true }).compile(settingsJsonSchema());
 const read = (path: string): Promise<string> =>
@@ -33,7 +35,9 @@ const cares: CareValues[] = [
   { nightly: undefined, retention: true },
 ];
 const common = { stack: 's', repositoryPath: '/r', passwordFile: '/k' };
-const kinds = ['postgres', 'redis', 'chroma', 'ollama'] as const;
+const proposals = await proposeStores({}, () => Promise.resolve(true));
+const proposing = (isFound: boolean): readonly KindProposal[] =>
+  proposals.map((proposal) => ({ ...proposal, isFound }));
 
 test('the published schema is the one of this version, where the first line of a tars.yaml says it is', async () => {
   const published = await readFile(fileURLToPath(schemaLine.replace(/^.*\$schema=/, '')), 'utf8');
@@ -42,8 +46,8 @@ test('the published schema is the one of this version, where the first line of a
 
 test('it accepts what init writes for local services, with and without its comments', () => {
   for (const care of cares) {
-    for (const found of [new Set<never>(), new Set(kinds)]) {
-      const text = settingsTemplate({ ...common, ollamaPath: '/m', found, care });
+    for (const isFound of [false, true]) {
+      const text = settingsTemplate({ ...common, proposals: proposing(isFound), care });
       assert.ok(text.startsWith('# yaml-language-server: $schema=file://'));
       assertRight(text.replaceAll('${POSTGRES_PASSWORD}', '${PASS}'));
       const { schedule, retention } = parse(text) as Record<string, object | undefined>;
@@ -52,10 +56,10 @@ test('it accepts what init writes for local services, with and without its comme
       assert.equal('forget' in (schedule ?? {}), care.retention && care.nightly !== undefined);
     }
   }
-  const asked = settingsTemplate({ ...common, ollamaPath: '/m', found: new Set(), care: cares[1]! });
+  const asked = settingsTemplate({ ...common, proposals: proposing(false), care: cares[1]! });
   const proposed = { backup: '30 2 * * *', forget: '0 4 * * 0', check: '0 5 1 * *' };
   assert.deepEqual((parse(asked) as { schedule: unknown }).schedule, proposed);
-  const comments = settingsTemplate({ ...common, ollamaPath: '/m', found: new Set(), care: noCare });
+  const comments = settingsTemplate({ ...common, proposals: proposing(false), care: noCare });
   // As an operator uncomments them.
   const uncommented = comments.replaceAll(/^# (retention|schedule):/gm, '$1:');
   assertRight(uncommented);
@@ -66,9 +70,10 @@ test('it accepts what init writes for a Compose project', () => {
   const inventory: StackInventory = {
     ...{ project: 'home', host: undefined, seenThrough: 'containers', composeFiles: ['/srv/compose.yaml'] },
     ...{ envFiles: [], notes: ['a note'], leftOut: [] },
-    stores: kinds.map((kind) => ({
+    stores: proposals.map(({ kind }) => ({
       ...{ service: `the-${kind}`, kind, how: 'by its label', passwordFile: undefined },
       ...{ password: 'known', port: undefined, tls: kind === 'redis', warning: undefined },
+      ...{ riskIfUnmounted: 'AT RISK', proposal: [] },
     })),
     writers: [{ service: 'api', why: 'depends on db' }],
     files: [{ path: '/srv/compose.yaml', problem: undefined }],

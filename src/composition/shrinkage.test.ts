@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Manifest } from './manifest.ts';
-import { describeLoss, describeShrinkage, findShrinkage, holdingsOf, joinHoldings } from './shrinkage.ts';
+import type { Manifest } from '../model/manifest.ts';
+import {
+  describeLoss,
+  describeShrinkage,
+  findShrinkage,
+  holdingsOf,
+  joinHoldings,
+} from '../model/shrinkage.ts';
+import { countAmounts } from './kinds.ts';
 
 type Component = Manifest['components'][number];
 
@@ -23,9 +30,10 @@ const manifest = (...components: Component[]): Manifest => ({
 });
 
 const said = (before: Component[], after: Component[]): string[] =>
-  findShrinkage(holdingsOf(manifest(...before)), holdingsOf(manifest(...after))).map((shrinkage) =>
-    describeShrinkage(shrinkage, true),
-  );
+  findShrinkage(
+    holdingsOf(manifest(...before), countAmounts),
+    holdingsOf(manifest(...after), countAmounts),
+  ).map((shrinkage) => describeShrinkage(shrinkage, true));
 
 const postgres = (rows: number, sizeBytes = 0): Component =>
   component(
@@ -99,11 +107,14 @@ test('a component that is missing has shrunk, a new one has not', () => {
 
 test('several snapshots hold the most that any of them does', () => {
   const joined = joinHoldings(
-    joinHoldings(holdingsOf(manifest(postgres(10), redis(50))), holdingsOf(manifest(postgres(1000)))),
-    holdingsOf(manifest(redis(3))),
+    joinHoldings(
+      holdingsOf(manifest(postgres(10), redis(50)), countAmounts),
+      holdingsOf(manifest(postgres(1000)), countAmounts),
+    ),
+    holdingsOf(manifest(redis(3)), countAmounts),
   );
   const lost = (...components: Component[]): string[] =>
-    findShrinkage(holdingsOf(manifest(...components)), joined).map((found) =>
+    findShrinkage(holdingsOf(manifest(...components), countAmounts), joined).map((found) =>
       describeLoss(found, 'abc', true),
     );
   assert.deepEqual(lost(postgres(1999), redis(99)), []);

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { RecoveryStep } from '../../model/recovery-kit.ts';
 import { shellWord } from '../../model/shell-word.ts';
-import { containerPlace, machinePlace, type Part, type Place } from './places.ts';
+import type { RecoveryPart, RecoverySlot } from '../../ports/kind.ts';
+
+import type { ConfigSettings } from './settings.ts';
 
 const configFacts = z.object({
   trueCopy: z.enum(['repository', 'sealed', 'none']),
@@ -9,7 +11,7 @@ const configFacts = z.object({
 });
 
 /** Puts files of the configuration back, from the true copies or the sealed one. */
-export function configStep({ component, home }: Part): RecoveryStep {
+function step({ component }: RecoveryPart, settings: ConfigSettings | undefined): RecoveryStep {
   const { trueCopy, files } = configFacts.parse(component.facts);
   const title = `Configuration (${component.name})`;
   if (trueCopy === 'none') {
@@ -25,8 +27,8 @@ export function configStep({ component, home }: Part): RecoveryStep {
     ]);
     return { title, text: [careful], commands: [...new Set(commands)] };
   }
-  const where =
-    home.identityFile === undefined ? 'where you keep it' : `${home.identityFile} on the machine that was`;
+  const identityFile = settings?.age_identity_file;
+  const where = identityFile === undefined ? 'where you keep it' : `${identityFile} on the machine that was`;
   return {
     title,
     text: [
@@ -34,7 +36,7 @@ export function configStep({ component, home }: Part): RecoveryStep {
         `AGE-SECRET-KEY-1…; it was ${where}. Put its path into the first line. ${careful}`,
     ],
     commands: [
-      `export IDENTITY=${shellWord(home.identityFile ?? '/path/to/age-identity.txt')}`,
+      `export IDENTITY=${shellWord(identityFile ?? '/path/to/age-identity.txt')}`,
       `age -d -i "$IDENTITY" ${shellWord(`${component.name}/sealed.age`)} | tar -xpf - -C /`,
     ],
     then: [`It brings back ${files.map(({ path }) => path).join(', ')}.`],
@@ -43,17 +45,9 @@ export function configStep({ component, home }: Part): RecoveryStep {
 
 const directoryOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
 
-const treesFacts = z.object({ trees: z.array(z.object({ path: z.string() })) });
-
-/** Puts whole directories back. */
-export function treesStep(part: Part): RecoveryStep {
-  const { component, home } = part;
-  const paths = treesFacts.parse(component.facts).trees.map(({ path }) => path);
-  const place = (path: string): Place =>
-    home.inContainer === true ? containerPlace(part, path) : machinePlace(path);
-  return {
-    title: `Directories (${component.name})`,
-    text: [],
-    commands: paths.flatMap((path) => place(path).fill(`${component.name}${path === '/' ? '' : path}/.`)),
-  };
-}
+export const recovery: RecoverySlot<ConfigSettings> = {
+  phase: 'configuration',
+  namesArtifacts: true,
+  home: () => ({}),
+  step,
+};

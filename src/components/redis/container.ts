@@ -1,0 +1,80 @@
+import { argumentOf } from '../../model/container-arguments.ts';
+import type { ContainerSketch, ContainerSlot, Credentials } from '../../ports/kind.ts';
+import type { ProgramCall } from '../../ports/programs.ts';
+import { redisTls } from './address.ts';
+import type { RedisSettings } from './settings.ts';
+
+const port = 6379;
+
+export const container: ContainerSlot<RedisSettings> = {
+  recognition: {
+    title: 'Redis',
+    labels: ['redis', 'valkey'],
+    images: /^(redis|valkey|redis-stack(-server)?|valkey-bundle)$/,
+    port,
+    isPortTelling: true,
+    answers: async (address, ask) => /^(\+PONG|-NOAUTH|-DENIED)/.test(await ask.say(address, 'PING\r\n')),
+    toldPort: (sketch) => argumentOf(sketch, isTlsOnly(sketch) ? '--tls-port' : '--port'),
+    isTlsOnly,
+    password: async (sketch, ask) =>
+      credentials(sketch).password ? 'known' : /^-NOAUTH/.test(await ask('PING\r\n')) ? 'needed' : 'none',
+    credentials,
+    expectedDirectory: (sketch) => argumentOf(sketch, '--dir') ?? '/data',
+    riskIfUnmounted: 'AT RISK',
+    proposal: ({ tls }) =>
+      tls
+        ? [
+            'tls: true',
+            '# cacert: FILE # of its authority; cert: and key: where it wants a certificate of clients',
+          ]
+        : [],
+  },
+  access: {
+    through: 'both',
+    // It is restored into its files.
+    unmounted: 'capture',
+    givenAddress: ({ socket, host }) => socket ?? host,
+    givenPort: (settings) => settings.port,
+    identityCall: runIdCall,
+  },
+};
+
+/** It has no port without TLS. */
+function isTlsOnly(sketch: ContainerSketch): boolean {
+  return argumentOf(sketch, '--port') === '0' && argumentOf(sketch, '--tls-port') !== undefined;
+}
+
+function credentials(sketch: ContainerSketch): Credentials {
+  return { password: argumentOf(sketch, '--requirepass') ?? sketch.environment['REDIS_PASSWORD'] };
+}
+
+/** Prints `INFO server`. The password is not on the command line. */
+function runIdCall(
+  settings: RedisSettings,
+  sketch: ContainerSketch,
+  configured: string | undefined,
+): ProgramCall {
+  // With a host of its own in tars.yaml, the port there is that host's.
+  const own = settings.host === undefined ? settings.port : undefined;
+  const told = (name: string): string | undefined => argumentOf(sketch, `--${name}`);
+  const tls = redisTls(settings) !== undefined;
+  const number = own ?? told(tls ? 'tls-port' : 'port') ?? port;
+  // In its own container nobody else can answer; a certificate it wants of clients, its own will do for.
+  const certificate = [
+    ['--cert', told('tls-cert-file')],
+    ['--key', told('tls-key-file')],
+  ].flatMap(([name = '', value]) => (value === undefined ? [] : [name, value]));
+  const inside = settings.socket === undefined ? undefined : told('unixsocket');
+  const { username } = settings;
+  const password = configured ?? credentials(sketch).password;
+  return {
+    path: 'redis-cli',
+    args: [
+      ...(inside === undefined ? ['-p', String(number)] : ['-s', inside]),
+      ...(tls ? ['--tls', '--insecure', ...certificate] : []),
+      ...(username === undefined ? [] : ['--user', username]),
+      ...['INFO', 'server'],
+    ],
+    environment: password === undefined ? {} : { REDISCLI_AUTH: password },
+  };
+}

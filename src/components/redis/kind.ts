@@ -1,0 +1,22 @@
+import { defineKind } from '../../ports/kind.ts';
+import { container } from './container.ts';
+import { counts } from './counts.ts';
+import { machine } from './machine.ts';
+import { recovery } from './recovery.ts';
+import { settings } from './settings.ts';
+
+export const redisKind = defineKind({
+  name: 'redis',
+  settings,
+  places: {
+    paths: ({ data_dir: path }) =>
+      path === undefined ? [] : [{ path, isFile: false, isRead: false, restoredBy: 'write' }],
+    leavesOut: 'whole',
+    scratch: 'all',
+  },
+  recovery,
+  counts,
+  machine,
+  container,
+  adapter: async () => (await import('./build.ts')).build,
+});
