@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs';
 import tseslint from 'typescript-eslint';
 
 /**
@@ -18,7 +19,10 @@ const rooms = {
   demo: ['model', 'ports', 'operations', 'settings', 'composition', 'disk'],
   cli: ['model', 'ports', 'operations', 'settings', 'composition', 'demo', 'disk'],
 };
-const componentFolders = ['postgres', 'redis', 'chroma', 'ollama', 'config', 'files'];
+/** Every kind of store; the other folders of the room are what kinds share. */
+const componentFolders = readdirSync(new URL('src/components', import.meta.url)).filter((folder) =>
+  existsSync(new URL(`src/components/${folder}/kind.ts`, import.meta.url)),
+);
 
 const forbid = (files, targets, message) => ({
   files,
