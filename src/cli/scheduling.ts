@@ -43,12 +43,13 @@ export function scheduledStack(settings: Settings): ScheduledStack {
   const stores = Object.values(settings.components).flatMap(({ places }) =>
     places.paths.map(({ path, isFile }) => (isFile ? dirname(path) : path)),
   );
+  const written = Object.values(settings.components).map((component) => component.settings);
   const { repository, state_dir: stateDir, scratch_dir: scratchDir } = settings;
   return {
     ...requireSchedule(settings),
     command,
     writablePaths: [...new Set([repository.path, stateDir, scratchDir, ...stores])],
-    namedPaths: [...command, ...pathsIn(settings)],
+    namedPaths: [...command, ...pathsIn({ ...settings, components: written })],
   };
 }
 
