@@ -25,13 +25,16 @@ interface Harness extends AsyncDisposable {
   readonly b: TickingService;
 }
 
+/** A signal only tells a process to stop: on a busy machine it does so later. */
+const stopAndWait = 'kill -STOP $0; until grep -q "^State:.T" /proc/$0/status; do sleep 0.01; done';
+
 async function processHarness(how: 'signals' | 'commands'): Promise<Harness & { readonly b: TickingWriter }> {
   const root = await mkdtemp(join(tmpdir(), 'tars-runtimes-'));
   const [a, b] = await Promise.all([startWriter(root, 'a', how === 'signals'), startWriter(root, 'b')]);
   const writer = ({ pid, pidFile }: TickingWriter): ProcessWriterOptions =>
     how === 'signals'
       ? { pidFile }
-      : { pause: ['kill', '-STOP', String(pid)], resume: ['kill', '-CONT', String(pid)] };
+      : { pause: ['sh', '-c', stopAndWait, String(pid)], resume: ['kill', '-CONT', String(pid)] };
   const broken = { pause: ['false'], resume: ['true'] };
   const idle = { pidFile: join(root, 'idle.pid') };
   const patience = { stopTimeoutMs: 5000, startTimeoutMs: 5000 };

@@ -87,7 +87,7 @@ test('programs in a container', { skip }, async (t) => {
   });
 
   await t.test('write no faster than they are read', async () => {
-    const sizeBytes = 300 << 20;
+    const sizeBytes = 128 << 20;
     const reading = output(`exec head -c ${sizeBytes} /dev/zero`)[Symbol.asyncIterator]();
     const first = await reading.next();
     let readBytes = first.done === true ? 0 : first.value.length;

@@ -110,7 +110,8 @@ async function startScene(): Promise<Scene> {
     server.stdin.end();
     await server;
   });
-  await once(server.stdout, 'data');
+  const ended = server.then(() => assert.fail('tars of the user does not start'));
+  await Promise.race([once(server.stdout, 'data'), ended]);
   const run: Scene['run'] = async (args, components = {}) => {
     const settings = {
       ...{ version: 1, stack: 'home', state_dir: join(own, 'state'), scratch_dir: join(own, 'scratch') },
