@@ -30,7 +30,7 @@ export type ErrorCode =
 /** What an error carries besides its code and message. */
 interface TarsErrorOptions {
   /** What the operator should do next; an imperative sentence. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   /** Facts for logs and `--json`: paths, versions, counts. Never a secret. */
   readonly context?: Readonly<Record<string, string | number | boolean>>;
   readonly cause?: unknown;

@@ -40,6 +40,8 @@ async function resticKeys(passwordFile: string): Promise<readonly string[]> {
   );
 }
 
+const questions = ['New password', 'The same again'];
+
 /** Runs `tars key ARGS` on a terminal and types `answers`, one at each question. */
 async function onTerminal(args: readonly string[], answers: readonly string[]): Promise<CliRun> {
   const words = [process.execPath, cliPath, '--config', stack.settingsPath, 'key', ...args];
@@ -53,8 +55,9 @@ async function onTerminal(args: readonly string[], answers: readonly string[]): 
   let asked = 0;
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     shown += text;
-    const questions = shown.match(/(password|again): /g)?.length ?? 0;
-    for (; asked < questions; asked++) child.stdin.write(answers[asked] ?? '');
+    if (!shown.includes(questions[asked] ?? '\0')) return;
+    child.stdin.write(answers[asked] ?? '');
+    asked++;
   });
   const ended = once(child.stdout, 'end');
   const { exitCode } = await child;

@@ -3,8 +3,8 @@ import type { StackInventory } from '../../ports/inventory.ts';
 import { counted } from '../../model/plural.ts';
 import type { Settings } from '../../settings/load.ts';
 import { hasErrors, type Diagnosis } from '../../operations/doctor/doctor.ts';
-import { notCapturedLines } from '../render/not-captured.ts';
-import { formatTable } from '../render/units.ts';
+import { notCapturedLines } from '../render/captured.ts';
+import { formatTable } from '../render/columns.ts';
 
 export function renderCreated({
   settingsPath,

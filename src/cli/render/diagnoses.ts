@@ -1,6 +1,6 @@
 import { counted } from '../../model/plural.ts';
 import { hasErrors, type Diagnosis } from '../../operations/doctor/doctor.ts';
-import { formatTable } from './units.ts';
+import { formatTable } from './columns.ts';
 
 const words = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
 

@@ -1,10 +1,10 @@
-import { createInterface } from 'node:readline/promises';
-import { InterruptedError, type TarsError } from '../../model/errors.ts';
+import type { TarsError } from '../../model/errors.ts';
 import type { OperationEvent } from '../../model/events.ts';
 import { describeFinding } from '../../model/finding.ts';
 import type { Audience } from './audience.ts';
 import { ProgressDisplay } from './progress.ts';
-import { terminalQuestions } from './questions.ts';
+import { askYes, terminalQuestions } from './questions.ts';
+import { visible } from './visible.ts';
 
 /** The terminal, and what it is capable of. */
 interface HumanOptions {
@@ -38,7 +38,7 @@ export function humanAudience({
   };
   const say = (label: keyof typeof labels, text: string): void => {
     progress.erase();
-    stderr.write(`${labels[label]} ${text}\n`);
+    stderr.write(`${labels[label]} ${visible(text)}\n`);
   };
   const progress = new ProgressDisplay({ stderr, monotonicMs, say });
 
@@ -71,42 +71,20 @@ export function humanAudience({
     event: onEvent,
     result(_value, human) {
       progress.erase();
-      if (human !== '') stdout.write(`${human}\n`);
+      // What is piped elsewhere is copied as it is: lines of a restore name files by their true names.
+      if (human !== '') stdout.write(`${stdout.isTTY ? visible(human) : human}\n`);
     },
     failure(error: TarsError) {
       say('error', error.message);
-      if (error.hint !== undefined) stderr.write(`        ${error.hint}\n`);
-      if (verbose && error.stack !== undefined) stderr.write(`${error.stack}\n`);
+      if (error.hint !== undefined) stderr.write(`        ${visible(error.hint)}\n`);
+      if (verbose && error.stack !== undefined) stderr.write(`${visible(error.stack)}\n`);
     },
-    async confirm(question, signal) {
-      if (!stdin.isTTY || !stderr.isTTY) return undefined;
+    confirm(question, signal) {
       progress.erase();
-      return ask(`${question} [y/N] `, { stdin, stderr }, signal);
+      return askYes(question, { stdin, stderr }, signal);
     },
     ...(stdout.isTTY && stdout.columns > 0 ? { columns: stdout.columns } : {}),
     ...(capable && stdin.isTTY && stderr.isTTY ? { questions: terminalQuestions({ stdin, stderr }) } : {}),
     [Symbol.dispose]: () => progress[Symbol.dispose](),
   };
-}
-
-/** @throws InterruptedError on Ctrl-C and Ctrl-D, which readline keeps from the process */
-async function ask(
-  question: string,
-  { stdin, stderr }: Pick<HumanOptions, 'stdin' | 'stderr'>,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const lines = createInterface({ input: stdin, output: stderr });
-  const closed = Promise.withResolvers<never>();
-  for (const event of ['SIGINT', 'close'] as const) {
-    lines.once(event, () => closed.reject(new InterruptedError('Interrupted; nothing was touched')));
-  }
-  try {
-    const answer = await Promise.race([lines.question(question, { signal }), closed.promise]);
-    return /^y(es)?$/i.test(answer.trim());
-  } catch (error) {
-    stderr.write('\n');
-    throw error;
-  } finally {
-    lines.close();
-  }
 }

@@ -1,4 +1,7 @@
+import stringWidth from 'string-width';
+import wrapAnsi from 'wrap-ansi';
 import { formatBytes, formatMs } from './units.ts';
+import { visible } from './visible.ts';
 
 /** The live line is drawn this often; without a terminal a line is written this seldom. */
 const redrawMs = 200;
@@ -75,7 +78,7 @@ export class ProgressDisplay implements Disposable {
     if (stderr.isTTY) {
       const line = [...this.#tasks].map(([name, task]) => describe(name, task, nowMs)).join(' · ');
       this.erase();
-      stderr.write(fit(line, stderr.columns - 1));
+      stderr.write(fit(visible(line), stderr.columns - 1));
       this.#drawn = true;
       return;
     }
@@ -97,5 +100,7 @@ function describe(name: string, { startedMs, doneBytes, totalBytes }: RunningTas
 
 /** A line that wrapped could not be erased. */
 function fit(line: string, columns: number): string {
-  return line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`;
+  if (stringWidth(line) <= columns) return line;
+  const [first = ''] = wrapAnsi(line, Math.max(1, columns - 1), { hard: true, wordWrap: false }).split('\n');
+  return `${first}…`;
 }

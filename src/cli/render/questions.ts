@@ -1,4 +1,5 @@
 import { InterruptedError } from '../../model/errors.ts';
+import { visible } from './visible.ts';
 
 /** One of several answers. */
 export interface Option<T> {
@@ -27,19 +28,27 @@ export interface Questions {
 /** Loaded when the first question is asked: most runs ask none. */
 const prompts = () => import('@clack/prompts');
 
-interface Streams {
+/** Where the operator sits. */
+interface Terminal {
   readonly stdin: NodeJS.ReadStream;
   readonly stderr: NodeJS.WriteStream;
 }
 
+const isTerminal = ({ stdin, stderr }: Terminal): boolean => stdin.isTTY && stderr.isTTY;
+
 /** Questions asked on a terminal; Ctrl-C while one stands is an InterruptedError. */
-export function terminalQuestions(streams: Streams): Questions {
+export function terminalQuestions(terminal: Terminal): Questions {
+  const askAbout = <T>(
+    message: string,
+    signal: AbortSignal,
+    prompt: (common: CommonOptions) => Promise<T | symbol>,
+  ): Promise<T> => ask(terminal, { message, untouched: 'nothing was written' }, signal, prompt);
   return {
     async choose(message, options, signal) {
       const { select } = await prompts();
-      const numbered = options.map(({ label }, value) => ({ value, label }));
-      const position = await ask<number>(streams, signal, (common) =>
-        select<number>({ ...common, message, options: numbered }),
+      const numbered = options.map(({ label }, value) => ({ value, label: visible(label) }));
+      const position = await askAbout<number>(message, signal, (common) =>
+        select<number>({ ...common, options: numbered }),
       );
       const chosen = options[position];
       if (chosen === undefined) throw new RangeError('There is nothing to choose from');
@@ -49,13 +58,52 @@ export function terminalQuestions(streams: Streams): Questions {
       const { text } = await prompts();
       const validate = (answer = ''): string | undefined => check(answer === '' ? preset : answer);
       const shown = { placeholder: preset, defaultValue: preset };
-      return ask<string>(streams, signal, (common) => text({ ...common, ...shown, message, validate }));
+      return askAbout<string>(message, signal, (common) => text({ ...common, ...shown, validate }));
     },
     async confirm(message, signal) {
       const { confirm } = await prompts();
-      return ask<boolean>(streams, signal, (common) => confirm({ ...common, message, initialValue: true }));
+      return askAbout<boolean>(message, signal, (common) => confirm({ ...common, initialValue: true }));
     },
   };
+}
+
+/**
+ * Asks before something is removed or replaced. Only `y` or `yes`, typed out, is a yes: one key pressed by mistake is
+ * none. Undefined without a terminal.
+ * @throws InterruptedError on Ctrl-C and Ctrl-D
+ */
+export async function askYes(
+  question: string,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<boolean | undefined> {
+  if (!isTerminal(terminal)) return undefined;
+  const { text } = await prompts();
+  const about = { message: `${question} [y/N]`, untouched: 'nothing was touched' };
+  const answer = await ask<string | undefined>(terminal, about, signal, text);
+  return /^y(es)?$/i.test(answer?.trim() ?? '');
+}
+
+/**
+ * Asks for a secret, which does not show while it is typed. Undefined without a terminal.
+ * @throws InterruptedError on Ctrl-C and Ctrl-D
+ */
+export async function askSecret(
+  message: string,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (!isTerminal(terminal)) return undefined;
+  const { password } = await prompts();
+  const about = { message, untouched: 'nothing was changed' };
+  return ask<string>(terminal, about, signal, (common) => password({ ...common, mask: '' }));
+}
+
+interface CommonOptions {
+  readonly message: string;
+  readonly input: NodeJS.ReadStream;
+  readonly output: NodeJS.WriteStream;
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -63,13 +111,10 @@ export function terminalQuestions(streams: Streams): Questions {
  * never answer.
  */
 async function ask<T>(
-  { stdin, stderr }: Streams,
+  { stdin, stderr }: Terminal,
+  { message, untouched }: { readonly message: string; readonly untouched: string },
   signal: AbortSignal,
-  prompt: (common: {
-    input: typeof stdin;
-    output: typeof stderr;
-    signal: AbortSignal;
-  }) => Promise<T | symbol>,
+  prompt: (common: CommonOptions) => Promise<T | symbol>,
 ): Promise<T> {
   const gone = new AbortController();
   const leave = (): void => gone.abort();
@@ -79,11 +124,12 @@ async function ask<T>(
   stdin.on('keypress', onKey).once('end', leave);
   try {
     const answer = await prompt({
+      message: visible(message),
       input: stdin,
       output: stderr,
       signal: AbortSignal.any([signal, gone.signal]),
     });
-    if (typeof answer === 'symbol') throw new InterruptedError('Interrupted; nothing was written');
+    if (typeof answer === 'symbol') throw new InterruptedError(`Interrupted; ${untouched}`);
     return answer;
   } finally {
     stdin.off('keypress', onKey).off('end', leave);

@@ -1,6 +1,7 @@
 import { counted } from '../../model/plural.ts';
 import type { BundleManifest } from '../../operations/support-bundle/readme.ts';
-import { formatBytes, formatTable } from './units.ts';
+import { formatTable } from './columns.ts';
+import { formatBytes } from './units.ts';
 
 /** What is in a bundle and what is not; `written` is its path and size, undefined for a dry run. */
 export function renderSupportBundle(

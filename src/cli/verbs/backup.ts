@@ -6,18 +6,10 @@ import {
   openStore,
   type Stack,
 } from '../../composition/index.ts';
-import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import { shortId } from '../../model/snapshot.ts';
 import { toolVersion } from '../../model/version.ts';
-import {
-  backup,
-  planBackup,
-  type BackupPlan,
-  type BackupResult,
-  type BackupTarget,
-} from '../../operations/backup/backup.ts';
+import { backup, planBackup, type BackupTarget } from '../../operations/backup/backup.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
@@ -25,10 +17,8 @@ import { forgetAfterBackup } from '../after-backup.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
-import { notCapturedLines } from '../render/not-captured.ts';
-import { formatBytes, formatMs, formatTable } from '../render/units.ts';
+import { failureSentences, planValue, renderPlan, renderResult, resultValue } from '../render/backup.ts';
 import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
-import { incompleteSentences, outcomeWord } from '../incomplete.ts';
 
 interface BackupFlags extends KeepFlags {
   readonly outputDir?: string;
@@ -103,7 +93,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     const result = await backup(target, destination, ctx);
     audience.result(resultValue(result), renderResult(result));
     if (result.manifest.outcome === 'partial') {
-      for (const message of failures(result.manifest))
+      for (const message of failureSentences(result.manifest))
         audience.event({ type: 'message', level: 'error', message });
       return exitCodes.partial;
     }
@@ -145,97 +135,4 @@ function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
     .filter((component) => !wanted.includes(component))
     .map(({ name }) => ({ subject: name, reason: 'left out on request' }));
   return { ...stack, stack: stack.name, toolVersion, components: wanted, notCaptured };
-}
-
-function planValue(plan: BackupPlan): unknown {
-  return {
-    ...plan,
-    components: plan.components.map(({ error, ...rest }) =>
-      error === undefined
-        ? rest
-        : { ...rest, error: { code: error.code, message: error.message, hint: error.hint } },
-    ),
-  };
-}
-
-function renderPlan(plan: BackupPlan): string {
-  const rows = plan.components.map(({ name, serverVersion, sizeBytes, summary, error }) => [
-    name,
-    serverVersion ?? '',
-    sizeBytes === undefined ? '' : formatBytes(sizeBytes),
-    error === undefined ? summary : `cannot be captured: ${error.message}`,
-  ]);
-  return [
-    `Would back up ${plan.stack} to ${plan.destination}`,
-    formatTable(['COMPONENT', 'VERSION', '>SIZE', 'WHAT'], rows),
-    ...renderWriters(plan.writers),
-    ...plan.components.flatMap(({ name, warnings }) =>
-      warnings.map((warning) => `Warning: ${name}: ${warning}`),
-    ),
-    ...notCapturedLines(plan.notCaptured),
-  ].join('\n');
-}
-
-function renderWriters({ pausable, idle, free, undeclared }: BackupPlan['writers']): string[] {
-  if (pausable.length + idle.length + free.length + undeclared.length === 0)
-    return [
-      'Paused for the cut: nothing, as no service is marked as a writer; each store has its own moment',
-    ];
-  const list = (names: readonly string[], sentence: string): string[] =>
-    names.length === 0 ? [] : [`${sentence}: ${names.join(', ')}`];
-  return [
-    ...list(pausable, 'Paused for the cut'),
-    ...list(idle, 'Do not run, and need no pause'),
-    ...list(
-      free,
-      'Cannot be paused (give them a pid_file or pause and resume), so each store has its own moment',
-    ),
-    ...list(
-      undeclared.map(({ name, why }) => `${name} (${why})`),
-      'Seem to write and are not paused, so each store has its own moment; say writer: true or writer: false under services in tars.yaml',
-    ),
-  ];
-}
-
-/** Also among the messages, for whoever keeps only those: a crontab line ends with `> /dev/null`. */
-const failures = ({ components }: Manifest): readonly string[] => [
-  ...components.flatMap(({ name, error }) =>
-    error === undefined ? [] : [`${name} was not captured: ${error.message}`],
-  ),
-  ...incompleteSentences(components),
-];
-
-function resultValue({ manifest, snapshot }: BackupResult): unknown {
-  const { summary, ...counts } = snapshot;
-  return { snapshot: summary.id, ...counts, manifest };
-}
-
-function renderResult({ manifest, snapshot }: BackupResult): string {
-  const rows = manifest.components.map((component) => [
-    component.name,
-    outcomeWord(component),
-    formatBytes(artifactTotals(component).sizeBytes),
-    component.error?.message ?? `${component.method ?? ''}${blockedNote(component.writesBlockedMs)}`,
-  ]);
-  const elapsedMs = Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt);
-  const pause =
-    manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
-  const consistency =
-    manifest.consistency === 'cut'
-      ? `one cut at ${manifest.time}`
-      : `per store (${manifest.consistencyReason ?? ''})`;
-  return [
-    formatTable(['COMPONENT', 'OUTCOME', '>SIZE', 'HOW'], rows),
-    ...manifest.components.flatMap((c) =>
-      c.error?.hint === undefined ? [] : [`${c.name}: ${c.error.hint}`],
-    ),
-    ...notCapturedLines(manifest.notCaptured),
-    `Consistency: ${consistency}${pause}`,
-    `Snapshot ${shortId(snapshot.summary.id)} ${manifest.outcome} in ${formatMs(elapsedMs)}: ` +
-      `${formatBytes(snapshot.processedBytes)} captured, ${formatBytes(snapshot.addedBytes)} added`,
-  ].join('\n');
-}
-
-function blockedNote(writesBlockedMs = 0): string {
-  return writesBlockedMs === 0 ? '' : `, own writes held for ${formatMs(writesBlockedMs)}`;
 }

@@ -3,7 +3,7 @@ import { createTaskRunner, runLogOf, stackClaimsOf } from '../../composition/ind
 import { runSchedule } from '../../operations/schedule/run-schedule.ts';
 import { loadSettings } from '../../composition/settings.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { commandFor, requireSchedule } from '../scheduling.ts';
+import { commandFor, requireSchedule } from '../wiring/schedule.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
 
 export function addDaemon(program: Command, cli: CliContext): void {

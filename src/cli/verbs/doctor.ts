@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { hasErrors } from '../../operations/doctor/doctor.ts';
-import { examineSetup } from '../examine.ts';
+import { examineSetup } from '../wiring/examination.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderDiagnoses, withCure } from '../render/diagnoses.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';

@@ -3,7 +3,7 @@ import { throwIfAborted } from '../../model/abort.ts';
 import { countAmounts, archiveShelf, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
-import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
+import { shortId } from '../../model/snapshot.ts';
 import {
   executeForget,
   lastOnesRemovedBy,
@@ -23,9 +23,9 @@ import { exitCodes } from '../exit-codes.ts';
 import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
 import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
-import { formatTable } from '../render/units.ts';
+import { renderForget } from '../render/forget.ts';
+import { renderPrune } from '../render/prune.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
-import { pruneLine } from './prune.ts';
 
 interface ForgetFlags extends KeepFlags {
   readonly stack?: string;
@@ -120,7 +120,7 @@ async function previewAfter(
 }
 
 const pruneLines = (pruned: PruneOutcome | undefined): string[] =>
-  pruned === undefined ? [] : [pruneLine(pruned)];
+  pruned === undefined ? [] : [renderPrune(pruned)];
 
 function refuseContradictions(references: readonly string[], flags: ForgetFlags): void {
   const refuse = (what: string, hint: string): never => {
@@ -226,42 +226,3 @@ const isOf =
   (settings: Settings) =>
   ({ stack, hostname }: StackForgetPlan): boolean =>
     stack === settings.stack && hostname === settings.host;
-
-/** `2026-11-24 19:02:31 +01:00`: days are counted by the clock a snapshot was written by. */
-function ownTime({ time, utcOffsetMinutes }: SnapshotSummary): string {
-  const wall = new Date(time.getTime() + utcOffsetMinutes * 60_000).toISOString();
-  const minutes = Math.abs(utcOffsetMinutes);
-  const offset = new Date(minutes * 60_000).toISOString().slice(11, 16);
-  return `${wall.slice(0, 10)} ${wall.slice(11, 19)} ${utcOffsetMinutes < 0 ? '-' : '+'}${offset}`;
-}
-
-function renderForget({ stacks, location, otherHosts }: ForgetPlan, isDry: boolean): string {
-  if (stacks.length === 0) return `There are no such snapshots in ${location}`;
-  const others =
-    otherHosts.length === 0
-      ? []
-      : [`Not looked at: snapshots that were taken on ${otherHosts.join(', ')} (--host, --all-hosts)`];
-  return [
-    ...stacks.map((plan) =>
-      plan.decisions.length === 0
-        ? `There are no snapshots of ${plan.stack} on ${plan.hostname} in ${location}`
-        : renderStack(plan, isDry),
-    ),
-    ...others,
-  ].join('\n\n');
-}
-
-function renderStack({ stack, hostname, decisions }: StackForgetPlan, isDry: boolean): string {
-  const rows = decisions.map(({ snapshot, keep, reasons }) => [
-    shortId(snapshot.id),
-    ownTime(snapshot),
-    keep ? 'keep' : 'remove',
-    reasons.join(', '),
-  ]);
-  const gone = decisions.filter(({ keep }) => !keep).length;
-  const verb = isDry ? 'would remove' : 'removed';
-  return [
-    formatTable(['ID', 'TIME', 'ACTION', 'WHY'], rows),
-    `Stack ${stack} on ${hostname}: ${verb} ${counted(gone, 'snapshot')}, ${decisions.length - gone} kept`,
-  ].join('\n');
-}

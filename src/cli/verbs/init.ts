@@ -7,7 +7,7 @@ import type { Diagnosis } from '../../operations/doctor/doctor.ts';
 import type { StackInventory } from '../../ports/inventory.ts';
 import { loadSettings } from '../../composition/settings.ts';
 import { settingsCandidates, type Settings } from '../../settings/load.ts';
-import { examineSetup } from '../examine.ts';
+import { examineSetup } from '../wiring/examination.ts';
 import { exitCodes } from '../exit-codes.ts';
 import {
   choicesOfFlags,

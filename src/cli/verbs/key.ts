@@ -7,8 +7,8 @@ import type { Environment } from '../../model/environment.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { askSecret } from '../render/ask-secret.ts';
-import { formatTable } from '../render/units.ts';
+import { askSecret } from '../render/questions.ts';
+import { formatTable } from '../render/columns.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
 import { addKeyExport } from './key-export.ts';
 
@@ -115,7 +115,7 @@ async function newPassword(
 ): Promise<string> {
   if (newPasswordFile !== undefined) return requireText(await readPasswordFile(newPasswordFile));
   const terminal = { stdin, stderr };
-  const first = await askSecret('New password: ', terminal, signal);
+  const first = await askSecret('New password', terminal, signal);
   if (first === undefined) {
     throw new ConfigurationError('There is no terminal to ask for the new password on', {
       hint: 'Give a file that holds it: --new-password-file FILE',
@@ -130,7 +130,7 @@ async function newPassword(
       },
     );
   }
-  if ((await askSecret('The same again: ', terminal, signal)) !== first) {
+  if ((await askSecret('The same again', terminal, signal)) !== first) {
     throw new ConfigurationError('The two passwords differ', { hint: 'Nothing was changed. Try again.' });
   }
   return first;

@@ -2,22 +2,20 @@ import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { kindOf, composeStack, openArchiveFile, openStore } from '../../composition/index.ts';
-import { artifactTotals } from '../../model/artifact-list.ts';
 import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
-import { counted } from '../../model/plural.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { warnOfMissing } from '../../operations/backup/missing.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
 import { planRestore, type StackRestorePlan } from '../../operations/restore/plan.ts';
-import { executeRestore, type RestoreResult } from '../../operations/restore/restore.ts';
+import { executeRestore } from '../../operations/restore/restore.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
 import { ownerOf, type Settings } from '../../settings/load.ts';
 import { settingsForProject } from '../../settings/other-project.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { breakBetweenWords, formatBytes, formatMs } from '../render/units.ts';
+import { planValue, renderPlan, renderResult } from '../render/restore.ts';
 import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
 
 interface RestoreFlags {
@@ -250,86 +248,4 @@ function refuseForeign(foreign: ForeignHost): RestoreRefusedError {
   return new RestoreRefusedError(`Snapshot ${snapshot} was taken on the host ${host}, and this is ${own}`, {
     hint: foreignHint(foreign),
   });
-}
-
-function planValue(plan: StackRestorePlan): unknown {
-  const { manifest, planned, provision, ...rest } = plan;
-  return {
-    ...rest,
-    ...(provision === undefined ? {} : { provision: provision.plan }),
-    hostname: manifest.hostname,
-    time: manifest.time,
-    consistency: manifest.consistency,
-    components: planned.map(({ plan: { details: _details, ...visible } }) => visible),
-  };
-}
-
-/** On a terminal of so many `columns`, lines are broken between words. */
-function renderPlan(plan: StackRestorePlan, columns = Infinity): string {
-  const indented = (line: string): number => line.search(/[^ -]/) + (line.startsWith('    - ') ? 0 : 2);
-  return planLines(plan)
-    .map((line) => breakBetweenWords(line, indented(line), columns))
-    .join('\n');
-}
-
-function planLines(plan: StackRestorePlan): readonly string[] {
-  return [
-    `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack} on ${plan.manifest.hostname}, taken ${plan.manifest.time}`,
-    `  verify ${counted(plan.artifacts.count, 'artifact')} (${formatBytes(plan.artifacts.sizeBytes)}) before anything is touched`,
-    ...renderProvision(plan),
-    ...plan.planned.flatMap(({ component, plan: { steps } }) => [
-      `  ${component.name}:`,
-      ...(steps.length === 0 ? ['Nothing to do'] : steps).map((step) => `    - ${step}`),
-    ]),
-    `  stop for the swap: ${plan.stop.join(', ') || 'nothing'}; then start: ${plan.start.join(', ') || 'nothing'}`,
-    ...plan.warnings.map((warning) => `  Warning: ${warning}`),
-  ];
-}
-
-/** What is created comes after the files and before the stores. */
-function renderProvision({ provision }: StackRestorePlan): string[] {
-  if (provision?.plan.needed !== true) return [];
-  const { plan, later } = provision;
-  return [
-    `  project ${plan.project}, after its files are in place:`,
-    ...plan.steps.map((step) => `    - ${step}`),
-    ...later.map((component) => {
-      const { count, sizeBytes } = artifactTotals(component);
-      return `    - Restore ${component.name} into its new container (${counted(count, 'artifact')}, ${formatBytes(sizeBytes)})`;
-    }),
-    '    - Start in the order of dependencies, each when those it needs are ready, and compare with the snapshot',
-    '    - If anything fails, remove again what was created',
-  ];
-}
-
-function renderResult(result: RestoreResult): string {
-  const errors = result.findings.filter(({ severity }) => severity === 'error');
-  const unwell = errors.filter(({ code }) => code.startsWith('service-')).map(({ subject }) => subject);
-  const verdict = errors.some(({ code }) => !code.startsWith('service-'))
-    ? 'Restored, but the content is not what was captured: see the errors above'
-    : unwell.length > 0
-      ? `Restored, but unhealthy: ${[...new Set(unwell)].join(', ')}; see the errors above`
-      : result.missing.length > 0
-        ? `Restored without ${counted(result.missing.length, 'part')} of the snapshot that the server refused (named above): ${result.restored.join(', ')}`
-        : `Restored${result.validated ? ' and verified' : ', not compared with the snapshot'}: ${result.restored.join(', ')}`;
-  return [
-    `${verdict} (snapshot ${shortId(result.snapshot)}, ${formatMs(result.durationMs)})`,
-    ...(result.notStarted.length === 0
-      ? []
-      : [`Not started, because they did not run before: ${result.notStarted.join(', ')}`]),
-    ...renderWayBack(result),
-  ].join('\n');
-}
-
-function renderWayBack({ wayBack, wayBackFile, byHand }: RestoreResult): string[] {
-  const before = { component: 'stop what writes', lines: byHand?.stop ?? [] };
-  const after = { component: 'start it again', lines: byHand?.start ?? [] };
-  if (wayBack.every(({ lines }) => lines.length === 0)) return [];
-  const moved = [before, ...wayBack, after].filter(({ lines }) => lines.length > 0);
-  if (wayBackFile === undefined) return [];
-  return [
-    'The previous data was moved aside. To undo the restore, run these lines. They are also in',
-    `${wayBackFile}:`,
-    ...moved.flatMap(({ component, lines }) => [`  ${component}:`, ...lines.map((line) => `    ${line}`)]),
-  ];
 }

@@ -8,15 +8,20 @@ import {
   systemdRuns,
 } from '../../composition/index.ts';
 import { ConfigurationError, RepositoryLockedError, toTarsError } from '../../model/errors.ts';
-import { nextTime } from '../../model/cron-expression.ts';
 import { runDue } from '../../operations/schedule/run-schedule.ts';
 import { statusOf } from '../../operations/schedule/status.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import type { Settings } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { formatMoment, formatNext, formatTable } from '../render/units.ts';
-import { commandFor, requirePortable, requireSchedule, scheduledStack, scheduleOf } from '../scheduling.ts';
+import { firstBackupNote, renderChanges, renderInstalled, renderPlan } from '../render/schedule.ts';
+import {
+  commandFor,
+  requirePortable,
+  requireSchedule,
+  scheduledStack,
+  scheduleOf,
+} from '../wiring/schedule.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
 
 interface SchedulerFlags {
@@ -86,9 +91,11 @@ async function install(session: Session, flags: ChangeFlags): Promise<number> {
     plan.state === 'installed'
       ? 'The schedule is installed already'
       : `Installed the schedule of ${stack.stack}`;
+  const now = session.ctx.clock.now();
+  const standing = statusOf(scheduleOf(settings), runLogOf(settings), now);
   const notes = [
     ...(flags.user === true ? lingerNotes : []),
-    ...firstNotes(settings, scheduler, session.ctx),
+    ...firstBackupNote(scheduler.name, stack, standing, now),
   ];
   const code = await carryOut(session, { scheduler, plan, dryRun: flags.dryRun === true, done, notes });
   // Installing it again and again must not put off what was missed.
@@ -108,17 +115,6 @@ async function noteInstalled(settings: Settings, { clock, log }: OperationContex
 const lingerNotes = [
   'Timers of a user run only while that user is logged in, unless: loginctl enable-linger',
 ];
-
-/** systemd has a timer wait for its time; a line of the crontab takes the first backup as soon as it looks. */
-function firstNotes(settings: Settings, { name }: Scheduler, { clock }: OperationContext): readonly string[] {
-  const now = clock.now();
-  const { last, next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
-  const cron = scheduleOf(settings).times.backup;
-  if (last.backup !== undefined || next.backup === undefined || cron === undefined) return [];
-  const first =
-    name === 'systemd' ? `at its time, ${formatMoment(nextTime(cron, now))}` : 'within the next hour';
-  return [`The first backup is taken ${first}; for one now: tars backup`];
-}
 
 async function remove(session: Session, flags: ChangeFlags): Promise<number> {
   const settings = await session.settings();
@@ -152,31 +148,9 @@ async function carryOut({ audience, ctx }: Session, undertaking: Undertaking): P
     });
   }
   await plan.execute(ctx);
-  const what = changes.map(
-    ({ action, what: changed }) => `${action === 'remove' ? 'Removed' : 'Wrote'} ${changed}`,
-  );
-  audience.result(value, [...what, done, ...notes].join('\n'));
+  audience.result(value, [...renderChanges(changes), done, ...notes].join('\n'));
   return exitCodes.success;
 }
-
-function renderPlan({ changes, commands }: SchedulePlan): string {
-  if (changes.length + commands.length === 0) return 'Nothing would change';
-  return [
-    ...changes.flatMap(({ action, what, text }) => [
-      `Would ${action} ${what}`,
-      ...(text === ''
-        ? []
-        : text
-            .trimEnd()
-            .split('\n')
-            .map((line) => (line === '' ? '' : `  ${line}`))),
-    ]),
-    ...commands.map((command) => `Would run ${command.join(' ')}`),
-  ].join('\n');
-}
-
-const leftoverLines = (leftovers: readonly string[]): string[] =>
-  leftovers.map((old) => `What ${old} had installed for the same tars.yaml is still there`);
 
 async function status({ ctx, audience, settings: load }: Session, flags: SchedulerFlags): Promise<number> {
   const settings = await load();
@@ -185,20 +159,8 @@ async function status({ ctx, audience, settings: load }: Session, flags: Schedul
   const { state, leftovers } = await scheduler.planInstall(scheduledStack(settings), ctx);
   const now = ctx.clock.now();
   const { next } = statusOf(scheduleOf(settings), runLogOf(settings), now);
-  const said = {
-    installed: `Installed with ${scheduler.name}, as ${settings.settingsPath} has it`,
-    differs: `Installed with ${scheduler.name}, but differs from ${settings.settingsPath}: tars schedule install`,
-    absent: `Not installed with ${scheduler.name}: tars schedule install`,
-  }[state];
-  const rows = Object.entries(next).map(([task, time]) => [
-    task,
-    settings.schedule?.[task as keyof typeof next] ?? '',
-    formatNext(time, now),
-  ]);
-  audience.result(
-    { scheduler: scheduler.name, state, leftovers, next },
-    [said, ...leftoverLines(leftovers), formatTable(['RUN', 'RHYTHM', 'NEXT'], rows)].join('\n'),
-  );
+  const value = { scheduler: scheduler.name, state, leftovers, next };
+  audience.result(value, renderInstalled(value, settings, now));
   return state === 'installed' ? exitCodes.success : exitCodes.error;
 }
 

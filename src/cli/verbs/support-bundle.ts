@@ -9,7 +9,7 @@ import { loadSettings } from '../../composition/settings.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { renderSupportBundle } from '../render/support-bundle.ts';
 import { runVerb, type Session, type CliContext } from '../session.ts';
-import { supportSources } from '../support-sources.ts';
+import { supportSources } from '../wiring/support-bundle.ts';
 
 interface BundleFlags {
   readonly output?: string;

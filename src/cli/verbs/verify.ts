@@ -8,9 +8,10 @@ import type { OperationContext } from '../../ports/context.ts';
 import { sortWriters } from '../../operations/backup/cut.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
-import { verifyStack, type VerifyResult } from '../../operations/verify/verify.ts';
+import { verifyStack } from '../../operations/verify/verify.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { renderVerify } from '../render/verify.ts';
 import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
 
 interface VerifyFlags {
@@ -59,8 +60,7 @@ async function run(
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   const differs = hasErrors(result.findings);
   const running = differs ? await runningWriters(stack, ctx) : [];
-  const hint = differs ? [writtenSince(running)] : [];
-  audience.result({ ...result, runningWriters: running }, [renderVerdict(result), ...hint].join('\n'));
+  audience.result({ ...result, runningWriters: running }, renderVerify(result, running));
   return differs ? exitCodes.error : exitCodes.success;
 }
 
@@ -77,41 +77,4 @@ async function runningWriters(
     ctx.log.debug(toTarsError(error, 'What runs is not known').message);
     return [];
   }
-}
-
-function writtenSince(running: readonly string[]): string {
-  const since = 'What was written since the snapshot is a difference too';
-  if (running.length === 0) return `${since}.`;
-  const names = running.join(', ');
-  return `${since}, and ${names} may be writing. To know for certain, stop ${names}, then run tars backup and tars verify.`;
-}
-
-function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
-  const wrong = (test: (code: string) => boolean): string[] =>
-    compared.filter((name) =>
-      findings.some(
-        (f) =>
-          f.severity === 'error' && test(f.code) && (f.subject === name || f.subject.startsWith(`${name}/`)),
-      ),
-    );
-  const unread = compared.filter((name) =>
-    findings.some(({ subject, code }) => subject === name && code === 'content-not-compared'),
-  );
-  const unknown = [...wrong((code) => code === 'verify-failed'), ...unread];
-  const different = wrong((code) => code !== 'verify-failed');
-  const rest = compared.filter((name) => !unknown.includes(name) && !different.includes(name));
-  const isWarned = (name: string): boolean =>
-    findings.some(
-      ({ severity, subject }) =>
-        severity === 'warning' && (subject === name || subject.startsWith(`${name}/`)),
-    );
-  const lines: [readonly string[], string][] = [
-    [rest.filter((name) => !isWarned(name)), `as in snapshot ${shortId(snapshot)}`],
-    [rest.filter(isWarned), `as in snapshot ${shortId(snapshot)}, except for the warnings above`],
-    [different, `not as in snapshot ${shortId(snapshot)}`],
-    [unknown, 'could not be compared'],
-  ];
-  return lines
-    .flatMap(([names, verdict]) => (names.length === 0 ? [] : [`${names.join(', ')}: ${verdict}`]))
-    .join('\n');
 }

@@ -1,9 +1,10 @@
 import { formatMoment } from '../../model/calendar.ts';
 import { nextTime, previousTime } from '../../model/cron-expression.ts';
 import { scheduledTasks, type Schedule, type ScheduledTask } from '../../model/schedule.ts';
-import type { RecordedVerb, RunLog, RunRecord } from '../../ports/run-log.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { ClaimHolder, RecordedVerb, RunLog, RunRecord, StackClaims } from '../../ports/run-log.ts';
 import { dueTime, isOfThePast, isRunOf } from './due-time.ts';
-import type { NotStarted } from './scheduled.ts';
+import { notStarted, type NotStarted, type Scheduled } from './scheduled.ts';
 import { retentionWarnings, type RetentionWarning } from '../retention/retention-state.ts';
 
 /** A run as status shows it. */
@@ -73,6 +74,38 @@ export function statusOf(schedule: Schedule, runLog: RunLog, now: Date, since = 
     next: nextOfEach({ ...schedule, delayMinutesMax: 0 }, records, now),
     firstDue: first?.due,
   };
+}
+
+/** How a stack stands at one moment. */
+export interface StatusReading {
+  readonly now: Date;
+  readonly status: StackStatus;
+  /** Something starts what is scheduled, or nothing is. */
+  readonly isStarted: boolean;
+  readonly daemon: ClaimHolder | undefined;
+}
+
+/** Where it is read from. */
+interface StatusSources {
+  readonly schedule: Schedule;
+  readonly runLog: RunLog;
+  readonly claims: StackClaims;
+  /** When the schedule was set. */
+  readonly setAt: (now: Date) => Promise<Date | undefined>;
+  readonly scheduled: (ctx: OperationContext) => Promise<Scheduled>;
+}
+
+/** Reads how a stack stands, and whether anything starts its next run. */
+export async function readStatus(
+  { schedule, runLog, claims, setAt, scheduled }: StatusSources,
+  ctx: OperationContext,
+): Promise<StatusReading> {
+  const now = ctx.clock.now();
+  const judged = statusOf(schedule, runLog, now, await setAt(now));
+  const isScheduled = Object.keys(judged.next).length > 0;
+  const missing = isScheduled ? notStarted(await scheduled(ctx)) : undefined;
+  const status = missing === undefined ? judged : withNothingStarted(judged, missing);
+  return { now, status, isStarted: missing === undefined, daemon: await claims.holder('daemon') };
 }
 
 /** The status of a stack whose scheduled runs nothing starts: the next time will be missed. */

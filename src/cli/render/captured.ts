@@ -1,4 +1,5 @@
-import { describeIncomplete, type ComponentManifest } from '../model/manifest.ts';
+import { describeIncomplete, type ComponentManifest, type NotCaptured } from '../../model/manifest.ts';
+import { formatBytes } from './units.ts';
 
 /** What a component's capture came to, for a table. */
 export const outcomeWord = ({ outcome, incomplete }: ComponentManifest): string =>
@@ -10,3 +11,11 @@ export const incompleteSentences = (components: readonly ComponentManifest[]): r
     const lacking = describeIncomplete(component);
     return lacking === undefined ? [] : [`${component.name} is not complete: ${lacking}`];
   });
+
+/** One line for each part of the stack that is in no component. */
+export function notCapturedLines(parts: readonly NotCaptured[]): readonly string[] {
+  return parts.map(({ subject, reason, sizeBytes }) => {
+    const size = sizeBytes === undefined ? '' : `, ${formatBytes(sizeBytes)}`;
+    return `Not captured: ${subject} (${reason}${size})`;
+  });
+}

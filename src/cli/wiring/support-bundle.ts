@@ -1,27 +1,33 @@
 import { access } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../composition/index.ts';
-import { secretsOfEnvironment } from '../model/hide-secrets.ts';
-import type { SupportSource } from '../operations/support-bundle/source.ts';
-import { containersSource, labelledComposeFiles } from '../operations/support-bundle/sources/containers.ts';
+import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../../composition/index.ts';
+import { secretsOfEnvironment } from '../../model/hide-secrets.ts';
+import type { SupportSource } from '../../operations/support-bundle/source.ts';
+import {
+  containersSource,
+  labelledComposeFiles,
+} from '../../operations/support-bundle/sources/containers.ts';
 import {
   environmentLesson,
   fileSource,
   lessonSource,
   secretSource,
   withoutPlaces,
-} from '../operations/support-bundle/sources/files.ts';
-import { journalSource, logFileSource } from '../operations/support-bundle/sources/logs.ts';
-import { versionsSource } from '../operations/support-bundle/sources/machine.ts';
-import { placesSource } from '../operations/support-bundle/sources/places.ts';
-import { reportSource, runsSource } from '../operations/support-bundle/sources/reports.ts';
-import { repositoryFilesSource, snapshotsSource } from '../operations/support-bundle/sources/repository.ts';
-import type { OperationContext } from '../ports/context.ts';
-import { settingsCandidates, type Settings } from '../settings/load.ts';
-import type { Environment } from '../model/environment.ts';
-import { componentPassword, furtherSecrets } from '../settings/secrets.ts';
-import { examineSetup } from './examine.ts';
-import { readStatus } from './read-status.ts';
+} from '../../operations/support-bundle/sources/files.ts';
+import { journalSource, logFileSource } from '../../operations/support-bundle/sources/logs.ts';
+import { versionsSource } from '../../operations/support-bundle/sources/machine.ts';
+import { placesSource } from '../../operations/support-bundle/sources/places.ts';
+import { reportSource, runsSource } from '../../operations/support-bundle/sources/reports.ts';
+import {
+  repositoryFilesSource,
+  snapshotsSource,
+} from '../../operations/support-bundle/sources/repository.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import { settingsCandidates, type Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
+import { componentPassword, furtherSecrets } from '../../settings/secrets.ts';
+import { examineSetup } from './examination.ts';
+import { statusReading } from './schedule.ts';
 
 /** What opens the repository or asks every store may take this long. */
 const patientLimitMs = 45_000;
@@ -114,7 +120,7 @@ const variablesSource = (env: Environment): SupportSource => ({
 });
 
 async function statusReport(settings: Settings, env: Environment, ctx: OperationContext): Promise<object> {
-  const { status, isStarted, daemon } = await readStatus(settings, env, ctx);
+  const { status, isStarted, daemon } = await statusReading(settings, env, ctx);
   return { ...status, started: isStarted, daemon };
 }
 

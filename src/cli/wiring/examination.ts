@@ -8,13 +8,13 @@ import {
   lastKitExport,
   openStore,
   runLogOf,
-} from '../composition/index.ts';
-import { abandonedScratch, earlierScratch } from '../disk/run-scratch.ts';
-import { ConfigurationError, toTarsError } from '../model/errors.ts';
-import type { Manifest } from '../model/manifest.ts';
-import { counted } from '../model/plural.ts';
-import { isOwnedBy } from '../model/snapshot.ts';
-import { scheduledTasks } from '../model/schedule.ts';
+} from '../../composition/index.ts';
+import { abandonedScratch, earlierScratch } from '../../disk/run-scratch.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import type { Manifest } from '../../model/manifest.ts';
+import { counted } from '../../model/plural.ts';
+import { isOwnedBy } from '../../model/snapshot.ts';
+import { scheduledTasks } from '../../model/schedule.ts';
 import {
   error,
   examine,
@@ -24,26 +24,26 @@ import {
   type Diagnosis,
   type HealthCheck,
   type Outcome,
-} from '../operations/doctor/doctor.ts';
-import { careChecks, type CareUnderExamination } from '../operations/doctor/care.ts';
-import { retentionWarnings } from '../operations/retention/retention-state.ts';
-import { placeChecks, type ScratchLeftovers } from '../operations/doctor/places.ts';
-import { repositoryChecks, type RepositoryUnderExamination } from '../operations/doctor/repository.ts';
+} from '../../operations/doctor/doctor.ts';
+import { careChecks, type CareUnderExamination } from '../../operations/doctor/care.ts';
+import { retentionWarnings } from '../../operations/retention/retention-state.ts';
+import { placeChecks, type ScratchLeftovers } from '../../operations/doctor/places.ts';
+import { repositoryChecks, type RepositoryUnderExamination } from '../../operations/doctor/repository.ts';
 import {
   examined,
   lookForLeftovers,
   stackChecks,
   type ExaminedComponent,
   type StackUnderExamination,
-} from '../operations/doctor/stack.ts';
-import type { OperationContext } from '../ports/context.ts';
-import type { SnapshotSource } from '../ports/snapshot-store.ts';
-import { exposedFiles } from '../settings/exposure.ts';
-import { loadSettings } from '../composition/settings.ts';
-import { ownerOf, type Settings } from '../settings/load.ts';
-import type { Environment } from '../model/environment.ts';
-import { pathNeeds } from './path-needs.ts';
-import { scheduledBy } from './scheduled-by.ts';
+} from '../../operations/doctor/stack.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { SnapshotSource } from '../../ports/snapshot-store.ts';
+import { exposedFiles } from '../../settings/exposure.ts';
+import { loadSettings } from '../../composition/settings.ts';
+import { ownerOf, type Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
+import { pathNeeds } from '../path-needs.ts';
+import { scheduledBy } from './schedule.ts';
 
 /** What hangs for longer is not going to work at night either. */
 const limitMs = 30_000;
