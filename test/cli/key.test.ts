@@ -42,12 +42,17 @@ async function resticKeys(passwordFile: string): Promise<readonly string[]> {
 
 const questions = ['New password', 'The same again'];
 
-/** Runs `tars key ARGS` on a terminal and types `answers`, one at each question. */
+/**
+ * Runs `tars key ARGS` on a terminal that does not tell its size, as a serial console, and types `answers`, one at each
+ * question.
+ */
 async function onTerminal(args: readonly string[], answers: readonly string[]): Promise<CliRun> {
   const words = [process.execPath, cliPath, '--config', stack.settingsPath, 'key', ...args];
   const command = `exec ${words.map((word) => `'${word}'`).join(' ')}`;
   const child = execa('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     reject: false,
+    // A question that does not come is waited for no longer.
+    timeout: 120_000,
     env: { NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
     buffer: false,
   });

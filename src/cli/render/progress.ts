@@ -78,7 +78,7 @@ export class ProgressDisplay implements Disposable {
     if (stderr.isTTY) {
       const line = [...this.#tasks].map(([name, task]) => describe(name, task, nowMs)).join(' · ');
       this.erase();
-      stderr.write(fit(visible(line), stderr.columns - 1));
+      stderr.write(fit(visible(line), (stderr.columns || 80) - 1));
       this.#drawn = true;
       return;
     }

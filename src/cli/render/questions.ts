@@ -1,3 +1,4 @@
+import { Writable } from 'node:stream';
 import { InterruptedError } from '../../model/errors.ts';
 import { visible } from './visible.ts';
 
@@ -102,8 +103,17 @@ export async function askSecret(
 interface CommonOptions {
   readonly message: string;
   readonly input: NodeJS.ReadStream;
-  readonly output: NodeJS.WriteStream;
+  readonly output: Writable;
   readonly signal: AbortSignal;
+}
+
+/** A console that does not tell its size, as a serial one, would get one character a line. */
+function sized(stderr: NodeJS.WriteStream): Writable {
+  if (stderr.columns > 0) return stderr;
+  const output = new Writable({
+    write: (chunk: string | Uint8Array, _encoding, done) => void stderr.write(chunk, done),
+  });
+  return Object.assign(output, { columns: 80, rows: 24, isTTY: true });
 }
 
 /**
@@ -126,7 +136,7 @@ async function ask<T>(
     const answer = await prompt({
       message: visible(message),
       input: stdin,
-      output: stderr,
+      output: sized(stderr),
       signal: AbortSignal.any([signal, gone.signal]),
     });
     if (typeof answer === 'symbol') throw new InterruptedError(`Interrupted; ${untouched}`);
