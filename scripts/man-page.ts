@@ -1,6 +1,6 @@
 // Writes the manual page to the standard output; `npm run build` keeps it as dist/tars.1.
 import { readFile } from 'node:fs/promises';
-import { commandTree } from '../src/cli/command-tree.ts';
+import { commandTree } from '../src/cli/render/command-tree.ts';
 import { createProgram } from '../src/cli/program.ts';
 import { manPage } from '../src/cli/render/man-page.ts';
 import { toolVersion } from '../src/model/version.ts';

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { setFlagsFromString } from 'node:v8';
-import { refusalOfNode } from './node-version.ts';
-import { keepWarnings } from './warnings.ts';
+import { keepWarnings, refusalOfNode } from './node.ts';
 
 const wants = (...flags: string[]): boolean => flags.some((flag) => process.argv.includes(flag));
 

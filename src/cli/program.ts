@@ -1,8 +1,7 @@
 import { Command } from 'commander';
 import { toolVersion } from '../model/version.ts';
-import { addHelp } from './help-command.ts';
 import { failureLine } from './render/json.ts';
-import type { CliContext } from './session.ts';
+import type { CliContext } from './session/session.ts';
 import { addBackup } from './verbs/backup.ts';
 import { addCheck } from './verbs/check.ts';
 import { addCompletion } from './verbs/completion.ts';
@@ -85,4 +84,27 @@ function usageErrors(json: boolean): (text: string, write: (text: string) => voi
       json ? failureLine({ code: 'configuration', message, hint }) : `[ERROR] ${message}\n        ${hint}\n`,
     );
   };
+}
+
+/** Gives `command` and what is below it a `help` that names a verb it does not know, and what is near. */
+function addHelp(command: Command): void {
+  const verbs = command.commands.filter(({ commands }) => commands.length > 0);
+  for (const verb of verbs) addHelp(verb);
+  command
+    .helpCommand(false)
+    .command('help')
+    .description('display help for a command')
+    .argument('[command...]')
+    .action((names: readonly string[]) => showHelp(command, names));
+}
+
+async function showHelp(command: Command, names: readonly string[]): Promise<void> {
+  let found = command;
+  for (const name of names) {
+    const next = found.commands.find((child) => child.name() === name);
+    // Parsed alone, it is the error that it is without help, near names included.
+    if (next === undefined && found.commands.length > 0) await found.parseAsync([name], { from: 'user' });
+    found = next ?? found;
+  }
+  found.help();
 }

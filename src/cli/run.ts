@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { exitCodes } from './exit-codes.ts';
+import { exitCodes } from './session/exit-codes.ts';
 import { createProgram } from './program.ts';
 import { failureLine } from './render/json.ts';
 

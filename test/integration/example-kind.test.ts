@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, test } from 'node:test';
 import { parse } from 'yaml';
-import { examineSettings } from '../../src/cli/examine.ts';
+import { examineSettings } from '../../src/cli/wiring/examination.ts';
 import { kinds } from '../../src/components/registry.ts';
 import {
   composeStack,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { commandTree } from '../../src/cli/command-tree.ts';
+import { commandTree } from '../../src/cli/render/command-tree.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { setScene, type DocumentedScene } from '../fixtures/docker/documented-scene.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';

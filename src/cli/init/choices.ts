@@ -11,7 +11,7 @@ import type { StackInventory } from '../../ports/inventory.ts';
 import type { Environment } from '../../model/environment.ts';
 import { absolutePath, localDirectory } from '../../settings/local-path.ts';
 import { noCare, type CareValues } from '../../settings/template-sections.ts';
-import type { Session } from '../session.ts';
+import type { Session } from '../session/session.ts';
 import { lookAround, type LocalStores } from './look-around.ts';
 
 /** The flags of `tars init`, as given; what is not given is asked or found. */

@@ -7,7 +7,7 @@ import type { Settings } from '../../settings/load.ts';
 import type { Environment } from '../../model/environment.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
 import type { Option, Questions } from '../render/questions.ts';
-import type { Session } from '../session.ts';
+import type { Session } from '../session/session.ts';
 import {
   directoryFromHere,
   placesOf,

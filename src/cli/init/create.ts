@@ -10,7 +10,7 @@ import type { Settings } from '../../settings/load.ts';
 import type { Environment } from '../../model/environment.ts';
 import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
-import type { Session } from '../session.ts';
+import type { Session } from '../session/session.ts';
 import { directoryFromHere, fromHere, type Choices, type InitFlags } from './choices.ts';
 import { exists, holdsRepository } from './look-around.ts';
 

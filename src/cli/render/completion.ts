@@ -1,4 +1,4 @@
-import type { CommandNode, OptionNode } from '../command-tree.ts';
+import type { CommandNode, OptionNode } from './command-tree.ts';
 
 /** The shells that there are completion scripts for. */
 export const shells = ['bash', 'zsh', 'fish'] as const;

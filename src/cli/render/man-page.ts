@@ -1,4 +1,4 @@
-import type { CommandNode, OptionNode } from '../command-tree.ts';
+import type { CommandNode, OptionNode } from './command-tree.ts';
 
 /** What the manual says besides the command line itself. */
 interface ManPageFacts {

@@ -1,24 +1,18 @@
 import { Option, type Command } from 'commander';
-import {
-  archiveDestination,
-  archiveShelf,
-  composeStack,
-  openStore,
-  type Stack,
-} from '../../composition/index.ts';
+import { archiveDestination, archiveShelf, composeStack, openStore } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
-import type { Manifest } from '../../model/manifest.ts';
 import { toolVersion } from '../../model/version.ts';
-import { backup, planBackup, type BackupTarget } from '../../operations/backup/backup.ts';
+import { backup, planBackup } from '../../operations/backup/backup.ts';
+import { selectComponents } from '../../operations/backup/select.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
-import { forgetAfterBackup } from '../after-backup.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { directoryFromHere } from '../init/choices.ts';
-import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
+import { addKeepOptions, collectNames, rulesOfFlags, type KeepFlags } from '../flags.ts';
 import { failureSentences, planValue, renderPlan, renderResult, resultValue } from '../render/backup.ts';
-import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
+import { forgetOld } from '../wiring/retention.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface BackupFlags extends KeepFlags {
   readonly outputDir?: string;
@@ -74,7 +68,14 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     { includeModels: flags.includeModels === true, outputDir: flags.outputDir },
     env,
   );
-  const target = backupTarget(stack, flags);
+  const skipKinds = [
+    ...(flags.skipPostgres === true ? ['postgres'] : []),
+    ...(flags.skipChromadb === true ? ['chroma'] : []),
+    ...(flags.skipRedis === true ? ['redis'] : []),
+  ];
+  const { only, skip } = flags;
+  const selected = selectComponents(stack.components, { only, skip, skipKinds });
+  const target = { ...stack, ...selected, stack: stack.name, toolVersion };
   if (flags.outputDir !== undefined) {
     const directory = directoryFromHere(flags.outputDir, env);
     const destination = archiveDestination(directory, flags.compression ?? 'gzip', settings);
@@ -98,41 +99,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
       return exitCodes.partial;
     }
     const { outputDir } = flags;
-    await forgetAfterBackup(session, shelf, settings, { outputDir, rules: rulesOfFlags(flags) });
+    await forgetOld(session, shelf, settings, { outputDir, rules: rulesOfFlags(flags) });
     return exitCodes.success;
   }
-}
-
-function backupTarget(stack: Stack, flags: BackupFlags): BackupTarget {
-  const names = stack.components.map(({ name }) => name);
-  if (names.length === 0) {
-    throw new ConfigurationError('tars.yaml names no component yet, so there is nothing to back up', {
-      hint: 'Fill in its components section: the comments in it show how.',
-    });
-  }
-  for (const name of [...(flags.only ?? []), ...(flags.skip ?? [])]) {
-    if (!names.includes(name)) {
-      throw new ConfigurationError(`There is no component ${name}`, {
-        hint: `tars.yaml has: ${names.join(', ')}.`,
-      });
-    }
-  }
-  const skippedKinds = new Set([
-    ...(flags.skipPostgres === true ? ['postgres'] : []),
-    ...(flags.skipChromadb === true ? ['chroma'] : []),
-    ...(flags.skipRedis === true ? ['redis'] : []),
-  ]);
-  const wanted = stack.components.filter(
-    ({ name, kind }) =>
-      (flags.only ?? names).includes(name) && flags.skip?.includes(name) !== true && !skippedKinds.has(kind),
-  );
-  if (wanted.length === 0) {
-    throw new ConfigurationError('This selection leaves nothing to back up', {
-      hint: `Between --only and --skip, leave at least one of: ${names.join(', ')}.`,
-    });
-  }
-  const notCaptured: Manifest['notCaptured'] = stack.components
-    .filter((component) => !wanted.includes(component))
-    .map(({ name }) => ({ subject: name, reason: 'left out on request' }));
-  return { ...stack, stack: stack.name, toolVersion, components: wanted, notCaptured };
 }

@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import { checkArchiveFile, openStore } from '../../composition/index.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { stepsToHeal } from '../../operations/verify/heal.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderDamage, renderSound } from '../render/check.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface CheckFlags {
   readonly readData?: boolean;

@@ -1,8 +1,8 @@
 import { Argument, type Command } from 'commander';
-import { commandTree } from '../command-tree.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { commandTree } from '../render/command-tree.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { completionScript, shells, type Shell } from '../render/completion.ts';
-import { runVerb, type CliContext } from '../session.ts';
+import { runVerb, type CliContext } from '../session/session.ts';
 
 export function addCompletion(program: Command, cli: CliContext): void {
   program

@@ -2,9 +2,9 @@ import type { Command } from 'commander';
 import { createTaskRunner, runLogOf, stackClaimsOf } from '../../composition/index.ts';
 import { runSchedule } from '../../operations/schedule/run-schedule.ts';
 import { loadSettings } from '../../composition/settings.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { commandFor, requireSchedule } from '../wiring/schedule.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addDaemon(program: Command, cli: CliContext): void {
   program

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { hasErrors } from '../../operations/doctor/doctor.ts';
 import { examineSetup } from '../wiring/examination.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderDiagnoses, withCure } from '../render/diagnoses.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addDoctor(program: Command, cli: CliContext): void {
   program

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
-import { throwIfAborted } from '../../model/abort.ts';
-import { countAmounts, archiveShelf, openStore } from '../../composition/index.ts';
-import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
+import { archiveShelf, countAmounts, openStore } from '../../composition/index.ts';
+import { ConfigurationError, TarsError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import { shortId } from '../../model/snapshot.ts';
 import {
@@ -13,19 +12,18 @@ import {
   type ForgetPlan,
   type StackForgetPlan,
 } from '../../operations/retention/forget.ts';
-import { parsePruneLimits, pruneRepository, type PruneOutcome } from '../../operations/retention/prune.ts';
-import type { OperationContext } from '../../ports/context.ts';
-import type { Prunable } from '../../ports/prune.ts';
+import { outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../../operations/retention/note.ts';
+import { previewPruneAfter, pruneAfterForget, type PruneOutcome } from '../../operations/retention/prune.ts';
 import type { SnapshotShelf } from '../../ports/snapshot-shelf.ts';
 import { ownerOf, type Settings } from '../../settings/load.ts';
 import { retentionRules } from '../../settings/retention.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { directoryFromHere } from '../init/choices.ts';
-import { addKeepOptions, rulesOfFlags, type KeepFlags } from '../keep-options.ts';
-import { describedStack, outcomeOfNamed, outcomeOfPlan, warnOfPlan } from '../retention-note.ts';
+import { addKeepOptions, forgetAnyway, rulesOfFlags, type KeepFlags } from '../flags.ts';
+import { describedStack, lastRetentionOf } from '../wiring/retention.ts';
 import { renderForget } from '../render/forget.ts';
 import { renderPrune } from '../render/prune.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface ForgetFlags extends KeepFlags {
   readonly stack?: string;
@@ -78,45 +76,14 @@ async function run(session: Session, references: readonly string[], flags: Forge
   await using store = await openStore(settings, env, ctx);
   const forgotten = await forget(session, store, { references, flags, settings });
   const isDry = flags.dryRun === true;
-  const prune = isDry ? previewAfter : pruneAfter;
-  const pruned = flags.prune === true ? await prune(forgotten, store, ctx) : undefined;
+  const prune = (): Promise<PruneOutcome | undefined> =>
+    isDry ? previewPruneAfter(forgotten.going, store, ctx) : pruneAfterForget(forgotten.removed, store, ctx);
+  const pruned = flags.prune === true ? await prune() : undefined;
   audience.result(
     { ...forgotten.value, ...(pruned === undefined ? {} : { prune: pruned }) },
     [forgotten.human, ...pruneLines(pruned)].join('\n'),
   );
   return exitCodes.success;
-}
-
-/** What was forgotten is gone, whatever becomes of this; its result would not be heard. */
-async function pruneAfter(
-  { removed }: Forgotten,
-  store: Prunable,
-  ctx: OperationContext,
-): Promise<PruneOutcome> {
-  try {
-    return await pruneRepository(store, parsePruneLimits({}), { dryRun: false }, ctx);
-  } catch (error) {
-    if (removed > 0)
-      ctx.log.warn(`${counted(removed, 'snapshot')} forgotten; the space is not free yet, as pruning failed`);
-    throw error;
-  }
-}
-
-/** What would go is looked away from; that it cannot be looked at now is no reason not to show the rest. */
-async function previewAfter(
-  { going }: Forgotten,
-  store: Prunable,
-  ctx: OperationContext,
-): Promise<PruneOutcome | undefined> {
-  try {
-    return { plan: await store.previewPrune(parsePruneLimits({}), going, ctx) };
-  } catch (error) {
-    throwIfAborted(ctx.signal);
-    ctx.log.warn(
-      `What pruning would free is not known: ${toTarsError(error, 'It cannot be looked at').message}`,
-    );
-    return undefined;
-  }
 }
 
 const pruneLines = (pruned: PruneOutcome | undefined): string[] =>
@@ -179,8 +146,8 @@ async function forget(
   const plan = isNamed
     ? await planForgetNamed(shelf, references, allowances, ctx)
     : await planForget(shelf, { ...allowances, rules, stack, hostname, described, count: countAmounts }, ctx);
-  const place = { outputDir: flags.outputDir, rules: rulesOfFlags(flags) };
-  if (!isNamed) warnOfPlan(plan, place, ownerOf(settings), ctx);
+  const command = forgetAnyway({ outputDir: flags.outputDir, rules: rulesOfFlags(flags) });
+  if (!isNamed) warnOfPlan(plan, ownerOf(settings), command, ctx);
   const isDry = flags.dryRun === true;
   const removed = isDry ? 0 : removedBy(plan).length;
   if (removed > 0) {
@@ -188,7 +155,8 @@ async function forget(
     await executeForget(shelf, plan, ctx);
   }
   const own = flags.outputDir === undefined ? plan.stacks.find(isOf(settings)) : undefined;
-  const outcome = own && (isNamed ? outcomeOfNamed(own, settings) : outcomeOfPlan(own, place));
+  const outcome =
+    own && (isNamed ? outcomeOfNamed(own, lastRetentionOf(settings)) : outcomeOfPlan(own, command));
   if (outcome !== undefined) session.noteRetention(outcome);
   return {
     value: { ...plan, dryRun: isDry },

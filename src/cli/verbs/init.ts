@@ -8,7 +8,7 @@ import type { StackInventory } from '../../ports/inventory.ts';
 import { loadSettings } from '../../composition/settings.ts';
 import { settingsCandidates, type Settings } from '../../settings/load.ts';
 import { examineSetup } from '../wiring/examination.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import {
   choicesOfFlags,
   directoryFromHere,
@@ -22,7 +22,7 @@ import { createWithKey, refuseConflictingOptions, takeRepository, writeSettings 
 import { exists } from '../init/look-around.ts';
 import { renderCreated, renderFound, renderInventory, renderNext, renderSuggestion } from '../init/report.ts';
 import { renderDiagnoses } from '../render/diagnoses.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addInit(program: Command, cli: CliContext): void {
   program

@@ -1,33 +1,15 @@
 import { Option, type Command } from 'commander';
 import { open } from 'node:fs/promises';
-import { relative, resolve, sep } from 'node:path';
-import { throwIfAborted } from '../../model/abort.ts';
-import {
-  composeStack,
-  kindOf,
-  openStoreAndPassword,
-  recordKitExport,
-  recoveryOf,
-} from '../../composition/index.ts';
+import { resolve } from 'node:path';
+import { openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
-import { withArtifacts } from '../../model/artifact-list.ts';
 import { ConfigurationError, hasErrno, toTarsError } from '../../model/errors.ts';
-import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
-import { keyCheck, renderKitHtml, renderKitText, type RecoveryKit } from '../../model/recovery-kit.ts';
-import { shellWord } from '../../model/shell-word.ts';
-import { isOwnedBy, type SnapshotSummary } from '../../model/snapshot.ts';
-import { toolVersion } from '../../model/version.ts';
-import { recoverySteps } from '../../operations/recovery-kit/recovery-kit.ts';
-import type { Component } from '../../ports/component.ts';
-import type { OperationContext } from '../../ports/context.ts';
-import type { RecoveryHome } from '../../ports/kind.ts';
-import type { SnapshotStore } from '../../ports/snapshot-store.ts';
-import { ownerOf, type Settings } from '../../settings/load.ts';
-import type { Environment } from '../../model/environment.ts';
-import type { ServiceSettings } from '../../settings/schema.ts';
+import { keyCheck, renderKitHtml, renderKitText } from '../../model/recovery-kit.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
-import { exitCodes } from '../exit-codes.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { exitCodes } from '../session/exit-codes.ts';
+import { liesInside } from '../init/create.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
+import { recoveryKit } from '../wiring/recovery-kit.ts';
 
 interface ExportFlags {
   readonly output?: string;
@@ -71,7 +53,7 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   const opened = await openStoreAndPassword(settings, env, ctx);
   await using store = opened.store;
   const key = printable(opened.password);
-  const kit = await makeKit({ settings, key, store, homes: await homesOf(settings, env, ctx) }, ctx);
+  const kit = await recoveryKit(settings, { key, store }, env, ctx);
   const page = format === 'html' ? renderKitHtml(kit) : renderKitText(kit);
   if (output !== undefined) await writeNew(output, page);
   const keyId = (await store.listKeys(ctx)).find(({ isCurrent }) => isCurrent)?.id ?? '';
@@ -107,8 +89,7 @@ function printable(key: string): string {
 }
 
 function refuseInRepository(repository: string, output: string): void {
-  const way = relative(resolve(repository), resolve(output));
-  if (way === '..' || way.startsWith(`..${sep}`)) return;
+  if (!liesInside(repository, output)) return;
   throw new ConfigurationError(`The recovery kit ${output} would lie inside the repository`, {
     hint: 'Put it elsewhere: whoever gets the repository must not get its key with it.',
   });
@@ -130,144 +111,4 @@ async function writeNew(path: string, text: string): Promise<void> {
       cause: error,
     });
   }
-}
-
-interface KitSources {
-  readonly settings: Settings;
-  readonly key: string;
-  readonly store: SnapshotStore;
-  readonly homes: Readonly<Record<string, RecoveryHome>>;
-}
-
-async function makeKit(
-  { settings, key, store, homes }: KitSources,
-  ctx: OperationContext,
-): Promise<RecoveryKit> {
-  const { stack, host, repository, age_recipients: recipients } = settings;
-  const newest = await newestSnapshot(settings, store, ctx);
-  const facts = {
-    ...{
-      stack,
-      hostname: host,
-      repository: repository.path,
-      repositoryId: store.id,
-      keyCheck: keyCheck(key),
-    },
-    manifest: newest?.manifest,
-    recoveryOf: (component: ComponentManifest) => recoveryOf(component, settings.components, homes),
-    starts: startCommands(settings),
-  };
-  return {
-    ...{ stack, hostname: host, toolVersion, exportedAt: ctx.clock.now(), key },
-    repository: { location: repository.path, id: store.id },
-    snapshot: newest === undefined ? undefined : snapshotOf(newest),
-    remarks:
-      recipients.length === 0
-        ? []
-        : [
-            `Sealed configuration opens with the age identity of ${recipients.join(' or ')}; this page does not hold it.`,
-          ],
-    steps: recoverySteps(facts),
-  };
-}
-
-interface Newest {
-  readonly summary: SnapshotSummary;
-  readonly manifest: Manifest;
-}
-
-const snapshotOf = ({ summary, manifest }: Newest): RecoveryKit['snapshot'] => ({
-  id: summary.id,
-  time: summary.time,
-  partial: manifest.outcome === 'partial',
-});
-
-/** The newest complete snapshot; a partial one when there is no other. */
-async function newestSnapshot(
-  settings: Settings,
-  store: SnapshotStore,
-  ctx: OperationContext,
-): Promise<Newest | undefined> {
-  const own = (await store.list(ctx)).filter((summary) => isOwnedBy(summary, ownerOf(settings)));
-  const chosen = own.findLast(({ tags }) => !tags.includes('partial')) ?? own.at(-1);
-  if (chosen === undefined) return undefined;
-  await using source = await store.open(chosen.id, undefined, ctx);
-  const manifest = await source.manifest(ctx.signal);
-  // The page names single artifacts of stores. Of directories it names none, however many they have.
-  const components = manifest.components.map((component) =>
-    kindOf(component.kind)?.recovery.namesArtifacts === false
-      ? Promise.resolve(component)
-      : withArtifacts(component, source, ctx.signal),
-  );
-  return { summary: chosen, manifest: { ...manifest, components: await Promise.all(components) } };
-}
-
-async function homesOf(
-  settings: Settings,
-  env: Environment,
-  ctx: OperationContext,
-): Promise<Readonly<Record<string, RecoveryHome>>> {
-  const homes = Object.entries(settings.components).map(
-    ([name, { recovery }]) => [name, recovery.home] as const,
-  );
-  if (settings.docker === undefined) return Object.fromEntries(homes);
-  const { components } = await composeStack(settings, { includeModels: false }, env);
-  const inContainers = new Map(
-    await Promise.all(
-      components.map(async (component) => [component.name, await containerHome(component, ctx)] as const),
-    ),
-  );
-  return Object.fromEntries(homes.map(([name, home]) => [name, { ...home, ...inContainers.get(name) }]));
-}
-
-/** Where a store of a Compose project keeps its data, as its container sees it. */
-async function containerHome(
-  component: Component,
-  ctx: OperationContext,
-): Promise<Pick<RecoveryHome, 'directory' | 'inContainer'>> {
-  try {
-    const [place] = (await component.places?.(ctx)) ?? [];
-    if (place === undefined || !('store' in place) || place.service === undefined) return {};
-    return { directory: place.store, inContainer: true };
-  } catch (error) {
-    throwIfAborted(ctx.signal);
-    const { message } = toTarsError(error, `Cannot find out where ${component.name} keeps its data`);
-    ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is fixed`);
-    return {};
-  }
-}
-
-/** Of local services but those that run already, as data was restored through them. */
-function startCommands({ services, components }: Settings): readonly string[] {
-  const running = new Set(
-    Object.values(components).flatMap(({ recovery, service }) =>
-      recovery.phase === 'running' ? [service] : [],
-    ),
-  );
-  const ordered = new Set<string>();
-  const visit = (name: string, path: ReadonlySet<string>): void => {
-    if (path.has(name)) return;
-    for (const needed of services[name]?.depends_on ?? []) visit(needed, new Set([...path, name]));
-    ordered.add(name);
-  };
-  for (const name of Object.keys(services)) visit(name, new Set());
-  return [...ordered]
-    .filter((name) => !running.has(name))
-    .flatMap((name) => {
-      const service = services[name];
-      return service === undefined ? [] : startCommand(service);
-    });
-}
-
-function startCommand({
-  start,
-  systemd_unit: unit,
-  command,
-  log_file: log,
-}: ServiceSettings): readonly string[] {
-  const words = (argv: readonly string[]): string => argv.map(shellWord).join(' ');
-  if (start !== undefined) return [words(start)];
-  if (unit !== undefined) return [words(['systemctl', 'start', unit])];
-  if (command === undefined) return [];
-  return [`nohup ${words(command)} >> ${shellWord(log ?? '/dev/null')} 2>&1 < /dev/null &`];
 }

@@ -6,10 +6,10 @@ import type { Settings } from '../../settings/load.ts';
 import type { Environment } from '../../model/environment.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { readPasswordFile } from '../../settings/secrets.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { askSecret } from '../render/questions.ts';
 import { formatTable } from '../render/columns.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 import { addKeyExport } from './key-export.ts';
 
 interface NewPasswordFlags {

@@ -6,9 +6,9 @@ import {
   pruneRepository,
   type PruneLimitTexts,
 } from '../../operations/retention/prune.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderPrune } from '../render/prune.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface PruneFlags extends PruneLimitTexts {
   readonly dryRun?: boolean;

@@ -1,22 +1,28 @@
 import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { kindOf, composeStack, openArchiveFile, openStore } from '../../composition/index.ts';
-import { ConfigurationError, InterruptedError, RestoreRefusedError } from '../../model/errors.ts';
+import { composeStack, kindOf, openArchiveFile, openStore } from '../../composition/index.ts';
+import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
-import { shortId } from '../../model/snapshot.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { warnOfMissing } from '../../operations/backup/missing.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
-import { planRestore, type StackRestorePlan } from '../../operations/restore/plan.ts';
+import {
+  acceptsMissing,
+  foreignHost,
+  foreignWarnings,
+  requireConsent,
+} from '../../operations/restore/consent.ts';
+import { configurationLeftOut } from '../../operations/restore/other-project.ts';
+import { planRestore } from '../../operations/restore/plan.ts';
 import { executeRestore } from '../../operations/restore/restore.ts';
-import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
-import { ownerOf, type Settings } from '../../settings/load.ts';
+import { ownerOf } from '../../settings/load.ts';
 import { settingsForProject } from '../../settings/other-project.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { planValue, renderPlan, renderResult } from '../render/restore.ts';
-import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
+import { collectNames } from '../flags.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface RestoreFlags {
   readonly backupFile?: string;
@@ -101,9 +107,12 @@ async function restoreFrom(
   const { ctx, audience } = session;
   const { stack, target } = await targetOf(session, flags);
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
+  const { project, component: only } = flags;
+  const isConfiguration = (kind: string): boolean => kindOf(kind)?.isConfiguration === true;
+  const leftOut = project === undefined ? [] : await configurationLeftOut(source, { project, only, isConfiguration }, ctx);
   const selection = {
-    only: flags.component,
-    skip: [...(flags.skip ?? []), ...(await notTheirs(source, flags, ctx))],
+    only,
+    skip: [...(flags.skip ?? []), ...leftOut],
     restoreConfig: flags.restoreConfig === true,
     startServices: flags.dryRun !== true,
     restoreId: randomBytes(4).toString('hex'),
@@ -115,38 +124,43 @@ async function restoreFrom(
       ? await warnOfMissing(wanted, source, store, ctx)
       : [];
   const planned = await planRestore(source, target, selection, ctx);
-  const foreign = foreignHost(await session.settings(), source, flags);
+  const { host } = await session.settings();
+  const foreign = foreignHost(host, source.summary, flags.fromHost);
   const plan = { ...planned, warnings: [...foreignWarnings(foreign), ...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
     audience.result(planValue(plan), renderPlan(plan, audience.columns));
     return exitCodes.success;
   }
-  await requireConfirmation(session, plan, flags, foreign);
+  const operator = {
+    saidYes: flags.yes === true || flags.force === true,
+    confirm: (question: string, signal: AbortSignal) => audience.confirm(question, signal),
+  };
+  const showPlan = (): void =>
+    audience.event({
+      type: 'message',
+      level: 'info',
+      message: `The plan:\n${renderPlan(plan, audience.columns)}`,
+    });
+  await requireConsent({ warnings: plan.warnings, foreign }, operator, showPlan, ctx);
   const execution = {
     discardPrevious: flags.discardPrevious === true,
     skipValidation: flags.skipValidation === true,
-    acceptMissing: (lacking: readonly Finding[]) => acceptMissing(session, lacking, flags),
+    acceptMissing: (lacking: readonly Finding[]) =>
+      acceptsMissing(
+        lacking,
+        operator,
+        {
+          accepted: flags.acceptMissing === true,
+          show: (finding) => audience.event({ type: 'finding', finding }),
+        },
+        ctx.signal,
+      ),
   };
   const result = await executeRestore(plan, source, target, stack.journal, execution, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   audience.result(result, renderResult(result));
   if (hasErrors(result.findings)) return exitCodes.error;
   return result.missing.length > 0 ? exitCodes.partial : exitCodes.success;
-}
-
-/** Shows what would be missing and asks; without a terminal the flag decides. */
-async function acceptMissing(
-  { audience, ctx }: Session,
-  missing: readonly Finding[],
-  flags: RestoreFlags,
-): Promise<boolean> {
-  if (flags.acceptMissing !== true && flags.yes !== true && flags.force !== true) {
-    for (const finding of missing) audience.event({ type: 'finding', finding });
-    return (await audience.confirm('Restore everything else?', ctx.signal)) === true;
-  }
-  if (flags.acceptMissing !== true) return false;
-  for (const finding of missing) audience.event({ type: 'finding', finding });
-  return true;
 }
 
 /** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
@@ -166,86 +180,4 @@ async function targetOf(session: Session, { project, composeFile, backupFile }: 
   const overrides = { includeModels: false, apartFrom: settings.docker?.project ?? '' };
   const stack = await composeStack(apart, overrides, session.env);
   return { stack, target: { ...stack, stack: `${stack.name}@${project}` } };
-}
-
-/** Configuration files are one project's, and are not touched for another. */
-async function notTheirs(
-  source: SnapshotSource,
-  { project, component: only }: RestoreFlags,
-  ctx: OperationContext,
-): Promise<readonly string[]> {
-  if (project === undefined) return [];
-  const { components } = await source.manifest(ctx.signal);
-  const files = components
-    .filter(({ kind }) => kindOf(kind)?.isConfiguration === true)
-    .map(({ name }) => name);
-  const asked = files.find((name) => only?.includes(name));
-  if (asked !== undefined) {
-    throw new RestoreRefusedError(`The files of ${asked} are those of the first project, not of ${project}`, {
-      hint: `Leave ${asked} or --project out.`,
-    });
-  }
-  for (const name of files) ctx.log.info(`${name} is left out: its files are those of the first project`);
-  return files;
-}
-
-/** A snapshot of another machine than this, which nobody has named. */
-interface ForeignHost {
-  readonly snapshot: string;
-  readonly host: string;
-  readonly own: string;
-}
-
-function foreignHost(
-  { host: own }: Settings,
-  { summary: { id, hostname: host } }: SnapshotSource,
-  { fromHost }: RestoreFlags,
-): ForeignHost | undefined {
-  return host === own || host === fromHost ? undefined : { snapshot: shortId(id), host, own };
-}
-
-const foreignWarnings = (foreign: ForeignHost | undefined): readonly string[] =>
-  foreign === undefined
-    ? []
-    : [`Snapshot ${foreign.snapshot} was taken on ${foreign.host}; this is ${foreign.own}`];
-
-const foreignHint = ({ host }: ForeignHost): string =>
-  `If you want the data of ${host} here, add --from-host ${host}. If this machine takes its place for good, write host: ${host} into tars.yaml.`;
-
-async function requireConfirmation(
-  { audience, ctx }: Session,
-  plan: StackRestorePlan,
-  flags: RestoreFlags,
-  foreign: ForeignHost | undefined,
-): Promise<void> {
-  if (flags.yes === true || flags.force === true) {
-    // Whoever says yes beforehand has not seen whose data it is.
-    if (foreign !== undefined) throw refuseForeign(foreign);
-    for (const warning of plan.warnings) ctx.log.warn(warning);
-    return;
-  }
-  const shown = renderPlan(plan, audience.columns);
-  audience.event({ type: 'message', level: 'info', message: `The plan:\n${shown}` });
-  const question =
-    foreign === undefined ? 'Restore?' : `Restore the data of ${foreign.host} on ${foreign.own}?`;
-  const answer = await audience.confirm(question, ctx.signal).catch((cause: unknown) => {
-    throw new InterruptedError('Interrupted; nothing was touched', { cause });
-  });
-  if (answer === undefined) {
-    if (foreign !== undefined) throw refuseForeign(foreign);
-    throw new ConfigurationError(
-      'A restore asks before it replaces anything, and there is no terminal to ask on',
-      {
-        hint: 'Look at the plan with --dry-run, then add --yes.',
-      },
-    );
-  }
-  if (!answer) throw new RestoreRefusedError('Nothing was restored or changed, because you answered no');
-}
-
-function refuseForeign(foreign: ForeignHost): RestoreRefusedError {
-  const { snapshot, host, own } = foreign;
-  return new RestoreRefusedError(`Snapshot ${snapshot} was taken on the host ${host}, and this is ${own}`, {
-    hint: foreignHint(foreign),
-  });
 }

@@ -13,7 +13,7 @@ import { statusOf } from '../../operations/schedule/status.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import type { Settings } from '../../settings/load.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { firstBackupNote, renderChanges, renderInstalled, renderPlan } from '../render/schedule.ts';
 import {
   commandFor,
@@ -22,7 +22,7 @@ import {
   scheduledStack,
   scheduleOf,
 } from '../wiring/schedule.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface SchedulerFlags {
   readonly systemd?: boolean;

@@ -2,9 +2,9 @@ import type { Command } from 'commander';
 import { openStore } from '../../composition/index.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { ownerOf } from '../../settings/load.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderShow } from '../render/show.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addShow(program: Command, cli: CliContext): void {
   program

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { openStore } from '../../composition/index.ts';
 import { shortId } from '../../model/snapshot.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { formatTable } from '../render/columns.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addSnapshots(program: Command, cli: CliContext): void {
   program

@@ -3,8 +3,8 @@ import { withCure } from '../render/diagnoses.ts';
 import { renderStatus } from '../render/status.ts';
 import { examineLeftovers } from '../wiring/examination.ts';
 import { statusReading } from '../wiring/schedule.ts';
-import { exitCodes } from '../exit-codes.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { exitCodes } from '../session/exit-codes.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addStatus(program: Command, cli: CliContext): void {
   program

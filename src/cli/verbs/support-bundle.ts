@@ -6,9 +6,9 @@ import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { BundleCompression } from '../../operations/support-bundle/archive.ts';
 import { makeSupportBundle } from '../../operations/support-bundle/index.ts';
 import { loadSettings } from '../../composition/settings.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderSupportBundle } from '../render/support-bundle.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 import { supportSources } from '../wiring/support-bundle.ts';
 
 interface BundleFlags {

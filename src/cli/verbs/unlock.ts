@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { openStore } from '../../composition/index.ts';
-import { exitCodes } from '../exit-codes.ts';
-import { runVerb, type Session, type CliContext } from '../session.ts';
+import { exitCodes } from '../session/exit-codes.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 export function addUnlock(program: Command, cli: CliContext): void {
   program

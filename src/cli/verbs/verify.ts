@@ -1,18 +1,16 @@
 import type { Command } from 'commander';
-import { throwIfAborted } from '../../model/abort.ts';
-import { composeStack, openStore, type Stack } from '../../composition/index.ts';
-import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import { composeStack, openStore } from '../../composition/index.ts';
+import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
-import type { OperationContext } from '../../ports/context.ts';
-import { sortWriters } from '../../operations/backup/cut.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { recoverInterrupted } from '../../operations/restore/recover.ts';
-import { verifyStack } from '../../operations/verify/verify.ts';
+import { runningWriters, verifyStack } from '../../operations/verify/verify.ts';
 import { ownerOf } from '../../settings/load.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodes } from '../session/exit-codes.ts';
 import { renderVerify } from '../render/verify.ts';
-import { collectNames, runVerb, type Session, type CliContext } from '../session.ts';
+import { collectNames } from '../flags.ts';
+import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
 interface VerifyFlags {
   readonly component?: readonly string[];
@@ -59,22 +57,7 @@ async function run(
   const result = await verifyStack(source, components, ctx);
   for (const finding of result.findings) audience.event({ type: 'finding', finding });
   const differs = hasErrors(result.findings);
-  const running = differs ? await runningWriters(stack, ctx) : [];
+  const running = differs ? await runningWriters(stack.runtime, ctx) : [];
   audience.result({ ...result, runningWriters: running }, renderVerify(result, running));
   return differs ? exitCodes.error : exitCodes.success;
-}
-
-/** Only for a hint: where nobody can say what runs, none is named. */
-async function runningWriters(
-  { runtime }: Pick<Stack, 'runtime'>,
-  ctx: OperationContext,
-): Promise<readonly string[]> {
-  try {
-    const { pausable, free } = sortWriters(await runtime.discover(ctx));
-    return [...pausable, ...free];
-  } catch (error) {
-    throwIfAborted(ctx.signal);
-    ctx.log.debug(toTarsError(error, 'What runs is not known').message);
-    return [];
-  }
 }

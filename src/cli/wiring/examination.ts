@@ -12,19 +12,9 @@ import {
 import { abandonedScratch, earlierScratch } from '../../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Manifest } from '../../model/manifest.ts';
-import { counted } from '../../model/plural.ts';
 import { isOwnedBy } from '../../model/snapshot.ts';
 import { scheduledTasks } from '../../model/schedule.ts';
-import {
-  error,
-  examine,
-  ok,
-  once,
-  warning,
-  type Diagnosis,
-  type HealthCheck,
-  type Outcome,
-} from '../../operations/doctor/doctor.ts';
+import { error, examine, once, type Diagnosis, type HealthCheck } from '../../operations/doctor/doctor.ts';
 import { careChecks, type CareUnderExamination } from '../../operations/doctor/care.ts';
 import { retentionWarnings } from '../../operations/retention/retention-state.ts';
 import { placeChecks, type ScratchLeftovers } from '../../operations/doctor/places.ts';
@@ -126,7 +116,6 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await exists(join(settings.repository.path, 'config'));
   return [
-    { name: 'configuration', examine: () => Promise.resolve(lookAtConfiguration(settings)) },
     ...careChecks(careOf(settings, env)),
     ...repositoryChecks(repository),
     ...placeChecks({
@@ -150,30 +139,6 @@ async function leftoversIn(places: readonly string[], now: Date): Promise<Scratc
   ]);
   return { abandoned: abandoned.flat(), earlier: earlier.flat() };
 }
-
-function lookAtConfiguration({ settingsPath, components, host }: Settings): readonly Outcome[] {
-  const count = Object.keys(components).length;
-  const unnamed = host === hostname() && containerName.test(host);
-  return [
-    count > 0
-      ? ok(`${settingsPath} is right: ${counted(count, 'component')}`)
-      : error(
-          `${settingsPath} names no component, so there is nothing to back up`,
-          'Fill in its components section: the comments in it show how.',
-        ),
-    ...(unnamed
-      ? [
-          warning(
-            `This host is called ${host}, as Docker names a container: the next container is another host, without snapshots`,
-            'Write a name that stays into tars.yaml, such as host: backup-box.',
-          ),
-        ]
-      : []),
-  ];
-}
-
-/** What Docker calls a container's host unless it is told otherwise. */
-const containerName = /^[0-9a-f]{12}$/;
 
 function repositoryOf(
   settings: Settings,
@@ -243,6 +208,10 @@ function careOf(settings: Settings, env: Environment): CareUnderExamination {
     return cron === undefined ? [] : [[task, cron] as const];
   });
   return {
+    settingsPath: settings.settingsPath,
+    components: Object.keys(settings.components).length,
+    host: settings.host,
+    machineName: hostname(),
     exposed: async ({ signal }) => [
       ...new Set([...(await exposedFiles(settings, env)), ...(await exposedConfiguration(settings, signal))]),
     ],

@@ -1,10 +1,17 @@
+import { counted } from '../../model/plural.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { RetentionWarning } from '../retention/retention-state.ts';
 import { notStarted, type Scheduled } from '../schedule/scheduled.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 
-/** What tars.yaml says of secrets and of what runs by itself. */
+/** What tars.yaml says of itself, of secrets and of what runs by itself. */
 export interface CareUnderExamination {
+  readonly settingsPath: string;
+  /** How many components it names. */
+  readonly components: number;
+  /** Whose snapshots it says these are, and what the machine calls itself. */
+  readonly host: string;
+  readonly machineName: string;
   /** Files with a secret in them that every user of the machine can read. */
   readonly exposed: (ctx: OperationContext) => Promise<readonly string[]>;
   readonly secrets: 'repository' | 'sealed' | 'redact-only';
@@ -23,12 +30,37 @@ export interface CareUnderExamination {
 /** The checks of what the operator has to examine after: secrets, copies, schedule and retention. */
 export function careChecks(care: CareUnderExamination): readonly HealthCheck[] {
   return [
+    { name: 'configuration', examine: () => Promise.resolve(lookAtConfiguration(care)) },
     { name: 'secrets', examine: (ctx) => lookAtSecrets(care, ctx) },
     { name: 'true copies', examine: () => Promise.resolve(lookAtTrueCopies(care)) },
     { name: 'schedule', examine: (ctx) => lookAtSchedule(care, ctx) },
     { name: 'retention', examine: (ctx) => Promise.resolve(lookAtRetention(care, ctx.clock.now())) },
   ];
 }
+
+function lookAtConfiguration(care: CareUnderExamination): readonly Outcome[] {
+  const { settingsPath, components, host, machineName } = care;
+  const unnamed = host === machineName && containerName.test(host);
+  return [
+    components > 0
+      ? ok(`${settingsPath} is right: ${counted(components, 'component')}`)
+      : error(
+          `${settingsPath} names no component, so there is nothing to back up`,
+          'Fill in its components section: the comments in it show how.',
+        ),
+    ...(unnamed
+      ? [
+          warning(
+            `This host is called ${host}, as Docker names a container: the next container is another host, without snapshots`,
+            'Write a name that stays into tars.yaml, such as host: backup-box.',
+          ),
+        ]
+      : []),
+  ];
+}
+
+/** What Docker calls a container's host unless it is told otherwise. */
+const containerName = /^[0-9a-f]{12}$/;
 
 async function lookAtSecrets(care: CareUnderExamination, ctx: OperationContext): Promise<readonly Outcome[]> {
   const exposed = await care.exposed(ctx);

@@ -1,4 +1,6 @@
-import { ConfigurationError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { ConfigurationError, toTarsError } from '../../model/errors.ts';
+import { counted } from '../../model/plural.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Prunable, PruneLimits, PruneReport, PruneResult } from '../../ports/prune.ts';
 
@@ -22,6 +24,38 @@ export async function pruneRepository(
   await using plan = await store.planPrune(limits, ctx);
   if (options.dryRun) return { plan: plan.report };
   return { plan: plan.report, done: await plan.execute(ctx) };
+}
+
+/** What was forgotten is gone, whatever becomes of this; its result would not be heard. */
+export async function pruneAfterForget(
+  removed: number,
+  store: Prunable,
+  ctx: OperationContext,
+): Promise<PruneOutcome> {
+  try {
+    return await pruneRepository(store, parsePruneLimits({}), { dryRun: false }, ctx);
+  } catch (error) {
+    if (removed > 0)
+      ctx.log.warn(`${counted(removed, 'snapshot')} forgotten; the space is not free yet, as pruning failed`);
+    throw error;
+  }
+}
+
+/** What would go is looked away from; that it cannot be looked at now is no reason not to show the rest. */
+export async function previewPruneAfter(
+  going: readonly string[],
+  store: Prunable,
+  ctx: OperationContext,
+): Promise<PruneOutcome | undefined> {
+  try {
+    return { plan: await store.previewPrune(parsePruneLimits({}), going, ctx) };
+  } catch (error) {
+    throwIfAborted(ctx.signal);
+    ctx.log.warn(
+      `What pruning would free is not known: ${toTarsError(error, 'It cannot be looked at').message}`,
+    );
+    return undefined;
+  }
 }
 
 /** How limits are given on the command line, as stock restic takes them. */

@@ -5,7 +5,9 @@ import { describeIncomplete, type ComponentManifest } from '../../model/manifest
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Component } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Runtime } from '../../ports/runtime.ts';
 import type { SnapshotSource } from '../../ports/snapshot-store.ts';
+import { sortWriters } from '../backup/cut.ts';
 
 /** How the live stores differ from the snapshot: no findings, no difference. */
 export interface VerifyResult {
@@ -72,4 +74,19 @@ export async function compareLive(
     }
   }
   return findings;
+}
+
+/** The services that may have written since a snapshot. Only for a hint: where nobody can say what runs, none is named. */
+export async function runningWriters(
+  runtime: Pick<Runtime, 'discover'>,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  try {
+    const { pausable, free } = sortWriters(await runtime.discover(ctx));
+    return [...pausable, ...free];
+  } catch (error) {
+    throwIfAborted(ctx.signal);
+    ctx.log.debug(toTarsError(error, 'What runs is not known').message);
+    return [];
+  }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { refusalOfNode } from './node-version.ts';
+import { refusalOfNode } from './node.ts';
 
 test('Node from 22.15 on will do, and an older one is named', () => {
   for (const version of ['22.15.0', '22.20.1', '23.0.0', '24.21.0'])

@@ -1,20 +1,20 @@
 import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
-import { removeAbandonedScratch } from '../disk/run-scratch.ts';
-import { abortError } from '../model/abort.ts';
-import { InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
-import type { OperationContext } from '../ports/context.ts';
-import type { RetentionOutcome } from '../ports/run-log.ts';
-import { exposedFiles } from '../settings/exposure.ts';
-import { loadSettings } from '../composition/settings.ts';
-import type { Settings } from '../settings/load.ts';
-import type { Environment } from '../model/environment.ts';
-import { contextFor } from './context.ts';
+import { composeStack, hasPendingRestores } from '../../composition/index.ts';
+import { removeAbandonedScratch } from '../../disk/run-scratch.ts';
+import { abortError, throwIfAborted } from '../../model/abort.ts';
+import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { recoverInterrupted } from '../../operations/restore/recover.ts';
+import type { OperationContext } from '../../ports/context.ts';
+import type { RetentionOutcome } from '../../ports/run-log.ts';
+import { exposedFiles } from '../../settings/exposure.ts';
+import { loadSettings } from '../../composition/settings.ts';
+import type { Settings } from '../../settings/load.ts';
+import type { Environment } from '../../model/environment.ts';
 import { exitCodeOf } from './exit-codes.ts';
-import type { Audience } from './render/audience.ts';
-import { humanAudience } from './render/human.ts';
-import { jsonAudience } from './render/json.ts';
-import { recoverUnfinished } from './recover-unfinished.ts';
+import { contextFor, type Audience } from '../render/audience.ts';
+import { humanAudience } from '../render/human.ts';
+import { jsonAudience } from '../render/json.ts';
 import { RunRecorder } from './run-record.ts';
 
 /** Options every verb takes. */
@@ -114,13 +114,24 @@ async function removeLeftovers(places: readonly string[], { log }: OperationCont
   }
 }
 
+/**
+ * A restore that was killed may have left services down: the next run, whatever its verb, puts that right before its
+ * own work. What stands in the way is a warning here; verbs that work on the live stack refuse by themselves.
+ */
+async function recoverUnfinished(settings: Settings, env: Environment, ctx: OperationContext): Promise<void> {
+  try {
+    if (!(await hasPendingRestores(settings))) return;
+    const stack = await composeStack(settings, { includeModels: false }, env);
+    await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
+  } catch (error) {
+    throwIfAborted(ctx.signal);
+    const { message, hint } = toTarsError(error, 'A restore that was cut off could not be recovered');
+    ctx.log.warn(hint === undefined ? message : `${message}. ${hint}`);
+  }
+}
+
 /** After an interruption whatever surfaced is a consequence of it, unless it says how things were left. */
 function interruptionOf(error: unknown, signal: AbortSignal): TarsError {
   const saysHowThingsAre = error instanceof TarsError && error.code === 'restore-failed';
   return saysHowThingsAre || error instanceof InterruptedError ? error : abortError(signal, error);
-}
-
-/** Splits `a,b` and repeated flags into names. */
-export function collectNames(value: string, previous: readonly string[] = []): readonly string[] {
-  return [...previous, ...value.split(',').filter((name) => name !== '')];
 }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { SnapshotOwner } from '../model/snapshot.ts';
 import type { RuleSettings } from '../settings/retention.ts';
 
 /** Retention rules as flags. */
@@ -44,8 +45,34 @@ function collectTags(value: string, previous: readonly string[] = []): readonly 
   return [...previous, value];
 }
 
+/** Splits `a,b` and repeated flags into names. */
+export function collectNames(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, ...value.split(',').filter((name) => name !== '')];
+}
+
+/** Where and by what something is to be forgotten, as far as the command has to say it. */
+interface ForgetPlace {
+  /** A directory of archives instead of the repository. */
+  readonly outputDir?: string | undefined;
+  /** Rules given as flags. */
+  readonly rules?: RuleSettings | undefined;
+}
+
+/** The command that forgets although something holds that back; of another stack or host where one is given. */
+export const forgetAnyway =
+  ({ outputDir, rules = {} }: ForgetPlace) =>
+  ({ stack, hostname }: Partial<SnapshotOwner>): string => {
+    const words = [
+      ...(stack === undefined ? [] : ['--stack', stack]),
+      ...(hostname === undefined ? [] : ['--host', hostname]),
+      ...(outputDir === undefined ? [] : ['--output-dir', outputDir]),
+      ...flagsOfRules(rules),
+    ];
+    return ['tars forget', ...words, '--allow-shrunk'].join(' ');
+  };
+
 /** The flags that say these rules again. */
-export function flagsOfRules(rules: RuleSettings): string[] {
+function flagsOfRules(rules: RuleSettings): string[] {
   return Object.entries(rules).flatMap(([name, value]) => {
     const flag = name === 'keep_tags' ? '--keep-tag' : `--${name.replaceAll('_', '-')}`;
     const values = Array.isArray(value) ? value : [value];

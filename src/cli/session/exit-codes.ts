@@ -1,4 +1,4 @@
-import { TarsError, type ErrorCode } from '../model/errors.ts';
+import { TarsError, type ErrorCode } from '../../model/errors.ts';
 
 /** What the shell sees (0 success, 1 error, 2 partial, 10 no repository, 11 locked, 12 wrong password, 130 interrupted). */
 export const exitCodes = {

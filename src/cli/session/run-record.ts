@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { runLogOf, stackClaimsOf } from '../composition/index.ts';
-import { toTarsError, type TarsError } from '../model/errors.ts';
-import { describeFinding } from '../model/finding.ts';
-import type { OperationContext } from '../ports/context.ts';
+import { runLogOf, stackClaimsOf } from '../../composition/index.ts';
+import { toTarsError, type TarsError } from '../../model/errors.ts';
+import { describeFinding } from '../../model/finding.ts';
+import type { OperationContext } from '../../ports/context.ts';
 import {
   recordedVerbs,
   type ClaimName,
@@ -11,10 +11,10 @@ import {
   type RecordedVerb,
   type RetentionOutcome,
   type RunEnd,
-} from '../ports/run-log.ts';
-import type { Settings } from '../settings/load.ts';
+} from '../../ports/run-log.ts';
+import type { Settings } from '../../settings/load.ts';
 import { exitCodes } from './exit-codes.ts';
-import type { Audience } from './render/audience.ts';
+import type { Audience } from '../render/audience.ts';
 
 /** What a run of a verb is recorded as, and what it excludes. */
 interface RunOptions {
@@ -152,7 +152,7 @@ function customOf(verb: string, options: readonly string[]): RunOptions {
     if (options.includes('backupFile')) return {};
     return { record: 'check', claim: options.includes('readData') ? 'check' : undefined };
   }
-  const changesStack = verb === 'restore' || verb === 'undo';
+  const changesStack = verb === 'restore';
   // Into another project it touches nothing of this stack.
   if (changesStack) return options.includes('project') ? {} : { claim: 'work' };
   const record = recordedVerbs.find((name) => name === verb);
