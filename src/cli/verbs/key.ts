@@ -2,13 +2,11 @@ import type { Command } from 'commander';
 import { openStore } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { shortId } from '../../model/snapshot.ts';
-import type { Settings } from '../../settings/load.ts';
-import type { Environment } from '../../model/environment.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../session/exit-codes.ts';
 import { askSecret } from '../render/questions.ts';
-import { formatTable } from '../render/columns.ts';
+import { renderKeys, whereItIsKept } from '../render/key.ts';
 import { runVerb, type Session, type CliContext } from '../session/session.ts';
 import { addKeyExport } from './key-export.ts';
 
@@ -63,14 +61,7 @@ export function addKey(program: Command, cli: CliContext): void {
 async function list({ ctx, audience, env, settings }: Session): Promise<number> {
   await using store = await openStore(await settings(), env, ctx);
   const keys = await store.listKeys(ctx);
-  const rows = keys.map(({ id, isCurrent, created, username, hostname }) => [
-    shortId(id),
-    isCurrent ? 'yes' : '',
-    created?.toISOString().replace('T', ' ').slice(0, 19) ?? '-',
-    username,
-    hostname,
-  ]);
-  audience.result(keys, formatTable(['ID', 'IN USE', 'CREATED (UTC)', 'USER', 'HOST'], rows));
+  audience.result(keys, renderKeys(keys));
   return exitCodes.success;
 }
 
@@ -141,24 +132,4 @@ function requireText(password: string): string {
   throw new ConfigurationError('The new password is empty', {
     hint: 'Nothing was changed. Give another one.',
   });
-}
-
-/** What the operator must do so that the next run opens the repository. */
-function whereItIsKept(
-  { password_file: passwordFile, password_command: passwordCommand }: Settings['repository'],
-  env: Environment,
-  newPasswordFile: string | undefined,
-): string {
-  const variable = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].find((name) => env[name]);
-  const until = 'Until then tars cannot open the repository.';
-  if (variable !== undefined) return `Now let ${variable} give the new password. ${until}`;
-  if (passwordCommand !== undefined) {
-    return `Now let repository.password_command of tars.yaml print the new password.\n${until}`;
-  }
-  const file = passwordFile ?? '';
-  const how =
-    newPasswordFile === undefined
-      ? `Now write the new password into ${file}, mode 0600.`
-      : `Now put it where tars.yaml looks for it:\n  install -m 600 ${newPasswordFile} ${file}`;
-  return `${how}\n${until} Keep a copy away from this machine, too.`;
 }

@@ -6,8 +6,8 @@ import { acceptsMissing, foreignHost, requireConsent } from './consent.ts';
 const summary = { id: '4f3a9c21'.repeat(8), hostname: 'attic' };
 const foreign = foreignHost('cellar', summary, undefined);
 
-/** What a restore of `foreign` data does when the operator answers `answer`. */
-async function consent(saidYes: boolean, answer: boolean | undefined, of = foreign): Promise<string[]> {
+/** What a restore of the data of a host does when the operator answers `answer`. */
+async function consent(saidYes: boolean, answer: boolean | undefined, of: typeof foreign): Promise<string[]> {
   const told: string[] = [];
   const log = { debug: () => undefined, info: () => undefined, warn: (text: string) => void told.push(text) };
   const confirm = (question: string): Promise<boolean | undefined> => {
@@ -27,17 +27,17 @@ test('a host is foreign unless it is this one or was named', () => {
 });
 
 test('data of another host is restored by nobody who has not seen whose it is', async () => {
-  await assert.rejects(consent(true, true), { code: 'restore-refused' });
-  await assert.rejects(consent(false, undefined), { code: 'restore-refused' });
-  await assert.rejects(consent(false, false), { code: 'restore-refused' });
-  const [plan, question = ''] = await consent(false, true);
+  await assert.rejects(consent(true, true, foreign), { code: 'restore-refused' });
+  await assert.rejects(consent(false, undefined, foreign), { code: 'restore-refused' });
+  await assert.rejects(consent(false, false, foreign), { code: 'restore-refused' });
+  const [plan, question = ''] = await consent(false, true, foreign);
   assert.equal(plan, 'the plan', 'it is shown before the question');
   assert.match(question, /attic.*cellar/);
 });
 
 test('a yes said beforehand asks nothing, and without one somebody must be there', async () => {
-  assert.deepEqual(await consent(true, undefined, foreignHost('attic', summary, undefined)), ['a warning']);
-  await assert.rejects(consent(false, undefined, foreignHost('attic', summary, undefined)), {
+  assert.deepEqual(await consent(true, undefined, undefined), ['a warning']);
+  await assert.rejects(consent(false, undefined, undefined), {
     code: 'configuration',
   });
 });
