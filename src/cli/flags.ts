@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { SnapshotOwner } from '../model/snapshot.ts';
+import type { CommandAnyway } from '../operations/retention/note.ts';
 import type { RuleSettings } from '../settings/retention.ts';
 
 /** Retention rules as flags. */
@@ -60,8 +60,8 @@ interface ForgetPlace {
 
 /** The command that forgets although something holds that back; of another stack or host where one is given. */
 export const forgetAnyway =
-  ({ outputDir, rules = {} }: ForgetPlace) =>
-  ({ stack, hostname }: Partial<SnapshotOwner>): string => {
+  ({ outputDir, rules = {} }: ForgetPlace): CommandAnyway =>
+  ({ stack, hostname }) => {
     const words = [
       ...(stack === undefined ? [] : ['--stack', stack]),
       ...(hostname === undefined ? [] : ['--host', hostname]),

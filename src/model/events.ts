@@ -7,12 +7,12 @@ export type OperationEvent =
       readonly level: 'debug' | 'info' | 'warn' | 'error';
       readonly message: string;
     }
-  | { readonly type: 'task-started'; readonly task: string; readonly totalBytes?: number }
+  | { readonly type: 'task-started'; readonly task: string; readonly totalBytes?: number | undefined }
   | {
       readonly type: 'task-progress';
       readonly task: string;
       readonly doneBytes: number;
-      readonly totalBytes?: number;
+      readonly totalBytes?: number | undefined;
     }
   | { readonly type: 'task-finished'; readonly task: string; readonly outcome: 'ok' | 'failed' }
   | { readonly type: 'finding'; readonly finding: Finding };

@@ -102,7 +102,7 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
       leftOut.map(({ service, destination, type, source, sizeBytes }) => ({
         subject: `${service}:${destination}`,
         reason: type === 'volume' ? `volume ${source}` : source,
-        ...(sizeBytes === undefined ? {} : { sizeBytes }),
+        sizeBytes,
       })),
     ),
     ...notes.map((note) => `Note: ${note}`),

@@ -31,20 +31,19 @@ export function contextFor(audience: Audience, signal: AbortSignal): OperationCo
     log: { debug: message('debug'), info: message('info'), warn: message('warn') },
     progress: {
       start(task, totalBytes) {
-        const total = totalBytes === undefined ? {} : { totalBytes };
         let doneBytes = 0;
         let saidMs = systemClock.monotonicMs();
-        audience.event({ type: 'task-started', task, ...total });
+        audience.event({ type: 'task-started', task, totalBytes });
         return {
           advance(bytes) {
             doneBytes += bytes;
             const nowMs = systemClock.monotonicMs();
             if (nowMs - saidMs < progressIntervalMs) return;
             saidMs = nowMs;
-            audience.event({ type: 'task-progress', task, doneBytes, ...total });
+            audience.event({ type: 'task-progress', task, doneBytes, totalBytes });
           },
           finish(outcome) {
-            audience.event({ type: 'task-progress', task, doneBytes, ...total });
+            audience.event({ type: 'task-progress', task, doneBytes, totalBytes });
             audience.event({ type: 'task-finished', task, outcome });
           },
         };

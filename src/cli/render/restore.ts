@@ -11,7 +11,7 @@ export function planValue(plan: StackRestorePlan): unknown {
   const { manifest, planned, provision, ...rest } = plan;
   return {
     ...rest,
-    ...(provision === undefined ? {} : { provision: provision.plan }),
+    provision: provision?.plan,
     hostname: manifest.hostname,
     time: manifest.time,
     consistency: manifest.consistency,

@@ -79,10 +79,7 @@ async function run(session: Session, references: readonly string[], flags: Forge
   const prune = (): Promise<PruneOutcome | undefined> =>
     isDry ? previewPruneAfter(forgotten.going, store, ctx) : pruneAfterForget(forgotten.removed, store, ctx);
   const pruned = flags.prune === true ? await prune() : undefined;
-  audience.result(
-    { ...forgotten.value, ...(pruned === undefined ? {} : { prune: pruned }) },
-    [forgotten.human, ...pruneLines(pruned)].join('\n'),
-  );
+  audience.result({ ...forgotten.value, prune: pruned }, [forgotten.human, ...pruneLines(pruned)].join('\n'));
   return exitCodes.success;
 }
 

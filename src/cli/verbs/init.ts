@@ -150,9 +150,9 @@ function valueOf({ settingsPath, settings, isNew, inventory, ...outcome }: Outco
   const { path, password_file: keyFile } = settings.repository;
   return {
     ...{ settings: settingsPath, repository: path, keyFile, wroteSettings: isNew, tookRepository },
-    ...(inventory === undefined ? {} : { inventory }),
-    ...(suggestion === undefined ? {} : { suggestion: { flags: suggestion.flags, why: suggestion.why } }),
-    ...(diagnoses === undefined ? {} : { diagnoses }),
+    inventory,
+    suggestion: suggestion && { flags: suggestion.flags, why: suggestion.why },
+    diagnoses,
   };
 }
 

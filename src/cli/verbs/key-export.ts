@@ -60,7 +60,7 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   const exportedAt = kit.exportedAt.toISOString();
   await recordKitExport(settings.state_dir, store.id, {
     ...{ exportedAt, keyId },
-    ...(output === undefined ? {} : { output: resolve(output) }),
+    output: output && resolve(output),
   });
   const value = {
     ...{ stack: kit.stack, repository: kit.repository, exportedAt, keyId, check: keyCheck(key), format },

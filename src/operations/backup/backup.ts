@@ -13,7 +13,7 @@ import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.
 import { lostVariables, shellVariablesWarning } from '../restore/lost-variables.ts';
 
 /** What a backup works on. */
-export interface BackupTarget {
+interface BackupTarget {
   readonly stack: string;
   readonly hostname: string;
   readonly username: string;

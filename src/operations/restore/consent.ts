@@ -4,7 +4,7 @@ import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import type { OperationContext } from '../../ports/context.ts';
 
 /** A snapshot of another machine than this, which nobody has named. */
-export interface ForeignHost {
+interface ForeignHost {
   readonly snapshot: string;
   readonly host: string;
   readonly own: string;

@@ -5,7 +5,10 @@ import type { ForgetPlan, StackForgetPlan } from './forget.ts';
 import { aheadWarning, lastRetention } from './retention-state.ts';
 
 /** The command that forgets although something holds that back; of another stack or host where one is given. */
-export type CommandAnyway = (other: Partial<SnapshotOwner>) => string;
+export type CommandAnyway = (other: {
+  readonly stack?: string | undefined;
+  readonly hostname?: string | undefined;
+}) => string;
 
 /** Says what holds back, and what a wrong clock left. */
 export function warnOfPlan(
@@ -16,8 +19,8 @@ export function warnOfPlan(
 ): void {
   for (const { stack, hostname, heldBack, ahead } of stacks) {
     const other = {
-      ...(stack === own.stack ? {} : { stack }),
-      ...(hostname === own.hostname ? {} : { hostname }),
+      stack: stack === own.stack ? undefined : stack,
+      hostname: hostname === own.hostname ? undefined : hostname,
     };
     if (heldBack.length > 0)
       ctx.log.warn(

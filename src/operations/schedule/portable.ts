@@ -7,7 +7,7 @@ export interface Lack {
 }
 
 /** What tars.yaml says itself, and what only this environment does. */
-export interface Portability {
+interface Portability {
   readonly settingsPath: string;
   /** tars.yaml says where the password of the repository is. */
   readonly namesPassword: boolean;

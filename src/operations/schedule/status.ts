@@ -109,7 +109,7 @@ export async function readStatus(
 }
 
 /** The status of a stack whose scheduled runs nothing starts: the next time will be missed. */
-export function withNothingStarted(status: StackStatus, { found, hint }: NotStarted): StackStatus {
+function withNothingStarted(status: StackStatus, { found, hint }: NotStarted): StackStatus {
   const { verdict, reasons } = status;
   return {
     ...status,

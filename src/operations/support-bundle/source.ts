@@ -34,7 +34,7 @@ export interface SupportSource {
   /** Such as `doctor` or `log of redis`. */
   readonly name: string;
   /** How long it may take; else the bundle's own limit. */
-  readonly limitMs?: number;
+  readonly limitMs?: number | undefined;
   collect(ctx: OperationContext): Promise<Yield>;
 }
 

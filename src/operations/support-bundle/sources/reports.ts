@@ -12,7 +12,8 @@ export const reportSource = (
   look: (ctx: OperationContext) => Promise<unknown>,
   limitMs?: number,
 ): SupportSource => ({
-  ...{ name, ...(limitMs === undefined ? {} : { limitMs }) },
+  name,
+  limitMs,
   collect: async (ctx) => ({ files: [report(`${name}.json`, `tars ${name}`, await look(ctx))] }),
 });
 
