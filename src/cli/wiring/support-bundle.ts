@@ -1,19 +1,18 @@
-import { access } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../../composition/index.ts';
-import { secretsOfEnvironment } from '../../model/hide-secrets.ts';
-import type { SupportSource } from '../../operations/support-bundle/source.ts';
+import { missingSource, type SupportSource } from '../../operations/support-bundle/source.ts';
 import {
   containersSource,
   labelledComposeFiles,
 } from '../../operations/support-bundle/sources/containers.ts';
 import {
-  environmentLesson,
-  fileSource,
-  lessonSource,
-  secretSource,
-  withoutPlaces,
-} from '../../operations/support-bundle/sources/files.ts';
+  configurationFile,
+  configurationSources,
+  directoryComposeSource,
+  environmentSource,
+  isThere,
+} from '../../operations/support-bundle/sources/configuration.ts';
+import { secretSource } from '../../operations/support-bundle/sources/files.ts';
 import { journalSource, logFileSource } from '../../operations/support-bundle/sources/logs.ts';
 import { versionsSource } from '../../operations/support-bundle/sources/machine.ts';
 import { placesSource } from '../../operations/support-bundle/sources/places.ts';
@@ -31,7 +30,6 @@ import { statusReading } from './schedule.ts';
 
 /** What opens the repository or asks every store may take this long. */
 const patientLimitMs = 45_000;
-const configuration = 'configuration';
 
 /** What there is to know where `tars.yaml` can be read, and where it cannot. */
 interface KnownSetup {
@@ -52,15 +50,15 @@ export async function supportSources({
   const files = await firstThere(settingsCandidates(configPath, env));
   const always = [
     versionsSource(tools.ask, tools.inspector),
-    ...files.map((path) => fileSource(path, configuration)),
+    ...files.map(configurationFile),
     ...(files.length === 0 ? [missingSource('tars.yaml', 'There is none')] : []),
-    variablesSource(env),
+    environmentSource(env),
     reportSource('doctor', (ctx) => examineSetup(configPath, env, ctx), patientLimitMs),
   ];
   if (typeof settings === 'string') {
     return [
       ...always,
-      directoryComposeSource(tools),
+      directoryComposeSource((directory) => tools.composeFilesIn(directory)),
       placesSource({ 'current directory': resolve('.') }),
       missingSource(
         'status, runs, repository, containers and logs',
@@ -73,7 +71,7 @@ export async function supportSources({
     ...secretSources(settings, env),
     reportSource('status', (ctx) => statusReport(settings, env, ctx)),
     runsSource(() => runLogOf(settings)),
-    ...configurationSources(settings, tools),
+    ...configurationOf(settings, tools),
     repositoryFilesSource(storageOf(settings)),
     snapshotsSource((ctx) => openStoreAndPassword(settings, env, ctx), patientLimitMs),
     placesSource(placesOf(settings)),
@@ -90,80 +88,29 @@ function secretSources(settings: Settings, env: Environment): readonly SupportSo
   return [...passwords, secretSource('the repository', () => furtherSecrets(settings, env))];
 }
 
-const linesOf = (env: Environment): string[] =>
-  Object.entries(env).map(([name, value]) => `${name}=${value ?? ''}`);
-
 async function firstThere(paths: readonly string[]): Promise<readonly string[]> {
   for (const path of paths) if (await isThere(path)) return [path];
   return [];
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
-
-const missingSource = (name: string, why: string): SupportSource => ({
-  name,
-  collect: () => Promise.resolve({ omitted: [{ what: name, why }] }),
-});
-
-const variablesSource = (env: Environment): SupportSource => ({
-  name: 'environment',
-  collect: () =>
-    Promise.resolve({
-      lessons: [environmentLesson(linesOf(env))],
-      secrets: secretsOfEnvironment(withoutPlaces(linesOf(env))),
-      omitted: [{ what: 'environment of this process', why: 'It may hold secrets' }],
-    }),
-});
 
 async function statusReport(settings: Settings, env: Environment, ctx: OperationContext): Promise<object> {
   const { status, isStarted, daemon } = await statusReading(settings, env, ctx);
   return { ...status, started: isStarted, daemon };
 }
 
-/** Compose files and variables go in; of other captured configuration only the secrets are learned. */
-function configurationSources(
+/** What tars.yaml names, and where it names no Compose file, those that the containers were made from. */
+function configurationOf(
   { docker, components }: Settings,
   { inspector }: SupportTools,
 ): readonly SupportSource[] {
   const captured = Object.values(components).flatMap(({ configuration }) => configuration?.files ?? []);
   const named = [...(docker?.compose_files ?? []), ...(docker?.env_files ?? [])];
-  const shown = new Set([...named, ...captured.filter(isOfCompose)]);
-  const labelled =
-    inspector === undefined || (docker?.compose_files.length ?? 0) > 0
-      ? []
-      : [labelledComposeFiles(inspector)];
+  const isLabelled = inspector !== undefined && (docker?.compose_files.length ?? 0) === 0;
   return [
-    ...[...shown].map((path) => fileSource(path, configuration)),
-    ...[...new Set([...shown].filter(isComposeFile).map((path) => join(dirname(path), '.env')))]
-      .filter((path) => !shown.has(path))
-      .map(optionalFileSource),
-    ...labelled,
-    ...captured.filter((path) => !shown.has(path)).map(lessonSource),
+    ...configurationSources({ named, captured }),
+    ...(isLabelled ? [labelledComposeFiles(inspector)] : []),
   ];
 }
-
-const isComposeFile = (path: string): boolean => /^(?:docker-)?compose\b.*\.ya?ml$/.test(basename(path));
-const isOfCompose = (path: string): boolean =>
-  isComposeFile(path) || /^\.env(?:\.[\w.-]+)?$|\.env$/.test(basename(path));
-
-/** Its absence is nothing to speak of. */
-const optionalFileSource = (path: string): SupportSource => ({
-  name: path,
-  collect: async () => ({ further: (await isThere(path)) ? [fileSource(path, configuration)] : [] }),
-});
-
-const directoryComposeSource = (tools: SupportTools): SupportSource => ({
-  name: 'Compose files',
-  async collect() {
-    const files = await tools.composeFilesIn('.');
-    const further = files.map((path) => fileSource(path, configuration));
-    return { further: [...further, optionalFileSource(resolve('.env'))] };
-  },
-});
 
 function placesOf({
   repository,

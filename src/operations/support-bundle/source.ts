@@ -43,3 +43,9 @@ export const report = (path: string, from: string, value: unknown): RawFile => (
   ...{ path, from, form: 'report' },
   body: JSON.stringify(value, null, 2),
 });
+
+/** What cannot be collected, and why. */
+export const missingSource = (what: string, why: string): SupportSource => ({
+  name: what,
+  collect: () => Promise.resolve({ omitted: [{ what, why }] }),
+});
