@@ -109,7 +109,8 @@ async function restoreFrom(
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
   const { project, component: only } = flags;
   const isConfiguration = (kind: string): boolean => kindOf(kind)?.isConfiguration === true;
-  const leftOut = project === undefined ? [] : await configurationLeftOut(source, { project, only, isConfiguration }, ctx);
+  const leftOut =
+    project === undefined ? [] : await configurationLeftOut(source, { project, only, isConfiguration }, ctx);
   const selection = {
     only,
     skip: [...(flags.skip ?? []), ...leftOut],

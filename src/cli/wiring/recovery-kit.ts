@@ -25,9 +25,17 @@ export async function recoveryKit(
   const homes = await homesOf(settings, env, ctx);
   // Their data was restored through them.
   const running = new Set(
-    Object.values(components).flatMap(({ recovery, service }) => (recovery.phase === 'running' ? [service] : [])),
+    Object.values(components).flatMap(({ recovery, service }) =>
+      recovery.phase === 'running' ? [service] : [],
+    ),
   );
-  const facts = { ...owner, repository: repository.path, repositoryId: store.id, keyCheck: keyCheck(key), recoveryOf: (component: ComponentManifest) => recoveryOf(component, components, homes) };
+  const facts = {
+    ...owner,
+    repository: repository.path,
+    repositoryId: store.id,
+    keyCheck: keyCheck(key),
+    recoveryOf: (component: ComponentManifest) => recoveryOf(component, components, homes),
+  };
   const starts = startCommands(services, running);
   return makeKit(
     {
