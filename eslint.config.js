@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model, disk.
+ * Dependencies point inward: cli -> operations -> ports, model, disk. Adapters -> ports, model, disk.
  * Adapters never import one another; only composition constructs them.
  */
 const rooms = {
@@ -14,7 +14,7 @@ const rooms = {
   archive: ['model', 'ports', 'disk'],
   components: ['model', 'ports', 'disk'],
   runtimes: ['model', 'ports', 'disk'],
-  operations: ['model', 'ports'],
+  operations: ['model', 'ports', 'disk'],
   settings: ['model', 'ports', 'disk'],
   demo: ['model', 'ports', 'operations', 'settings', 'composition', 'disk'],
   cli: ['model', 'ports', 'operations', 'settings', 'composition', 'demo', 'disk'],
@@ -58,6 +58,19 @@ const siblingRules = componentFolders.map((folder) => {
 
 /** One home per primitive: outside its room the hand-written form is refused, and the message names the home. */
 const primitives = [
+  {
+    room: 'disk',
+    message: 'Use isThere, isVisible, isMissing or whenMissing of disk/is-there.ts.',
+    selectors: [
+      "CallExpression[callee.name='access'][arguments.length=1]",
+      "LogicalExpression[left.arguments.1.value='ENOENT'][right.arguments.1.value='ENOTDIR']",
+    ],
+  },
+  {
+    room: 'disk',
+    message: 'Use freeBytes, spaceAt or nearestExisting of disk/space.ts.',
+    selectors: ["ImportSpecifier[imported.name='statfs']"],
+  },
   {
     room: 'model',
     message: 'Use throwIfAborted or abortError of model/abort.ts.',

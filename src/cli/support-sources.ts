@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { isVisible } from '../disk/is-there.ts';
 import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../composition/index.ts';
 import { secretsOfEnvironment } from '../model/hide-secrets.ts';
 import type { SupportSource } from '../operations/support-bundle/source.ts';
@@ -88,15 +88,9 @@ const linesOf = (env: Environment): string[] =>
   Object.entries(env).map(([name, value]) => `${name}=${value ?? ''}`);
 
 async function firstThere(paths: readonly string[]): Promise<readonly string[]> {
-  for (const path of paths) if (await isThere(path)) return [path];
+  for (const path of paths) if (await isVisible(path)) return [path];
   return [];
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 const missingSource = (name: string, why: string): SupportSource => ({
   name,
@@ -147,7 +141,7 @@ const isOfCompose = (path: string): boolean =>
 /** Its absence is nothing to speak of. */
 const optionalFileSource = (path: string): SupportSource => ({
   name: path,
-  collect: async () => ({ further: (await isThere(path)) ? [fileSource(path, configuration)] : [] }),
+  collect: async () => ({ further: (await isVisible(path)) ? [fileSource(path, configuration)] : [] }),
 });
 
 const directoryComposeSource = (tools: SupportTools): SupportSource => ({

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { chmod, chown, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { isMissing, isThere } from '../../disk/is-there.ts';
+import { realPathIfThere } from '../../disk/real-path.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -86,10 +87,7 @@ export async function stageConfigRestore(
 /** Removes what a staging that was cut off left beside the files, also where they are links. */
 export async function removeStaged(files: readonly string[], restoreId: string): Promise<void> {
   for (const path of files) {
-    const target = await realpath(path).catch((error: unknown) => {
-      if (isMissing(error)) return path;
-      throw toTarsError(error, `Cannot access ${path}`);
-    });
+    const target = await realPathIfThere(path);
     // With the redacted view alone, the name of its own that it was to get comes in between.
     for (const live of [path, target, `${path}.redacted-${restoreId}`]) {
       await rm(besidePath(live, 'new', restoreId), { force: true });

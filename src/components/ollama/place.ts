@@ -1,5 +1,7 @@
 import { chown, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { nearestExisting } from '../../disk/space.ts';
+import { statIfThere } from '../../disk/is-there.ts';
 import { hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 
@@ -16,24 +18,6 @@ export interface WorkFolders {
   readonly previous: string;
 }
 
-/** What is at the path, links followed; undefined when nothing is. @throws TarsError when that cannot be told */
-export async function statIfThere(path: string): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-    throw toTarsError(error, `Cannot access ${path}`);
-  }
-}
-
-/** The nearest directory at or above `path` that exists. */
-export async function nearestExisting(path: string): Promise<string> {
-  let candidate = path;
-  while ((await statIfThere(candidate)) === undefined && dirname(candidate) !== candidate)
-    candidate = dirname(candidate);
-  return candidate;
-}
-
 /**
  * Where to work beside `<root>/<part>`: in the store's own folder, or inside the part when that is a mount of its
  * own, because renames do not cross file systems. Never where Ollama looks for models: it knows only files four
@@ -42,7 +26,7 @@ export async function nearestExisting(path: string): Promise<string> {
 export async function workFolders(root: string, part: string, restoreId: string): Promise<WorkFolders> {
   const there = await statIfThere(join(root, part));
   const live = there === undefined ? join(root, part) : await realpath(join(root, part));
-  const above = await stat(await nearestExisting(dirname(live)));
+  const above = await stat(await nearestExisting(dirname(live)), { bigint: true });
   const base = there !== undefined && there.dev !== above.dev ? live : dirname(live);
   return {
     live,

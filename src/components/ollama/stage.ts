@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { isThere } from '../../disk/is-there.ts';
+import { nearestExisting } from '../../disk/space.ts';
+import { isThere, statIfThere } from '../../disk/is-there.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
@@ -24,10 +25,8 @@ import { blobFileName, readModels, type BrokenModel } from './model-store.ts';
 import {
   createDirectories,
   missingDirectories,
-  nearestExisting,
   removeEmptyDirectories,
   removeEmptyTree,
-  statIfThere,
   workFolders,
   writeDurably,
   type Owner,

@@ -1,5 +1,6 @@
 import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { whenMissing, isMissing } from '../../disk/is-there.ts';
 import { throwIfAborted } from '../../model/abort.ts';
 import { CorruptionError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/storage.ts';
@@ -157,11 +158,11 @@ class LocalStorage implements StorageBackend {
       const names = (await readdir(folder)).filter(accept).sort();
       for (const name of names) {
         throwIfAborted(signal);
-        const found = await stat(join(folder, name)).catch(ignoreMissing);
+        const found = await stat(join(folder, name)).catch(whenMissing(undefined));
         if (found?.isFile() === true) yield { name: nameInstead ?? name, sizeBytes: found.size };
       }
     } catch (error) {
-      if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return;
+      if (isMissing(error)) return;
       throw storageError(error, `Cannot list ${folder}`, folder);
     }
   }
@@ -198,10 +199,6 @@ function tooShort(path: string, sizeBytes: number, wantedBytes: number): TarsErr
     hint: 'The file was truncated. Run "tars check --read-data" to see which snapshots need it.',
     context: { path, sizeBytes, wantedBytes },
   });
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!hasErrno(error, 'ENOENT')) throw error;
 }
 
 function ignoreExisting(error: unknown): undefined {
