@@ -72,6 +72,21 @@ const primitives = [
     selectors: ["ImportSpecifier[imported.name='statfs']"],
   },
   {
+    room: 'disk',
+    message:
+      'Use createDurably, replaceDurably or publishDurably of disk/durable-file.ts, or syncWhereSupported of disk/sync.ts.',
+    selectors: [
+      'ImportSpecifier[imported.name=/^(f(data)?sync(Sync)?|renameSync)$/]',
+      "ImportDeclaration[source.value='node:fs/promises'] > ImportSpecifier[imported.name='rename']",
+      'CallExpression[callee.property.name=/^(data)?sync$/] > MemberExpression[object.name=/^(file|handle)$/]',
+    ],
+  },
+  {
+    room: 'model',
+    message: 'Use shellWord or withinShellQuotes of model/shell-word.ts.',
+    selectors: ["Literal[value=\"'\\\\''\"]", "TemplateElement[value.cooked=\"'\\\\''\"]"],
+  },
+  {
     room: 'model',
     message: 'Use throwIfAborted or abortError of model/abort.ts.',
     selectors: [
@@ -87,7 +102,7 @@ const withoutPrimitivesOf = (room) =>
     .flatMap(({ selectors, message }) => selectors.map((selector) => ({ selector, message })));
 const primitiveRules = [undefined, ...new Set(primitives.map(({ room }) => room))].map((room) => ({
   files: [room === undefined ? 'src/**/*.ts' : `src/${room}/**/*.ts`],
-  ignores: ['src/**/*.test.ts'],
+  ignores: ['src/**/*.test.ts', 'src/demo/**/*.ts'],
   rules: { 'no-restricted-syntax': ['error', ...withoutPrimitivesOf(room)] },
 }));
 

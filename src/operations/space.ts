@@ -20,10 +20,8 @@ export async function requireSpace(needs: readonly SpaceNeed[]): Promise<void> {
   for (const { path, sizeBytes } of byDevice.values()) {
     const free = await freeBytes(path);
     if (sizeBytes <= free) continue;
-    throw new TarsError(
-      'no-space',
-      `The restore needs ${sizeBytes} bytes beside ${path}, ${free} are free`,
-      { hint: 'Free space there: the previous data stays until you delete it. Nothing was touched.' },
-    );
+    throw new TarsError('no-space', `The restore needs ${sizeBytes} bytes beside ${path}, ${free} are free`, {
+      hint: 'Free space there: the previous data stays until you delete it. Nothing was touched.',
+    });
   }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
+import { createDurably } from '../../disk/durable-file.ts';
 import { isVisible } from '../../disk/is-there.ts';
 import { createStore, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
@@ -27,7 +28,7 @@ export async function writeSettings(settingsPath: string, { what, ...values }: C
   try {
     await requireMounted(settingsPath);
     await makeDirectories(dirname(settingsPath));
-    await writeNew(settingsPath, text);
+    await createDurably(settingsPath, text);
   } catch (error) {
     throw toTarsError(error, `Cannot write ${settingsPath}`);
   }
@@ -117,19 +118,9 @@ async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): P
   try {
     await requireMounted(keyFile);
     await makeDirectories(dirname(keyFile));
-    await writeNew(keyFile, `${key}\n`);
+    await createDurably(keyFile, `${key}\n`);
   } catch (error) {
     throw toTarsError(error, `Cannot write the recovery key ${keyFile}`);
   }
   return key;
-}
-
-async function writeNew(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

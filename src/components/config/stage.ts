@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { createDurably } from '../../disk/durable-file.ts';
 import { realPathIfThere } from '../../disk/real-path.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
@@ -176,21 +177,18 @@ async function stageFile(
     hadLive: await isThere(live),
   };
   const mode = trueCopy === 'none' ? 0o600 : file.mode;
-  const handle = await open(stagedPath, 'wx', 0o600).catch((error: unknown) => {
-    throw toTarsError(error, `Cannot write ${stagedPath}`);
-  });
-  stagedFiles.push({ swap, stagedPath, mode, sha256: sha256Of(bytes) });
+  const mtime = new Date(Number(BigInt(file.mtimeNs) / 1_000_000n));
   try {
-    await handle.writeFile(bytes);
-    if (process.getuid?.() === 0) await handle.chown(file.uid, file.gid);
-    const mtime = new Date(Number(BigInt(file.mtimeNs) / 1_000_000n));
-    await handle.utimes(mtime, mtime);
-    await handle.sync();
+    await createDurably(stagedPath, [bytes], {
+      async finish(handle) {
+        if (process.getuid?.() === 0) await handle.chown(file.uid, file.gid);
+        await handle.utimes(mtime, mtime);
+      },
+    });
   } catch (error) {
     throw toTarsError(error, `Cannot write ${stagedPath}`);
-  } finally {
-    await handle.close();
   }
+  stagedFiles.push({ swap, stagedPath, mode, sha256: sha256Of(bytes) });
 }
 
 async function createDirectories(directory: string, file: CapturedFile, created: string[]): Promise<void> {

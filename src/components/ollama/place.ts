@@ -1,5 +1,6 @@
-import { chown, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
+import { chown, mkdir, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { createDurably } from '../../disk/durable-file.ts';
 import { nearestExisting } from '../../disk/space.ts';
 import { statIfThere } from '../../disk/is-there.ts';
 import { hasErrno, toTarsError } from '../../model/errors.ts';
@@ -82,27 +83,28 @@ export async function removeEmptyTree(directory: string): Promise<void> {
 }
 
 /** Writes a new file and makes its bytes durable. @throws TarsError naming the file; nothing of it remains */
-export async function writeDurably(
+export async function writeOwned(
   path: string,
   body: Bytes,
   owner: Owner,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
-  const handle = await open(path, 'wx', 0o644).catch((error: unknown) => {
-    throw toTarsError(error, `Cannot write ${path}`);
-  });
-  try {
+  const counted = async function* (): Bytes {
     for await (const chunk of body) {
-      await handle.writeFile(chunk);
+      yield chunk;
       onBytes(chunk.byteLength);
     }
-    await handle.chmod(0o644);
-    if (process.getuid?.() === 0) await handle.chown(owner.uid, owner.gid);
-    await handle.sync();
+  };
+  try {
+    await createDurably(path, counted(), {
+      mode: 0o644,
+      async finish(file) {
+        await file.chmod(0o644);
+        if (process.getuid?.() === 0) await file.chown(owner.uid, owner.gid);
+      },
+      syncParent: false,
+    });
   } catch (error) {
-    await rm(path, { force: true });
     throw toTarsError(error, `Cannot write ${path}`);
-  } finally {
-    await handle.close();
   }
 }

@@ -28,7 +28,7 @@ import {
   removeEmptyDirectories,
   removeEmptyTree,
   workFolders,
-  writeDurably,
+  writeOwned,
   type Owner,
   type WorkFolders,
 } from './place.ts';
@@ -169,7 +169,7 @@ async function stageBlobs(
         const path = join(staging.blobs.staged, file);
         const body = source.open(`${folder}/blobs/${file}`, ctx.signal);
         const what = `The blob ${file} of ${model.name} in the snapshot`;
-        await writeDurably(path, verifiedBytes(body, sha256, what), staging.owner, advance);
+        await writeOwned(path, verifiedBytes(body, sha256, what), staging.owner, advance);
         staging.swaps.push({ live, staged: path, previous: join(staging.blobs.previous, file), hadLive });
       }
       task.finish('ok');
@@ -197,7 +197,7 @@ async function stageManifest(
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const body = source.open(`${folder}/manifests/${model.path}`, signal);
   const what = `The manifest of ${model.name} in the snapshot`;
-  await writeDurably(path, verifiedBytes(body, model.digest, what), staging.owner, () => undefined);
+  await writeOwned(path, verifiedBytes(body, model.digest, what), staging.owner, () => undefined);
   staging.swaps.push({ live, staged: path, previous: join(staging.manifests.previous, model.path), hadLive });
 }
 
