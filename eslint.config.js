@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point inward: cli -> operations -> ports, model. Adapters -> ports, model, disk.
+ * Dependencies point inward: cli -> operations -> ports, model, disk. Adapters -> ports, model, disk.
  * Adapters never import one another; only composition constructs them.
  */
 const rooms = {
@@ -14,7 +14,7 @@ const rooms = {
   archive: ['model', 'ports', 'disk'],
   components: ['model', 'ports', 'disk'],
   runtimes: ['model', 'ports', 'disk'],
-  operations: ['model', 'ports'],
+  operations: ['model', 'ports', 'disk'],
   settings: ['model', 'ports', 'disk'],
   demo: ['model', 'ports', 'operations', 'settings', 'composition', 'disk'],
   cli: ['model', 'ports', 'operations', 'settings', 'composition', 'demo', 'disk'],
@@ -59,6 +59,34 @@ const siblingRules = componentFolders.map((folder) => {
 /** One home per primitive: outside its room the hand-written form is refused, and the message names the home. */
 const primitives = [
   {
+    room: 'disk',
+    message: 'Use isThere, isVisible, isMissing or whenMissing of disk/is-there.ts.',
+    selectors: [
+      "CallExpression[callee.name='access'][arguments.length=1]",
+      "LogicalExpression[left.arguments.1.value='ENOENT'][right.arguments.1.value='ENOTDIR']",
+    ],
+  },
+  {
+    room: 'disk',
+    message: 'Use freeBytes, spaceAt or nearestExisting of disk/space.ts.',
+    selectors: ["ImportSpecifier[imported.name='statfs']"],
+  },
+  {
+    room: 'disk',
+    message:
+      'Use createDurably, replaceDurably or publishDurably of disk/durable-file.ts, or syncWhereSupported of disk/sync.ts.',
+    selectors: [
+      'ImportSpecifier[imported.name=/^(f(data)?sync(Sync)?|renameSync)$/]',
+      "ImportDeclaration[source.value='node:fs/promises'] > ImportSpecifier[imported.name='rename']",
+      'CallExpression[callee.property.name=/^(data)?sync$/] > MemberExpression[object.name=/^(file|handle)$/]',
+    ],
+  },
+  {
+    room: 'model',
+    message: 'Use shellWord or withinShellQuotes of model/shell-word.ts.',
+    selectors: ["Literal[value=\"'\\\\''\"]", "TemplateElement[value.cooked=\"'\\\\''\"]"],
+  },
+  {
     room: 'model',
     message: 'Use throwIfAborted or abortError of model/abort.ts.',
     selectors: [
@@ -74,7 +102,7 @@ const withoutPrimitivesOf = (room) =>
     .flatMap(({ selectors, message }) => selectors.map((selector) => ({ selector, message })));
 const primitiveRules = [undefined, ...new Set(primitives.map(({ room }) => room))].map((room) => ({
   files: [room === undefined ? 'src/**/*.ts' : `src/${room}/**/*.ts`],
-  ignores: ['src/**/*.test.ts'],
+  ignores: ['src/**/*.test.ts', 'src/demo/**/*.ts'],
   rules: { 'no-restricted-syntax': ['error', ...withoutPrimitivesOf(room)] },
 }));
 

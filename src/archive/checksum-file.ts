@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, unlink, type FileHandle } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { createDurably } from '../disk/durable-file.ts';
 import { CorruptionError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
-import { syncDirectory } from '../disk/sync.ts';
 
 /** The checksum beside an archive, in the format of `sha256sum -c`. */
 export const checksumPath = (archive: string): string => `${archive}.sha256`;
@@ -15,25 +15,14 @@ export const checksumPath = (archive: string): string => `${archive}.sha256`;
  */
 export async function writeChecksum(archive: string, sha256: string): Promise<void> {
   const path = checksumPath(archive);
-  let handle: FileHandle;
   try {
-    handle = await open(path, 'wx', 0o600);
+    await createDurably(path, `${sha256}  ${basename(archive)}\n`);
   } catch (cause) {
-    if (!hasErrno(cause, 'EEXIST')) throw toTarsError(cause, `Cannot create ${path}`);
+    if (!hasErrno(cause, 'EEXIST')) throw toTarsError(cause, `Cannot write ${path}`);
     throw new TarsError('storage-exists', `Another archive is already called ${basename(archive)}`, {
       hint: 'Run the backup again; the name carries the time to the second.',
       cause,
     });
-  }
-  try {
-    await handle.writeFile(`${sha256}  ${basename(archive)}\n`);
-    await handle.sync();
-    await handle.close();
-    await syncDirectory(dirname(path));
-  } catch (cause) {
-    await handle.close().catch(() => undefined);
-    await unlink(path);
-    throw toTarsError(cause, `Cannot write ${path}`);
   }
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { Readable, type Duplex } from 'node:stream';
+import { syncWhereSupported } from '../disk/sync.ts';
 import { TarsError, toTarsError } from '../model/errors.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 
@@ -77,7 +78,7 @@ export class MemberFile {
   async seal(): Promise<string> {
     if (this.#failure !== undefined) throw this.#failure;
     try {
-      await this.#handle.sync();
+      await syncWhereSupported(this.#handle);
     } catch (cause) {
       this.#failure = toTarsError(cause, `Cannot write ${this.path}`);
       throw this.#failure;

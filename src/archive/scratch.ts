@@ -1,7 +1,8 @@
-import { open, rm, statfs } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { throwIfAborted } from '../model/abort.ts';
 import { TarsError, toTarsError } from '../model/errors.ts';
+import { freeBytes } from '../disk/space.ts';
 import { openScratch } from '../disk/run-scratch.ts';
 import type { Bytes } from '../ports/artifacts.ts';
 
@@ -67,11 +68,11 @@ async function spoolInto(path: string, body: Bytes, directory: string, signal: A
 }
 
 async function requireSpace(directory: string, neededBytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize < neededBytes + reserveBytes) {
+  const free = await freeBytes(directory);
+  if (free < neededBytes + reserveBytes) {
     throw new TarsError(
       'no-space',
-      `Not enough space in the scratch directory ${directory}: ${bavail * bsize} bytes are free, ${neededBytes} and a reserve of ${reserveBytes} are needed`,
+      `Not enough space in the scratch directory ${directory}: ${free} bytes are free, ${neededBytes} and a reserve of ${reserveBytes} are needed`,
       { hint: 'Free space there, or point scratch_dir in tars.yaml to a larger file system.' },
     );
   }

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { lstat, open, readdir, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { whenMissing } from '../disk/is-there.ts';
 import { throwIfAborted } from '../model/abort.ts';
 import { hasErrno, InterruptedError, TarsError, toTarsError } from '../model/errors.ts';
 import type { Manifest } from '../model/manifest.ts';
@@ -80,11 +81,11 @@ class ArchiveShelf implements SnapshotShelf {
    */
   async #remove(id: string, ctx: OperationContext): Promise<void> {
     const archive = join(this.location, id);
-    if ((await lstat(archive).catch(ignoreMissing)) === undefined) return;
+    if ((await lstat(archive).catch(whenMissing(undefined))) === undefined) return;
     await this.#require(id, ctx);
-    await unlink(checksumPath(archive)).catch(ignoreMissing);
+    await unlink(checksumPath(archive)).catch(whenMissing(undefined));
     await syncDirectory(this.location);
-    await unlink(archive).catch(ignoreMissing);
+    await unlink(archive).catch(whenMissing(undefined));
     await syncDirectory(this.location);
     ctx.log.debug(`Removed ${archive}`);
   }
@@ -128,13 +129,9 @@ class ArchiveShelf implements SnapshotShelf {
 async function strangeFile(archive: string): Promise<string | undefined> {
   if (!(await lstat(archive)).isFile()) return 'is not a regular file';
   const checksum = checksumPath(archive);
-  const found = await lstat(checksum).catch(ignoreMissing);
+  const found = await lstat(checksum).catch(whenMissing(undefined));
   if (found === undefined) return undefined;
   if (!found.isFile()) return 'has a .sha256 that is not a regular file';
   const { named } = await readChecksum(checksum);
   return named === basename(archive) ? undefined : 'has the .sha256 of another file';
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!hasErrno(error, 'ENOENT')) throw error;
 }

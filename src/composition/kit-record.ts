@@ -1,7 +1,9 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { hasErrno, toTarsError } from '../model/errors.ts';
+import { replaceDurably } from '../disk/durable-file.ts';
+import { whenMissing } from '../disk/is-there.ts';
+import { toTarsError } from '../model/errors.ts';
 import { makeDirectories } from '../disk/make-directories.ts';
 
 const recordSchema = z.object({
@@ -34,10 +36,7 @@ export async function exportedKits(stateDir: string): Promise<readonly string[]>
 
 async function readRecords(stateDir: string): Promise<Readonly<Record<string, KitRecord>>> {
   const path = pathIn(stateDir);
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (hasErrno(error, 'ENOENT')) return '{}';
-    throw toTarsError(error, `Cannot read ${path}`);
-  });
+  const text = await readFile(path, 'utf8').catch(whenMissing('{}', `Cannot read ${path}`));
   try {
     return fileSchema.parse(JSON.parse(text));
   } catch {
@@ -55,8 +54,7 @@ export async function recordKitExport(
   const records = { ...(await readRecords(stateDir)), [repositoryId]: record };
   try {
     await makeDirectories(stateDir, 0o700);
-    await writeFile(`${path}.new`, `${JSON.stringify(records, null, 2)}\n`, { mode: 0o600 });
-    await rename(`${path}.new`, path);
+    await replaceDurably(path, `${JSON.stringify(records, null, 2)}\n`);
   } catch (error) {
     throw toTarsError(error, `Cannot record the export in ${path}`);
   }

@@ -9,7 +9,7 @@ import { systemdRuns } from '../runtimes/schedulers/systemd.ts';
 import { unitNames } from '../runtimes/schedulers/systemd-units.ts';
 import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
-import { writeDurably } from '../storage/local/durable-file.ts';
+import { publishDurably } from '../disk/durable-file.ts';
 
 /** What a support bundle needs of this machine. */
 export interface SupportTools {
@@ -42,8 +42,7 @@ export function supportTools(docker: Settings['docker'], env: Environment): Supp
 
 async function publish(path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
   try {
-    const options = { content: [bytes], mode: 0o600, readOnly: false, durable: true, signal };
-    await writeDurably(resolve(path), options);
+    await publishDurably(resolve(path), [bytes], { signal });
   } catch (error) {
     if (hasErrno(error, 'EEXIST')) throw bundleExists(path);
     throw toTarsError(error, `Cannot write ${path}`);

@@ -1,7 +1,9 @@
-import { readFile, realpath } from 'node:fs/promises';
-import { dirname, join, basename, resolve } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { decodeLossless } from '../model/byte-text.ts';
-import { hasErrno, TarsError, toTarsError } from '../model/errors.ts';
+import { TarsError } from '../model/errors.ts';
+import { whenMissing } from './is-there.ts';
+import { throughLinks } from './real-path.ts';
 
 /** Where the system says what is mounted, and what is to be. */
 interface MountTables {
@@ -43,12 +45,7 @@ async function column(table: string, index: number): Promise<readonly string[]> 
 
 /** One character for each byte; empty where there is no such table. */
 async function textOf(table: string): Promise<string> {
-  try {
-    return await readFile(table, 'latin1');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return '';
-    throw toTarsError(error, `Cannot read ${table}`);
-  }
+  return readFile(table, 'latin1').catch(whenMissing('', `Cannot read ${table}`));
 }
 
 /**
@@ -57,7 +54,7 @@ async function textOf(table: string): Promise<string> {
  * @throws TarsError `storage-failed`
  */
 export async function requireMounted(directory: string, tables = ofTheSystem): Promise<void> {
-  const path = await throughLinks(resolve(directory));
+  const path = await throughLinks(directory);
   const wanted = nearestAbove(path, await column(tables.fstab, 1));
   const mounted = nearestAbove(path, await mountPoints(tables));
   if (wanted === undefined || mounted === undefined || wanted.length <= mounted.length) return;
@@ -77,14 +74,4 @@ function nearestAbove(path: string, points: readonly string[]): string | undefin
     .filter((point) => point === '/' || path === point || path.startsWith(`${point}/`))
     .sort((a, b) => a.length - b.length)
     .at(-1);
-}
-
-/** Also works for a path that does not exist yet. */
-async function throughLinks(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (!hasErrno(error, 'ENOENT') || path === dirname(path)) return path;
-    return join(await throughLinks(dirname(path)), basename(path));
-  }
 }

@@ -1,6 +1,6 @@
-import { readFile, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { hasErrno } from '../model/errors.ts';
+import { readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { throughLinks } from './real-path.ts';
 import { decodeMountPath } from './mounts.ts';
 
 /**
@@ -53,14 +53,14 @@ function once<T>(
 
 /** The nearest directory that exists. */
 async function nearestOf(path: string): Promise<Step | undefined> {
-  const [nearest] = await stepsUp(await real(path));
+  const [nearest] = await stepsUp(await throughLinks(path));
   return nearest;
 }
 
 /** From the place, under every path that shows it. */
 async function allStepsUp(path: string): Promise<readonly Step[]> {
   const steps: Step[] = [];
-  for (const spelling of await spellings(await real(path))) steps.push(...(await stepsUp(spelling)));
+  for (const spelling of await spellings(await throughLinks(path))) steps.push(...(await stepsUp(spelling)));
   return steps;
 }
 
@@ -88,18 +88,6 @@ async function keyOf(path: string): Promise<string | undefined> {
     return `${dev}:${ino}`;
   } catch {
     return undefined;
-  }
-}
-
-/** Through links, also for what is not there yet. */
-async function real(path: string): Promise<string> {
-  const absolute = resolve(path);
-  try {
-    return await realpath(absolute);
-  } catch (error) {
-    const isMissing = hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR');
-    if (!isMissing || absolute === dirname(absolute)) return absolute;
-    return join(await real(dirname(absolute)), basename(absolute));
   }
 }
 

@@ -1,7 +1,7 @@
-import { constants, fsync } from 'node:fs';
+import { constants, fsync, fsyncSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { isSystemError } from '../model/errors.ts';
+import { hasErrno, isSystemError } from '../model/errors.ts';
 
 const syncAside = promisify(fsync);
 
@@ -18,8 +18,21 @@ export async function syncDescriptor(descriptor: number): Promise<void> {
   try {
     await syncAside(descriptor);
   } catch (error) {
-    if (!isSystemError(error) || !unsupportedErrnos.has(error.code ?? '')) throw error;
+    requireUnsupported(error);
   }
+}
+
+/** {@link syncDescriptor} for what must not let others continue meanwhile. */
+export function syncDescriptorNow(descriptor: number): void {
+  try {
+    fsyncSync(descriptor);
+  } catch (error) {
+    requireUnsupported(error);
+  }
+}
+
+function requireUnsupported(error: unknown): void {
+  if (!isSystemError(error) || !unsupportedErrnos.has(error.code ?? '')) throw error;
 }
 
 /** Makes creations, links, renames and removals inside `directory` survive a power cut. */
@@ -31,3 +44,9 @@ export async function syncDirectory(directory: string): Promise<void> {
     await handle.close();
   }
 }
+
+/** {@link syncDirectory}, except of a directory that this user may enter but not read, which cannot be opened. */
+export const syncDirectoryIfReadable = (directory: string): Promise<void> =>
+  syncDirectory(directory).catch((error: unknown) => {
+    if (!hasErrno(error, 'EACCES')) throw error;
+  });

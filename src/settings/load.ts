@@ -1,6 +1,7 @@
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { isVisible } from '../disk/is-there.ts';
 import { homeDirectory, stateDirectory } from '../disk/home.ts';
 import { ConfigurationError, toTarsError } from '../model/errors.ts';
 import type { SnapshotOwner } from '../model/snapshot.ts';
@@ -178,11 +179,7 @@ function requireConsistent(
 
 async function firstExisting(paths: readonly string[]): Promise<string | undefined> {
   for (const path of paths) {
-    const found = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (found) return path;
+    if (await isVisible(path)) return path;
   }
   return undefined;
 }

@@ -23,7 +23,7 @@ import {
 import type { RunLog } from '../../src/ports/run-log.ts';
 import type { SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import type { ContainerInspector, SupportedContainer } from '../../src/ports/support.ts';
-import { joinStreams } from '../../src/runtimes/docker/engine/support.ts';
+import { joinStreams } from '../../src/runtimes/docker/engine/frames.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { testContext } from '../fixtures/context.ts';
 import { secretCorpus } from '../fixtures/secret-corpus.ts';

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
+import { createDurably } from '../../disk/durable-file.ts';
+import { isVisible } from '../../disk/is-there.ts';
 import { createStore, openStore } from '../../composition/index.ts';
 import { ConfigurationError, TarsError, toTarsError } from '../../model/errors.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
@@ -12,7 +14,7 @@ import { repositoryPassword } from '../../settings/secrets.ts';
 import { settingsTemplate } from '../../settings/template.ts';
 import type { Session } from '../session/session.ts';
 import { directoryFromHere, fromHere, type Choices, type InitFlags } from './choices.ts';
-import { exists, holdsRepository } from './look-around.ts';
+import { holdsRepository } from './look-around.ts';
 
 /** 32 random bytes: no dictionary reaches it, and scrypt has nothing to add. */
 const recoveryKeyBytes = 32;
@@ -26,7 +28,7 @@ export async function writeSettings(settingsPath: string, { what, ...values }: C
   try {
     await requireMounted(settingsPath);
     await makeDirectories(dirname(settingsPath));
-    await writeNew(settingsPath, text);
+    await createDurably(settingsPath, text);
   } catch (error) {
     throw toTarsError(error, `Cannot write ${settingsPath}`);
   }
@@ -53,7 +55,7 @@ export async function takeRepository(settings: Settings, { ctx, env }: Session):
 /** Whether a password is there without a new key. */
 export async function hasPassword(keyFile: string | undefined, env: Environment): Promise<boolean> {
   const given = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].some((name) => env[name]);
-  return keyFile === undefined || given || (await exists(keyFile));
+  return keyFile === undefined || given || (await isVisible(keyFile));
 }
 
 /** Creates the repository, and its key file unless there is one. Returns a new key. */
@@ -116,19 +118,9 @@ async function makeRecoveryKey(keyFile: string | undefined, { env }: Session): P
   try {
     await requireMounted(keyFile);
     await makeDirectories(dirname(keyFile));
-    await writeNew(keyFile, `${key}\n`);
+    await createDurably(keyFile, `${key}\n`);
   } catch (error) {
     throw toTarsError(error, `Cannot write the recovery key ${keyFile}`);
   }
   return key;
-}
-
-async function writeNew(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

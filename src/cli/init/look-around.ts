@@ -1,6 +1,6 @@
-import { access } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { isVisible } from '../../disk/is-there.ts';
 import { proposeStores } from '../../composition/index.ts';
 import type { Environment } from '../../model/environment.ts';
 import type { PortProbe } from '../../ports/kind.ts';
@@ -32,12 +32,4 @@ export const listens: PortProbe = (place) => {
 };
 
 /** Whether a repository was created in that directory. */
-export const holdsRepository = (path: string): Promise<boolean> => exists(join(path, 'config'));
-
-/** Whether there is anything at the path, as far as this user can see. */
-export async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
+export const holdsRepository = (path: string): Promise<boolean> => isVisible(join(path, 'config'));

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { rm } from 'node:fs/promises';
+import { isVisible } from '../../disk/is-there.ts';
 import { throwIfAborted } from '../../model/abort.ts';
 import { findProjects, placeConflicts, type FoundProject } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
@@ -19,7 +20,6 @@ import {
 } from '../init/choices.ts';
 import { askForChoices, askToCreate } from '../init/conversation.ts';
 import { createWithKey, refuseConflictingOptions, takeRepository, writeSettings } from '../init/create.ts';
-import { exists } from '../init/look-around.ts';
 import { renderCreated, renderFound, renderInventory, renderNext, renderSuggestion } from '../init/report.ts';
 import { renderDiagnoses } from '../render/diagnoses.ts';
 import { runVerb, type Session, type CliContext } from '../session/session.ts';
@@ -47,7 +47,7 @@ async function run(session: Session, flags: InitFlags): Promise<number> {
   selectedProject(flags);
   if (flags.repository !== undefined) directoryFromHere(flags.repository, env);
   const settingsPath = settingsCandidates(configPath, env)[0] ?? 'tars.yaml';
-  const isNew = !(await exists(settingsPath));
+  const isNew = !(await isVisible(settingsPath));
   const guided = flags.yes === true || audience.questions !== undefined;
   const choices = isNew ? await choose(session, flags, settingsPath) : undefined;
   const created = await create(settingsPath, choices, flags, session);

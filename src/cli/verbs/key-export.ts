@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import { open } from 'node:fs/promises';
+import { createDurably } from '../../disk/durable-file.ts';
 import { resolve } from 'node:path';
 import { openStoreAndPassword, recordKitExport } from '../../composition/index.ts';
 import { requireMounted } from '../../disk/mounts.ts';
@@ -97,13 +97,7 @@ function refuseInRepository(repository: string, output: string): void {
 
 async function writeNew(path: string, text: string): Promise<void> {
   try {
-    const file = await open(path, 'wx', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await createDurably(path, text);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw toTarsError(error, `Cannot write ${path}`);
     throw new ConfigurationError(`${path} exists already, and is not replaced`, {

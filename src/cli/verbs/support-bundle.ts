@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { access } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { isVisible } from '../../disk/is-there.ts';
 import { bundleExists, supportTools } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { BundleCompression } from '../../operations/support-bundle/archive.ts';
@@ -82,11 +82,7 @@ function compressionOf(output: string): BundleCompression {
 
 /** Known before all the work is done; the writing itself overwrites nothing either. */
 async function requireFree(path: string): Promise<void> {
-  const isThere = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) throw bundleExists(path);
+  if (await isVisible(path)) throw bundleExists(path);
 }
 
 /** `20261124_030000` in UTC */

@@ -1,6 +1,6 @@
-import { access } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isVisible } from '../../disk/is-there.ts';
 import {
   composeStack,
   exposedConfiguration,
@@ -114,7 +114,7 @@ function componentsOf(settings: Settings, env: Environment): readonly ExaminedCo
 async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
   const components = componentsOf(settings, env);
   const repository = repositoryOf(settings, components, env);
-  const hasRepository = await exists(join(settings.repository.path, 'config'));
+  const hasRepository = await isVisible(join(settings.repository.path, 'config'));
   return [
     ...careChecks(careOf(settings, env)),
     ...repositoryChecks(repository),
@@ -226,9 +226,3 @@ function careOf(settings: Settings, env: Environment): CareUnderExamination {
     keepsByPolicy: tags.length > 0 || Object.values(keeps).some((keep) => keep !== undefined),
   };
 }
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );

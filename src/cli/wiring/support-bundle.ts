@@ -1,3 +1,4 @@
+import { isVisible } from '../../disk/is-there.ts';
 import { dirname, resolve } from 'node:path';
 import { openStoreAndPassword, runLogOf, storageOf, type SupportTools } from '../../composition/index.ts';
 import { missingSource, type SupportSource } from '../../operations/support-bundle/source.ts';
@@ -10,7 +11,6 @@ import {
   configurationSources,
   directoryComposeSource,
   environmentSource,
-  isThere,
 } from '../../operations/support-bundle/sources/configuration.ts';
 import { secretSource } from '../../operations/support-bundle/sources/files.ts';
 import { journalSource, logFileSource } from '../../operations/support-bundle/sources/logs.ts';
@@ -89,7 +89,7 @@ function secretSources(settings: Settings, env: Environment): readonly SupportSo
 }
 
 async function firstThere(paths: readonly string[]): Promise<readonly string[]> {
-  for (const path of paths) if (await isThere(path)) return [path];
+  for (const path of paths) if (await isVisible(path)) return [path];
   return [];
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { whenMissing } from '../../disk/is-there.ts';
 import { artifactsOf } from '../../model/artifact-list.ts';
-import { hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
@@ -36,12 +37,7 @@ export const restoreConfigHint = 'use --restore-config to replace it';
 
 /** A live file's bytes; undefined when there is none. */
 export async function liveBytes(path: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
-  try {
-    return await readFile(path, { signal });
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-    throw toTarsError(error, `Cannot read ${path}`);
-  }
+  return readFile(path, { signal }).catch(whenMissing(undefined, `Cannot read ${path}`));
 }
 
 /** Only files that are configured here are restored: a snapshot cannot choose other places to write to. */

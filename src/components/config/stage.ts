@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, open, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { isMissing, isThere } from '../../disk/is-there.ts';
+import { createDurably } from '../../disk/durable-file.ts';
+import { realPathIfThere } from '../../disk/real-path.ts';
+import { isThere } from '../../disk/is-there.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
@@ -86,10 +88,7 @@ export async function stageConfigRestore(
 /** Removes what a staging that was cut off left beside the files, also where they are links. */
 export async function removeStaged(files: readonly string[], restoreId: string): Promise<void> {
   for (const path of files) {
-    const target = await realpath(path).catch((error: unknown) => {
-      if (isMissing(error)) return path;
-      throw toTarsError(error, `Cannot access ${path}`);
-    });
+    const target = await realPathIfThere(path);
     // With the redacted view alone, the name of its own that it was to get comes in between.
     for (const live of [path, target, `${path}.redacted-${restoreId}`]) {
       await rm(besidePath(live, 'new', restoreId), { force: true });
@@ -178,21 +177,18 @@ async function stageFile(
     hadLive: await isThere(live),
   };
   const mode = trueCopy === 'none' ? 0o600 : file.mode;
-  const handle = await open(stagedPath, 'wx', 0o600).catch((error: unknown) => {
-    throw toTarsError(error, `Cannot write ${stagedPath}`);
-  });
-  stagedFiles.push({ swap, stagedPath, mode, sha256: sha256Of(bytes) });
+  const mtime = new Date(Number(BigInt(file.mtimeNs) / 1_000_000n));
   try {
-    await handle.writeFile(bytes);
-    if (process.getuid?.() === 0) await handle.chown(file.uid, file.gid);
-    const mtime = new Date(Number(BigInt(file.mtimeNs) / 1_000_000n));
-    await handle.utimes(mtime, mtime);
-    await handle.sync();
+    await createDurably(stagedPath, [bytes], {
+      async finish(handle) {
+        if (process.getuid?.() === 0) await handle.chown(file.uid, file.gid);
+        await handle.utimes(mtime, mtime);
+      },
+    });
   } catch (error) {
     throw toTarsError(error, `Cannot write ${stagedPath}`);
-  } finally {
-    await handle.close();
   }
+  stagedFiles.push({ swap, stagedPath, mode, sha256: sha256Of(bytes) });
 }
 
 async function createDirectories(directory: string, file: CapturedFile, created: string[]): Promise<void> {

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import { nearestExisting } from '../../disk/space.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { isThere } from '../../disk/is-there.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
@@ -160,10 +161,4 @@ async function openIfThere(path: string): Promise<OpenedPath | undefined> {
       },
     );
   }
-}
-
-async function nearestExisting(path: string): Promise<string> {
-  let candidate = path;
-  while (dirname(candidate) !== candidate && !(await isThere(candidate))) candidate = dirname(candidate);
-  return candidate;
 }

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { z } from 'zod';
-import { isThere } from '../../disk/is-there.ts';
+import { isThere, statIfThere } from '../../disk/is-there.ts';
 import { ConfigurationError, hasErrno, isSystemError, messageOf, toTarsError } from '../../model/errors.ts';
 
 /**
@@ -164,14 +164,8 @@ export const noManifest = (path: string, what: string): BrokenModel => ({
   ...{ name: modelName(path), path, reason: `its manifest is ${what}`, unread: true },
 });
 
-const isDirectory = async (path: string): Promise<boolean> => {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
-    throw toTarsError(error, `Cannot access ${path}`);
-  }
-};
+const isDirectory = async (path: string): Promise<boolean> =>
+  (await statIfThere(path))?.isDirectory() === true;
 
 /**
  * Refuses a directory that is no model store, so that a wrong path or an unmounted volume is not captured as an

@@ -1,5 +1,8 @@
-import { chown, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
+import { chown, mkdir, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { createDurably } from '../../disk/durable-file.ts';
+import { nearestExisting } from '../../disk/space.ts';
+import { statIfThere } from '../../disk/is-there.ts';
 import { hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 
@@ -16,24 +19,6 @@ export interface WorkFolders {
   readonly previous: string;
 }
 
-/** What is at the path, links followed; undefined when nothing is. @throws TarsError when that cannot be told */
-export async function statIfThere(path: string): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-    throw toTarsError(error, `Cannot access ${path}`);
-  }
-}
-
-/** The nearest directory at or above `path` that exists. */
-export async function nearestExisting(path: string): Promise<string> {
-  let candidate = path;
-  while ((await statIfThere(candidate)) === undefined && dirname(candidate) !== candidate)
-    candidate = dirname(candidate);
-  return candidate;
-}
-
 /**
  * Where to work beside `<root>/<part>`: in the store's own folder, or inside the part when that is a mount of its
  * own, because renames do not cross file systems. Never where Ollama looks for models: it knows only files four
@@ -42,7 +27,7 @@ export async function nearestExisting(path: string): Promise<string> {
 export async function workFolders(root: string, part: string, restoreId: string): Promise<WorkFolders> {
   const there = await statIfThere(join(root, part));
   const live = there === undefined ? join(root, part) : await realpath(join(root, part));
-  const above = await stat(await nearestExisting(dirname(live)));
+  const above = await stat(await nearestExisting(dirname(live)), { bigint: true });
   const base = there !== undefined && there.dev !== above.dev ? live : dirname(live);
   return {
     live,
@@ -98,27 +83,28 @@ export async function removeEmptyTree(directory: string): Promise<void> {
 }
 
 /** Writes a new file and makes its bytes durable. @throws TarsError naming the file; nothing of it remains */
-export async function writeDurably(
+export async function writeOwned(
   path: string,
   body: Bytes,
   owner: Owner,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
-  const handle = await open(path, 'wx', 0o644).catch((error: unknown) => {
-    throw toTarsError(error, `Cannot write ${path}`);
-  });
-  try {
+  const counted = async function* (): Bytes {
     for await (const chunk of body) {
-      await handle.writeFile(chunk);
+      yield chunk;
       onBytes(chunk.byteLength);
     }
-    await handle.chmod(0o644);
-    if (process.getuid?.() === 0) await handle.chown(owner.uid, owner.gid);
-    await handle.sync();
+  };
+  try {
+    await createDurably(path, counted(), {
+      mode: 0o644,
+      async finish(file) {
+        await file.chmod(0o644);
+        if (process.getuid?.() === 0) await file.chown(owner.uid, owner.gid);
+      },
+      syncParent: false,
+    });
   } catch (error) {
-    await rm(path, { force: true });
     throw toTarsError(error, `Cannot write ${path}`);
-  } finally {
-    await handle.close();
   }
 }

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { statIfThere } from '../../disk/is-there.ts';
+import { nearestExisting } from '../../disk/space.ts';
 import { artifactsOf } from '../../model/artifact-list.ts';
 import { RestoreRefusedError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
@@ -7,7 +9,6 @@ import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName, readModels } from './model-store.ts';
-import { nearestExisting, statIfThere } from './place.ts';
 
 /** What staging has to know of a planned restore. */
 export interface OllamaPlanDetails {

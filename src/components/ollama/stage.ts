@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { isThere } from '../../disk/is-there.ts';
+import { nearestExisting } from '../../disk/space.ts';
+import { isThere, statIfThere } from '../../disk/is-there.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
 import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
@@ -24,12 +25,10 @@ import { blobFileName, readModels, type BrokenModel } from './model-store.ts';
 import {
   createDirectories,
   missingDirectories,
-  nearestExisting,
   removeEmptyDirectories,
   removeEmptyTree,
-  statIfThere,
   workFolders,
-  writeDurably,
+  writeOwned,
   type Owner,
   type WorkFolders,
 } from './place.ts';
@@ -170,7 +169,7 @@ async function stageBlobs(
         const path = join(staging.blobs.staged, file);
         const body = source.open(`${folder}/blobs/${file}`, ctx.signal);
         const what = `The blob ${file} of ${model.name} in the snapshot`;
-        await writeDurably(path, verifiedBytes(body, sha256, what), staging.owner, advance);
+        await writeOwned(path, verifiedBytes(body, sha256, what), staging.owner, advance);
         staging.swaps.push({ live, staged: path, previous: join(staging.blobs.previous, file), hadLive });
       }
       task.finish('ok');
@@ -198,7 +197,7 @@ async function stageManifest(
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const body = source.open(`${folder}/manifests/${model.path}`, signal);
   const what = `The manifest of ${model.name} in the snapshot`;
-  await writeDurably(path, verifiedBytes(body, model.digest, what), staging.owner, () => undefined);
+  await writeOwned(path, verifiedBytes(body, model.digest, what), staging.owner, () => undefined);
   staging.swaps.push({ live, staged: path, previous: join(staging.manifests.previous, model.path), hadLive });
 }
 

@@ -1,5 +1,5 @@
 import { createReadStream, type BigIntStats } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { freeBytes } from '../../disk/space.ts';
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { ArtifactAttributes, Bytes, FileIdentity } from '../../ports/artifacts.ts';
 
@@ -36,12 +36,11 @@ export function identityOf(stats: Pick<BigIntStats, 'size' | 'mtimeNs' | 'ctimeN
 
 /** @throws TarsError `no-space` when `directory`'s file system cannot take `neededBytes` and a tenth more */
 export async function requireSpace(directory: string, neededBytes: number, purpose: string): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  const freeBytes = bavail * bsize;
-  if (freeBytes < neededBytes * 1.1) {
+  const free = await freeBytes(directory);
+  if (free < neededBytes * 1.1) {
     throw new TarsError(
       'no-space',
-      `Not enough space in ${directory} for ${purpose}: ${neededBytes} bytes and 10 % more are needed, ${freeBytes} are free`,
+      `Not enough space in ${directory} for ${purpose}: ${neededBytes} bytes and 10 % more are needed, ${free} are free`,
       { hint: 'Free space there, or point scratch_dir in tars.yaml to a larger file system.' },
     );
   }

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readdir, realpath, rmdir, stat } from 'node:fs/promises';
+import { access, mkdir, readdir, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { realPathIfThere } from '../../disk/real-path.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { mountPoints, requireMounted } from '../../disk/mounts.ts';
 import { openPath } from '../../disk/open-path.ts';
@@ -48,16 +49,6 @@ async function isMountPoint(path: string): Promise<boolean> {
   return (await mountPoints()).includes(path);
 }
 
-/** Where a path leads, so that a link stays and what it points to is exchanged. */
-async function throughLinks(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return path;
-    throw error;
-  }
-}
-
 /**
  * Decides how the directory at `path` will be replaced, and creates the empty directory to stage into.
  * @param keepDirectory keep the directory itself whatever it is: it is mounted elsewhere, such as in a container
@@ -68,7 +59,7 @@ export async function stageBeside(
   restoreId: string,
   keepDirectory = false,
 ): Promise<DirectoryStage> {
-  const live = await throughLinks(path);
+  const live = await realPathIfThere(path);
   const mode = keepDirectory || (await isMountPoint(live)) ? 'entries' : 'rename';
   const parent = mode === 'entries' ? live : dirname(live);
   const prefix = mode === 'entries' ? '.tars' : `${besideStem(basename(live))}.tars`;
@@ -90,7 +81,7 @@ export async function stageBeside(
 
 /** Removes what {@link stageBeside} created for that restore and nobody swapped in. */
 export async function removeStagedBeside(path: string, restoreId: string): Promise<void> {
-  const live = await throughLinks(path);
+  const live = await realPathIfThere(path);
   const candidates = [besidePath(live, 'new', restoreId), join(live, `.tars-new-${restoreId}`)];
   for (const staged of candidates) await removeTreeAt(staged);
 }
@@ -106,7 +97,7 @@ export async function directorySwaps(
   keep: readonly string[] = [],
 ): Promise<PathSwap[]> {
   if (stage.mode === 'rename') {
-    const at = await throughLinks(live);
+    const at = await realPathIfThere(live);
     return [{ live: at, staged: stage.stagedDir, previous: stage.previousDir, hadLive: await isThere(at) }];
   }
   // What another component's restore puts beside a name that stays is that component's too.

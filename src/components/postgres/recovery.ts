@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { RecoveryStep } from '../../model/recovery-kit.ts';
-import { shellWord } from '../../model/shell-word.ts';
+import { shellWord, withinShellQuotes } from '../../model/shell-word.ts';
 import type { RecoveryPart, RecoverySlot } from '../../ports/kind.ts';
 import { ownFilesText, serviceOf } from '../recovery-places.ts';
 import type { PostgresSettings } from './settings.ts';
@@ -65,7 +65,7 @@ const creation = (name: string): string => (name === 'postgres' ? '' : ' --creat
 /** A word inside the single quotes of `sh -c '…'`. */
 const quotedInQuotes = (value: string): string => {
   const word = shellWord(value);
-  return word === value ? word : word.replaceAll("'", `'\\''`);
+  return word === value ? word : withinShellQuotes(word);
 };
 
 export const recovery: RecoverySlot<PostgresSettings> = {

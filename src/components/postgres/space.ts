@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, readFile, statfs } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { freeBytes } from '../../disk/space.ts';
 import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { PostgresFacts } from './facts.ts';
 import type { PostgresOptions } from './connection/options.ts';
@@ -30,20 +31,19 @@ export async function spaceNeeded(
   if (told === undefined) return { known: false, directories: [] };
   const path = told.directory;
   if (await isLocal(told)) {
-    const { bavail, bsize } = await statfs(path);
-    requireRoom(path, sizeBytes, bavail * bsize);
+    requireRoom(path, sizeBytes, await freeBytes(path));
     return { known: true, directories: [{ path, sizeBytes }] };
   }
-  const freeBytes = await freeInContainer(options, path, signal);
-  if (freeBytes === undefined) return { known: false, directories: [] };
-  requireRoom(`${path} of its container`, sizeBytes, freeBytes);
+  const free = await freeInContainer(options, path, signal);
+  if (free === undefined) return { known: false, directories: [] };
+  requireRoom(`${path} of its container`, sizeBytes, free);
   return { known: true, directories: [] };
 }
 
-function requireRoom(place: string, neededBytes: number, freeBytes: number): void {
-  if (neededBytes <= freeBytes) return;
+function requireRoom(place: string, neededBytes: number, free: number): void {
+  if (neededBytes <= free) return;
   throw new RestoreRefusedError(
-    `Not enough space in ${place} to restore beside the live databases: needs ${neededBytes} bytes, ${freeBytes} are free`,
+    `Not enough space in ${place} to restore beside the live databases: needs ${neededBytes} bytes, ${free} are free`,
     { hint: 'Free space there; the previous databases stay until they are discarded.' },
   );
 }

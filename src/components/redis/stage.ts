@@ -1,6 +1,7 @@
-import { chown, link, lstat, mkdir, open } from 'node:fs/promises';
+import { chown, link, lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
+import { createDurably } from '../../disk/durable-file.ts';
 import {
   CorruptionError,
   hasErrno,
@@ -100,7 +101,7 @@ async function writeFiles(
   const rdb = join(stagedDir, persistence.dbFilename);
   const liveRdb = await statIfThere(join(dataDir, persistence.dbFilename));
   const fileOwner = liveRdb === undefined ? { ...owner, mode: 0o600 } : attributesOf(liveRdb);
-  await writeDurably(rdb, fileOwner, source.open(details.artifact, ctx.signal));
+  await writeOwned(rdb, fileOwner, source.open(details.artifact, ctx.signal));
   if (stagesAppendOnly(persistence)) {
     const directory = join(stagedDir, persistence.appendDirName);
     await mkdir(directory, { mode: owner.mode });
@@ -109,7 +110,7 @@ async function writeFiles(
     const base = `${persistence.appendFilename}.1.base.rdb`;
     await linkOrCopy(rdb, join(directory, base), fileOwner, ctx);
     const manifest = Buffer.from(`file ${redisWord(base)} seq 1 type b\n`);
-    await writeDurably(join(directory, `${persistence.appendFilename}.manifest`), fileOwner, [manifest]);
+    await writeOwned(join(directory, `${persistence.appendFilename}.manifest`), fileOwner, [manifest]);
     await syncDirectory(directory);
   }
   await syncDirectory(stagedDir);
@@ -121,19 +122,12 @@ async function linkOrCopy(from: string, to: string, owner: Owner, ctx: Operation
     await link(from, to);
   } catch (error) {
     if (!isSystemError(error)) throw error;
-    await writeDurably(to, owner, fileBytes(from, ctx.signal));
+    await writeOwned(to, owner, fileBytes(from, ctx.signal));
   }
 }
 
-async function writeDurably(path: string, owner: Owner, bytes: Bytes | Iterable<Uint8Array>): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    for await (const piece of bytes) await file.writeFile(piece);
-    await file.chmod(owner.mode);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+async function writeOwned(path: string, owner: Owner, bytes: Bytes | Iterable<Uint8Array>): Promise<void> {
+  await createDurably(path, bytes, { finish: (file) => file.chmod(owner.mode), syncParent: false });
   await giveTo(path, owner);
 }
 

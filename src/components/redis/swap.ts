@@ -1,12 +1,12 @@
 import { closeSync, constants, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { replaceDurablyIn } from '../../disk/durable-file.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { requireMounted } from '../../disk/mounts.ts';
 import type { OpenDirectory } from '../../disk/open-directory.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { removeTree, removeTreeAt } from '../../disk/remove-tree.ts';
-import { writeWhole } from '../../disk/write-whole.ts';
 import {
   CorruptionError,
   hasErrno,
@@ -177,7 +177,7 @@ export class FileSwap implements Generation {
     using previous =
       this.#openPrevious(parent.directory) ?? (await parent.directory.createDirectory(basename(previousDir)));
     if (!previous.isPrivate) throw this.#previousIsReplaced();
-    await writeWhole(previous, noteName, JSON.stringify(swaps));
+    await replaceDurablyIn(previous, noteName, JSON.stringify(swaps));
     await parent.directory.sync();
     return swaps;
   }

@@ -1,13 +1,14 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { isMissing } from '../../disk/is-there.ts';
 import { formatBytes } from '../../model/bytes.ts';
 import { hasErrno, isDenied, messageOf, systemErrorHint } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
 import type { ExaminedComponent } from './stack.ts';
-import { freeBytes, nearestExisting } from '../space.ts';
+import { freeBytes, nearestExisting } from '../../disk/space.ts';
 
 /** A right that a capture or a restore needs on a path of this machine. */
 export interface PathNeed {
@@ -66,7 +67,7 @@ async function problemWith({ path, right, purpose }: PathNeed): Promise<Outcome 
     return undefined;
   } catch (cause) {
     const verb = right === 'read' ? 'read' : 'written to';
-    if (hasErrno(cause, 'ENOENT') || hasErrno(cause, 'ENOTDIR'))
+    if (isMissing(cause))
       return error(`${place} is not there, and ${purpose} needs it`, 'Correct the path, or create it.');
     if (hasErrno(cause, 'EROFS'))
       return error(`${place} is mounted read-only, and ${purpose} writes to it`, systemErrorHint(cause));

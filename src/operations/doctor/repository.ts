@@ -9,7 +9,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { LockHolder, SnapshotStore } from '../../ports/snapshot-store.ts';
 import { byHost, describeHosts } from '../restore/choose-snapshot.ts';
 import { error, ok, warning, type HealthCheck, type Outcome } from './doctor.ts';
-import { freeBytes } from '../space.ts';
+import { freeBytes } from '../../disk/space.ts';
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;

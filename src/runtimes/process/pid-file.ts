@@ -1,5 +1,7 @@
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { hasErrno, toTarsError } from '../../model/errors.ts';
+import { readFile, stat } from 'node:fs/promises';
+import { whenMissing } from '../../disk/is-there.ts';
+import { replaceDurably } from '../../disk/durable-file.ts';
+import { toTarsError } from '../../model/errors.ts';
 import { processTable, readProcess, type ProcessStat } from '../process-table.ts';
 
 /**
@@ -52,19 +54,14 @@ export async function groupMembers(groupId: number): Promise<number[]> {
 export async function writePidFile(path: string, pid: number): Promise<void> {
   const started = await readProcess(pid);
   try {
-    await replaceFile(path, `${pid}\n`);
-    await replaceFile(launchFileOf(path), `${pid} ${started?.startTicks ?? 0} ${await bootId()}\n`);
+    await replaceDurably(path, `${pid}\n`);
+    await replaceDurably(launchFileOf(path), `${pid} ${started?.startTicks ?? 0} ${await bootId()}\n`);
   } catch (cause) {
     throw toTarsError(cause, `Cannot write the pid file ${path}`);
   }
 }
 
 const launchFileOf = (path: string): string => `${path}.tars`;
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.new`, text, { mode: 0o600 });
-  await rename(`${path}.new`, path);
-}
 
 interface Launch {
   readonly startTicks: number;
@@ -86,21 +83,12 @@ async function readLaunch(path: string, pid: number): Promise<Launch | undefined
 
 /** Undefined for a file that has gone meanwhile. */
 async function modifiedMs(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).mtimeMs;
-  } catch (cause) {
-    if (hasErrno(cause, 'ENOENT')) return undefined;
-    throw toTarsError(cause, `Cannot read the pid file ${path}`);
-  }
+  const stats = await stat(path).catch(whenMissing(undefined, `Cannot read the pid file ${path}`));
+  return stats?.mtimeMs;
 }
 
 async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'latin1');
-  } catch (cause) {
-    if (hasErrno(cause, 'ENOENT')) return '';
-    throw toTarsError(cause, `Cannot read the pid file ${path}`);
-  }
+  return readFile(path, 'latin1').catch(whenMissing('', `Cannot read the pid file ${path}`));
 }
 
 async function startedMs({ startTicks }: ProcessStat): Promise<number> {

@@ -1,3 +1,4 @@
+import { shellQuoted, shellWord } from '../../model/shell-word.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { scheduledTasks } from '../../model/schedule.ts';
 import type { ScheduledName, ScheduledStack } from '../../ports/scheduler.ts';
@@ -38,8 +39,7 @@ function quoteForCron(word: string): string {
   if (/[\n\0]/.test(word)) {
     throw new ConfigurationError(`A line of a crontab cannot hold the path ${JSON.stringify(word)}`);
   }
-  if (/^[\w@+=:,./-]+$/.test(word)) return word;
-  return `'${word.replaceAll("'", "'\\''")}'`.replaceAll('%', '\\%');
+  return word.includes('%') ? shellQuoted(word).replaceAll('%', '\\%') : shellWord(word);
 }
 
 /** A crontab around the block of one stack. */

@@ -1,10 +1,12 @@
 import { execa } from 'execa';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { replaceDurably } from '../../disk/durable-file.ts';
+import { whenMissing } from '../../disk/is-there.ts';
 import { configDirectory } from '../../disk/home.ts';
 import { throwIfAborted } from '../../model/abort.ts';
-import { ConfigurationError, hasErrno, isDenied, TarsError, toTarsError } from '../../model/errors.ts';
+import { ConfigurationError, isDenied, TarsError, toTarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ScheduleChange, ScheduledName, SchedulePlan, Scheduler } from '../../ports/scheduler.ts';
 import { childEnvironment } from '../child-environment.ts';
@@ -93,10 +95,9 @@ class Systemd {
   /** Stacks of other names that the same `tars.yaml` had. */
   async #leftovers(): Promise<readonly string[]> {
     const { stack, command } = this.#name;
-    const files = await readdir(this.#directory).catch((error: unknown) => {
-      if (hasErrno(error, 'ENOENT')) return [];
-      throw toTarsError(error, `Cannot list ${this.#directory}`);
-    });
+    const files = await readdir(this.#directory).catch(
+      whenMissing<string[]>([], `Cannot list ${this.#directory}`),
+    );
     const others = new Set<string>();
     for (const file of files) {
       const other = stackOfUnit(file);
@@ -108,10 +109,7 @@ class Systemd {
 
   async #read(file: string): Promise<string | undefined> {
     const path = join(this.#directory, file);
-    return readFile(path, 'utf8').catch((error: unknown) => {
-      if (hasErrno(error, 'ENOENT')) return undefined;
-      throw toTarsError(error, `Cannot read ${path}`);
-    });
+    return readFile(path, 'utf8').catch(whenMissing(undefined, `Cannot read ${path}`));
   }
 
   /** @throws ConfigurationError for a unit of that name that somebody else wrote */
@@ -154,8 +152,7 @@ class Systemd {
         return;
       }
       await mkdir(this.#directory, { recursive: true });
-      await writeFile(`${what}.tmp`, text, { mode: 0o644 });
-      await rename(`${what}.tmp`, what);
+      await replaceDurably(what, text, { mode: 0o644 });
     } catch (error) {
       const failed = toTarsError(error, `Cannot ${action} ${what}`);
       if (!isDenied(error)) throw failed;

@@ -1,17 +1,11 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import {
-  CorruptionError,
-  hasErrno,
-  RestoreRefusedError,
-  TarsError,
-  toTarsError,
-} from '../../model/errors.ts';
-import { isThere } from '../../disk/is-there.ts';
+import { CorruptionError, RestoreRefusedError, TarsError, toTarsError } from '../../model/errors.ts';
+import { isThere, whenMissing } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import type { PendingRestore, RestoreJournal, RestoreJournalEntry } from '../../ports/journal.ts';
-import { replaceDurably } from './durable-file.ts';
+import { replaceDurably } from '../../disk/durable-file.ts';
 import { lockFile } from '../../disk/kernel-lock.ts';
 import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 import { wayBackText } from './way-back.ts';
@@ -92,7 +86,7 @@ export function createFileJournal(directory: string): RestoreJournal {
         // What cannot be removed is only untidy.
         await removeCutOffWrites(directory).catch(() => undefined);
         return letGoOnDispose(claim, async () => {
-          for (const restoreId of written) await letGo(fileOf(restoreId), directory);
+          for (const restoreId of written) await letGo(fileOf(restoreId));
           written.clear();
         });
       }
@@ -109,9 +103,9 @@ export function createFileJournal(directory: string): RestoreJournal {
         const text = wayBackText(entry);
         // Nobody may read of a way back that does not exist yet, or no longer.
         if (text === '') await rm(wayBackFile(entry.restoreId), { force: true });
-        await replaceDurably(path, textOf(content), directory);
+        await replaceDurably(path, textOf(content));
         written.add(entry.restoreId);
-        if (text !== '') await replaceDurably(wayBackFile(entry.restoreId), text, directory);
+        if (text !== '') await replaceDurably(wayBackFile(entry.restoreId), text);
       } catch (error) {
         throw toTarsError(error, `Cannot record the restore in ${path}`);
       }
@@ -155,10 +149,10 @@ const letGoOnDispose = (claim: Disposable, letGoOfAll: () => Promise<void>): Asy
 });
 
 /** The writer of the entry at `path` no longer needs it, although its process still runs. */
-async function letGo(path: string, directory: string): Promise<void> {
+async function letGo(path: string): Promise<void> {
   if (!(await isThere(path))) return;
   const { entry, pid } = await readEntry(path);
-  await replaceDurably(path, textOf({ entry, pid, processStart: '' }), directory);
+  await replaceDurably(path, textOf({ entry, pid, processStart: '' }));
 }
 
 /** Entries are written by whoever holds the claim, so that nobody writes these any more. */
@@ -168,10 +162,7 @@ async function removeCutOffWrites(directory: string): Promise<void> {
 }
 
 async function readAll(directory: string): Promise<readonly z.infer<typeof fileSchema>[]> {
-  const names = await readdir(directory).catch((error: unknown) => {
-    if (hasErrno(error, 'ENOENT')) return [];
-    throw toTarsError(error, `Cannot read ${directory}`);
-  });
+  const names = await readdir(directory).catch(whenMissing<string[]>([], `Cannot read ${directory}`));
   const files = names.filter((file) => /^restore-[a-z0-9]+\.json$/.test(file));
   return Promise.all(files.map((name) => readEntry(join(directory, name))));
 }

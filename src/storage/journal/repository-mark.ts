@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { replaceDurablySync } from '../../disk/durable-file.ts';
 import { makeDirectoriesSync } from '../../disk/make-directories.ts';
 
 /** Which repository lies at a place, as far as it can be told without its password. */
@@ -33,12 +34,8 @@ export function createRepositoryMark(directory: string, repositoryPath: string):
       const now = present(repositoryPath);
       const before = remembered(file);
       if (now === undefined || now.id === before[repositoryPath]?.id) return;
-      const temporary = `${file}.${process.pid}.tmp`;
       makeDirectoriesSync(dirname(file), 0o700);
-      writeFileSync(temporary, `${JSON.stringify({ ...before, [repositoryPath]: now }, null, 2)}\n`, {
-        mode: 0o600,
-      });
-      renameSync(temporary, file);
+      replaceDurablySync(file, `${JSON.stringify({ ...before, [repositoryPath]: now }, null, 2)}\n`);
     },
   };
 }

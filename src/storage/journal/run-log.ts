@@ -1,17 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { hasErrno, TarsError, toTarsError } from '../../model/errors.ts';
+import { syncDescriptorNow } from '../../disk/sync.ts';
+import { replaceDurablySync } from '../../disk/durable-file.ts';
+import { isMissing } from '../../disk/is-there.ts';
+import { TarsError, toTarsError } from '../../model/errors.ts';
 import {
   recordedVerbs,
   type RetentionOutcome,
@@ -169,7 +163,7 @@ function appendLine(path: string, line: string): void {
     if (size > 0) readSync(file, last, 0, 1, size - 1);
     const gap = size > 0 && last.toString() !== '\n' ? '\n' : '';
     writeSync(file, `${gap}${line}\n`);
-    fsyncSync(file);
+    syncDescriptorNow(file);
   } finally {
     closeSync(file);
   }
@@ -191,7 +185,7 @@ function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return '';
+    if (isMissing(error)) return '';
     throw toTarsError(error, `Cannot read ${path}`);
   }
 }
@@ -233,18 +227,6 @@ function shorten(path: string): void {
     .flatMap(({ started, finished }) => (finished === undefined ? [started] : [started, finished]))
     .map((line) => `${JSON.stringify(line)}\n`)
     .join('');
-  replace(path, text);
-}
-
-/** A crash leaves the old file or the new one; if it undoes the renaming, only more than need be is kept. */
-function replace(path: string, text: string): void {
-  const temporary = `${path}.tmp`;
-  const file = openSync(temporary, 'w', 0o600);
-  try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-  renameSync(temporary, path);
+  // If a crash undoes the renaming, only more than need be is kept.
+  replaceDurablySync(path, text);
 }

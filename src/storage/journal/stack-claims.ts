@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { RepositoryLockedError, toTarsError } from '../../model/errors.ts';
 import type { ClaimHolder, ClaimName, StackClaims } from '../../ports/run-log.ts';
-import { replaceDurably } from './durable-file.ts';
+import { replaceDurably } from '../../disk/durable-file.ts';
 import { lockFile } from '../../disk/kernel-lock.ts';
 import { hasEnded, processStartOf } from '../../disk/process-identity.ts';
 import type { RunOwner } from './run-log.ts';
@@ -49,7 +49,7 @@ export function createStackClaims(directory: string, owner: RunOwner): StackClai
         if (lock !== undefined) {
           const { pid } = process;
           const content = { verb, pid, processStart: processStartOf(pid), since: at.toISOString() };
-          await replaceDurably(path, `${JSON.stringify(content)}\n`, directory);
+          await replaceDurably(path, `${JSON.stringify(content)}\n`);
         }
       } catch (error) {
         lock?.[Symbol.dispose]();

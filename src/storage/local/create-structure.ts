@@ -1,11 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { throwIfAborted } from '../../model/abort.ts';
-import { hasErrno, TarsError } from '../../model/errors.ts';
-import { isThere } from '../../disk/is-there.ts';
+import { TarsError } from '../../model/errors.ts';
+import { isThere, whenMissing } from '../../disk/is-there.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
 import { requireMounted } from '../../disk/mounts.ts';
-import { syncDirectory } from '../../disk/sync.ts';
+import { syncDirectory, syncDirectoryIfReadable } from '../../disk/sync.ts';
 import { directoryTypes, packFolders } from './layout.ts';
 import { storageError } from './storage-errors.ts';
 
@@ -13,12 +13,7 @@ import { storageError } from './storage-errors.ts';
 const harmlessEntries = new Set(['lost+found', ...directoryTypes]);
 
 async function entriesOf(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
+  return readdir(path).catch(whenMissing<string[]>([]));
 }
 
 /**
@@ -58,14 +53,9 @@ async function refuseOccupied(root: string): Promise<void> {
 /** Every directory that was created is an entry of the one above it, which must survive a power cut as well. */
 async function syncAbove(root: string, firstCreated = root): Promise<void> {
   for (let created = root; ; created = dirname(created)) {
-    await syncDirectory(dirname(created)).catch(ignoreUnreadable);
+    await syncDirectoryIfReadable(dirname(created));
     if (created === firstCreated || created === dirname(created)) return;
   }
-}
-
-/** A parent we may enter but not read cannot be opened, and so not be synced. */
-function ignoreUnreadable(error: unknown): void {
-  if (!hasErrno(error, 'EACCES')) throw error;
 }
 
 /**

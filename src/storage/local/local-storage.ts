@@ -1,11 +1,12 @@
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { publishDurably } from '../../disk/durable-file.ts';
+import { whenMissing, isMissing } from '../../disk/is-there.ts';
 import { throwIfAborted } from '../../model/abort.ts';
-import { CorruptionError, hasErrno, TarsError } from '../../model/errors.ts';
+import { CorruptionError, hasErrno, isSystemError, TarsError } from '../../model/errors.ts';
 import type { StorageBackend, StorageFile, StorageFileType } from '../../ports/storage.ts';
 import { createStructure } from './create-structure.ts';
-import { syncDirectory } from '../../disk/sync.ts';
-import { writeDurably } from './durable-file.ts';
+import { syncDirectory, unsupportedErrnos } from '../../disk/sync.ts';
 import { directoryOf, isFileName, isTemporaryName, packFolders, pathOf } from './layout.ts';
 import { isFullDisk, storageError } from './storage-errors.ts';
 
@@ -43,7 +44,12 @@ class LocalStorage implements StorageBackend {
     try {
       const { directory, file: mode } = await this.#readModes();
       const write = (): Promise<void> =>
-        writeDurably(path, { content, mode, readOnly: true, durable: file.type !== 'locks', signal });
+        publishDurably(path, content, {
+          mode,
+          finish: (handle) => makeReadOnly(handle, mode & 0o444),
+          durable: file.type !== 'locks',
+          signal,
+        });
       await write().catch(async (error: unknown) => {
         if (!hasErrno(error, 'ENOENT') || file.type === 'config') throw error;
         await this.#createFolders(file, directory);
@@ -157,11 +163,11 @@ class LocalStorage implements StorageBackend {
       const names = (await readdir(folder)).filter(accept).sort();
       for (const name of names) {
         throwIfAborted(signal);
-        const found = await stat(join(folder, name)).catch(ignoreMissing);
+        const found = await stat(join(folder, name)).catch(whenMissing(undefined));
         if (found?.isFile() === true) yield { name: nameInstead ?? name, sizeBytes: found.size };
       }
     } catch (error) {
-      if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return;
+      if (isMissing(error)) return;
       throw storageError(error, `Cannot list ${folder}`, folder);
     }
   }
@@ -193,15 +199,18 @@ class LocalStorage implements StorageBackend {
   }
 }
 
+/** Read-only guards against accidents; some file systems (exFAT, CIFS) refuse chmod, which restic ignores too. */
+async function makeReadOnly(handle: FileHandle, mode: number): Promise<void> {
+  await handle.chmod(mode).catch((error: unknown) => {
+    if (!isSystemError(error) || !['EPERM', ...unsupportedErrnos].includes(error.code ?? '')) throw error;
+  });
+}
+
 function tooShort(path: string, sizeBytes: number, wantedBytes: number): TarsError {
   return new CorruptionError(`${path} is too short: it has ${sizeBytes} bytes, ${wantedBytes} are needed`, {
     hint: 'The file was truncated. Run "tars check --read-data" to see which snapshots need it.',
     context: { path, sizeBytes, wantedBytes },
   });
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!hasErrno(error, 'ENOENT')) throw error;
 }
 
 function ignoreExisting(error: unknown): undefined {

@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { isMissing } from '../../../disk/is-there.ts';
 import { hasErrno, messageOf, TarsError } from '../../../model/errors.ts';
 import type { Migration } from '../facts.ts';
 import type { Metadata, MetadataValue } from '../record.ts';
@@ -78,7 +79,7 @@ export function hasHotJournal(directory: string): boolean {
       closeSync(journal);
     }
   } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return false;
+    if (isMissing(error)) return false;
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasErrno } from '../../../model/errors.ts';
+import { whenMissing } from '../../../disk/is-there.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 
 /** What is kept of an entry's `lstat`. */
@@ -30,14 +30,14 @@ export function isForeign(name: string): boolean {
 export async function listDirectory(root: string): Promise<Map<string, ListedEntry>> {
   const entries = new Map<string, ListedEntry>();
   const visit = async (folder: string): Promise<void> => {
-    const names = await readdir(join(root, folder)).catch(ignoreVanished);
+    const names = await readdir(join(root, folder)).catch(whenMissing(undefined));
     for (const name of (names ?? []).sort()) {
       if (folder === '' && isForeign(name)) continue;
       const path = folder === '' ? name : `${folder}/${name}`;
-      const stats = await lstat(join(root, path), { bigint: true }).catch(ignoreVanished);
+      const stats = await lstat(join(root, path), { bigint: true }).catch(whenMissing(undefined));
       if (stats === undefined) continue;
       if (stats.isSymbolicLink()) {
-        const linkTarget = await readlink(join(root, path)).catch(ignoreVanished);
+        const linkTarget = await readlink(join(root, path)).catch(whenMissing(undefined));
         if (linkTarget !== undefined) entries.set(path, { path, stats, linkTarget });
       } else if (stats.isFile()) {
         entries.set(path, { path, stats });
@@ -49,11 +49,6 @@ export async function listDirectory(root: string): Promise<Map<string, ListedEnt
   };
   await visit('');
   return entries;
-}
-
-function ignoreVanished(error: unknown): undefined {
-  if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
-  throw error;
 }
 
 /** True when nothing tells the two apart: size, times and inode. */

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { access, copyFile, lstat, mkdir, open, readlink, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { isMissing } from '../../../disk/is-there.ts';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
 import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
@@ -298,8 +299,7 @@ export async function requirePersistDirectory(directory: string): Promise<void> 
       await handle.close();
     }
   } catch (cause) {
-    if (!hasErrno(cause, 'ENOENT') && !hasErrno(cause, 'ENOTDIR'))
-      throw toTarsError(cause, `Cannot read ${path}`);
+    if (!isMissing(cause)) throw toTarsError(cause, `Cannot read ${path}`);
     throw new TarsError('capture-failed', `There is no ${sqliteFileName} in ${directory}`, {
       hint:
         'Point path in tars.yaml to the directory that holds it. Chroma 1.0 moved it from /chroma/chroma to /data ' +

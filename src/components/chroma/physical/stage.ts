@@ -1,12 +1,12 @@
-import { createWriteStream } from 'node:fs';
-import { chmod, chown, lchown, mkdir, open, stat, symlink, utimes } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, stat, symlink, utimes } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { createDurably } from '../../../disk/durable-file.ts';
+import { whenMissing } from '../../../disk/is-there.ts';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { openPrivateDirectory } from '../../../disk/private-directory.ts';
 import { removeTreeAt } from '../../../disk/remove-tree.ts';
 import { syncDirectory } from '../../../disk/sync.ts';
-import { CorruptionError, hasErrno, toTarsError } from '../../../model/errors.ts';
+import { CorruptionError, toTarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
 import type { RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
 import type { ArtifactEntry, ArtifactSource } from '../../../ports/artifacts.ts';
@@ -76,13 +76,8 @@ export async function stagePhysicalRestore(
 }
 
 async function previousOf(path: string): Promise<Previous | undefined> {
-  try {
-    const { uid, gid, mode } = await stat(path);
-    return { uid, gid, mode: mode & 0o7777 };
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
-    throw toTarsError(error, `Cannot read ${path}`);
-  }
+  const found = await stat(path).catch(whenMissing(undefined, `Cannot read ${path}`));
+  return found === undefined ? undefined : { uid: found.uid, gid: found.gid, mode: found.mode & 0o7777 };
 }
 
 async function writeTree(
@@ -131,15 +126,7 @@ async function writeFileDurably(
   ctx: OperationContext,
 ): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await pipeline(source.open(entry.path, ctx.signal), createWriteStream(path, { flags: 'wx', mode: 0o600 }), {
-    signal: ctx.signal,
-  });
-  const handle = await open(path, 'r+');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await createDurably(path, source.open(entry.path, ctx.signal), { syncParent: false });
   await giveTo(() => chown(path, owner.uid, owner.gid));
   await chmod(path, entry.attributes.mode);
   const seconds = Number(entry.attributes.mtimeNs) / 1e9;

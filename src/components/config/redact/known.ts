@@ -1,3 +1,4 @@
+import { withinShellQuotes } from '../../../model/shell-word.ts';
 import { placeholder } from './placeholder.ts';
 
 /** Shorter ones occur in innocent text too often to be replaced wherever they stand. */
@@ -109,7 +110,7 @@ const escapes: readonly ((secret: string) => string)[] = [
   (secret) => urlEscaped(secret).replaceAll('%20', '+'),
   (secret) =>
     secret.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;'),
-  (secret) => secret.replaceAll("'", "'\\''"),
+  withinShellQuotes,
   (secret) => secret.replaceAll("'", "''"),
   (secret) => secret.replaceAll('$', '$$$$'),
 ];

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { z } from 'zod';
+import { isMissing } from '../../../disk/is-there.ts';
 import { mountPoints } from '../../../disk/mounts.ts';
 import { OpenDirectory } from '../../../disk/open-directory.ts';
 import { openPath } from '../../../disk/open-path.ts';
 import { setTimes } from '../../../disk/posix/index.ts';
 import { removeTree } from '../../../disk/remove-tree.ts';
-import { hasErrno, RestoreRefusedError, TarsError, toTarsError } from '../../../model/errors.ts';
+import { RestoreRefusedError, TarsError, toTarsError } from '../../../model/errors.ts';
 import { besideStem } from '../../paths/beside-name.ts';
 import { closeToOthers } from '../tree/attributes.ts';
 
@@ -158,4 +159,4 @@ export async function openIfThere(
 
 /** Whether {@link openPath} found nothing there, or no directory. */
 export const isMissingPath = (error: unknown): boolean =>
-  error instanceof TarsError && (hasErrno(error.cause, 'ENOENT') || hasErrno(error.cause, 'ENOTDIR'));
+  error instanceof TarsError && isMissing(error.cause);

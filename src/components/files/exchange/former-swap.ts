@@ -1,8 +1,8 @@
 import { chmod, chown, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { isMissing } from '../../../disk/is-there.ts';
-import { CorruptionError, hasErrno, toTarsError } from '../../../model/errors.ts';
+import { whenMissing } from '../../../disk/is-there.ts';
+import { CorruptionError, hasErrno } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import { discardPreviousPaths, pathSwapSchema, undoPaths, type PathSwap } from '../../paths/path-swap.ts';
@@ -33,10 +33,9 @@ type TreeSwap = z.infer<typeof treeSwapSchema>;
 const goneFileName = '.tars-gone';
 
 async function goneNames(previousDir: string): Promise<readonly string[]> {
-  const text = await readFile(join(previousDir, goneFileName), 'utf8').catch((error: unknown) => {
-    if (isMissing(error)) return undefined;
-    throw toTarsError(error, `Cannot read the list of missing entries in ${previousDir}`);
-  });
+  const text = await readFile(join(previousDir, goneFileName), 'utf8').catch(
+    whenMissing(undefined, `Cannot read the list of missing entries in ${previousDir}`),
+  );
   if (text === undefined) return [];
   try {
     return z.array(z.string()).parse(JSON.parse(text));

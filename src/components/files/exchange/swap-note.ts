@@ -1,8 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { closeSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { replaceDurablyIn } from '../../../disk/durable-file.ts';
 import type { OpenDirectory } from '../../../disk/open-directory.ts';
-import { writeWhole } from '../../../disk/write-whole.ts';
 import { CorruptionError, hasErrno } from '../../../model/errors.ts';
 import type { ArtifactAttributes } from '../../../ports/artifacts.ts';
 
@@ -133,7 +133,7 @@ export class Notes {
   async #write(name: string, note: ExchangeNote | Incoming): Promise<void> {
     const body = JSON.stringify(note);
     const key = this.#key;
-    await writeWhole(
+    await replaceDurablyIn(
       this.#directory,
       name,
       key === undefined ? body : `${this.#signatureOf(key, name, body)}\n${body}`,

@@ -1,3 +1,4 @@
+import { shellQuoted } from '../../../model/shell-word.ts';
 import { encodeLossless } from '../../../model/byte-text.ts';
 import type { OpenDirectory } from '../../../disk/open-directory.ts';
 import { openPath, type OpenedPath } from '../../../disk/open-path.ts';
@@ -48,8 +49,7 @@ const escapeGlob = (name: string): string => name.replaceAll(/[\\*?[\]]/g, Strin
 
 /** For a shell; bytes that are no text as printf writes them. */
 function quote(text: string): string {
-  const quoted = (part: string): string => `'${part.replaceAll("'", String.raw`'\''`)}'`;
-  if (text.isWellFormed()) return quoted(text);
+  if (text.isWellFormed()) return shellQuoted(text);
   const octal = [...encodeLossless(text)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
   return `"$(printf '${octal}')"`;
 }

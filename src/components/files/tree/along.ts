@@ -1,6 +1,6 @@
 import type { BigIntStats } from 'node:fs';
+import { isMissing } from '../../../disk/is-there.ts';
 import type { OpenDirectory } from '../../../disk/open-directory.ts';
-import { hasErrno } from '../../../model/errors.ts';
 
 const stepsOf = (path: string): string[] => (path === '' ? [] : path.split('/'));
 
@@ -25,7 +25,7 @@ export function openAlongIfThere(from: OpenDirectory, path: string): OpenDirecto
   try {
     return openAlong(from, path);
   } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

@@ -1,9 +1,9 @@
 import type { BigIntStats } from 'node:fs';
-import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import { realPathIfThere } from '../../../disk/real-path.ts';
 import { mountsBelow } from '../../../disk/mounts.ts';
 import type { OpenedPath } from '../../../disk/open-path.ts';
-import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
+import { TarsError } from '../../../model/errors.ts';
 import { Exclusions } from './exclusions.ts';
 
 /** One directory that is captured. */
@@ -120,13 +120,4 @@ export async function keptOutOf(
     ...inTree,
     ...others.filter((other) => other.startsWith(own === '/' ? '/' : `${own}/`)),
   ];
-}
-
-async function realPathIfThere(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return path;
-    throw toTarsError(error, `Cannot access ${path}`);
-  }
 }

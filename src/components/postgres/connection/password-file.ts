@@ -1,8 +1,9 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isMissing } from '../../../disk/is-there.ts';
 import { homeDirectory } from '../../../disk/home.ts';
-import { hasErrno, TarsError, toTarsError } from '../../../model/errors.ts';
+import { TarsError, toTarsError } from '../../../model/errors.ts';
 import { addressOf, type PostgresOptions } from './options.ts';
 
 /**
@@ -30,7 +31,7 @@ async function readIfThere(path: string, options: PostgresOptions): Promise<stri
     if (!stats.isFile()) return undefined;
     if ((stats.mode & 0o077) === 0) return await file.readFile('utf8');
   } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return undefined;
+    if (isMissing(error)) return undefined;
     throw toTarsError(error, `Cannot read ${path}`);
   }
   const where = `PostgreSQL at ${addressOf(options)} requires a password for user ${options.user}`;

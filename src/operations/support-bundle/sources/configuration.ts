@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { isVisible } from '../../../disk/is-there.ts';
 import { secretsOfEnvironment } from '../../../model/hide-secrets.ts';
 import type { Environment } from '../../../model/environment.ts';
 import type { SupportSource } from '../source.ts';
@@ -37,15 +37,8 @@ const isOfCompose = (path: string): boolean =>
 /** Its absence is nothing to speak of. */
 const optionalFile = (path: string): SupportSource => ({
   name: path,
-  collect: async () => ({ further: (await isThere(path)) ? [configurationFile(path)] : [] }),
+  collect: async () => ({ further: (await isVisible(path)) ? [configurationFile(path)] : [] }),
 });
-
-/** Whether there is anything at the path, as far as this user can see. */
-export const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 /** The Compose files of this directory, and their variables. */
 export const directoryComposeSource = (

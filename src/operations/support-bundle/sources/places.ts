@@ -1,6 +1,6 @@
-import { readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { readFile, realpath, stat } from 'node:fs/promises';
 import { toTarsError } from '../../../model/errors.ts';
-import { nearestExisting } from '../../space.ts';
+import { nearestExisting, spaceAt } from '../../../disk/space.ts';
 import { report, type SupportSource } from '../source.ts';
 
 /** Free space, owner, mode and mount of the places that tars uses. */
@@ -32,13 +32,10 @@ async function describePlace(what: string, path: string, mounts: readonly Mount[
   try {
     const existing = await nearestExisting(path);
     const real = await realpath(existing);
-    const [{ mode, uid, gid }, { bsize, bavail, blocks, files, ffree }] = await Promise.all([
-      stat(real),
-      statfs(real),
-    ]);
+    const [{ mode, uid, gid }, space] = await Promise.all([stat(real), spaceAt(real)]);
     return {
       ...{ what, path, exists: existing === path, mode: (mode & 0o7777).toString(8), uid, gid },
-      ...{ freeBytes: bavail * bsize, totalBytes: blocks * bsize, freeInodes: ffree, inodes: files },
+      ...space,
       mount: mounts
         .filter(({ point }) => point === '/' || real === point || real.startsWith(`${point}/`))
         .sort((a, b) => a.point.length - b.point.length)

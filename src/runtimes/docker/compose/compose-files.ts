@@ -1,8 +1,7 @@
 import type { Environment } from '../../../model/environment.ts';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { isMissing, isThere } from '../../../disk/is-there.ts';
-import { toTarsError } from '../../../model/errors.ts';
+import { isThere, whenMissing } from '../../../disk/is-there.ts';
 
 const defaultNames = ['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'] as const;
 
@@ -16,10 +15,9 @@ const otherNames = /^(docker-)?compose[.-](?!override\.)[\w.-]+\.ya?ml$/;
 export async function findComposeFile(directory: string): Promise<string | undefined> {
   for (const name of defaultNames)
     if (await isThere(resolve(directory, name))) return resolve(directory, name);
-  const names = await readdir(directory).catch((error: unknown) => {
-    if (isMissing(error)) return [];
-    throw toTarsError(error, `Cannot look for a Compose file in ${directory}`);
-  });
+  const names = await readdir(directory).catch(
+    whenMissing<string[]>([], `Cannot look for a Compose file in ${directory}`),
+  );
   const [only, another] = names.filter((name) => otherNames.test(name));
   return only === undefined || another !== undefined ? undefined : resolve(directory, only);
 }

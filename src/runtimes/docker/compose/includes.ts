@@ -1,10 +1,9 @@
+import { whenMissing } from '../../../disk/is-there.ts';
 import type { Environment } from '../../../model/environment.ts';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { isMissing } from '../../../disk/is-there.ts';
-import { toTarsError } from '../../../model/errors.ts';
 import { includeSchema, listOf, type IncludeEntry } from './definition-schema.ts';
 import { readEnvFile } from './env-files.ts';
 import type { ComposeText } from './shell-variables.ts';
@@ -82,13 +81,10 @@ export async function readComposeTexts(
 const includingSchema = z.object({ include: z.array(includeSchema).nullish() });
 
 async function parsedFile(path: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw toTarsError(error, `Cannot read the Compose file ${path}`);
-  }
+  const text = await readFile(path, 'utf8').catch(
+    whenMissing(undefined, `Cannot read the Compose file ${path}`),
+  );
+  if (text === undefined) return undefined;
   try {
     return parse(text, { merge: true });
   } catch {

@@ -5,9 +5,9 @@ import { TarsError, toTarsError } from '../../../model/errors.ts';
 import type { Bytes } from '../../../ports/artifacts.ts';
 import type { ProgramCall, ProgramRunner } from '../../../ports/programs.ts';
 import { engineError, type Engine } from './engine.ts';
+import { FrameReader, type Frame } from './frames.ts';
 
 /** Header of a frame: stream, three zeros, length as u32BE (Engine API, "Attach to a container"). */
-const frameHeaderBytes = 8;
 const stderrStream = 2;
 
 /** A program to run in a running container. */
@@ -147,38 +147,11 @@ async function start(
   return { exec, stream };
 }
 
-interface Frame {
-  readonly stream: number;
-  readonly bytes: Buffer;
-}
-
-/** Takes a multiplexed stream apart, no faster than it is read. A frame's bytes come in the pieces they arrive in. */
+/** Takes a multiplexed stream apart, no faster than it is read. */
 export async function* frames(multiplexed: AsyncIterable<Buffer>): AsyncGenerator<Frame, void> {
-  let header = Buffer.alloc(0);
-  let leftBytes = 0;
-  let stream = 0;
-  for await (const chunk of multiplexed) {
-    let at = 0;
-    while (at < chunk.length) {
-      if (leftBytes > 0) {
-        const bytes = chunk.subarray(at, at + leftBytes);
-        leftBytes -= bytes.length;
-        at += bytes.length;
-        yield { stream, bytes };
-        continue;
-      }
-      const part = chunk.subarray(at, at + frameHeaderBytes - header.length);
-      header = Buffer.concat([header, part]);
-      at += part.length;
-      if (header.length < frameHeaderBytes) break;
-      stream = header[0] ?? 0;
-      leftBytes = header.readUInt32BE(4);
-      header = Buffer.alloc(0);
-    }
-  }
-  if (leftBytes > 0 || header.length > 0) {
-    throw new TarsError('subprocess', 'The Engine truncated the output of a program');
-  }
+  const reader = new FrameReader();
+  for await (const chunk of multiplexed) yield* reader.read(chunk);
+  if (!reader.isComplete) throw new TarsError('subprocess', 'The Engine truncated the output of a program');
 }
 
 interface Fed {

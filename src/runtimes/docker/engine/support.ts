@@ -9,6 +9,7 @@ import {
   type Engine,
   type EngineEnvironment,
 } from './engine.ts';
+import { joinStreams } from './frames.ts';
 import { composeLabels } from '../project/project.ts';
 
 /** The containers of a project for a support bundle. Connects to nothing before it is asked. */
@@ -108,35 +109,6 @@ function supported(engine: Engine, info: ContainerInspectInfo): SupportedContain
 /** The Engine answers null for a container without one, which the client's types do not have. */
 const environmentOf = ({ Config: { Env: environment } }: ContainerInspectInfo): readonly string[] =>
   Array.isArray(environment) ? environment : [];
-
-const headerBytes = 8;
-
-/**
- * The frames of both outputs (Docker Engine API, "Attach to a container", "Stream format") as one text, in which no
- * line of one output is divided by what the other wrote meanwhile.
- */
-export function joinStreams(frames: Buffer): Buffer {
-  const done: Buffer[] = [];
-  const begun = new Map<number, Buffer[]>();
-  for (let at = 0; at + headerBytes <= frames.byteLength;) {
-    const stream = frames.readUInt8(at);
-    const end = at + headerBytes + frames.readUInt32BE(at + 4);
-    const payload = frames.subarray(at + headerBytes, end);
-    const lineEnd = payload.lastIndexOf(0x0a) + 1;
-    const parts = begun.get(stream) ?? [];
-    if (lineEnd > 0) {
-      done.push(...parts, payload.subarray(0, lineEnd));
-      parts.length = 0;
-    }
-    begun.set(stream, [...parts, payload.subarray(lineEnd)]);
-    at = end;
-  }
-  for (const parts of begun.values()) {
-    const rest = Buffer.concat(parts);
-    if (rest.byteLength > 0) done.push(rest, Buffer.from('\n'));
-  }
-  return Buffer.concat(done);
-}
 
 /** Field by field: whatever a later Engine adds stays out. */
 function stateOf({

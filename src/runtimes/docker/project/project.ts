@@ -3,8 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { isMissing } from '../../../disk/is-there.ts';
-import { toTarsError } from '../../../model/errors.ts';
+import { whenMissing } from '../../../disk/is-there.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from '../engine/engine.ts';
 
 /** Where a directory of a container comes from. */
@@ -366,10 +365,9 @@ async function readDependencies(
   if (containers.some(({ labels }) => labels[composeLabels.dependsOn] !== undefined)) return dependencies;
   // Compose 1 leaves no such label; its file says it, where it is still there.
   for (const file of composeFiles) {
-    const text = await readFile(file, 'utf8').catch((error: unknown) => {
-      if (isMissing(error)) return undefined;
-      throw toTarsError(error, `Cannot read the dependencies of the services in ${file}`);
-    });
+    const text = await readFile(file, 'utf8').catch(
+      whenMissing(undefined, `Cannot read the dependencies of the services in ${file}`),
+    );
     const parsed = composeFileSchema.safeParse(text === undefined ? undefined : parseYaml(text));
     if (!parsed.success) continue;
     for (const [service, { depends_on: dependsOn }] of Object.entries(parsed.data.services)) {
