@@ -4,11 +4,7 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openRepository } from '../../src/repository/open.ts';
-import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { cliPath, tars, type CliRun } from '../fixtures/cli.ts';
-import { testContext } from '../fixtures/context.ts';
 import { systemRestic } from '../fixtures/restic.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 
@@ -21,9 +17,6 @@ before(async () => {
   stack = await startSmallStack();
   repositoryPath = join(stack.root, 'repository');
   keyFile = join(stack.root, 'key');
-  const secret = (await readFile(keyFile, 'utf8')).trim();
-  const ctx = testContext();
-  await replaceKeys(await openRepository(createLocalStorage(repositoryPath), secret, ctx), secret, ctx);
 });
 after(() => stack[Symbol.asyncDispose]());
 

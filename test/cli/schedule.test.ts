@@ -3,11 +3,7 @@ import { execa } from 'execa';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openRepository } from '../../src/repository/open.ts';
-import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { cliPath, tars, type CliRun } from '../fixtures/cli.ts';
-import { testContext } from '../fixtures/context.ts';
 import { eventually } from '../fixtures/processes.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 
@@ -18,9 +14,6 @@ let stack: SmallStack;
 
 before(async () => {
   stack = await startSmallStack();
-  const secret = 'a password for these tests';
-  const storage = createLocalStorage(join(stack.root, 'repository'));
-  await replaceKeys(await openRepository(storage, secret, testContext()), secret, testContext());
 });
 after(() => stack[Symbol.asyncDispose]());
 

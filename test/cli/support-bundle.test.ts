@@ -7,11 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { runLogOf } from '../../src/composition/index.ts';
 import { loadSettings } from '../../src/composition/settings.ts';
-import { openRepository } from '../../src/repository/open.ts';
-import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';
-import { testContext } from '../fixtures/context.ts';
 import { startSmallStack, type SmallStack } from '../fixtures/small-stack.ts';
 
 let stack: SmallStack;
@@ -20,9 +16,6 @@ before(async () => {
   stack = await startSmallStack();
   out = join(stack.root, 'out');
   await mkdir(out);
-  const password = 'a password for these tests';
-  const storage = createLocalStorage(join(stack.root, 'repository'));
-  await replaceKeys(await openRepository(storage, password, testContext()), password, testContext());
 });
 after(() => stack[Symbol.asyncDispose]());
 

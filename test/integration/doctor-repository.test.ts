@@ -23,7 +23,6 @@ let directory: RepositoryDirectory;
 let store: SnapshotStore;
 before(async () => {
   directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   store = await directory.store();
 });
 after(() => directory[Symbol.asyncDispose]());

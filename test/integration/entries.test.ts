@@ -128,7 +128,6 @@ describe('every kind of entry', { skip }, () => {
   before(async () => {
     root = await mkdtemp(join(tmpdir(), 'tars-entries-'));
     repository = await RepositoryDirectory.created(newestRestic ?? systemRestic);
-    await repository.cheapen();
     await using store = await repository.store();
     await using writer = await store.begin(label, ctx);
     await writer.publish(manifestOf(await writeAll(writer)), ctx);

@@ -66,7 +66,6 @@ test(`kill -9 of ${kills} prunes loses no snapshot, whatever the moment (seed ${
   const scratch = await mkdtemp(join(tmpdir(), 'tars-kill-prune-'));
   t.after(() => rm(scratch, { recursive: true, force: true }));
   await using origin = await RepositoryDirectory.created();
-  await origin.cheapen();
   const history = new SnapshotHistory(sizes, campaignSeed);
   {
     await using store = await origin.store();

@@ -71,7 +71,6 @@ describe('every combination of locks, ours and those of stock restic', () => {
 
   before(async () => {
     directory = await RepositoryDirectory.created();
-    await directory.cheapen();
     repo = await openRepository(createLocalStorage(directory.path), password, ctx);
     scratch = await mkdtemp(join(tmpdir(), 'tars-lock-matrix-'));
     const settings = {

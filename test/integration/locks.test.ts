@@ -8,10 +8,10 @@ import { after, before, describe, test } from 'node:test';
 import { RepositoryLockedError } from '../../src/model/errors.ts';
 import { acquireLock } from '../../src/repository/lock/lock.ts';
 import { removeLocks } from '../../src/repository/lock/lock-holders.ts';
-import { createRepository, openRepository, type OpenedRepository } from '../../src/repository/open.ts';
+import { openRepository, type OpenedRepository } from '../../src/repository/open.ts';
 import { systemClock } from '../../src/runtimes/system-clock.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const ctx = testContext();
@@ -48,8 +48,7 @@ describe('locks beside stock restic', () => {
     directory = await mkdtemp(join(tmpdir(), 'tars-locks-'));
     const location = join(directory, 'repository');
     env = { RESTIC_REPOSITORY: location, RESTIC_PASSWORD: password };
-    repo = await createRepository(createLocalStorage(location), password, ctx);
-    await replaceKeys(repo, password, ctx);
+    repo = await createWithCheapKey(createLocalStorage(location), password, ctx);
     await restic('backup', join(import.meta.dirname, 'locks.test.ts'));
   });
   after(() => rm(directory, { recursive: true, force: true }));

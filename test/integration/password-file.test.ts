@@ -7,10 +7,9 @@ import { after, before, test } from 'node:test';
 import { openStoreAndPassword } from '../../src/composition/index.ts';
 import { parseSettings } from '../../src/composition/settings.ts';
 import { repositoryPassword } from '../../src/settings/secrets.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
 import { systemRestic } from '../fixtures/restic.ts';
-import { createRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { readAsRestic } from '../../src/settings/password-text.ts';
 
@@ -44,11 +43,7 @@ test('a file of passwords is read as restic reads it', async () => {
 
   // The proof: stock restic opens with the file what it made with the text.
   const path = join(root, 'repository');
-  await replaceKeys(
-    await createRepository(createLocalStorage(path), 'x', testContext()),
-    'secret',
-    testContext(),
-  );
+  await createWithCheapKey(createLocalStorage(path), 'secret', testContext());
   const opening = files.filter(([, , text]) => text !== '' && text !== undefined);
   const opened = await Promise.all(
     opening.map(async ([what, bytes]) => {
@@ -72,11 +67,7 @@ test('a key that was made with the blanks of its file, as up to 1.0.12, still op
     join(root, 'tars.yaml'),
     {},
   );
-  await replaceKeys(
-    await createRepository(createLocalStorage(path), 'x', testContext()),
-    ' old\t',
-    testContext(),
-  );
+  await createWithCheapKey(createLocalStorage(path), ' old\t', testContext());
   const open = async (bytes: Uint8Array): Promise<{ password: string; warned: string }> => {
     await writeFile(file, bytes);
     const warnings: string[] = [];

@@ -50,7 +50,6 @@ describe(`prune of ${snapshots} snapshots beside stock restic (seed ${campaignSe
 
   before(async () => {
     origin = await RepositoryDirectory.created();
-    await origin.cheapen();
     await using store = await origin.store();
     const ids: string[] = [];
     for (let i = 0; i < snapshots; i++) ids.push(await history.publish(store));

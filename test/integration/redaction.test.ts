@@ -7,9 +7,8 @@ import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { parseAllDocuments, stringify } from 'yaml';
 import { placeholder, redactFiles, syntaxOf } from '../../src/components/config/redact/index.ts';
-import { createRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../fixtures/cheap-key.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { secretCorpus, type PlantedFile } from '../fixtures/secret-corpus.ts';
@@ -145,12 +144,7 @@ test('no run of tars prints or leaves a secret anywhere but under encryption', a
     return ran;
   };
   const ctx = testContext();
-  const repository = await createRepository(
-    createLocalStorage(join(root, 'repository')),
-    repositoryPassword,
-    ctx,
-  );
-  await replaceKeys(repository, repositoryPassword, ctx);
+  await createWithCheapKey(createLocalStorage(join(root, 'repository')), repositoryPassword, ctx);
   const requireExit = async (wanted: number, ...args: readonly string[]): Promise<void> => {
     const { exitCode, stderr } = await run(...args);
     assert.equal(exitCode, wanted, `${args.join(' ')}: ${stderr}`);

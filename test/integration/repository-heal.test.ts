@@ -40,7 +40,6 @@ let ctx: OperationContext;
 
 before(async () => {
   origin = await RepositoryDirectory.created();
-  await origin.cheapen();
   await using first = await origin.store();
   await publish(first, testContext());
 });

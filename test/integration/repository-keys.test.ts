@@ -16,7 +16,7 @@ const failsWith =
     error instanceof TarsError && error.code === code && hint.test(error.hint ?? '');
 
 test('every key opens, also one that stock restic added, and ours opens in stock restic', async () => {
-  await using directory = await RepositoryDirectory.created();
+  await using directory = await RepositoryDirectory.createdInFull();
   const storage = createLocalStorage(directory.path);
   const repository = await openRepository(storage, password, testContext());
   await addKey(repository, 'second ⚿', testContext());
@@ -64,7 +64,7 @@ test('a repository whose only key needs a newer tars says so', async () => {
 });
 
 test('no key file has the password or the master key in it', async () => {
-  await using directory = await RepositoryDirectory.created();
+  await using directory = await RepositoryDirectory.createdInFull();
   const repository = await openRepository(createLocalStorage(directory.path), password, testContext());
   const [name] = await readdir(join(directory.path, 'keys'));
   const content = (await readFile(join(directory.path, 'keys', name ?? ''))).toString();
@@ -104,7 +104,6 @@ test('a damaged configuration is corruption, not a wrong password', async () => 
 
 test('neither the key in use nor the last one can be removed, nor one that a prefix does not tell', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   await using store = await directory.store();
   const ctx = testContext();
   const [only] = await store.listKeys(ctx);
@@ -132,7 +131,6 @@ test('neither the key in use nor the last one can be removed, nor one that a pre
 
 test('a new key that does not open the repository is removed again, and the old one stays', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   const storage = createLocalStorage(directory.path);
   const repository = await openRepository(storage, password, testContext());
   const before = await readdir(join(directory.path, 'keys'));
@@ -154,7 +152,6 @@ test('a new key that does not open the repository is removed again, and the old 
 
 test('a change of the password that is cut off leaves one key, or says that there are two', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   const storage = createLocalStorage(directory.path);
   const repository = await openRepository(storage, password, testContext());
   const keys = (): Promise<string[]> => readdir(join(directory.path, 'keys'));

@@ -48,7 +48,6 @@ async function requireWhole(directory: RepositoryDirectory, { path, content }: S
 
 test('two backups at the same moment of the same data, and one of stock restic: all are whole', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   const shared = sample('shared', 2, 3_000_000);
   await Promise.all([
     ...[1, 2].map(async () => {
@@ -76,7 +75,6 @@ test('a disk that fills up in the middle of a pack leaves what was there', { ski
   if (!(await mount(t, ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', mountPoint]))) return;
   try {
     await using original = await RepositoryDirectory.created();
-    await original.cheapen();
     await run('cp', ['-r', original.path, mountPoint]);
     await symlink(join(mountPoint, 'repository'), directory.path);
     {
@@ -109,7 +107,6 @@ test(
   { skip: !isRoot },
   async (t) => {
     await using directory = await RepositoryDirectory.created();
-    await directory.cheapen();
     {
       await using store = await directory.store();
       await publishSamples(store, [small]);
@@ -136,7 +133,6 @@ test(
 
 test('its directories may be links to another disk', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   const elsewhere = join(directory.root, 'elsewhere');
   await mkdir(elsewhere);
   for (const name of ['data', 'index', 'locks']) {
@@ -153,7 +149,6 @@ test('its directories may be links to another disk', async () => {
 
 test('whatever the umask is, stored files are for their owner alone', async () => {
   await using directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   const before = process.umask(0);
   try {
     await using store = await directory.store();

@@ -28,7 +28,6 @@ let directory: RepositoryDirectory;
 
 before(async () => {
   origin = await RepositoryDirectory.created();
-  await origin.cheapen();
   await using store = await origin.store();
   const first = await history.publish(store);
   for (let i = 0; i < 2; i++) await history.publish(store);

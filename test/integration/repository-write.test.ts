@@ -43,7 +43,6 @@ describe(`what we write (seed ${seed})`, () => {
   let published: PublishedSnapshot;
   before(async () => {
     original = await RepositoryDirectory.created();
-    await original.cheapen();
     await using store = await original.store();
     published = await publishSamples(store, samples, async (writer) => {
       await writer.directory('bare', attributes({ mode: 0o1750, uid: 12, gid: 34 }));

@@ -24,7 +24,6 @@ let directory: RepositoryDirectory;
 let repository: OpenedRepository;
 before(async () => {
   directory = await RepositoryDirectory.created();
-  await directory.cheapen();
   repository = await openRepository(createLocalStorage(directory.path), password, ctx);
 });
 after(() => directory[Symbol.asyncDispose]());

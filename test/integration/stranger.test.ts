@@ -13,10 +13,9 @@ import { waitUntil } from '../../src/demo/servers/common.ts';
 import { type DemoStack } from '../../src/demo/stack.ts';
 import { startTestStack } from '../fixtures/postgres-cluster.ts';
 import { decodeManifest } from '../../src/model/manifest.ts';
-import { createRepository } from '../../src/repository/open.ts';
 import { createLocalStorage } from '../../src/storage/local/local-storage.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../fixtures/cheap-key.ts';
 import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { followPage, readRecoveryPage, type RecoveryPage } from '../fixtures/recovery-page.ts';
@@ -30,8 +29,7 @@ async function prepareStack(root: string): Promise<DemoStack> {
   const demo = await startTestStack(root, ctx);
   await loadStack(demo, (await loadPassages()).slice(0, 300));
   await writeFile(join(root, 'tars-recovery.key'), `${key}\n`, { mode: 0o600 });
-  const repository = await createRepository(createLocalStorage(demo.repositoryPath), key, ctx);
-  await replaceKeys(repository, key, ctx);
+  await createWithCheapKey(createLocalStorage(demo.repositoryPath), key, ctx);
   await changeSettings(demo, ({ services, ...rest }) => {
     const { backend: _application, ...stores } = services ?? {};
     return { ...rest, services: stores };

@@ -6,9 +6,9 @@ import type { Clock, OperationContext } from '../../src/ports/context.ts';
 import type { SnapshotSource, SnapshotStore } from '../../src/ports/snapshot-store.ts';
 import type { StorageBackend } from '../../src/ports/storage.ts';
 import { InterruptedError } from '../../src/model/errors.ts';
-import { createRepository, type OpenedRepository } from '../../src/repository/open.ts';
+import { type OpenedRepository } from '../../src/repository/open.ts';
 import { seededRandom } from '../fixtures/campaign.ts';
-import { replaceKeys } from '../fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../fixtures/cheap-key.ts';
 import { testContext } from '../fixtures/context.ts';
 import { FaultyStorage, type CrashPoint, type MemoryStorage } from '../fixtures/storage.ts';
 
@@ -36,14 +36,10 @@ export function simulatedContext(options: { readonly hasty?: boolean } = {}): Op
 }
 
 /** A repository whose only key costs next to nothing to open: a campaign opens it thousands of times. */
-export async function createCheapRepository(
+export const createCheapRepository = (
   storage: StorageBackend,
   ctx: OperationContext,
-): Promise<OpenedRepository> {
-  const repo = await createRepository(storage, password, ctx);
-  await replaceKeys(repo, password, ctx);
-  return repo;
-}
+): Promise<OpenedRepository> => createWithCheapKey(storage, password, ctx);
 
 export interface SampleArtifact {
   readonly path: string;

@@ -12,7 +12,8 @@ import { encodePackTrailer, type BlobType, type PackedBlob } from '../format/pac
 import { encodeSnapshot } from '../format/snapshot-file.ts';
 import { encodeTree, type TreeNode } from '../format/tree.ts';
 import { acquireLock } from '../lock/lock.ts';
-import { createRepository, type OpenedRepository } from '../open.ts';
+import { type OpenedRepository } from '../open.ts';
+import { createWithCheapKey } from '../../../test/fixtures/cheap-key.ts';
 
 const ctx = testContext();
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -105,7 +106,7 @@ interface Sample {
 /** One snapshot: `/dir/a` of one blob, `/dir/b` of two, `/c`. */
 async function sample(options: PackOptions = {}): Promise<Sample> {
   const storage = new MemoryStorage();
-  const repo = await createRepository(storage, 'x', ctx);
+  const repo = await createWithCheapKey(storage, 'x', ctx);
   const data = await savePack(repo, 'data', [one, two], options);
   const trees = await savePack(repo, 'tree', [leaf, root]);
   const index = await saveIndex(repo, data, trees);
@@ -319,7 +320,7 @@ test('an interruption ends a check, and is no finding', async () => {
 
 test('threads find what the main thread finds', async () => {
   const storage = new MemoryStorage();
-  const repo = await createRepository(storage, 'x', ctx);
+  const repo = await createWithCheapKey(storage, 'x', ctx);
   const packs: IndexedPack[] = [];
   const large = Array.from({ length: 9 }, (_, i) => Buffer.alloc(8 << 20, i + 1));
   for (const blob of large) packs.push(await savePack(repo, 'data', [blob, bytesOf(`tail${blob[0] ?? 0}`)]));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { hostname, uptime } from 'node:os';
 import { before, test } from 'node:test';
-import { replaceKeys } from '../../../test/fixtures/cheap-key.ts';
+import { createWithCheapKey } from '../../../test/fixtures/cheap-key.ts';
 import { MemoryStorage } from '../../../test/fixtures/storage.ts';
 import { testContext } from '../../../test/fixtures/context.ts';
 import { InterruptedError, RepositoryLockedError, TarsError } from '../../model/errors.ts';
@@ -12,7 +12,7 @@ import { machineId, ownPidPlace, processStartOf } from '../../disk/process-ident
 import { acquireLock } from './lock.ts';
 import { removeLocks } from './lock-holders.ts';
 import { loadLock } from './lock-file.ts';
-import { createRepository, openRepository, type OpenedRepository } from '../open.ts';
+import { openRepository, type OpenedRepository } from '../open.ts';
 
 const minuteMs = 60_000;
 
@@ -74,8 +74,7 @@ interface Bench {
 
 const origin = new MoodyStorage();
 before(async () => {
-  const repo = await createRepository(origin, 'secret', testContext());
-  await replaceKeys(repo, 'secret', testContext());
+  await createWithCheapKey(origin, 'secret', testContext());
 });
 
 async function bench(): Promise<Bench> {

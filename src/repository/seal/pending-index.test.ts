@@ -5,7 +5,8 @@ import { testContext } from '../../../test/fixtures/context.ts';
 import { MemoryStorage } from '../../../test/fixtures/storage.ts';
 import { BlobIndex } from '../blobs/blob-index.ts';
 import { loadBlobIndex } from '../blobs/load-index.ts';
-import { createRepository, type OpenedRepository } from '../open.ts';
+import { type OpenedRepository } from '../open.ts';
+import { createWithCheapKey } from '../../../test/fixtures/cheap-key.ts';
 import type { FinishedPack } from './pack-builder.ts';
 import { PendingIndex } from './pending-index.ts';
 
@@ -27,7 +28,7 @@ function packNumber(number: number): FinishedPack {
 
 async function newRepository(): Promise<{ repository: OpenedRepository; indexFiles: () => number }> {
   const storage = new MemoryStorage();
-  const repository = await createRepository(storage, 'correct-horse', testContext());
+  const repository = await createWithCheapKey(storage, 'correct-horse', testContext());
   const indexFiles = (): number => [...storage.files.keys()].filter((key) => key.startsWith('index/')).length;
   return { repository, indexFiles };
 }
