@@ -32,10 +32,14 @@ before(async () => {
 });
 after(() => rm(directory, { recursive: true, force: true }));
 
+/** Of the run of all tests: without it each process compiles tars anew. */
+const { NODE_COMPILE_CACHE: cache = '' } = process.env;
+const compileCache = { NODE_COMPILE_CACHE: cache };
+
 const run = (name: string, args: readonly string[], env: Readonly<Record<string, string>>) =>
   execa(join(deploy, name), args, {
     ...{ reject: false, cwd: directory, stdin: 'ignore' as const, extendEnv: false },
-    env: { HOME: directory, NO_COLOR: '1', ...env },
+    env: { HOME: directory, NO_COLOR: '1', ...compileCache, ...env },
   });
 
 test('the familiar scripts back up and restore, wherever tars is found', async () => {

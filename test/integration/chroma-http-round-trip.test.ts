@@ -27,9 +27,12 @@ import {
   seededRandom,
   type CollectionDump,
 } from '../fixtures/chroma-http.ts';
+import { counted } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const seed = 20261124;
+/** A tenth of the records has every kind of value and several pages, too. */
+const scale = counted(0.1, 1);
 const ctx = testContext();
 const tenants = ['default_tenant', 'second tenant'];
 const databases = [
@@ -123,14 +126,24 @@ before(async () => {
   const space = (of: string): string => `"configuration":{"hnsw":{"space":"${of}","ef_construction":120}}`;
   const [first, second, third] = databases as [string, string, string];
   const longName = 'n'.repeat(512);
-  await seedCollection(first, `{"name":"passages",${space('l2')}}`, { records: 1700, dimension: 24 }, random);
+  await seedCollection(
+    first,
+    `{"name":"passages",${space('l2')}}`,
+    { records: 1700 * scale, dimension: 24 },
+    random,
+  );
   await seedCollection(
     first,
     `{"name":"memories",${space('cosine')},"metadata":{"n":9007199254740993,"f":1.0,"g":0.30000000000000004,"h":7.251055610699998e49}}`,
-    { records: 1200, dimension: 16 },
+    { records: 1200 * scale, dimension: 16 },
     random,
   );
-  await seedCollection(second, `{"name":"passages",${space('ip')}}`, { records: 300, dimension: 8 }, random);
+  await seedCollection(
+    second,
+    `{"name":"passages",${space('ip')}}`,
+    { records: 300 * scale, dimension: 8 },
+    random,
+  );
   await seedCollection(second, `{"name":"${longName}"}`, { records: 3, dimension: 2 }, random);
   await seedCollection(
     third,
@@ -273,7 +286,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
     const truncated: ArtifactSource = {
       ...source,
       async *open(path, signal) {
-        let left = 100_000;
+        let left = 10_000;
         for await (const chunk of source.open(path, signal)) {
           yield chunk.subarray(0, left);
           left -= Math.min(left, chunk.length);
