@@ -13,7 +13,7 @@ import { testContext } from '../fixtures/context.ts';
 import { password, RepositoryDirectory } from '../fixtures/repositories.ts';
 import { forgetSnapshot, linkedCopy, packBytes, SnapshotHistory } from '../fixtures/snapshot-history.ts';
 
-const kills = counted(3, 50);
+const kills = counted(2, 50);
 const mebibyte = 1 << 20;
 /** So long a lock waits for others to show before anything is done under it. */
 const settleMs = 200;
