@@ -119,6 +119,7 @@ export class DockerStack {
     return createPlacedComponent({
       ...{ name, kind: component.kind, service },
       places: () => this.#placesOf(store),
+      where: () => this.#whereIs(service),
       locate: async (needsService) => {
         const container = await storeContainer(this.#engine, this.#project, service);
         if ((needsService || access.through === 'server') && container.state !== 'running')
@@ -156,6 +157,7 @@ export class DockerStack {
     return createPlacedComponent({
       ...{ name, kind: component.kind, service },
       places: () => Promise.resolve(isWhole ? [{ tree: inside, service }] : []),
+      where: () => this.#whereIs(service),
       locate: async () => {
         const container = await storeContainer(this.#engine, this.#project, service);
         const located = await locatePath(container, inside);
@@ -178,6 +180,13 @@ export class DockerStack {
         return composeComponent(name, component, stack, { path: located.hostPath });
       },
     });
+  }
+
+  /** Where its data is follows from the container, its server's address from the rest. */
+  async #whereIs(service: string): Promise<string> {
+    const container = await storeContainer(this.#engine, this.#project, service);
+    const { id, state, addresses, publishedPorts } = container;
+    return JSON.stringify([id, state, addresses, [...publishedPorts]]);
   }
 
   async #placesOf({ component, access, service }: ContainedStore): Promise<readonly CapturedPlace[]> {

@@ -1,7 +1,7 @@
 import type { ComponentManifest } from './manifest.ts';
 
-/** What one component would do to restore; shown by `--dry-run` and consumed by the execution. */
-export interface RestorePlan<Details = unknown> {
+/** What one component would do to restore, as it is shown; JSON. */
+export interface RestorePlan {
   readonly component: string;
   readonly kind: string;
   /** One line per step in the order of execution, for a person, naming what is replaced and where it is kept. */
@@ -21,8 +21,6 @@ export interface RestorePlan<Details = unknown> {
   readonly space: readonly { readonly path: string; readonly sizeBytes: number }[];
   /** What of the capture is restored, when it is not all of it. */
   readonly part?: ComponentManifest;
-  /** The component's own. */
-  readonly details: Details;
 }
 
 /** How the operator wants a restore to go. */

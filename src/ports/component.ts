@@ -68,11 +68,9 @@ export interface Component {
     options: RestoreOptions,
     ctx: OperationContext,
     source: ArtifactSource,
-  ): Promise<RestorePlan>;
-  /** Builds the restored data beside the live data. Nothing live changes; on failure nothing staged remains. */
-  stage(plan: RestorePlan, source: ArtifactSource, ctx: OperationContext): Promise<Staged>;
+  ): Promise<PlannedRestore>;
   /**
-   * Removes what {@link stage} left when it was cut off before it returned. Touches nothing live; harmless when there
+   * Removes what {@link PlannedRestore.stage} left when it was cut off before it returned. Touches nothing live; harmless when there
    * is nothing.
    */
   removeStaged(restoreId: string, ctx: OperationContext): Promise<void>;
@@ -105,10 +103,23 @@ export interface PreparedCapture extends AsyncDisposable {
   capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport>;
 }
 
+/** A restore that was decided on: it is shown, and then staged once. */
+export interface PlannedRestore {
+  /** What is shown, by `--dry-run` too. */
+  readonly plan: RestorePlan;
+  /**
+   * Builds the restored data beside the live data. Nothing live changes; on failure nothing staged remains.
+   * @throws TarsError `internal` when it was called before: what was decided holds for one restore
+   */
+  stage(source: ArtifactSource, ctx: OperationContext): Promise<Staged>;
+}
+
 /** Restored data beside the live data, not yet in use. */
 export interface Staged {
   /** What the swap will do; the operation journals it before calling {@link swap}. */
   readonly record: SwapRecord;
+  /** Absolute paths that the swap replaces. Undefined when the running server exchanges its own data. */
+  readonly replaces: readonly string[] | undefined;
   /** Checks the staged data offline or beside the live store. */
   verify(ctx: OperationContext): Promise<readonly Finding[]>;
   /** Puts the staged data in place and moves the previous data aside. `requires.stopped` services are stopped. */

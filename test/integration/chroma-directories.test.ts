@@ -63,13 +63,13 @@ async function capture(path: string, into: string, scratch: string): Promise<Out
 
 async function restore(manifest: ComponentManifest, from: string, into: string): Promise<void> {
   const component = chromaAt(into, into);
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  const staged = await component.stage(plan, createDirectorySource(from), ctx);
+  const staged = await planned.stage(createDirectorySource(from), ctx);
   const errors = (await staged.verify(ctx)).filter(({ severity }) => severity === 'error');
   assert.deepEqual(errors, []);
   await staged.swap(ctx);

@@ -8,10 +8,10 @@ import { inspectDirectory } from '../../src/components/chroma/direct/inspect.ts'
 import { chromaFactsOf, placedCollections, type ChromaFacts } from '../../src/components/chroma/facts.ts';
 import { verifyLive } from '../../src/components/chroma/http/verify.ts';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
-import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/stage.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { chromaOverHttp } from '../fixtures/chroma-component.ts';
 import { createCollection, defaultPath, manifestOf, RawChroma } from '../fixtures/chroma-http.ts';
 import { testContext } from '../fixtures/context.ts';
 
@@ -136,9 +136,13 @@ test('the files, and the answers over HTTP, tell the distance that the server se
 
 test('a copy over HTTP is restored with the distance, the metadata and the records it had', async () => {
   const { manifest, directory } = await captured();
-  const options = { name: 'chroma', kind: 'chroma', service: 'chroma', url: server.url };
-  const plan = await planLogicalRestore(manifest, options, { restoreId: 'd1' }, ctx, noArtifacts);
-  const staged = await stageLogicalRestore(plan, options, createDirectorySource(directory), ctx);
+  const planned = await chromaOverHttp(server.url).planRestore(
+    manifest,
+    { restoreConfig: false, restoreId: 'd1' },
+    ctx,
+    noArtifacts,
+  );
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   await assertSearchedAsMade();
@@ -156,9 +160,13 @@ test('what 1.0.12 captured with the declared distance is verified and restored',
   delete before_.spaceProven;
   assert.equal(spacesIn(chromaFactsOf(old))['before-1'], 'cosine');
   assert.deepEqual(await verifyLive({ url: server.url, name: 'chroma' }, chromaFactsOf(old), ctx), []);
-  const options = { name: 'chroma', kind: 'chroma', service: 'chroma', url: server.url };
-  const plan = await planLogicalRestore(old, options, { restoreId: 'd2' }, ctx, noArtifacts);
-  const staged = await stageLogicalRestore(plan, options, createDirectorySource(directory), ctx);
+  const planned = await chromaOverHttp(server.url).planRestore(
+    old,
+    { restoreConfig: false, restoreId: 'd2' },
+    ctx,
+    noArtifacts,
+  );
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);
 });

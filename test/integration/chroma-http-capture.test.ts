@@ -11,7 +11,6 @@ import { createChromaComponent } from '../../src/components/chroma/index.ts';
 import { detectServer } from '../../src/components/chroma/http/detect.ts';
 import { openExport } from '../../src/components/chroma/http/export-format.ts';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
-import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/stage.ts';
 import type { ChromaEndpoint } from '../../src/components/chroma/http/transport.ts';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
@@ -25,6 +24,7 @@ import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { ComponentProbe } from '../../src/ports/component.ts';
 import type { OperationContext } from '../../src/ports/context.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { chromaOverHttp } from '../fixtures/chroma-component.ts';
 import {
   createCollection,
   databasePath,
@@ -152,9 +152,13 @@ test('a collection deleted while it is captured is left out, and the snapshot st
   });
   const { manifest, directory } = await capture({ url: faulty.url });
   assert.deepEqual([...placedCollections(chromaFactsOf(manifest))], []);
-  const options = { name: 'chroma', kind: 'chroma', service: undefined, url: server.url };
-  const plan = await planLogicalRestore(manifest, options, { restoreId: 'gone' }, ctx, noArtifacts);
-  const staged = await stageLogicalRestore(plan, options, createDirectorySource(directory), ctx);
+  const planned = await chromaOverHttp(server.url).planRestore(
+    manifest,
+    { restoreConfig: false, restoreId: 'gone' },
+    ctx,
+    noArtifacts,
+  );
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
 });
 
@@ -182,9 +186,13 @@ test('a record whose vector Chroma lost does not cost the others, and is not pas
   assert.equal(placed?.collection.recordCount, 130);
   const artifact = captured.manifest.artifacts[0];
   assert.match(await readFile(join(captured.directory, artifact?.path ?? ''), 'utf8'), /"kept text"/);
-  const options = { name: 'chroma', kind: 'chroma', service: undefined, url: server.url };
-  const plan = await planLogicalRestore(captured.manifest, options, { restoreId: 'sane' }, ctx, noArtifacts);
-  const staged = await stageLogicalRestore(plan, options, createDirectorySource(captured.directory), ctx);
+  const planned = await chromaOverHttp(server.url).planRestore(
+    captured.manifest,
+    { restoreConfig: false, restoreId: 'sane' },
+    ctx,
+    noArtifacts,
+  );
+  const staged = await planned.stage(createDirectorySource(captured.directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);
 });

@@ -3,7 +3,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/stage.ts';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
 import { logicalGeneration, swapsOf } from '../../src/components/chroma/http/swap.ts';
 import { verifyLive } from '../../src/components/chroma/http/verify.ts';
@@ -14,8 +13,9 @@ import { hasErrors } from '../../src/model/finding.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
 import type { ArtifactSource } from '../../src/ports/artifacts.ts';
-import type { Staged } from '../../src/ports/component.ts';
+import type { PlannedRestore, Staged } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
+import { chromaOverHttp } from '../fixtures/chroma-component.ts';
 import {
   assertSameDatabase,
   createCollection,
@@ -56,11 +56,11 @@ const dumpAll = async (from: RawChroma): Promise<Map<string, CollectionDump>[]> 
 };
 let originalDumps: Map<string, CollectionDump>[];
 
-const restoreOptions = (url = server.url) => ({ name: 'chroma', kind: 'chroma', service: 'chromadb', url });
+const planInto = (url: string, restoreId: string, from = manifest): Promise<PlannedRestore> =>
+  chromaOverHttp(url, 'chromadb').planRestore(from, { restoreConfig: false, restoreId }, ctx, noArtifacts);
 
 async function stageInto(url: string, restoreId: string): Promise<Staged> {
-  const plan = await planLogicalRestore(manifest, restoreOptions(url), { restoreId }, ctx, noArtifacts);
-  return stageLogicalRestore(plan, restoreOptions(url), source, ctx);
+  return (await planInto(url, restoreId)).stage(source, ctx);
 }
 
 async function wipe(from: RawChroma): Promise<void> {
@@ -293,15 +293,16 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
         }
       },
     };
-    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'cut' }, ctx, noArtifacts);
-    await assert.rejects(stageLogicalRestore(plan, restoreOptions(), truncated, ctx), CorruptionError);
-    const missing = { ...plan, artifacts: plan.artifacts.slice(1) };
-    await assert.rejects(stageLogicalRestore(missing, restoreOptions(), source, ctx), CorruptionError);
+    const planned = await planInto(server.url, 'cut');
+    await assert.rejects(planned.stage(truncated, ctx), CorruptionError);
+    const lacking = { ...manifest, artifacts: manifest.artifacts.slice(1) };
+    const missing = await planInto(server.url, 'cut', lacking);
+    await assert.rejects(missing.stage(source, ctx), CorruptionError);
     assert.deepEqual(await dumpNames(raw), before);
   });
 
   test('the plan names every collection and where the live one goes', async () => {
-    const plan = await planLogicalRestore(manifest, restoreOptions(), { restoreId: 'p1' }, ctx, noArtifacts);
+    const { plan } = await planInto(server.url, 'p1');
     assert.equal(plan.steps.length, 6);
     assert.match(
       plan.steps.join('\n'),
@@ -309,10 +310,7 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
     );
     assert.deepEqual(plan.requires, { stopped: [], running: ['chromadb'] });
     const physical = { ...manifest, facts: { ...manifest.facts, method: 'physical' } };
-    await assert.rejects(
-      planLogicalRestore(physical, restoreOptions(), { restoreId: 'p2' }, ctx, noArtifacts),
-      RestoreRefusedError,
-    );
+    await assert.rejects(planInto(server.url, 'p2', physical), RestoreRefusedError);
   });
 });
 

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { prepareLogicalCapture } from '../../src/components/chroma/http/capture.ts';
-import { planLogicalRestore, stageLogicalRestore } from '../../src/components/chroma/http/stage.ts';
 import { startChroma, type PrivateChroma } from '../../src/demo/servers/chroma.ts';
 import { TarsError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
@@ -12,6 +11,7 @@ import type { Staged } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { chromaBuild, isChromaHere, killChroma, ownVersion } from '../fixtures/chroma-builds.ts';
+import { chromaOverHttp } from '../fixtures/chroma-component.ts';
 import { createCollection, defaultPath, manifestOf, RawChroma } from '../fixtures/chroma-http.ts';
 import { testContext } from '../fixtures/context.ts';
 
@@ -28,10 +28,9 @@ async function captured(url: string, directory: string): Promise<ComponentManife
 }
 
 async function staged(manifest: ComponentManifest, directory: string, url: string): Promise<Staged> {
-  const target = { name: 'chroma', kind: 'chroma', service: undefined, url };
-  const source = createDirectorySource(directory);
-  const plan = await planLogicalRestore(manifest, target, { restoreId: 'r1' }, ctx, noArtifacts);
-  return stageLogicalRestore(plan, target, source, ctx);
+  const options = { restoreConfig: false, restoreId: 'r1' };
+  const planned = await chromaOverHttp(url).planRestore(manifest, options, ctx, noArtifacts);
+  return planned.stage(createDirectorySource(directory), ctx);
 }
 
 test(

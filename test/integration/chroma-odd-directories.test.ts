@@ -81,13 +81,13 @@ test('the empty file of a server killed at its first start is captured, planned 
   assert.deepEqual([...placedCollections(chromaFactsOf(manifest))], []);
   // A server that has not created its tables has no version that a restore could be too new for.
   const whole = await captured(pristine);
-  const plan = await componentAt(path).planRestore(
+  const planned = await componentAt(path).planRestore(
     whole.manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  assert.ok(plan.warnings.some((warning) => warning.includes('version of the server is unknown')));
+  assert.ok(planned.plan.warnings.some((warning) => warning.includes('version of the server is unknown')));
   await assertServes(await restoredOver(path, manifest, directory));
 });
 
@@ -97,13 +97,13 @@ async function restoredOver(
   directory: string,
 ): Promise<string> {
   const component = componentAt(path);
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     manifest,
     { restoreConfig: false, restoreId: `r${++copies}` },
     ctx,
     noArtifacts,
   );
-  const staged = await component.stage(plan, createDirectorySource(directory), ctx);
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(errorsOf(await staged.verify(ctx)), []);
   await staged.swap(ctx);
   return path;
@@ -139,14 +139,14 @@ test('where a server was killed in the middle of a write, the plan says so, writ
   assert.equal(probe.summary, '3 collections, 450 records');
   assert.match(probe.warnings.join(), /^chroma: Chroma was killed while it wrote/);
   const { manifest: whole } = await captured(pristine);
-  const plan = await componentAt(copy).planRestore(
+  const planned = await componentAt(copy).planRestore(
     whole,
     { restoreConfig: false, restoreId: 'r2' },
     ctx,
     noArtifacts,
   );
   assert.deepEqual(
-    plan.warnings.filter((warning) => warning.includes('version')),
+    planned.plan.warnings.filter((warning) => warning.includes('version')),
     [],
   );
   assert.deepEqual(await Promise.all(files.map((file) => readFile(file))), before_);

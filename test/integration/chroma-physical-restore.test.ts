@@ -56,8 +56,8 @@ async function capture(component: Component, target: string): Promise<ComponentM
 
 async function stageOn(component: Component, from = artifacts): Promise<Staged> {
   const options = { restoreConfig: false, restoreId: `r${++restores}` };
-  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
-  return component.stage(plan, createDirectorySource(from), ctx);
+  const planned = await component.planRestore(manifest, options, ctx, noArtifacts);
+  return planned.stage(createDirectorySource(from), ctx);
 }
 
 const besideLive = async (): Promise<string[]> =>
@@ -140,10 +140,10 @@ test('the swap brings everything back into a directory that was lost', async () 
   await chroma.server.stop();
   await rm(chroma.server.dataDir, { recursive: true });
   const options = { restoreConfig: false, restoreId: 'lost' };
-  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
-  assert.deepEqual(plan.warnings, [], 'a restore from nothing is no reason to warn');
-  assert.match(plan.steps.join(), /which is empty; the server there must not be older/);
-  const staged = await component.stage(plan, createDirectorySource(artifacts), ctx);
+  const planned = await component.planRestore(manifest, options, ctx, noArtifacts);
+  assert.deepEqual(planned.plan.warnings, [], 'a restore from nothing is no reason to warn');
+  assert.match(planned.plan.steps.join(), /which is empty; the server there must not be older/);
+  const staged = await planned.stage(createDirectorySource(artifacts), ctx);
   await staged.swap(ctx);
   await chroma.server.start();
   assert.deepEqual(await differencesFromLedger(chroma.server.url, captured), []);
@@ -196,7 +196,7 @@ test('a snapshot of a newer Chroma is refused before anything is touched', async
 test('a staging that is interrupted leaves nothing', async () => {
   const component = componentWith({});
   const options = { restoreConfig: false, restoreId: 'aborted' };
-  const plan = await component.planRestore(manifest, options, ctx, noArtifacts);
+  const planned = await component.planRestore(manifest, options, ctx, noArtifacts);
   const source = createDirectorySource(artifacts);
   const controller = new AbortController();
   let opened = 0;
@@ -207,7 +207,7 @@ test('a staging that is interrupted leaves nothing', async () => {
       return source.open(path, signal);
     },
   };
-  await assert.rejects(component.stage(plan, interrupting, { ...ctx, signal: controller.signal }));
+  await assert.rejects(planned.stage(interrupting, { ...ctx, signal: controller.signal }));
   assert.deepEqual(await besideLive(), []);
 });
 

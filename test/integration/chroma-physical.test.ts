@@ -61,9 +61,14 @@ async function restoreInto(
   restoreId: string,
   ctx: OperationContext,
 ): Promise<void> {
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx, noArtifacts);
-  assert.deepEqual(plan.requires, { stopped: ['chroma'], running: [] });
-  const staged = await component.stage(plan, createDirectorySource(from), ctx);
+  const planned = await component.planRestore(
+    manifest,
+    { restoreConfig: false, restoreId },
+    ctx,
+    noArtifacts,
+  );
+  assert.deepEqual(planned.plan.requires, { stopped: ['chroma'], running: [] });
+  const staged = await planned.stage(createDirectorySource(from), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await server.stop();
   await staged.swap(ctx);

@@ -86,8 +86,8 @@ async function capture(component: Component, encrypted: boolean): Promise<Compon
 }
 
 async function stage(component: Component, from: ComponentManifest, restoreConfig = false): Promise<Staged> {
-  const plan = await component.planRestore(from, { restoreConfig, restoreId: 'r1' }, ctx, noArtifacts);
-  const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
+  const planned = await component.planRestore(from, { restoreConfig, restoreId: 'r1' }, ctx, noArtifacts);
+  const staged = await planned.stage(createDirectorySource(snapshot), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   return staged;
 }
@@ -156,13 +156,13 @@ test('a file that differs is left with a warning, and replaced and kept aside on
   await writeFile(envFile, 'EDITED=1\n');
   const before = await tree(live);
 
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  assert.match(plan.warnings.join('\n'), /tars-home\.env differs.*--restore-config/);
+  assert.match(planned.plan.warnings.join('\n'), /tars-home\.env differs.*--restore-config/);
   await (await stage(component, manifest)).swap(ctx);
   assert.deepEqual(await tree(live), before);
   assert.match(warned.join('\n'), /--restore-config/);
@@ -396,13 +396,16 @@ test('only configured files are restored', async () => {
   const manifest = await capture(componentWith(), true);
   await rm(live, { recursive: true });
   const component = componentWith({ files: [envFile] });
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     manifest,
     { restoreConfig: true, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  assert.match(plan.warnings.join('\n'), /docker-compose\.yml is in the snapshot and is not restored/);
+  assert.match(
+    planned.plan.warnings.join('\n'),
+    /docker-compose\.yml is in the snapshot and is not restored/,
+  );
   await (await stage(component, manifest)).swap(ctx);
   assert.deepEqual(await readdir(live), ['tars-home.env']);
   const facts = structuredClone(manifest.facts) as { files: { path: string }[] };
@@ -465,14 +468,14 @@ test('what only runs is kept as a file beside the others, shown without values, 
   assert.doesNotMatch(JSON.stringify(manifest), /captured value/);
   assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), [], 'nobody misses it');
 
-  const planned = async (at = component) =>
+  const planAt = async (at = component) =>
     at.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, createDirectorySource(snapshot));
-  assert.doesNotMatch((await planned()).steps.join('\n'), /\.env\.tars/, 'while it runs nobody needs it');
+  assert.doesNotMatch((await planAt()).plan.steps.join('\n'), /\.env\.tars/, 'while it runs nobody needs it');
   running = false;
-  const plan = await planned();
-  assert.ok(plan.steps.includes(`Restore ${path}`), plan.steps.join('\n'));
-  assert.match(plan.warnings.join('\n'), /\.env\.tars holds WORD, which no captured file defines/);
-  const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
+  const planned = await planAt();
+  assert.ok(planned.plan.steps.includes(`Restore ${path}`), planned.plan.steps.join('\n'));
+  assert.match(planned.plan.warnings.join('\n'), /\.env\.tars holds WORD, which no captured file defines/);
+  const staged = await planned.stage(createDirectorySource(snapshot), ctx);
   await staged.swap(ctx);
   assert.equal((await tree(live))['.env.tars'], `600 ${text}`);
   assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
@@ -484,7 +487,7 @@ test('what only runs is kept as a file beside the others, shown without values, 
   await mkdir(elsewhere);
   await cp(composeFile, join(elsewhere, 'compose.yml'));
   for (const other of [componentWith({ derived, files: [join(elsewhere, 'compose.yml')] }), componentWith()])
-    assert.doesNotMatch((await planned(other)).steps.join('\n'), /\.env\.tars/);
+    assert.doesNotMatch((await planAt(other)).plan.steps.join('\n'), /\.env\.tars/);
 
   running = true;
   await rm(snapshot, { recursive: true });

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { freePort } from '../../src/demo/servers/common.ts';
 import { createRemoteChroma } from '../../src/components/remote/stores.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
-import type { Component } from '../../src/ports/component.ts';
+import type { Component, PlannedRestore } from '../../src/ports/component.ts';
 import type { Bytes } from '../../src/ports/artifacts.ts';
 import type { NewEntry, OpenVolume, StoreHold, StoreVolume, VolumeFile } from '../../src/ports/volume.ts';
 import { connectEngine, type Engine } from '../../src/runtimes/docker/engine/engine.ts';
@@ -222,19 +222,17 @@ test('Chroma behind an Engine is captured hot', { skip }, async (t) => {
       assert.equal(captured.manifest.method, 'physical-frozen');
       t.diagnostic(`blocked ${captured.manifest.writesBlockedMs} ms`);
       await load.pause();
-      const plan = await component.planRestore(
-        captured.manifest,
-        { restoreConfig: false, restoreId: 'r1' },
-        ctx,
-        noArtifacts,
-      );
+      const planFor = (store: Component): Promise<PlannedRestore> =>
+        store.planRestore(captured.manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, noArtifacts);
+      const planned = await planFor(component);
       const source = createDirectorySource(captured.directory);
+      const damaged = await planFor(chromaOf(bench, { volume: flipping(bench.volume) }));
       await assert.rejects(
-        chromaOf(bench, { volume: flipping(bench.volume) }).stage(plan, source, ctx),
+        damaged.stage(source, ctx),
         /chroma\.sqlite3 did not arrive completely in \/data in the volume/,
       );
-      assert.match(plan.steps.join('\n'), /beside \/data in the volume vx-frozen/);
-      const staged = await component.stage(plan, source, ctx);
+      assert.match(planned.plan.steps.join('\n'), /beside \/data in the volume vx-frozen/);
+      const staged = await planned.stage(source, ctx);
       assert.deepEqual(await staged.verify(ctx), []);
       await assert.rejects(staged.swap(ctx), /still runs/);
       await docker.engine.docker(['stop', bench.id]);

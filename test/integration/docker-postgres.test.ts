@@ -90,19 +90,19 @@ test('a server is dumped and restored with the programs in its container', { ski
   await first.query('DELETE FROM notes WHERE id > 10');
   await first.end();
 
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     snapshot.manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     snapshot.source,
   );
-  assert.deepEqual(plan.warnings, [], 'its disk is not out of sight');
+  assert.deepEqual(planned.plan.warnings, [], 'its disk is not out of sight');
   const full = createPostgresComponent({ ...options, container: onFullDisk(options.container) });
   await assert.rejects(
     full.planRestore(snapshot.manifest, { restoreConfig: false, restoreId: 'r2' }, ctx, snapshot.source),
     /Not enough space in \S+ of its container .*: needs \d+ bytes, 1024 are free/,
   );
-  const staged = await component.stage(plan, snapshot.source, ctx);
+  const staged = await planned.stage(snapshot.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   const second = await bench.connect(database);

@@ -162,8 +162,13 @@ test('a mounted directory stays itself: its entries are exchanged, also what cam
   await chmod(tree, 0o700);
   const { ino } = await lstat(tree);
 
-  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
-  const staged = await component.stage(plan, createDirectorySource(directory), ctx);
+  const planned = await component.planRestore(
+    manifest,
+    restoreOptions,
+    ctx,
+    createDirectorySource(directory),
+  );
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await rm(join(tree, 'two'));
   await writeFile(join(tree, 'five'), 'five now');
@@ -181,16 +186,13 @@ test('a mounted directory stays itself: its entries are exchanged, also what cam
   assert.equal((await lstat(tree)).mode & 0o7777, 0o700);
   assert.deepEqual((await readdir(tree)).sort(), ['five', 'four', 'one'], 'nothing of the restore is left');
 
-  const second = await component.stage(
-    await component.planRestore(
-      manifest,
-      { ...restoreOptions, restoreId: 'r2' },
-      ctx,
-      createDirectorySource(directory),
-    ),
-    createDirectorySource(directory),
+  const later = await component.planRestore(
+    manifest,
+    { ...restoreOptions, restoreId: 'r2' },
     ctx,
+    createDirectorySource(directory),
   );
+  const second = await later.stage(createDirectorySource(directory), ctx);
   await second.swap(ctx);
   await component.generation(second.record).discardPrevious(ctx);
   assert.deepEqual((await readdir(tree)).sort(), ['one', 'three', 'two']);
@@ -208,9 +210,14 @@ test('a directory of its own is renamed, and missing ones are made', async () =>
   });
   const { manifest, directory } = await captured(component);
   await rm(join(parent, 'deep'), { recursive: true });
-  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
-  assert.deepEqual(plan.requires.stopped, ['web']);
-  const staged = await component.stage(plan, createDirectorySource(directory), ctx);
+  const planned = await component.planRestore(
+    manifest,
+    restoreOptions,
+    ctx,
+    createDirectorySource(directory),
+  );
+  assert.deepEqual(planned.plan.requires.stopped, ['web']);
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   await staged.swap(ctx);
   assert.equal(await readFile(join(tree, 'a/plain.txt'), 'utf8'), 'plain');
   assert.equal((await lstat(join(tree, 'secret'))).mode & 0o777, 0o600);
@@ -229,10 +236,15 @@ test('damage is found: before the swap, and later by the time a file has', async
     trees: [{ path: tree, live: tree, exclude: [] }],
   });
   const { manifest, directory } = await captured(component);
-  const plan = await component.planRestore(manifest, restoreOptions, ctx, createDirectorySource(directory));
+  const planned = await component.planRestore(
+    manifest,
+    restoreOptions,
+    ctx,
+    createDirectorySource(directory),
+  );
   await writeFile(join(directory, 'data', tree, 'kept'), 'as it wos');
   await utimes(join(directory, 'data', tree, 'kept'), 1000, 1000);
-  const staged = await component.stage(plan, createDirectorySource(directory), ctx);
+  const staged = await planned.stage(createDirectorySource(directory), ctx);
   assert.deepEqual(
     (await staged.verify(ctx)).map(({ severity, code }) => [severity, code]),
     [['error', 'file-damaged']],
@@ -261,12 +273,9 @@ test('damage is found: before the swap, and later by the time a file has', async
     /the snapshot holds \/etc, and data of tars\.yaml names other directories/,
   );
   const partly = { ...manifest, facts: { trees: [foreign, manifest].flatMap(treesOf) } };
-  const { warnings } = await component.planRestore(
-    partly,
-    restoreOptions,
-    ctx,
-    createDirectorySource(directory),
-  );
+  const {
+    plan: { warnings },
+  } = await component.planRestore(partly, restoreOptions, ctx, createDirectorySource(directory));
   assert.match(warnings[0] ?? '', /\/etc is in the snapshot and is not restored/);
 });
 

@@ -115,9 +115,14 @@ async function capture(
 
 async function stage(manifest: ComponentManifest, restoreId = 'r1'): Promise<Staged> {
   const component = componentFor('all');
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId }, ctx, noArtifacts);
-  assert.deepEqual(plan.requires.stopped, ['ollama']);
-  const staged = await component.stage(plan, createDirectorySource(snapshot), ctx);
+  const planned = await component.planRestore(
+    manifest,
+    { restoreConfig: false, restoreId },
+    ctx,
+    noArtifacts,
+  );
+  assert.deepEqual(planned.plan.requires.stopped, ['ollama']);
+  const staged = await planned.stage(createDirectorySource(snapshot), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   return staged;
 }
@@ -501,13 +506,13 @@ test('list stores local models whole and only the manifests of what can be pulle
   assert.equal(list.models[2]?.digest, `sha256:${hex(await readFile(join(store, 'manifests', llama)))}`);
 
   await rm(store, { recursive: true });
-  const plan = await componentFor('list').planRestore(
+  const planned = await componentFor('list').planRestore(
     manifest,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  assert.ok(plan.steps.some((step) => step.endsWith('ollama pull nomic-embed-text:latest')));
+  assert.ok(planned.plan.steps.some((step) => step.endsWith('ollama pull nomic-embed-text:latest')));
   await (await stage(manifest)).swap(ctx);
   const restored = Object.keys(await tree(join(store, 'manifests')));
   assert.ok(!restored.includes(embed), 'a manifest without its blobs is not restored');

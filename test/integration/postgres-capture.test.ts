@@ -47,8 +47,8 @@ async function roundTrip(name: string): Promise<void> {
   const facts = taken.manifest.facts as { databases: { content: { unread?: unknown } }[] };
   assert.equal(facts.databases[0]?.content.unread, undefined);
   const options = { restoreConfig: false, restoreId: `r${name}` };
-  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
-  const staged = await component.stage(plan, taken.source, ctx);
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const staged = await planned.stage(taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
@@ -163,10 +163,10 @@ test('a database that cannot be captured is named, and keeps no other from being
   assert.match(lacking, /database "shut": .*not currently accepting connections/);
   const probe = await bench.component().probe(ctx);
   assert.match(probe.warnings.join('\n'), /"half" is not captured/);
-  const plan = await bench
+  const planned = await bench
     .component()
     .planRestore(manifest, { restoreConfig: false, restoreId: 'good1' }, ctx, noArtifacts);
-  const staged = await bench.component().stage(plan, createDirectorySource(join(bench.root, 'good')), ctx);
+  const staged = await planned.stage(createDirectorySource(join(bench.root, 'good')), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);
   await assert.rejects(bench.component({ databases: ['shut'] }).prepare(ctx), /shut/);

@@ -102,13 +102,13 @@ test('a server that takes encrypted connections only is captured and restored, w
   await requireTls();
   const component = bench.component({ databases: ['app'] });
   const taken = await takeSnapshot(component, join(bench.root, 'tls'));
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId: 'tls1' },
     ctx,
     taken.source,
   );
-  const staged = await component.stage(plan, taken.source, ctx);
+  const staged = await planned.stage(taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.discard(ctx);
   const goes: TlsSettings[] = [

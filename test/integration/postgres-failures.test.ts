@@ -289,14 +289,14 @@ async function restoreFails(
   await bench.sql('postgres', 'ALTER ROLE weak RENAME TO not_weak');
   const roles = await bench.sql('postgres', 'SELECT rolname FROM pg_roles ORDER BY 1');
   try {
-    const plan = await component.planRestore(
+    const planned = await component.planRestore(
       manifest,
       { restoreConfig: false, restoreId: 'bad1' },
       ctx,
       noArtifacts,
     );
-    assert.match(plan.steps[0] ?? '', /missing roles weak/);
-    await assert.rejects(component.stage(plan, taken.source, ctx), check);
+    assert.match(planned.plan.steps[0] ?? '', /missing roles weak/);
+    await assert.rejects(planned.stage(taken.source, ctx), check);
     assert.deepEqual(await bench.databaseNames(), names);
     assert.deepEqual(await bench.sql('postgres', 'SELECT rolname FROM pg_roles ORDER BY 1'), roles);
   } finally {
@@ -347,7 +347,7 @@ test('an interrupted restore leaves nothing on the server', async () => {
   const names = await bench.databaseNames();
   const controller = new AbortController();
   const own = testContext(controller.signal);
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId: 'stop1' },
     own,
@@ -362,7 +362,7 @@ test('an interrupted restore leaves nothing on the server', async () => {
       }
     },
   };
-  await assert.rejects(component.stage(plan, source, own), InterruptedError);
+  await assert.rejects(planned.stage(source, own), InterruptedError);
   assert.deepEqual(await bench.databaseNames(), names);
   await eventually('sessions are left', noSessionLeft);
 });
@@ -397,17 +397,17 @@ test('without its tablespaces a database is restored into the default one, and t
   const component = bench.component({ databases: ['placed'] });
   const taken = await takeSnapshot(component, join(bench.root, 'placed'));
   const restore = async (restoreId: string): Promise<readonly string[]> => {
-    const plan = await component.planRestore(
+    const planned = await component.planRestore(
       taken.manifest,
       { restoreConfig: false, restoreId },
       ctx,
       taken.source,
     );
-    const staged = await component.stage(plan, taken.source, ctx);
+    const staged = await planned.stage(taken.source, ctx);
     assert.deepEqual(await staged.verify(ctx), []);
     await staged.swap(ctx);
     await component.generation(staged.record).discardPrevious(ctx);
-    return plan.warnings;
+    return planned.plan.warnings;
   };
   const query = `SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE relname = 't'`;
   assert.deepEqual(await restore('space1'), []);
@@ -437,13 +437,13 @@ test('a user that owns a database and may create some restores it without being 
   const component = bench.component({ databases: ['own'], user: 'maker', password });
   const taken = await takeSnapshot(component, join(bench.root, 'own'));
   await bench.sql('own', `UPDATE mine.t SET x = 'live'`);
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId: 'own1' },
     ctx,
     taken.source,
   );
-  const staged = await component.stage(plan, taken.source, ctx);
+  const staged = await planned.stage(taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   assert.deepEqual(await bench.sql('own', 'SELECT x FROM mine.t'), [{ x: 'captured' }]);

@@ -52,16 +52,19 @@ test('what databases share is restored with new roles, or named; verification co
 
   await bench.sql('postgres', 'DROP DATABASE app', 'DROP ROLE worker');
   const options = { restoreConfig: false, restoreId: 'app1' };
-  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
   const statement = 'ALTER ROLE ALL SET "maintenance_work_mem" TO \'70MB\'';
   assert.ok(
-    plan.warnings.some((warning) => warning.includes(statement)),
-    plan.warnings.join(),
+    planned.plan.warnings.some((warning) => warning.includes(statement)),
+    planned.plan.warnings.join(),
   );
-  const staged = await component.stage(plan, taken.source, ctx);
+  const staged = await planned.stage(taken.source, ctx);
   await staged.discard(ctx);
   assert.deepEqual(await bench.sql('postgres', `SELECT 1 FROM pg_roles WHERE rolname = 'worker'`), []);
-  const again = await component.stage(plan, taken.source, ctx);
+  await assert.rejects(planned.stage(taken.source, ctx), /The plan to restore \S+ was used before/);
+  const again = await (
+    await component.planRestore(taken.manifest, options, ctx, taken.source)
+  ).stage(taken.source, ctx);
   await again.swap(ctx);
   await bench.sql('postgres', statement);
   assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);

@@ -91,13 +91,13 @@ for (const [index, [what, { content, settings, damage }]] of Object.entries(data
     }
     const component = bench.component({ databases: [name] });
     const taken = await takeSnapshot(component, join(bench.root, name));
-    const plan = await component.planRestore(
+    const planned = await component.planRestore(
       taken.manifest,
       { restoreConfig: false, restoreId: `h${index}` },
       ctx,
       taken.source,
     );
-    const staged = await component.stage(plan, taken.source, ctx);
+    const staged = await planned.stage(taken.source, ctx);
     assert.deepEqual(await staged.verify(ctx), []);
     await staged.swap(ctx);
     assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);

@@ -103,8 +103,8 @@ for (const major of ['17', '18']) {
       await bench.sql('postgres', 'REVOKE SET ON PARAMETER log_min_duration_statement FROM keeper');
       await bench.sql('postgres', 'DROP ROLE helper', 'DROP ROLE keeper', 'DROP ROLE boss');
       const options = { restoreConfig: false, restoreId: 'new1' };
-      const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
-      const staged = await component.stage(plan, taken.source, ctx);
+      const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+      const staged = await planned.stage(taken.source, ctx);
       assert.deepEqual(
         (await staged.verify(ctx)).filter(({ severity }) => severity !== 'info'),
         [],

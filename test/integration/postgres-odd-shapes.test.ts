@@ -147,13 +147,13 @@ test(`databases of odd shapes come back as they were, or what is missing is name
   for (const name of databases.keys()) before.set(name, [await content(name), await schemaOf(bench, name)]);
   const taken = await takeSnapshot(component, join(bench.root, 'odd'));
   assert.equal(describeIncomplete(taken.manifest), undefined);
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId: 'odd1' },
     ctx,
     taken.source,
   );
-  const staged = await component.stage(plan, taken.source, ctx);
+  const staged = await planned.stage(taken.source, ctx);
   const findings = await staged.verify(ctx);
   assert.deepEqual(
     findings.filter(({ severity, acceptable }) => severity !== 'info' && acceptable !== true),

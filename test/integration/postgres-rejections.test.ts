@@ -103,11 +103,8 @@ test('what a dump restores only with everything else in place is tried again, an
   const taken = await takeSnapshot(component, join(bench.root, 'late'));
   const before = await rows('late');
   const options = { restoreConfig: false, restoreId: 'late1' };
-  const staged = await component.stage(
-    await component.planRestore(taken.manifest, options, ctx, taken.source),
-    taken.source,
-    ctx,
-  );
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const staged = await planned.stage(taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   assert.deepEqual(await component.verify(taken.manifest, ctx, taken.source), []);
@@ -120,8 +117,8 @@ test('what a database takes only under its own name comes back once it has that 
   const taken = await takeSnapshot(component, join(bench.root, 'bound'));
   const before = [await rows('bound'), await rows('tied')];
   const options = { restoreConfig: false, restoreId: 'bound1' };
-  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
-  const staged = await component.stage(plan, taken.source, ctx);
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const staged = await planned.stage(taken.source, ctx);
   const findings = await staged.verify(ctx);
   // Only the server's own words tell beforehand that something waits for the name.
   assert.deepEqual(

@@ -48,13 +48,13 @@ async function everything(): Promise<unknown> {
 
 async function restore(taken: TakenSnapshot, restoreId: string): Promise<readonly string[]> {
   const component = bench.component();
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId },
     ctx,
     taken.source,
   );
-  const staged = await component.stage(plan, taken.source, ctx);
+  const staged = await planned.stage(taken.source, ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await staged.swap(ctx);
   await staged.discard(ctx);
@@ -119,16 +119,16 @@ test('without encryption no password hash leaves the server; roles come back wit
   assert.doesNotMatch(JSON.stringify(taken.manifest), /SCRAM/);
   await bench.sql('postgres', 'ALTER ROLE readers RENAME TO readers_were_here');
   const options = { restoreConfig: false, restoreId: 'clear1' };
-  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
-  assert.match(plan.steps[0] ?? '', /missing roles readers/);
-  assert.doesNotMatch(plan.warnings.join(), /readers/, 'a role without login needs no password');
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  assert.match(planned.plan.steps[0] ?? '', /missing roles readers/);
+  assert.doesNotMatch(planned.plan.warnings.join(), /readers/, 'a role without login needs no password');
   await bench.sql(
     'postgres',
     'ALTER ROLE readers_were_here RENAME TO readers',
     'ALTER ROLE "App User" RENAME TO renamed',
   );
   const second = await component.planRestore(taken.manifest, options, ctx, taken.source);
-  assert.match(second.warnings.join(), /no passwords: App User/);
+  assert.match(second.plan.warnings.join(), /no passwords: App User/);
   await bench.sql(
     'postgres',
     'ALTER ROLE renamed RENAME TO "App User"',

@@ -74,8 +74,8 @@ const verify = (name: string, { manifest, source }: TakenSnapshot): Promise<read
 async function restore(name: string, taken: TakenSnapshot, restoreId: string): Promise<readonly Finding[]> {
   const options = { restoreConfig: false, restoreId };
   const component = bench.component({ databases: [name] });
-  const plan = await component.planRestore(taken.manifest, options, ctx, taken.source);
-  const staged = await component.stage(plan, taken.source, ctx);
+  const planned = await component.planRestore(taken.manifest, options, ctx, taken.source);
+  const staged = await planned.stage(taken.source, ctx);
   const findings = await staged.verify(ctx);
   await staged.swap(ctx);
   return findings;

@@ -34,9 +34,9 @@ test('settings and access rules of the server are captured beside the dumps, and
   for (const { path, artifact } of files)
     assert.deepEqual(await readFile(join(out, artifact)), await readFile(path), path);
   const options = { restoreConfig: true, restoreId: 'files1' };
-  const plan = await component.planRestore(manifest, options, ctx, source);
+  const planned = await component.planRestore(manifest, options, ctx, source);
   assert.deepEqual(
-    plan.artifacts.filter((path) => path.includes('/server/')),
+    planned.plan.artifacts.filter((path) => path.includes('/server/')),
     [],
   );
   const { then = [], commands } = recovery.step(

@@ -28,13 +28,13 @@ before(async () => {
 after(() => bench[Symbol.asyncDispose]());
 
 async function stage(restoreId: string): Promise<Staged> {
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     taken.manifest,
     { restoreConfig: false, restoreId },
     ctx,
     taken.source,
   );
-  return component.stage(plan, taken.source, ctx);
+  return planned.stage(taken.source, ctx);
 }
 
 async function values(): Promise<unknown[]> {
@@ -173,13 +173,13 @@ test('names at the limit of 63 bytes are restored beside their live database', a
   const long = await takeSnapshot(own, join(bench.root, 'long'));
   await bench.sql(name, `UPDATE state SET value = 'live'`);
   const names = await bench.databaseNames();
-  const plan = await own.planRestore(
+  const planned = await own.planRestore(
     long.manifest,
     { restoreConfig: false, restoreId: 'long1' },
     ctx,
     long.source,
   );
-  const staged = await own.stage(plan, long.source, ctx);
+  const staged = await planned.stage(long.source, ctx);
   await staged.swap(ctx);
   assert.deepEqual(await bench.sql(name, 'SELECT value FROM state'), [{ value: 'captured' }]);
   const [left, ...others] = (await bench.component().leftovers?.(ctx)) ?? [];

@@ -78,10 +78,15 @@ test('users in a file of their own are captured, brought back by a line of the k
 
   await call(server, 'ACL', 'DELUSER', 'app');
   await call(server, 'ACL', 'SAVE');
-  const plan = await component.planRestore(from, { restoreConfig: false, restoreId: 'r1' }, ctx, noArtifacts);
-  assert.match(plan.steps.join('\n'), /Keep the users of the server\. .*redis\/server\/users\.acl/);
-  assert.deepEqual(plan.artifacts, ['redis/dump.rdb']);
-  const staged = await component.stage(plan, createDirectorySource(out), ctx);
+  const planned = await component.planRestore(
+    from,
+    { restoreConfig: false, restoreId: 'r1' },
+    ctx,
+    noArtifacts,
+  );
+  assert.match(planned.plan.steps.join('\n'), /Keep the users of the server\. .*redis\/server\/users\.acl/);
+  assert.deepEqual(planned.plan.artifacts, ['redis/dump.rdb']);
+  const staged = await planned.stage(createDirectorySource(out), ctx);
   await server.stop();
   await staged.swap(ctx);
   assert.doesNotMatch(await readFile(file, 'utf8'), /user app/);
@@ -149,8 +154,8 @@ for (const [what, hide] of [
     await call(server, 'SET', 'k', 'changed');
     await call(server, 'SAVE');
     const options = { restoreConfig: false, restoreId: 'r1' };
-    const plan = await component.planRestore(from, options, ctx, noArtifacts);
-    const staged = await component.stage(plan, createDirectorySource(join(root, `${name}-out`)), ctx);
+    const planned = await component.planRestore(from, options, ctx, noArtifacts);
+    const staged = await planned.stage(createDirectorySource(join(root, `${name}-out`)), ctx);
     if (hide) await rename(`${server.configFile}.away`, server.configFile);
     await server.stop();
     await staged.swap(ctx);

@@ -72,13 +72,13 @@ async function get(from = server): Promise<string | null> {
 
 test('names with blanks, quotes, # and letters beyond ASCII are restored, and back again by hand', async () => {
   await set('later');
-  const plan = await component.planRestore(
+  const planned = await component.planRestore(
     captured,
     { restoreConfig: false, restoreId: 'r1' },
     ctx,
     noArtifacts,
   );
-  const staged = await component.stage(plan, createDirectorySource(out), ctx);
+  const staged = await planned.stage(createDirectorySource(out), ctx);
   assert.deepEqual(await staged.verify(ctx), []);
   await server.stop();
   await staged.swap(ctx);

@@ -8,7 +8,7 @@ import { startRedis, type PrivateRedis } from '../../src/demo/servers/redis.ts';
 import { RestoreRefusedError } from '../../src/model/errors.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { RestorePlan } from '../../src/model/restore-plan.ts';
-import type { Component } from '../../src/ports/component.ts';
+import type { Component, PlannedRestore } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { clientOf, disposable } from '../fixtures/redis.ts';
@@ -31,8 +31,9 @@ const componentFor = (options: Partial<RedisOptions> = {}): Component =>
     ...options,
   });
 
-const plan = (component: Component, restoreId = 'r1'): Promise<RestorePlan> =>
-  component.planRestore(captured, { restoreConfig: false, restoreId }, ctx, noArtifacts);
+const planned = (component: Component): Promise<PlannedRestore> =>
+  component.planRestore(captured, { restoreConfig: false, restoreId: 'r1' }, ctx, noArtifacts);
+const plan = async (component: Component): Promise<RestorePlan> => (await planned(component)).plan;
 
 const refused =
   (message: RegExp) =>
@@ -67,7 +68,7 @@ test('a data directory behind a link: restored files get the mode and owner of t
   await symlink(server.dataDir, link);
   const component = componentFor({ dataDir: link });
   await mkdir(join(server.dataDir, 'appendonlydir'));
-  const staged = await component.stage(await plan(component), createDirectorySource(join(root, 'out')), ctx);
+  const staged = await (await planned(component)).stage(createDirectorySource(join(root, 'out')), ctx);
   const { mode } = await stat(join(server.dataDir, '.tars-new-r1', 'appendonlydir'));
   assert.equal(mode & 0o777, 0o700);
   await staged.discard(ctx);

@@ -63,8 +63,8 @@ async function stage(
   out: string,
   restoreId: string,
 ): Promise<Staged> {
-  const plan = await component.planRestore(from, { restoreConfig: false, restoreId }, ctx, noArtifacts);
-  return component.stage(plan, createDirectorySource(out), ctx);
+  const planned = await component.planRestore(from, { restoreConfig: false, restoreId }, ctx, noArtifacts);
+  return planned.stage(createDirectorySource(out), ctx);
 }
 
 /** Sets a counter in database 1 as fast as the server takes it, until stopped; may be held. */

@@ -138,13 +138,13 @@ for (const [way, options] of [
     assert.deepEqual(await component.verify(from, ctx, noArtifacts), []);
     await redis('SET', 'k', 'changed');
     assert.equal((await component.verify(from, ctx, noArtifacts)).length, 1);
-    const plan = await component.planRestore(
+    const planned = await component.planRestore(
       from,
       { restoreConfig: false, restoreId: 'r1' },
       ctx,
       noArtifacts,
     );
-    const staged = await component.stage(plan, createDirectorySource(out), ctx);
+    const staged = await planned.stage(createDirectorySource(out), ctx);
     assert.deepEqual(await staged.verify(ctx), []);
     await assert.rejects(staged.swap(ctx), /still runs/);
     await server.stop();

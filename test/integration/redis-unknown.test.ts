@@ -95,8 +95,8 @@ async function* chunksOf(bytes: Buffer): AsyncGenerator<Uint8Array> {
 
 async function stage(from: ComponentManifest, out: string, component = componentFor()): Promise<Staged> {
   const options = { restoreConfig: false, restoreId: 'r1' };
-  const plan = await component.planRestore(from, options, ctx, noArtifacts);
-  return component.stage(plan, createDirectorySource(out), ctx);
+  const planned = await component.planRestore(from, options, ctx, noArtifacts);
+  return planned.stage(createDirectorySource(out), ctx);
 }
 
 const shown = (findings: readonly Finding[]): unknown =>
@@ -142,7 +142,9 @@ for (const [what, bytes, why] of [
     assert.match(String(from.facts['unverified']), why);
     // This server would not load it.
     const options = { restoreConfig: false, restoreId: 'r1' };
-    const { warnings } = await componentFor().planRestore(from, options, ctx, noArtifacts);
+    const {
+      plan: { warnings },
+    } = await componentFor().planRestore(from, options, ctx, noArtifacts);
     assert.ok(
       warnings.some((warning) => warning.startsWith('redis is unverified: ')),
       warnings.join(),

@@ -25,6 +25,7 @@ import { artifactsOf } from '../../src/model/artifact-list.ts';
 import { messageOf } from '../../src/model/errors.ts';
 import type { SwapRecord } from '../../src/model/restore-plan.ts';
 import { createTreesComponent } from '../../src/components/files/index.ts';
+import type { PlannedRestore } from '../../src/ports/component.ts';
 import { createDirectorySink, createDirectorySource, noArtifacts } from '../fixtures/artifacts.ts';
 import { testContext } from '../fixtures/context.ts';
 import { counted, isCampaign } from '../fixtures/campaign.ts';
@@ -163,8 +164,8 @@ for (const keepDirectory of [false, true]) {
           };
           const source = createDirectorySource(artifacts);
           const options = { restoreConfig: false, restoreId: 'r1' };
-          const plan = await component.planRestore(manifest, options, ctx, source);
-          const staged = await component.stage(plan, source, ctx);
+          const planned = await component.planRestore(manifest, options, ctx, source);
+          const staged = await planned.stage(source, ctx);
           record = staged.record;
           await staged.swap(ctx);
           await staged.discard(ctx);
@@ -250,7 +251,8 @@ test('what takes the place of a file, of what is staged or of the tree itself is
     artifacts: [...sink.artifacts],
   };
   const source = createDirectorySource(join(root, 'artifacts'));
-  const plan = await component.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, source);
+  const plan = (): Promise<PlannedRestore> =>
+    component.planRestore(manifest, { restoreConfig: false, restoreId: 'r1' }, ctx, source);
   const place = join(root, 'tree.tars-new-r1');
   const replaced = {
     ...source,
@@ -262,7 +264,7 @@ test('what takes the place of a file, of what is staged or of the tree itself is
       yield* source.open(path, signal);
     },
   };
-  const misplaced = await component.stage(plan, replaced, ctx);
+  const misplaced = await (await plan()).stage(replaced, ctx);
   await assert.rejects(
     misplaced.swap(ctx),
     /tree\.tars-new-r1 is not the data that tars staged: someone replaced it/,
@@ -273,7 +275,7 @@ test('what takes the place of a file, of what is staged or of the tree itself is
 
   // What is staged is another directory by the time of the exchange.
   await rm(join(root, 'taken'), { recursive: true, force: true });
-  const staged = await component.stage(plan, source, ctx);
+  const staged = await (await plan()).stage(source, ctx);
   await rename(place, join(root, 'taken'));
   await cp(join(root, 'taken'), place, { recursive: true });
   await assert.rejects(
@@ -286,7 +288,7 @@ test('what takes the place of a file, of what is staged or of the tree itself is
   // What others may write in lies where the previous tree is to go.
   await rm(place, { recursive: true, force: true });
   const previous = join(root, 'tree.tars-prev-r1');
-  const late = await component.stage(plan, source, ctx);
+  const late = await (await plan()).stage(source, ctx);
   await mkdir(previous, { mode: 0o755 });
   await assert.rejects(late.swap(ctx), /tree\.tars-prev-r1 is not the directory that tars created/);
   const forged = { whole: true, hadLive: true, directories: [] };

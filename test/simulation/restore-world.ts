@@ -219,6 +219,7 @@ export class World {
     const removeStaged = (): void => void (store.staged = false);
     const staged: Staged = {
       record: { component: name, kind: 'fake', wayBack: [`back ${name}`], details: {} },
+      replaces: undefined,
       verify: () => this.#call(`verify staged ${name}`, () => []),
       swap: () =>
         this.#call(`swap ${name}`, () => {
@@ -245,23 +246,24 @@ export class World {
         }),
       planRestore: () =>
         Promise.resolve({
-          component: name,
-          kind: 'fake',
-          steps: [],
-          warnings: [],
-          artifacts: [],
-          requires: {
-            stopped: offline ? [service] : [],
-            running: service !== undefined && !offline ? [service] : [],
+          plan: {
+            component: name,
+            kind: 'fake',
+            steps: [],
+            warnings: [],
+            artifacts: [],
+            requires: {
+              stopped: offline ? [service] : [],
+              running: service !== undefined && !offline ? [service] : [],
+            },
+            space: [],
           },
-          space: [],
-          details: {},
-        }),
-      stage: () =>
-        this.#call(`stage ${name}`, () => {
-          this.#require(this.entry !== undefined, `staged ${name} without the journal knowing`);
-          store.staged = true;
-          return staged;
+          stage: () =>
+            this.#call(`stage ${name}`, () => {
+              this.#require(this.entry !== undefined, `staged ${name} without the journal knowing`);
+              store.staged = true;
+              return staged;
+            }),
         }),
       removeStaged: () =>
         this.#call(`remove staged ${name}`, () => {

@@ -15,7 +15,7 @@ export function planValue(plan: StackRestorePlan): unknown {
     hostname: manifest.hostname,
     time: manifest.time,
     consistency: manifest.consistency,
-    components: planned.map(({ plan: { details: _details, ...visible } }) => visible),
+    components: planned.map(({ plan: shown }) => shown),
   };
 }
 

@@ -1,16 +1,17 @@
 import { stat } from 'node:fs/promises';
 import { isAbsolute, normalize } from 'node:path';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
-import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
+import { singleUse } from '../restore/single-use.ts';
 import { prepareConfigCapture } from './capture.ts';
 import type { DerivedSource } from '../../ports/store-place.ts';
 import { derivedPaths, readDerived } from './derived.ts';
-import { planConfigRestore, type ConfigPlanDetails } from './plan.ts';
+import { planConfigRestore } from './plan.ts';
 import { requireRecipients } from './sealed.ts';
-import { configGeneration, removeStaged, stageConfigRestore } from './stage.ts';
+import { removeStaged, stageConfigRestore } from './stage.ts';
+import { configGeneration } from './swap.ts';
 import { verifyConfig } from './verify.ts';
 
 const kind = 'config';
@@ -54,10 +55,10 @@ export function createConfigComponent(given: ConfigOptions): Component {
       await requireOptions(options);
       return prepareConfigCapture({ ...options, derived }, await readDerived(derived, ctx));
     },
-    planRestore: (from, restoreOptions, ctx, source) =>
-      planConfigRestore(place, from, restoreOptions, source, ctx),
-    stage: (plan, source, ctx) =>
-      stageConfigRestore(place, plan as RestorePlan<ConfigPlanDetails>, source, ctx),
+    planRestore: async (from, restoreOptions, ctx, source) =>
+      singleUse(await planConfigRestore(place, from, restoreOptions, source, ctx), (...stage) =>
+        stageConfigRestore(place, ...stage),
+      ),
     removeStaged: (restoreId) => removeStaged(all, restoreId),
     generation: configGeneration,
     verify: (from, ctx) => verifyConfig(files, from, ctx.signal),

@@ -7,6 +7,7 @@ import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Decision } from '../restore/single-use.ts';
 import { besidePath } from '../paths/beside-name.ts';
 import type { DerivedSource } from '../../ports/store-place.ts';
 import { derivedPaths, readDerived } from './derived.ts';
@@ -47,7 +48,7 @@ export async function planConfigRestore(
   options: RestoreOptions,
   source: ArtifactSource,
   ctx: OperationContext,
-): Promise<RestorePlan<ConfigPlanDetails>> {
+): Promise<Decision<ConfigPlanDetails>> {
   const { signal } = ctx;
   const facts = parseConfigFacts(from.facts, from.name);
   const derived = await wantedDerived(place, facts, ctx);
@@ -77,22 +78,14 @@ export async function planConfigRestore(
     if (warning !== undefined) warnings.push(warning);
   }
   if (derived !== undefined && facts.derived !== undefined) warnings.push(derivedNote(facts.derived));
-  return {
-    component: place.name,
-    kind: place.kind,
-    steps,
-    warnings,
-    artifacts,
+  const plan: RestorePlan = {
+    ...{ component: place.name, kind: place.kind, steps, warnings, artifacts },
     requires: { stopped: [], running: [] },
     space: [],
-    details: {
-      restoreId: options.restoreId,
-      restoreConfig: options.restoreConfig,
-      trueCopy: facts.trueCopy,
-      folder: from.name,
-      files,
-    },
   };
+  const { restoreId, restoreConfig } = options;
+  const { trueCopy } = facts;
+  return { plan, details: { restoreId, restoreConfig, trueCopy, folder: from.name, files } };
 }
 
 /** While what the file was made of is there, nobody needs it. */

@@ -1,35 +1,21 @@
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, realpath, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { z } from 'zod';
 import { createDurably } from '../../disk/durable-file.ts';
-import { realPathIfThere } from '../../disk/real-path.ts';
 import { isThere } from '../../disk/is-there.ts';
+import { realPathIfThere } from '../../disk/real-path.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
-import type { Generation, Staged } from '../../ports/component.ts';
+import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import {
-  discardPreviousPaths,
-  pathSwapSchema,
-  swapPaths,
-  undoPaths,
-  wayBackLines,
-  type PathSwap,
-} from '../paths/path-swap.ts';
+import { swapPaths, wayBackLines, type PathSwap } from '../paths/path-swap.ts';
 import { besidePath } from '../paths/beside-name.ts';
 import type { CapturedFile } from './facts.ts';
 import { configBytesMax, pathInSnapshot } from './files.ts';
 import { liveBytes, restoreConfigHint, type ConfigPlace, type ConfigPlanDetails } from './plan.ts';
 import { unseal } from './sealed.ts';
-
-const recordSchema = z.object({
-  swaps: z.array(pathSwapSchema),
-  /** Directories created for the files, outermost first. */
-  created: z.array(z.string()),
-});
+import { removeEmptyDirectories } from './swap.ts';
 
 /** One file beside its place: 0600 until the swap, whatever its mode will be. */
 interface StagedFile {
@@ -47,7 +33,7 @@ const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(byte
  */
 export async function stageConfigRestore(
   place: ConfigPlace,
-  plan: RestorePlan<ConfigPlanDetails>,
+  details: ConfigPlanDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
@@ -58,11 +44,11 @@ export async function stageConfigRestore(
     await removeEmptyDirectories(created);
   };
   try {
-    const contentOf = await contents(place, plan.details, source, ctx.signal);
-    for (const file of plan.details.files) {
+    const contentOf = await contents(place, details, source, ctx.signal);
+    for (const file of details.files) {
       const bytes = await contentOf(file);
-      const live = await targetOf(file, bytes, plan.details, ctx);
-      if (live !== undefined) await stageFile(live, file, bytes, plan.details, stagedFiles, created);
+      const live = await targetOf(file, bytes, details, ctx);
+      if (live !== undefined) await stageFile(live, file, bytes, details, stagedFiles, created);
     }
   } catch (error) {
     await discard();
@@ -76,6 +62,7 @@ export async function stageConfigRestore(
       wayBack: wayBackLines(swaps),
       details: { swaps, created },
     },
+    replaces: swaps.map(({ live }) => live),
     verify: () => verifyStaged(place.name, stagedFiles),
     async swap() {
       for (const { stagedPath, mode } of stagedFiles) await setMode(stagedPath, mode);
@@ -208,14 +195,6 @@ async function setMode(path: string, mode: number): Promise<void> {
   });
 }
 
-async function removeEmptyDirectories(directories: readonly string[]): Promise<void> {
-  for (const directory of [...directories].reverse()) {
-    await rmdir(directory).catch((error: unknown) => {
-      if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTEMPTY')) throw error;
-    });
-  }
-}
-
 async function verifyStaged(component: string, files: readonly StagedFile[]): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { stagedPath, sha256 } of files) {
@@ -228,21 +207,4 @@ async function verifyStaged(component: string, files: readonly StagedFile[]): Pr
     });
   }
   return findings;
-}
-
-/** The swap of one restore, for going back or tidying up. @throws CorruptionError when the record is not ours */
-export function configGeneration(record: SwapRecord): Generation {
-  const parsed = recordSchema.safeParse(record.details);
-  if (!parsed.success)
-    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-      cause: parsed.error,
-    });
-  const { swaps, created } = parsed.data;
-  return {
-    async undo({ log }) {
-      await undoPaths(swaps, (message) => log.warn(message));
-      await removeEmptyDirectories(created);
-    },
-    discardPrevious: () => discardPreviousPaths(swaps),
-  };
 }

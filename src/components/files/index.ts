@@ -4,14 +4,14 @@ import { throwIfAborted } from '../../model/abort.ts';
 import { openPath } from '../../disk/open-path.ts';
 import { ConfigurationError, messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
-import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
+import { singleUse } from '../restore/single-use.ts';
 import { prepareTreesCapture, requireDirectory, unmatchedInAll, unmatchedWarning } from './capture.ts';
 import { removeBegun } from './exchange/exchange.ts';
 import { treesGeneration } from './exchange/generation.ts';
-import { planTreesRestore, type TreesPlanDetails } from './plan.ts';
+import { planTreesRestore } from './plan.ts';
 import type { TreesPlace } from './restoring.ts';
 import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
 import { stageTreesRestore } from './stage.ts';
@@ -56,10 +56,10 @@ export function createTreesComponent(options: TreesOptions): Component {
       }
       return prepareTreesCapture(place);
     },
-    planRestore: (from, restoreOptions, ctx, source) =>
-      planTreesRestore(place, from, restoreOptions, ctx, source),
-    stage: (plan, source, ctx) =>
-      stageTreesRestore(place, plan as RestorePlan<TreesPlanDetails>, source, ctx),
+    planRestore: async (from, restoreOptions, ctx, source) =>
+      singleUse(await planTreesRestore(place, from, restoreOptions, ctx, source), (...stage) =>
+        stageTreesRestore(place, ...stage),
+      ),
     async removeStaged(restoreId) {
       for (const { live } of trees) await removeBegun(live, restoreId);
     },

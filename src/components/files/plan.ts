@@ -8,6 +8,7 @@ import { counted } from '../../model/plural.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Decision } from '../restore/single-use.ts';
 import { isMissingPath } from './exchange/exchange.ts';
 import { someOf } from './some-of.ts';
 import { parseTreesFacts, type TreesFacts } from './facts.ts';
@@ -33,7 +34,7 @@ export async function planTreesRestore(
   { restoreId }: RestoreOptions,
   ctx: OperationContext,
   source: ArtifactSource,
-): Promise<RestorePlan<TreesPlanDetails>> {
+): Promise<Decision<TreesPlanDetails>> {
   const trees = restoredTrees(place, from);
   const facts = parseTreesFacts(from.facts, from.name);
   if (trees.length === 0) throw nothingToRestore(place, facts);
@@ -57,13 +58,13 @@ export async function planTreesRestore(
   }
   const folders = trees.map(({ prefix }) => prefix);
   const inFolders = (path: string): boolean => folders.some((folder) => path.startsWith(`${folder}/`));
-  return {
+  const plan: RestorePlan = {
     ...{ component: place.name, kind: place.kind, steps, warnings, space },
     artifacts: from.artifacts.map(({ path }) => path).filter(inFolders),
     artifactTrees: folders,
     requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
-    details: { restoreId, from, leftByRestores },
   };
+  return { plan, details: { restoreId, from, leftByRestores } };
 }
 
 /** A success would be taken for a restore. */

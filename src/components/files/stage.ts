@@ -1,7 +1,6 @@
 import { throwIfAborted } from '../../model/abort.ts';
 import { toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -22,11 +21,10 @@ interface StagedTree {
 /** Writes the snapshot's trees beside the live ones; on failure nothing staged remains. */
 export async function stageTreesRestore(
   place: TreesPlace,
-  plan: RestorePlan<TreesPlanDetails>,
+  { restoreId, from, leftByRestores }: TreesPlanDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { restoreId, from, leftByRestores } = plan.details;
   const staged: StagedTree[] = [];
   const findings: Finding[] = [];
   const unset = new UnsetList();
@@ -64,6 +62,7 @@ export async function stageTreesRestore(
       ...{ component: place.name, kind: place.kind, wayBack },
       details: { version: 2, trees: staged.map(({ begun }) => begun.exchange) },
     },
+    replaces: staged.map(({ restored }) => restored.tree.live),
     verify: () => Promise.resolve(findings),
     async swap() {
       const late = new UnsetList();

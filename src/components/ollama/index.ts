@@ -4,16 +4,17 @@ import { z } from 'zod';
 import { throwIfAborted } from '../../model/abort.ts';
 import { connectionFailure } from '../../model/connection-failure.ts';
 import { ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
-import type { RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { StoreVolume } from '../../ports/volume.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
+import { singleUse } from '../restore/single-use.ts';
 import { prepareOllamaCapture } from './capture.ts';
 import { blobFileName, requireModelStore, type Model } from './model-store.ts';
-import { planOllamaRestore, type LiveBlob, type OllamaPlanDetails } from './plan.ts';
-import { ollamaGeneration, removeStaged, stageOllamaRestore } from './stage.ts';
+import { planOllamaRestore, type LiveBlob } from './plan.ts';
+import { removeStaged, stageOllamaRestore } from './stage.ts';
+import { ollamaGeneration } from './swap.ts';
 import { localStore, openRemoteStore, type StoreReader } from './store-reader.ts';
 import { BlobError } from './verified-bytes.ts';
 import { verifyOllama } from './verify.ts';
@@ -70,10 +71,10 @@ export function createOllamaComponent(options: OllamaOptions): Component {
       const store = await openStore(options, ctx);
       return prepareOllamaCapture({ name, store, mode: options.models, serverVersion });
     },
-    planRestore: (from, restoreOptions, ctx, source) =>
-      planOllamaRestore(place, from, restoreOptions, ctx, source),
-    stage: (plan, source, ctx) =>
-      stageOllamaRestore(place, plan as RestorePlan<OllamaPlanDetails>, source, ctx),
+    planRestore: async (from, restoreOptions, ctx, source) =>
+      singleUse(await planOllamaRestore(place, from, restoreOptions, ctx, source), (...stage) =>
+        stageOllamaRestore(place, ...stage),
+      ),
     leftovers: () => leftoversAt([root, join(root, 'blobs'), join(root, 'manifests')]),
     removeStaged: (restoreId) => removeStaged(root, restoreId),
     generation: ollamaGeneration,

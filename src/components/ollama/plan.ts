@@ -7,6 +7,7 @@ import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Decision } from '../restore/single-use.ts';
 import { parseOllamaFacts, type StoredModel } from './facts.ts';
 import { blobFileName, readModels } from './model-store.ts';
 
@@ -42,7 +43,7 @@ export async function planOllamaRestore(
   options: RestoreOptions,
   ctx: OperationContext,
   source: ArtifactSource,
-): Promise<RestorePlan<OllamaPlanDetails>> {
+): Promise<Decision<OllamaPlanDetails>> {
   const facts = parseOllamaFacts(from.facts, from.name);
   const live = new Map((await readModels(place.root, ctx.signal)).models.map((m) => [m.path, m.digest]));
   const artifacts = new Set<string>();
@@ -73,16 +74,13 @@ export async function planOllamaRestore(
   await requireArtifacts(from, artifacts, source, ctx.signal);
   const kept = [...live.keys()].filter((path) => !facts.models.some((model) => model.path === path)).length;
   if (kept > 0) steps.push(`Keep ${kept} ${kept === 1 ? 'model' : 'models'} that the snapshot does not have`);
-  return {
-    component: place.name,
-    kind: place.kind,
-    steps,
-    warnings,
+  const plan: RestorePlan = {
+    ...{ component: place.name, kind: place.kind, steps, warnings },
     artifacts: [...artifacts],
     requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
     space: sizeBytes === 0 ? [] : [{ path: await nearestExisting(place.root), sizeBytes }],
-    details: { restoreId: options.restoreId, models, folder: from.name },
   };
+  return { plan, details: { restoreId: options.restoreId, models, folder: from.name } };
 }
 
 async function lackingBlobs(root: string, model: StoredModel): Promise<StoredModel['blobs']> {

@@ -1,25 +1,16 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
-import { nearestExisting } from '../../disk/space.ts';
 import { isThere, statIfThere } from '../../disk/is-there.ts';
+import { nearestExisting } from '../../disk/space.ts';
 import { removeTreeAt } from '../../disk/remove-tree.ts';
-import { CorruptionError, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
-import type { Generation, Staged } from '../../ports/component.ts';
+import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { fileBytes } from '../paths/file-bytes.ts';
-import {
-  discardPreviousPaths,
-  pathSwapSchema,
-  swapPaths,
-  undoPaths,
-  wayBackLines,
-  type PathSwap,
-} from '../paths/path-swap.ts';
+import { swapPaths, wayBackLines, type PathSwap } from '../paths/path-swap.ts';
 import type { StoredModel } from './facts.ts';
 import { blobFileName, readModels, type BrokenModel } from './model-store.ts';
 import {
@@ -33,17 +24,8 @@ import {
   type WorkFolders,
 } from './place.ts';
 import type { LiveBlob, OllamaPlace, OllamaPlanDetails } from './plan.ts';
+import type { SwapFolders } from './swap.ts';
 import { sha256Of, verifiedBytes } from './verified-bytes.ts';
-
-const recordSchema = z.object({
-  swaps: z.array(pathSwapSchema),
-  /** Directories the swap creates, outermost first. */
-  created: z.array(z.string()),
-  /** `.tars-new-…` and `.tars-prev-…` folders. */
-  stagedFolders: z.array(z.string()),
-  previousFolders: z.array(z.string()),
-});
-type RecordDetails = z.infer<typeof recordSchema>;
 
 interface Staging {
   readonly blobs: WorkFolders;
@@ -58,11 +40,10 @@ interface Staging {
  */
 export async function stageOllamaRestore(
   place: OllamaPlace,
-  plan: RestorePlan<OllamaPlanDetails>,
+  { restoreId, models, folder }: OllamaPlanDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { restoreId, models, folder } = plan.details;
   const staging: Staging = {
     blobs: await workFolders(place.root, 'blobs', restoreId),
     manifests: await workFolders(place.root, 'manifests', restoreId),
@@ -80,7 +61,7 @@ export async function stageOllamaRestore(
     await stageBlobs(staging, place.liveBlob ?? blobIn(staging), models, folder, source, ctx);
     for (const model of models) await stageManifest(staging, model, folder, source, ctx.signal);
     await setOrphansAside(place.root, staging, models, ctx.signal);
-    const details: RecordDetails = {
+    const details: SwapFolders = {
       swaps: staging.swaps,
       created: [...rootMissing, ...(await directoriesToCreate(staging.swaps))],
       stagedFolders,
@@ -104,11 +85,12 @@ export async function removeStaged(root: string, restoreId: string): Promise<voi
 function staged(
   place: OllamaPlace,
   staging: Staging,
-  details: RecordDetails,
+  details: SwapFolders,
   discard: () => Promise<void>,
 ): Staged {
   return {
     record: { component: place.name, kind: place.kind, wayBack: wayBackLines(staging.swaps), details },
+    replaces: staging.swaps.map(({ live }) => live),
     verify: (ctx) => verifyStaged(place.name, staging, ctx),
     async swap() {
       await createDirectories(details.created, staging.owner);
@@ -266,26 +248,4 @@ async function verifyStaged(
     });
   }
   return findings;
-}
-
-/** The swap of one restore, for going back or tidying up. @throws CorruptionError when the record is not ours */
-export function ollamaGeneration(record: SwapRecord): Generation {
-  const parsed = recordSchema.safeParse(record.details);
-  if (!parsed.success)
-    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-      cause: parsed.error,
-    });
-  const { swaps, created, stagedFolders, previousFolders } = parsed.data;
-  return {
-    async undo({ log }) {
-      await undoPaths(swaps, (message) => log.warn(message));
-      for (const folder of stagedFolders) await removeTreeAt(folder);
-      for (const folder of previousFolders) await removeEmptyTree(folder);
-      await removeEmptyDirectories(created);
-    },
-    async discardPrevious() {
-      await discardPreviousPaths(swaps);
-      for (const folder of [...stagedFolders, ...previousFolders]) await removeEmptyTree(folder);
-    },
-  };
 }

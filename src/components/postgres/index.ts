@@ -4,6 +4,7 @@ import { messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe, Leftover } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { singleUse } from '../restore/single-use.ts';
 import { prepareCapture } from './capture.ts';
 import { findClient } from './connection/client.ts';
 import { leftOut, listDatabases } from './databases.ts';
@@ -34,9 +35,11 @@ export function createPostgresComponent(options: PostgresOptions): Component {
     leftovers: (ctx) => leftovers(options, ctx),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
-    planRestore: (from, restore, ctx, source) => planRestore(options, from, restore, ctx, source),
+    planRestore: async (from, restore, ctx, source) =>
+      singleUse(await planRestore(options, from, restore, ctx, source), (...stage) =>
+        stageRestore(options, ...stage),
+      ),
     removeStaged: (restoreId, ctx) => removeStaged(options, restoreId, ctx),
-    stage: (plan, source, ctx) => stageRestore(options, plan, source, ctx),
     generation: (record) => postgresGeneration(options, record),
     verify: async (from, ctx, source) => {
       const artifacts = await collectArtifacts(from, source, ctx.signal);

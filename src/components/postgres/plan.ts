@@ -6,6 +6,7 @@ import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import { counted } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Decision } from '../restore/single-use.ts';
 import { findClient, type Client } from './connection/client.ts';
 import { invalidDatabase } from './databases.ts';
 import { parseFacts, type PostgresFacts, type RoleFacts } from './facts.ts';
@@ -16,8 +17,8 @@ import { commonSettingStatement, missingRoles, readCommonSettings } from './role
 import { openControlSession, type Session } from './connection/session.ts';
 import { spaceNeeded } from './space.ts';
 
-/** The restore's own part of its plan. */
-export class PostgresPlanDetails {
+/** What staging needs of the plan. */
+export interface PostgresPlanDetails {
   readonly restoreId: string;
   readonly facts: PostgresFacts;
   readonly serverMajor: number;
@@ -26,22 +27,6 @@ export class PostgresPlanDetails {
   readonly tablespaces: ReadonlySet<string>;
   /** By path: what each artifact must turn out to be while it is read. */
   readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
-
-  constructor(fields: {
-    readonly restoreId: string;
-    readonly facts: PostgresFacts;
-    readonly serverMajor: number;
-    readonly client: Client;
-    readonly tablespaces: ReadonlySet<string>;
-    readonly artifacts: ReadonlyMap<string, ManifestArtifact>;
-  }) {
-    this.restoreId = fields.restoreId;
-    this.facts = fields.facts;
-    this.serverMajor = fields.serverMajor;
-    this.client = fields.client;
-    this.tablespaces = fields.tablespaces;
-    this.artifacts = fields.artifacts;
-  }
 }
 
 /** Everything that could make the restore fail later is asked now, while nothing has been touched. */
@@ -51,7 +36,7 @@ export async function planRestore(
   { restoreId, databases }: RestoreOptions,
   ctx: OperationContext,
   source: ArtifactSource,
-): Promise<RestorePlan> {
+): Promise<Decision<PostgresPlanDetails>> {
   const { signal } = ctx;
   const captured = parseFacts(from.facts, from.name);
   const facts = databases === undefined ? captured : chosenDatabases(captured, databases, options.name);
@@ -72,7 +57,7 @@ export async function planRestore(
     (await collectArtifacts(from, source, signal)).map((artifact) => [artifact.path, artifact]),
   );
   const needed = [facts.globalsArtifact, ...facts.databases.map(({ artifact }) => artifact)];
-  return {
+  const plan: RestorePlan = {
     component: options.name,
     kind: 'postgres',
     steps: planSteps(options, facts, restoreId, roles, live),
@@ -88,15 +73,8 @@ export async function planRestore(
     requires: { stopped: [], running: options.service === undefined ? [] : [options.service] },
     space: space.directories,
     ...(databases === undefined ? {} : { part: { ...from, facts } }),
-    details: new PostgresPlanDetails({
-      restoreId,
-      facts,
-      serverMajor: server.major,
-      client,
-      tablespaces,
-      artifacts,
-    }),
   };
+  return { plan, details: { restoreId, facts, serverMajor: server.major, client, tablespaces, artifacts } };
 }
 
 /** @throws RestoreRefusedError for a database that was not captured */

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -13,7 +12,7 @@ import { asksForName, splitRefusals } from './own-name.ts';
 import { createDatabaseStatement, propertyStatements, settingStatements } from './compare/properties.ts';
 import type { Rejection } from './rejections.ts';
 import { restoreAgain, restoreWhatIsTaken, type DumpRestore } from './restore-dump.ts';
-import { PostgresPlanDetails } from './plan.ts';
+import type { PostgresPlanDetails } from './plan.ts';
 import { createRoles, missingRoles, readPasswordHashes } from './roles.ts';
 import { ownSearchPath } from './compare/search-path.ts';
 import {
@@ -25,7 +24,7 @@ import {
 } from './connection/session.ts';
 import { dropStaged, swapDatabases } from './swap.ts';
 import { databaseOids } from './database-exchange.ts';
-import { parseSwapRecord, swapRecord, type DatabaseSwap } from './swap-record.ts';
+import { swapRecord, type DatabaseSwap } from './swap-record.ts';
 import { verifyStaged } from './verify.ts';
 
 /** What a restore has put on the server so far. */
@@ -50,14 +49,10 @@ type Rejected = ReadonlyMap<string, readonly Rejection[]>;
 /** Restores every database of the snapshot under a new name. On failure none of it remains. */
 export async function stageRestore(
   options: PostgresOptions,
-  plan: RestorePlan,
+  details: PostgresPlanDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { details } = plan;
-  if (!(details instanceof PostgresPlanDetails)) {
-    throw new TarsError('internal', `The plan for component ${plan.component} was not made by it`);
-  }
   const created: Created = { databases: [], createdRoles: [] };
   const rejected = new Map<string, readonly Rejection[]>();
   try {
@@ -76,17 +71,17 @@ export async function stageRestore(
     });
     throw error;
   }
-  return stagedDatabases({ options, details, source }, swapRecord(options, created), rejected);
+  return stagedDatabases({ options, details, source }, created, rejected);
 }
 
 function stagedDatabases(
   { options, details, source }: Pick<StageInputs, 'options' | 'details' | 'source'>,
-  record: SwapRecord,
+  swap: Created,
   rejected: Rejected,
 ): Staged {
-  const swap = parseSwapRecord(record);
   return {
-    record,
+    record: swapRecord(options, swap),
+    replaces: undefined,
     verify: async (ctx) => {
       const findings: Finding[] = [];
       await using control = await openControlSession(options, ctx.signal);

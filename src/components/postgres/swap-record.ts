@@ -1,9 +1,11 @@
 import { z } from 'zod';
-import { CorruptionError } from '../../model/errors.ts';
 import type { SwapRecord } from '../../model/restore-plan.ts';
+import { swapDetails } from '../restore/swap-details.ts';
 import { identifier, literal } from './names.ts';
 import type { PostgresOptions } from './connection/options.ts';
 import { shellWord } from '../../model/shell-word.ts';
+
+const kind = 'postgres';
 
 /**
  * One database to be exchanged. Databases are recognised by their OIDs, which a rename does not change: where
@@ -31,7 +33,7 @@ export type SwapDetails = z.infer<typeof detailsSchema>;
 export function swapRecord(options: PostgresOptions, details: SwapDetails): SwapRecord {
   return {
     component: options.name,
-    kind: 'postgres',
+    kind,
     wayBack: details.databases.flatMap((swap) => wayBack(options, swap)),
     details,
   };
@@ -39,11 +41,7 @@ export function swapRecord(options: PostgresOptions, details: SwapDetails): Swap
 
 /** @throws CorruptionError when the journal holds something else */
 export function parseSwapRecord(record: SwapRecord): SwapDetails {
-  const parsed = detailsSchema.safeParse(record.details);
-  if (parsed.success) return parsed.data;
-  throw new CorruptionError(
-    `The journal of the restore of ${record.component} cannot be read: ${z.prettifyError(parsed.error)}`,
-  );
+  return swapDetails(record, kind, detailsSchema);
 }
 
 function wayBack(options: PostgresOptions, { live, staged, previous, liveOid }: DatabaseSwap): string[] {

@@ -3,6 +3,7 @@ import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
+import { singleUse } from '../restore/single-use.ts';
 import { notCapturedBeside } from './beside.ts';
 import { prepareCapture } from './capture.ts';
 import { RedisConnection, RedisReplyError } from './connection/connection.ts';
@@ -33,8 +34,10 @@ export function createRedisComponent(options: RedisOptions): Component {
     leftovers: () => leftoversAt(options.dataDir === undefined ? [] : [options.dataDir]),
     ready: (ctx) => ready(options, ctx),
     prepare: (ctx) => prepareCapture(options, ctx),
-    planRestore: (from, restore, ctx) => planRestore(options, from, restore, ctx),
-    stage: (plan, source, ctx) => stageOffline(options, plan, source, ctx),
+    planRestore: async (from, restore, ctx) =>
+      singleUse(await planRestore(options, from, restore, ctx), (...stage) =>
+        stageOffline(options, ...stage),
+      ),
     removeStaged: (restoreId) => removeStaged(options, restoreId),
     generation: (record) => FileSwap.from(record),
     verify: (from, ctx) => verifyLive(options, from, ctx),

@@ -1,7 +1,6 @@
 import { execa } from 'execa';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { holdsNothing } from '../../disk/holds-nothing.ts';
 import { formatBytes } from '../../model/bytes.ts';
 import { isThere, statIfThere } from '../../disk/is-there.ts';
@@ -9,15 +8,9 @@ import { RestoreRefusedError, ServiceUnavailableError, toTarsError } from '../..
 import type { ComponentManifest } from '../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../model/restore-plan.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { Decision } from '../restore/single-use.ts';
 import { RedisConnection } from './connection/connection.ts';
-import {
-  artifactPath,
-  factsOf,
-  factsSchema,
-  persistenceSchema,
-  type Facts,
-  type Persistence,
-} from './facts.ts';
+import { artifactPath, factsOf, type Facts, type Persistence } from './facts.ts';
 import type { RedisOptions } from './connection/options.ts';
 import { explainReply, ServerInfo } from './connection/server.ts';
 import { onlyRdbIn, persistenceOf, readSettings, setting } from './connection/told.ts';
@@ -30,16 +23,15 @@ import {
 } from './connection/versions.ts';
 
 /** What {@link planRestore} decided, for the stage. */
-export const restoreDetailsSchema = z.object({
-  dataDir: z.string(),
-  restoreId: z.string(),
-  persistence: persistenceSchema,
-  artifact: z.string(),
-  sizeBytes: z.number().int().nonnegative(),
-  sha256: z.string(),
-  facts: factsSchema,
-});
-export type RestoreDetails = z.infer<typeof restoreDetailsSchema>;
+export interface RestoreDetails {
+  readonly dataDir: string;
+  readonly restoreId: string;
+  readonly persistence: Persistence;
+  readonly artifact: string;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+  readonly facts: Facts;
+}
 
 /** What is known of the server we restore into. */
 interface TargetState {
@@ -60,7 +52,7 @@ export async function planRestore(
   from: ComponentManifest,
   { restoreId }: RestoreOptions,
   ctx: OperationContext,
-): Promise<RestorePlan<RestoreDetails>> {
+): Promise<Decision<RestoreDetails>> {
   const facts = factsOf(from);
   const artifact = from.artifacts.find(({ path }) => path === artifactPath(from.name));
   if (artifact === undefined)
@@ -90,7 +82,7 @@ export async function planRestore(
       : [
           `Keep the users of the server. The users of the snapshot are in ${users.artifact}, for ${users.file}`,
         ];
-  return {
+  const plan: RestorePlan = {
     component: from.name,
     kind: 'redis',
     steps: [
@@ -102,16 +94,14 @@ export async function planRestore(
     artifacts: [artifact.path],
     requires: { stopped: options.service === undefined ? [] : [options.service], running: [] },
     space: [{ path: dataDir, sizeBytes: artifact.sizeBytes }],
-    details: {
-      dataDir,
-      restoreId,
-      persistence,
-      artifact: artifact.path,
-      sizeBytes: artifact.sizeBytes,
-      sha256: artifact.sha256,
-      facts,
-    },
   };
+  const details = {
+    ...{ dataDir, restoreId, persistence, facts },
+    artifact: artifact.path,
+    sizeBytes: artifact.sizeBytes,
+    sha256: artifact.sha256,
+  };
+  return { plan, details };
 }
 
 /** True when the fresh append-only directory has to be there: for certain, or for all we know. */

@@ -10,7 +10,7 @@ import {
   toTarsError,
 } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
-import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
+import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { ArtifactSource, Bytes } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -22,14 +22,7 @@ import { syncDirectory } from '../../disk/sync.ts';
 import { compareContent, notCompared, readContent } from './content.ts';
 import type { Facts, Owner } from './facts.ts';
 import type { RedisOptions } from './connection/options.ts';
-import {
-  namesOf,
-  previousName,
-  restoreDetailsSchema,
-  stagedName,
-  stagesAppendOnly,
-  type RestoreDetails,
-} from './plan.ts';
+import { namesOf, previousName, stagedName, stagesAppendOnly, type RestoreDetails } from './plan.ts';
 import { FileSwap, recordOf, wayBack } from './swap.ts';
 import { redisWord } from '../../model/redis-words.ts';
 
@@ -41,11 +34,10 @@ const defaultOwner: Owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?
  */
 export async function stageOffline(
   options: RedisOptions,
-  plan: RestorePlan,
+  details: RestoreDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const details = restoreDetailsSchema.parse(plan.details);
   const stagedDir = join(details.dataDir, stagedName(details.restoreId));
   const owner = await ensureDataDir(details);
   try {
@@ -146,6 +138,7 @@ async function giveTo(path: string, { uid, gid }: Owner): Promise<void> {
 
 class OfflineStaged implements Staged {
   readonly record: SwapRecord;
+  readonly replaces: readonly string[];
   readonly #options: RedisOptions;
   readonly #details: RestoreDetails;
   readonly #stagedDir: string;
@@ -161,6 +154,7 @@ class OfflineStaged implements Staged {
       previousDir: join(details.dataDir, previousName(details.restoreId)),
       names: namesOf(details.persistence),
     };
+    this.replaces = place.names.map((name) => join(place.dataDir, name));
     this.record = recordOf(options.name, place, wayBack(place));
     this.#swap = new FileSwap(place);
   }

@@ -25,7 +25,10 @@ import {
   undoPaths,
   type PathSwap,
 } from '../paths/path-swap.ts';
+import { swapDetails } from '../restore/swap-details.ts';
 import { addressOf, RedisConnection, type RedisAddress } from './connection/connection.ts';
+
+const kind = 'redis';
 
 const placeSchema = z.object({
   dataDir: z.string(),
@@ -43,7 +46,7 @@ const noteName = 'swap.json';
 
 /** The record an operation journals before the swap. */
 export function recordOf(component: string, place: SwapPlace, wayBackByHand: readonly string[]): SwapRecord {
-  return { component, kind: 'redis', wayBack: wayBackByHand, details: place };
+  return { component, kind, wayBack: wayBackByHand, details: place };
 }
 
 /** Shell lines that undo the swap by hand, the server being stopped. */
@@ -71,13 +74,7 @@ export class FileSwap implements Generation {
   }
 
   static from(record: SwapRecord): FileSwap {
-    const place = placeSchema.safeParse(record.details);
-    if (!place.success) {
-      throw new CorruptionError(`The record of the swap of ${record.component} is damaged`, {
-        cause: place.error,
-      });
-    }
-    return new FileSwap(place.data);
+    return new FileSwap(swapDetails(record, kind, placeSchema));
   }
 
   /**

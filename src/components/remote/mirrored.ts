@@ -1,14 +1,15 @@
 import { chmod, mkdir, realpath, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { z } from 'zod';
 import { CleanupStack } from '../../model/cleanup-stack.ts';
-import { CorruptionError, RestoreRefusedError } from '../../model/errors.ts';
+import { RestoreRefusedError, TarsError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { holdsNothing } from '../../disk/holds-nothing.ts';
 import { makeDirectories } from '../../disk/make-directories.ts';
-import { openScratch, type ScratchDirectory } from '../../disk/run-scratch.ts';
+import { openScratch } from '../../disk/run-scratch.ts';
 import type { RestorePlan, SwapRecord } from '../../model/restore-plan.ts';
-import type { Component, Generation, Staged } from '../../ports/component.ts';
+import type { ArtifactSource } from '../../ports/artifacts.ts';
+import type { Component, Generation, PlannedRestore, Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type {
   ExchangedPart,
@@ -18,14 +19,19 @@ import type {
   VolumeListing,
 } from '../../ports/volume.ts';
 import { leftoverName } from '../paths/leftovers.ts';
+import { singleUse } from '../restore/single-use.ts';
+import { swapDetails, swapMethod } from '../restore/swap-details.ts';
 import { sendStaged } from './upload.ts';
+
+/** Files of a volume, while it is open. */
+export type LiveFiles = Pick<OpenVolume, 'read'>;
 
 /** A store whose files are brought here to be worked on, and taken back. */
 export interface MirrorOptions {
   /** The store as it is reached: captures, probes, compares. */
   readonly base: Component;
-  /** The same store as if `directory` were the one it keeps its data in; `live` is that one. */
-  readonly at: (directory: string, live: OpenVolume) => Component;
+  /** The same store as if `directory` were the one it keeps its data in; `live` reads that one. */
+  readonly at: (directory: string, live: LiveFiles) => Component;
   readonly volume: StoreVolume;
   readonly scratchDir: string;
   /** Puts into `directory` what planning and staging look at in the live one. */
@@ -35,8 +41,6 @@ export interface MirrorOptions {
     listing: VolumeListing,
     ctx: OperationContext,
   ) => Promise<void>;
-  /** What the swap of `record` replaces, relative to `directory`; `elsewhere` when it exchanges no files. */
-  readonly replaced: (record: SwapRecord, directory: string) => ExchangedPart | 'elsewhere';
   /** Also what a cut-off staging left elsewhere than in the directory. */
   readonly removeElsewhere?: (restoreId: string, ctx: OperationContext) => Promise<void>;
 }
@@ -82,20 +86,13 @@ export function createMirroredComponent(options: MirrorOptions): Component {
     prepare: (ctx) => base.prepare(ctx),
     verify: (from, ctx, source) => base.verify(from, ctx, source),
     async planRestore(from, restore, ctx, source) {
-      await using mirror = await Mirror.open(options, restore.restoreId, ctx);
-      return mirror.describe(await mirror.component.planRestore(from, restore, ctx, source));
-    },
-    async stage(plan, source, ctx) {
-      const { restoreId } = z.object({ restoreId: z.string() }).parse(plan.details);
-      await using mirror = await Mirror.open(options, restoreId, ctx);
-      const staged = await mirror.component.stage(plan, source, ctx);
-      const replaced = options.replaced(staged.record, mirror.directory);
-      if (replaced === 'elsewhere') return staged;
-      const findings = await staged.verify(ctx);
-      const exchange = { restoreId, part: replaced };
-      if (!isNothing(replaced) && !hasErrors(findings))
-        await sendStaged(volume, mirror, stagedFolder(restoreId), ctx);
-      return new UploadedStaging(options, exchange, findings);
+      const mirror = new Mirror(options, restore.restoreId);
+      await using opened = await mirror.open(ctx);
+      const planned = await opened.component.planRestore(from, restore, ctx, source);
+      return singleUse(
+        { plan: mirror.describe(planned.plan, opened.directory), details: planned },
+        (...stage) => stageInMirror(options, mirror, ...stage),
+      );
     },
     async removeStaged(restoreId, ctx) {
       // Versions up to 1.0.12 had it there; by now it goes with the scratch directory of its run.
@@ -106,81 +103,124 @@ export function createMirroredComponent(options: MirrorOptions): Component {
       await options.removeElsewhere?.(restoreId, ctx);
     },
     generation(record) {
-      return record.details['method'] === 'volume' ? exchanged(volume, record) : base.generation(record);
+      return swapMethod(record) === 'volume' ? exchanged(volume, kind, record) : base.generation(record);
     },
   };
 }
 
 const stagedFolder = (restoreId: string): string => `.tars-new-${restoreId}`;
 
-/** The private directory, with a listing of the volume it stands for. */
-class Mirror implements AsyncDisposable {
+/** Stages in the mirror what was planned there, and sends it to the volume. */
+async function stageInMirror(
+  options: MirrorOptions,
+  mirror: Mirror,
+  planned: PlannedRestore,
+  source: ArtifactSource,
+  ctx: OperationContext,
+): Promise<Staged> {
+  const { restoreId } = mirror;
+  await using opened = await mirror.open(ctx);
+  const staged = await planned.stage(source, ctx);
+  if (staged.replaces === undefined) return staged;
+  const part = partIn(opened.directory, staged.replaces);
+  const findings = await staged.verify(ctx);
+  if (!isNothing(part) && !hasErrors(findings))
+    await sendStaged(options.volume, opened, stagedFolder(restoreId), ctx);
+  return new UploadedStaging(options, { restoreId, part }, findings);
+}
+
+/** What of the volume is replaced, where `paths` are replaced in the directory that stands for it. */
+const partIn = (directory: string, paths: readonly string[]): ExchangedPart =>
+  paths.includes(directory) ? { all: true } : { paths: paths.map((path) => relative(directory, path)) };
+
+/** The private directory while it is there, with a listing of the volume it stands for. */
+interface OpenMirror extends AsyncDisposable {
   readonly directory: string;
   readonly listing: VolumeListing | undefined;
   /** The store as if the directory were its own. */
   readonly component: Component;
-  readonly #scratch: ScratchDirectory;
-  readonly #scratchDir: string;
-  readonly #label: string;
-  readonly #live: OpenVolume;
+}
 
-  static async open(options: MirrorOptions, restoreId: string, ctx: OperationContext): Promise<Mirror> {
-    const { base, volume, fill, scratchDir } = options;
+/**
+ * A private directory that stands for the volume. It is made once for the plan and once for the staging, under the
+ * same path, so that the same component can carry out what it planned.
+ */
+class Mirror implements LiveFiles {
+  readonly restoreId: string;
+  readonly #options: MirrorOptions;
+  #live: OpenVolume | undefined;
+  #made: Pick<OpenMirror, 'directory' | 'component'> | undefined;
+
+  constructor(options: MirrorOptions, restoreId: string) {
+    this.#options = options;
+    this.restoreId = restoreId;
+  }
+
+  async open(ctx: OperationContext): Promise<OpenMirror> {
+    const { base, volume, scratchDir } = this.#options;
     await makeDirectories(scratchDir, 0o700);
     await using stack = new CleanupStack();
-    // Staging finds the same path that planning saw.
     const real = await realpath(scratchDir);
-    const scratch = stack.use(await openScratch(real, 'mirror', `${base.name}-${restoreId}`));
-    const directory = join(scratch.path, 'store');
+    const scratch = stack.use(await openScratch(real, 'mirror', `${base.name}-${this.restoreId}`));
+    const { directory, component } = this.#at(join(scratch.path, 'store'));
     await mkdir(directory);
     const live = stack.use(await volume.open('read', ctx));
     const listing = await live.list(ctx.signal);
-    if (listing !== undefined) {
-      // Ours it must stay, and what is staged beside the live data takes its mode from there.
-      await chmod(directory, (listing.root.attributes.mode & 0o777) | 0o700);
-      await fill(directory, live, listing, ctx);
-      // What is not brought here must not make a volume look new.
-      if (listing.entries.size > 0 && (await holdsNothing(directory)))
-        await writeFile(join(directory, '.not-mirrored'), '');
-    }
-    stack.move();
-    return new Mirror(options, scratch, listing, live);
+    if (listing !== undefined) await this.#fill(directory, live, listing, ctx);
+    const opened = stack.move();
+    this.#live = live;
+    return {
+      ...{ directory, listing, component },
+      [Symbol.asyncDispose]: async () => {
+        this.#live = undefined;
+        await opened[Symbol.asyncDispose]();
+      },
+    };
   }
 
-  private constructor(
-    { at, volume, scratchDir }: MirrorOptions,
-    scratch: ScratchDirectory,
-    listing: VolumeListing | undefined,
+  #at(directory: string): Pick<OpenMirror, 'directory' | 'component'> {
+    this.#made ??= { directory, component: this.#options.at(directory, this) };
+    if (this.#made.directory === directory) return this.#made;
+    throw new TarsError('internal', `${directory} is not where the restore was planned`);
+  }
+
+  async #fill(
+    directory: string,
     live: OpenVolume,
-  ) {
-    this.#scratch = scratch;
-    this.#scratchDir = scratchDir;
-    this.directory = join(scratch.path, 'store');
-    this.component = at(this.directory, live);
-    this.#label = volume.label;
-    this.listing = listing;
-    this.#live = live;
+    listing: VolumeListing,
+    ctx: OperationContext,
+  ): Promise<void> {
+    // Ours it must stay, and what is staged beside the live data takes its mode from there.
+    await chmod(directory, (listing.root.attributes.mode & 0o777) | 0o700);
+    await this.#options.fill(directory, live, listing, ctx);
+    // What is not brought here must not make a volume look new.
+    if (listing.entries.size > 0 && (await holdsNothing(directory)))
+      await writeFile(join(directory, '.not-mirrored'), '');
+  }
+
+  /** Of the volume, while the mirror is open. */
+  read(path: string, signal: AbortSignal): ReturnType<OpenVolume['read']> {
+    if (this.#live !== undefined) return this.#live.read(path, signal);
+    throw new TarsError('internal', `${path} is read in a mirror that is closed`);
   }
 
   /** The plan in terms of the volume. Staging takes space here first. */
-  describe(plan: RestorePlan): RestorePlan {
-    const say = (text: string): string => text.replaceAll(this.directory, this.#label);
+  describe(plan: RestorePlan, directory: string): RestorePlan {
+    const { volume, scratchDir } = this.#options;
+    const say = (text: string): string => text.replaceAll(directory, volume.label);
     return {
       ...plan,
       steps: plan.steps.map(say),
       warnings: plan.warnings.map(say),
-      space: plan.space.map(({ sizeBytes }) => ({ path: this.#scratchDir, sizeBytes })),
+      space: plan.space.map(({ sizeBytes }) => ({ path: scratchDir, sizeBytes })),
     };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#live[Symbol.asyncDispose]();
-    await this.#scratch[Symbol.asyncDispose]();
   }
 }
 
 class UploadedStaging implements Staged {
   readonly record: SwapRecord;
+  /** Nothing here: what it replaces is in the volume. */
+  readonly replaces = undefined;
   readonly #volume: StoreVolume;
   readonly #exchange: VolumeExchange;
   readonly #findings: readonly Finding[];
@@ -221,14 +261,9 @@ class UploadedStaging implements Staged {
   }
 }
 
-function exchanged(volume: StoreVolume, record: SwapRecord): Generation {
-  const parsed = detailsSchema.safeParse(record.details);
-  if (!parsed.success) {
-    throw new CorruptionError(`The record of the swap of ${record.component} is damaged`, {
-      cause: parsed.error,
-    });
-  }
-  const exchange = { restoreId: parsed.data.restoreId, part: partOf(parsed.data) };
+function exchanged(volume: StoreVolume, kind: string, record: SwapRecord): Generation {
+  const details = swapDetails(record, kind, detailsSchema);
+  const exchange = { restoreId: details.restoreId, part: partOf(details) };
   return {
     async undo(ctx) {
       if (isNothing(exchange.part)) return;

@@ -2,19 +2,22 @@ import type { SwapRecord } from '../../model/restore-plan.ts';
 import type { Component, Generation } from '../../ports/component.ts';
 import type { CapturedPlace } from '../../model/captured-place.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import { planWhereFound } from '../restore/where-found.ts';
 
 /** A component whose service may be elsewhere at each run. */
 interface PlacedOptions {
   readonly name: string;
   readonly kind: string;
   readonly service: string;
+  /** See {@link Component.places}. */
+  readonly places: (ctx: OperationContext) => Promise<readonly CapturedPlace[]>;
+  /** Where its service is right now: as long as this is equal, {@link locate} gives the same component. */
+  readonly where: (ctx: OperationContext) => Promise<string>;
   /**
    * The component where its service is right now.
    * @param needsService whether the caller cannot do without a running service
    * @throws ServiceUnavailableError when the service does not run and that matters
    */
-  /** See {@link Component.places}. */
-  readonly places: (ctx: OperationContext) => Promise<readonly CapturedPlace[]>;
   readonly locate: (needsService: boolean, ctx: OperationContext) => Promise<Component>;
 }
 
@@ -22,7 +25,14 @@ interface PlacedOptions {
  * A component whose place changes while we work: a container has another address after each start. It is looked up
  * anew at every call.
  */
-export function createPlacedComponent({ name, kind, service, places, locate }: PlacedOptions): Component {
+export function createPlacedComponent({
+  name,
+  kind,
+  service,
+  places,
+  where,
+  locate,
+}: PlacedOptions): Component {
   return {
     name,
     kind,
@@ -33,9 +43,11 @@ export function createPlacedComponent({ name, kind, service, places, locate }: P
     leftovers: async (ctx) => (await (await locate(false, ctx)).leftovers?.(ctx)) ?? [],
     ready: async (ctx) => (await locate(true, ctx)).ready(ctx),
     prepare: async (ctx) => (await locate(true, ctx)).prepare(ctx),
-    planRestore: async (from, options, ctx, source) =>
-      (await locate(false, ctx)).planRestore(from, options, ctx, source),
-    stage: async (plan, source, ctx) => (await locate(false, ctx)).stage(plan, source, ctx),
+    planRestore: (...restore) =>
+      planWhereFound(
+        async (ctx) => ({ where: await where(ctx), component: await locate(false, ctx) }),
+        ...restore,
+      ),
     removeStaged: async (restoreId, ctx) => (await locate(false, ctx)).removeStaged(restoreId, ctx),
     generation: (record: SwapRecord): Generation => ({
       undo: async (ctx) => (await locate(false, ctx)).generation(record).undo(ctx),

@@ -2,14 +2,13 @@ import { chmod, mkdir, open as openFile, truncate, writeFile } from 'node:fs/pro
 import { createWriteStream } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { z } from 'zod';
 import { throwIfAborted } from '../../model/abort.ts';
 import { ServiceUnavailableError, TarsError } from '../../model/errors.ts';
 import type { Component } from '../../ports/component.ts';
 import type { RemoteDirectory } from '../../ports/store-place.ts';
 import type { OpenVolume, StoreVolume } from '../../ports/volume.ts';
 import { createChromaComponent, type ChromaOptions } from '../chroma/index.ts';
-import { createMirroredComponent, type MirrorOptions } from './mirrored.ts';
+import { createMirroredComponent, type LiveFiles, type MirrorOptions } from './mirrored.ts';
 import { createOllamaComponent, type OllamaOptions } from '../ollama/index.ts';
 import type { LiveBlob } from '../ollama/plan.ts';
 import { sha256Of } from '../ollama/verified-bytes.ts';
@@ -40,7 +39,6 @@ export function createRemoteChroma(
         if (!(error instanceof TarsError)) throw error;
       });
     },
-    replaced: ({ details }) => (details['method'] === 'logical' ? 'elsewhere' : { all: true }),
     async removeElsewhere(restoreId, ctx) {
       try {
         await base.removeStaged(restoreId, ctx);
@@ -56,7 +54,6 @@ export function createRemoteChroma(
 
 /** Redis: captured over the wire, restored by files. */
 export function createRemoteRedis(options: Omit<RedisOptions, 'dataDir'>, volume: StoreVolume): Component {
-  const names = z.object({ names: z.array(z.string()) });
   return createMirroredComponent({
     base: createRedisComponent({ ...options, dataDir: undefined }),
     at: (dataDir) => createRedisComponent({ ...options, dataDir }),
@@ -68,7 +65,6 @@ export function createRemoteRedis(options: Omit<RedisOptions, 'dataDir'>, volume
         await chmod(join(directory, path), (attributes.mode & 0o777) | 0o600);
       }
     },
-    replaced: ({ details }) => ({ paths: names.parse(details).names }),
   });
 }
 
@@ -83,7 +79,6 @@ export function createRemoteOllama(
   options: Omit<OllamaOptions, 'path' | 'remote'> & Pick<MirrorOptions, 'scratchDir'>,
   volume: StoreVolume,
 ): Component {
-  const swaps = z.object({ swaps: z.array(z.object({ live: z.string() })) });
   return createMirroredComponent({
     base: createOllamaComponent({ ...options, path: '', remote: volume }),
     at: (path, live) => createOllamaComponent({ ...options, path, liveBlob: blobOf(live) }),
@@ -104,14 +99,11 @@ export function createRemoteOllama(
         } else await pipeline(file.body, createWriteStream(target), { signal });
       }
     },
-    replaced: ({ details }, directory) => ({
-      paths: swaps.parse(details).swaps.map(({ live }) => live.slice(directory.length + 1)),
-    }),
   });
 }
 
 const blobOf =
-  (live: OpenVolume): LiveBlob =>
+  (live: LiveFiles): LiveBlob =>
   async (file, signal, onBytes) => {
     const blob = await live.read(`blobs/${file}`, signal);
     return blob === undefined ? '' : sha256Of(blob.body, onBytes);

@@ -47,7 +47,6 @@ function delegating(base: Component): Component {
     ready: (ctx) => base.ready(ctx),
     prepare: (ctx) => base.prepare(ctx),
     planRestore: (from, options, ctx, source) => base.planRestore(from, options, ctx, source),
-    stage: (plan, source, ctx) => base.stage(plan, source, ctx),
     removeStaged: (restoreId, ctx) => base.removeStaged(restoreId, ctx),
     generation: (record) => base.generation(record),
     verify: (from, ctx, source) => base.verify(from, ctx, source),

@@ -3,6 +3,7 @@ import { ConfigurationError, RestoreRefusedError } from '../../model/errors.ts';
 import type { NotCaptured } from '../../model/manifest.ts';
 import type { Component } from '../../ports/component.ts';
 import type { LeavesOut, LeftOutWays } from '../../ports/kind.ts';
+import { planWhereFound, type FoundComponent } from '../restore/where-found.ts';
 
 /** A place that is not this component's: tars needs it itself, or another component captures it. */
 export interface ReservedPlace {
@@ -88,14 +89,14 @@ interface KeptApartOptions extends PlaceQuestion {
 export function createKeptApart({ build, ...question }: KeptApartOptions): Component {
   const plain = build(new Map());
   const { name, kind, service } = plain;
-  const apart = async (refuse: (message: string) => Error): Promise<Component> => {
+  const apart = async (refuse: (message: string) => Error): Promise<FoundComponent> => {
     const { leftOut, conflicts } = await relationsOf(question);
     if (conflicts.length > 0) throw refuse(conflicts.join('; '));
-    return build(leftOut);
+    return { component: build(leftOut), where: JSON.stringify([...leftOut]) };
   };
-  const toCapture = (): Promise<Component> =>
+  const toCapture = (): Promise<FoundComponent> =>
     apart((message) => new ConfigurationError(`Cannot capture ${name}: ${message}`, { hint: conflictHint }));
-  const toRestore = (): Promise<Component> =>
+  const toRestore = (): Promise<FoundComponent> =>
     apart((message) => new RestoreRefusedError(`Cannot restore ${name}: ${message}`, { hint: conflictHint }));
   return {
     ...{ name, kind, service },
@@ -106,12 +107,10 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
       // What cannot be asked now is reported by what fails over it.
       ...((await Promise.resolve(plain.leftOut?.(ctx)).catch(() => undefined)) ?? []),
     ],
-    probe: async (ctx) => (await toCapture()).probe(ctx),
+    probe: async (ctx) => (await toCapture()).component.probe(ctx),
     ready: (ctx) => plain.ready(ctx),
-    prepare: async (ctx) => (await toCapture()).prepare(ctx),
-    planRestore: async (from, options, ctx, source) =>
-      (await toRestore()).planRestore(from, options, ctx, source),
-    stage: async (plan, source, ctx) => (await toRestore()).stage(plan, source, ctx),
+    prepare: async (ctx) => (await toCapture()).component.prepare(ctx),
+    planRestore: (...restore) => planWhereFound(toRestore, ...restore),
     // A journalled restore is recovered whatever the settings are now.
     removeStaged: (restoreId, ctx) => plain.removeStaged(restoreId, ctx),
     generation: (record) => plain.generation(record),

@@ -24,6 +24,7 @@ test('what stands around a component hands on what it may say of its places and 
     }),
     placed: createPlacedComponent({
       ...{ name: 'store', kind: 'files', service: 'app', places },
+      where: () => Promise.resolve('here'),
       locate: () => Promise.resolve(inner),
     }),
   };

@@ -294,8 +294,8 @@ async function refusalOf(
   try {
     const component = await open(ctx);
     const options = { restoreConfig: true, restoreId: 'doctor' };
-    const { space } = await component.planRestore(from, options, ctx, source);
-    await requireSpace(space);
+    const { plan } = await component.planRestore(from, options, ctx, source);
+    await requireSpace(plan.space);
     return undefined;
   } catch (cause) {
     const { message, hint } = toTarsError(cause, `The restore of ${name} cannot be planned`);

@@ -9,7 +9,7 @@ import {
 } from '../../model/manifest.ts';
 import type { RestorePlan } from '../../model/restore-plan.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
-import type { Component } from '../../ports/component.ts';
+import type { Component, PlannedRestore } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotSource } from '../../ports/snapshot-store.ts';
 import { planProvision, type PlannedProvision } from './provision-plan.ts';
@@ -17,9 +17,8 @@ import type { RestoreSelection, RestoreTarget } from './target.ts';
 import { dependentsOf, startOrder, startServices, waitReady } from '../services.ts';
 
 /** A component and how it will be restored. */
-export interface PlannedRestore {
+export interface PlannedComponent extends PlannedRestore {
   readonly component: Component;
-  readonly plan: RestorePlan;
   /** Of the artifacts that are read. */
   readonly sizeBytes: number;
 }
@@ -29,7 +28,7 @@ export interface StackRestorePlan {
   readonly snapshot: string;
   readonly manifest: Manifest;
   readonly restoreId: string;
-  readonly planned: readonly PlannedRestore[];
+  readonly planned: readonly PlannedComponent[];
   /** What has to be created first. Stores in it are planned once it is there. */
   readonly provision: PlannedProvision | undefined;
   /** Services that will be stopped for the swap, in the order of stopping. */
@@ -53,15 +52,16 @@ export async function planRestore(
 ): Promise<StackRestorePlan> {
   const manifest = await source.manifest(ctx.signal);
   const chosen = chooseComponents(manifest, target, selection);
-  const planned: PlannedRestore[] = [];
+  const planned: PlannedComponent[] = [];
   const refusals: TarsError[] = [];
   const provision = await planProvision(manifest, chosen.pairs, target, selection, ctx);
   const later = new Set(provision?.later.map(({ name }) => name));
   for (const { component, captured } of chosen.pairs.filter(({ captured: { name } }) => !later.has(name))) {
     try {
-      const plan = await planComponent(component, captured, source, target, selection, ctx);
+      const restore = await planComponent(component, captured, source, target, selection, ctx);
+      const { plan } = restore;
       const { sizeBytes } = await countArtifacts(artifactsRead(plan, captured, source, ctx.signal));
-      planned.push({ component, plan, sizeBytes });
+      planned.push({ component, plan, sizeBytes, stage: (...stage) => restore.stage(...stage) });
     } catch (error) {
       refusals.push(toTarsError(error, `Cannot plan the restore of ${component.name}`));
     }
@@ -96,7 +96,7 @@ async function planComponent(
   target: RestoreTarget,
   selection: RestoreSelection,
   ctx: OperationContext,
-): Promise<RestorePlan> {
+): Promise<PlannedRestore> {
   try {
     return await component.planRestore(captured, selection, ctx, source);
   } catch (error) {
@@ -222,7 +222,7 @@ interface ServicePlan {
  * @throws RestoreRefusedError when one must stop and cannot
  */
 export async function planServices(
-  planned: readonly PlannedRestore[],
+  planned: readonly PlannedComponent[],
   target: RestoreTarget,
   ctx: OperationContext,
 ): Promise<ServicePlan> {

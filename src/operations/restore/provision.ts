@@ -3,7 +3,7 @@ import { messageOf, RestoreRefusedError, TarsError } from '../../model/errors.ts
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { PlannedProvision } from './provision-plan.ts';
-import { planRestore, type PlannedRestore, type StackRestorePlan } from './plan.ts';
+import { planRestore, type PlannedComponent, type StackRestorePlan } from './plan.ts';
 import type { Run } from './run.ts';
 import { startAgain, startOrder } from '../services.ts';
 import { requireSpace } from '../space.ts';
@@ -37,14 +37,14 @@ function requireProvisioner({ target: { provisioner } }: Run) {
 }
 
 /** A component without a service: its files are swapped before all others. */
-async function restoreFiles({ component, plan }: PlannedRestore, run: Run): Promise<void> {
+async function restoreFiles(planned: PlannedComponent, run: Run): Promise<void> {
   const { source, ctx, note, entry } = run;
-  const staged = await component.stage(plan, source, ctx);
+  const staged = await planned.stage(source, ctx);
   const findings = await staged.verify(ctx);
   if (hasErrors(findings)) {
     await staged.discard(ctx);
     throw new RestoreRefusedError(
-      `The staged ${component.name} is not what was captured: ${findings.map(({ message }) => message).join('; ')}`,
+      `The staged ${planned.component.name} is not what was captured: ${findings.map(({ message }) => message).join('; ')}`,
     );
   }
   await note({ phase: 'swapping', records: [...entry().records, staged.record] });

@@ -2,12 +2,12 @@ import { RestoreRefusedError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { Staged } from '../../ports/component.ts';
 import { countingSource } from '../backup/counting-source.ts';
-import type { PlannedRestore } from './plan.ts';
+import type { PlannedComponent } from './plan.ts';
 import type { Run } from './run.ts';
 import { startServices, waitReady } from '../services.ts';
 
 /** A component whose data lies beside the live one. */
-export interface StagedComponent extends PlannedRestore {
+export interface StagedComponent extends PlannedComponent {
   readonly staged: Staged;
 }
 
@@ -55,12 +55,12 @@ export async function stageAll(run: Run, accept: AcceptMissing): Promise<StagedS
   }
 }
 
-async function stageOne({ component, plan, sizeBytes }: PlannedRestore, run: Run): Promise<Staged> {
+async function stageOne(planned: PlannedComponent, run: Run): Promise<Staged> {
   const { source, ctx } = run;
-  const task = ctx.progress.start(`staging ${component.name}`, sizeBytes);
+  const task = ctx.progress.start(`staging ${planned.component.name}`, planned.sizeBytes);
   try {
     const counted = countingSource(source, (bytes) => task.advance(bytes));
-    const staged = await component.stage(plan, counted, ctx);
+    const staged = await planned.stage(counted, ctx);
     task.finish('ok');
     return staged;
   } catch (error) {

@@ -1,13 +1,11 @@
-import { collectArtifacts } from '../../../model/artifact-list.ts';
-import { CorruptionError, messageOf, RestoreRefusedError } from '../../../model/errors.ts';
+import { CorruptionError, messageOf } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
-import type { ComponentManifest } from '../../../model/manifest.ts';
-import type { RestoreOptions, RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
+import type { SwapRecord } from '../../../model/restore-plan.ts';
 import { counted } from '../../../model/plural.ts';
 import type { ArtifactSource } from '../../../ports/artifacts.ts';
 import type { Staged } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { chromaFactsOf, compareFacts, placedCollections, placeOf, type ChromaFacts } from '../facts.ts';
+import { compareFacts, placedCollections, placeOf, type ChromaFacts } from '../facts.ts';
 import type { ChromaClient } from './client.ts';
 import type { CollectionInfo, DatabasePlace } from './answers.ts';
 import { createLike, importRecords, type ImportTarget } from './collection-import.ts';
@@ -16,88 +14,25 @@ import { detectServer } from './detect.ts';
 import { openExport, type OpenExport } from './export-format.ts';
 import { probeFloatSpellings } from './float-probe.ts';
 import { readLiveCollection } from './facts.ts';
+import type { LogicalRestoreDetails, LogicalTarget } from './plan.ts';
 import { structureFindings } from './verify.ts';
 import { discardStaged, swapCollections, wayBackByRenames, type CollectionSwap } from './swap.ts';
-import { ChromaResponseError, type ChromaEndpoint } from './transport.ts';
+import { ChromaResponseError } from './transport.ts';
 
-/** Where a logical restore goes. */
-interface LogicalRestoreOptions extends ChromaEndpoint {
-  /** The component restored into. */
-  readonly name: string;
-  readonly kind: string;
-  /** The service that must be running, when Chroma has one. */
-  readonly service: string | undefined;
-}
-
-/** What {@link stageLogicalRestore} needs of the plan. */
-export interface LogicalRestoreDetails {
-  readonly method: 'logical';
-  readonly restoreId: string;
-  readonly serverVersion: string;
-  readonly facts: ChromaFacts;
-}
-
-type LogicalRestorePlan = RestorePlan<LogicalRestoreDetails>;
-
-const exportPath = /\/export\/\d+\.jsonl$/;
 const cleanUpTimeoutMs = 60_000;
-
-/**
- * Plans the import of a logical capture into fresh collections of a running server.
- * @throws ServiceUnavailableError | TarsError `unsupported-version`, see {@link detectServer}
- * @throws RestoreRefusedError when the capture is not a logical one
- * @throws CorruptionError when its facts do not fit their schema
- */
-export async function planLogicalRestore(
-  from: ComponentManifest,
-  options: LogicalRestoreOptions,
-  { restoreId }: Pick<RestoreOptions, 'restoreId'>,
-  ctx: OperationContext,
-  source: ArtifactSource,
-): Promise<LogicalRestorePlan> {
-  const facts = chromaFactsOf(from);
-  if (facts.method !== 'logical') {
-    throw new RestoreRefusedError(`The capture of "${from.name}" is ${facts.method}, not logical`, {
-      hint: 'Give the path of the persist directory in tars.yaml: a physical capture is restored there.',
-    });
-  }
-  const { client, version } = await detectServer(options, ctx);
-  const steps: string[] = [];
-  for (const placed of placedCollections(facts)) {
-    const { tenant, database, collection } = placed;
-    const live = await client.findCollection({ tenant, database }, collection.name, ctx);
-    const aside = generationName(collection.name, 'prev', restoreId, version);
-    const kept = live === undefined ? 'a new collection' : `the live one is kept as ${aside}`;
-    steps.push(
-      `Import ${counted(collection.recordCount, 'record')} into collection ${placeOf(placed)}; ${kept}`,
-    );
-  }
-  const services = options.service === undefined ? [] : [options.service];
-  const artifacts = await collectArtifacts(from, source, ctx.signal);
-  return {
-    component: options.name,
-    kind: options.kind,
-    steps,
-    warnings: ['Collections that are not in the snapshot stay as they are', 'Collections get new ids'],
-    artifacts: artifacts.map(({ path }) => path).filter((path) => exportPath.test(path)),
-    requires: { stopped: [], running: services },
-    space: [],
-    details: { method: 'logical', restoreId, serverVersion: version, facts },
-  };
-}
 
 /** Imports every export into collections of its own beside the live ones; on failure nothing staged remains. */
 export async function stageLogicalRestore(
-  plan: LogicalRestorePlan,
-  options: LogicalRestoreOptions,
+  target: LogicalTarget,
+  details: LogicalRestoreDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { client } = await detectServer(options, ctx);
-  const staging = new Staging(client, plan, ctx);
-  const task = ctx.progress.start(plan.component);
+  const { client } = await detectServer(target, ctx);
+  const staging = new Staging(client, target, details, ctx);
+  const task = ctx.progress.start(target.name);
   try {
-    for (const path of plan.artifacts) {
+    for (const path of details.artifacts) {
       const opened = await openExport(source.open(path, ctx.signal), path);
       await staging.import(opened, (bytes) => task.advance(bytes));
     }
@@ -115,21 +50,28 @@ export async function stageLogicalRestore(
 /** The collections built up so far. */
 class Staging {
   readonly #client: ChromaClient;
-  readonly #plan: LogicalRestorePlan;
+  readonly #target: LogicalTarget;
+  readonly #details: LogicalRestoreDetails;
   readonly #ctx: OperationContext;
   readonly #swaps: CollectionSwap[] = [];
   readonly #places = new Set<string>();
-  #target: ImportTarget | undefined;
+  #into: ImportTarget | undefined;
 
-  constructor(client: ChromaClient, plan: LogicalRestorePlan, ctx: OperationContext) {
+  constructor(
+    client: ChromaClient,
+    target: LogicalTarget,
+    details: LogicalRestoreDetails,
+    ctx: OperationContext,
+  ) {
     this.#client = client;
-    this.#plan = plan;
+    this.#target = target;
+    this.#details = details;
     this.#ctx = ctx;
   }
 
   async import(opened: OpenExport, advance: (bytes: number) => void): Promise<void> {
     const { header } = opened;
-    const { details } = this.#plan;
+    const details = this.#details;
     const placed = [...placedCollections(details.facts)].find(
       ({ collection }) => collection.id === header.id,
     );
@@ -139,7 +81,7 @@ class Staging {
       return;
     }
     await ensureDatabase(this.#client, header, this.#ctx);
-    this.#target ??= {
+    this.#into ??= {
       client: this.#client,
       preFlight: await this.#client.preFlight(this.#ctx),
       spellings: await probeFloatSpellings(this.#client, header, this.#ctx),
@@ -147,7 +89,7 @@ class Staging {
     const nameFor = (generation: 'new' | 'prev'): string =>
       generationName(header.name, generation, details.restoreId, details.serverVersion);
     const live = await this.#client.findCollection(header, header.name, this.#ctx);
-    const collection = await createLike(this.#target, header, nameFor('new'), this.#ctx);
+    const collection = await createLike(this.#into, header, nameFor('new'), this.#ctx);
     this.#swaps.push({
       tenant: header.tenant,
       database: header.database,
@@ -158,7 +100,7 @@ class Staging {
       previousName: nameFor('prev'),
     });
     this.#places.add(header.id);
-    const leftOut = await importRecords(this.#target, opened, collection, advance, this.#ctx);
+    const leftOut = await importRecords(this.#into, opened, collection, advance, this.#ctx);
     if (leftOut > 0) {
       this.#ctx.log.warn(
         `Collection ${placeOf(placed)}: left out ${counted(leftOut, 'record')} without a vector; the server they came from had lost it`,
@@ -167,7 +109,7 @@ class Staging {
   }
 
   async finish(): Promise<Staged> {
-    const { facts } = this.#plan.details;
+    const { facts } = this.#details;
     for (const placed of placedCollections(facts)) {
       if (this.#places.has(placed.collection.id)) continue;
       throw new CorruptionError(`The snapshot has no export of collection ${placeOf(placed)}`);
@@ -180,14 +122,15 @@ class Staging {
     const client = this.#client;
     const swaps: readonly CollectionSwap[] = this.#swaps;
     const record: SwapRecord = {
-      component: this.#plan.component,
-      kind: this.#plan.kind,
+      component: this.#target.name,
+      kind: this.#target.kind,
       wayBack: wayBackByRenames(client.location, swaps),
       details: { method: 'logical', swaps },
     };
     return {
       record,
-      verify: (ctx) => verifyStaged(client, this.#plan, swaps, ctx),
+      replaces: undefined,
+      verify: (ctx) => verifyStaged(client, this.#target.name, facts, swaps, ctx),
       swap: (ctx) => swapCollections(client, swaps, ctx),
       discard: (ctx) => discardStaged(client, swaps, ctx),
     };
@@ -206,17 +149,18 @@ class Staging {
 /** Reads the staged collections back and compares them with the capture as if they had their final names. */
 async function verifyStaged(
   client: ChromaClient,
-  { component, details }: LogicalRestorePlan,
+  component: string,
+  captured: ChromaFacts,
   swaps: readonly CollectionSwap[],
   ctx: OperationContext,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const tenants: ChromaFacts['tenants'] = [];
-  for (const { name: tenant, databases } of details.facts.tenants) {
+  for (const { name: tenant, databases } of captured.tenants) {
     const read: ChromaFacts['tenants'][number]['databases'] = [];
-    for (const { name: database, collections: captured } of databases) {
+    for (const { name: database, collections: expectedOnes } of databases) {
       const collections = [];
-      for (const expected of captured) {
+      for (const expected of expectedOnes) {
         const staged = await findStaged(client, { tenant, database }, expected.name, swaps, ctx);
         if (staged === undefined) continue;
         const live = await readLiveCollection(client, staged, 0, ctx);
@@ -229,7 +173,7 @@ async function verifyStaged(
     }
     tenants.push({ name: tenant, databases: read });
   }
-  return [...compareFacts(component, details.facts, { tenants }, 'tolerant'), ...findings];
+  return [...compareFacts(component, captured, { tenants }, 'tolerant'), ...findings];
 }
 
 async function findStaged(

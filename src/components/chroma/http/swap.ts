@@ -1,13 +1,9 @@
 import { z } from 'zod';
-import {
-  CorruptionError,
-  PreviousDataGoneError,
-  RestoreRefusedError,
-  TarsError,
-} from '../../../model/errors.ts';
+import { PreviousDataGoneError, RestoreRefusedError, TarsError } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
+import { swapDetails } from '../../restore/swap-details.ts';
 import { ChromaClient } from './client.ts';
 import type { CollectionInfo } from './answers.ts';
 import type { ChromaEndpoint } from './transport.ts';
@@ -36,11 +32,7 @@ const logicalSwapSchema = z.object({
 
 /** @throws CorruptionError when the record is not that of a logical restore */
 export function swapsOf(record: SwapRecord): readonly CollectionSwap[] {
-  const parsed = logicalSwapSchema.safeParse(record.details);
-  if (parsed.success) return parsed.data.swaps;
-  throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-    cause: parsed.error,
-  });
+  return swapDetails(record, 'chroma', logicalSwapSchema).swaps;
 }
 
 /** Which collections of a swap exist, and what they are called now. */

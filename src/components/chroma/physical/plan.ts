@@ -8,6 +8,7 @@ import type { ComponentManifest } from '../../../model/manifest.ts';
 import type { RestoreOptions, RestorePlan } from '../../../model/restore-plan.ts';
 import { counted } from '../../../model/plural.ts';
 import type { ArtifactSource } from '../../../ports/artifacts.ts';
+import type { Decision } from '../../restore/single-use.ts';
 import { PersistDirectory } from '../direct/persist-directory.ts';
 import { openTablesForPlan, sqliteFileName } from '../direct/tables.ts';
 import { placedCollections, type ChromaFacts, type Migration } from '../facts.ts';
@@ -26,7 +27,6 @@ export interface PhysicalPlace {
 
 /** What staging needs of the plan. */
 export interface PhysicalRestoreDetails {
-  readonly method: 'physical';
   readonly restoreId: string;
   readonly facts: ChromaFacts;
   /** The folder of the artifacts in the snapshot. */
@@ -45,7 +45,7 @@ export async function planPhysicalRestore(
   { restoreId }: Pick<RestoreOptions, 'restoreId'>,
   source: ArtifactSource,
   signal: AbortSignal,
-): Promise<RestorePlan<PhysicalRestoreDetails>> {
+): Promise<Decision<PhysicalRestoreDetails>> {
   const warnings: string[] = [];
   const isNew = await holdsNothing(place.path);
   const live = isNew ? undefined : await liveMigrations(place.path, warnings);
@@ -64,7 +64,7 @@ export async function planPhysicalRestore(
   }
   const collections = [...placedCollections(facts)];
   const records = collections.reduce((sum, { collection }) => sum + collection.recordCount, 0);
-  return {
+  const plan: RestorePlan = {
     component: place.name,
     kind: place.kind,
     steps: [
@@ -77,8 +77,8 @@ export async function planPhysicalRestore(
     artifacts: artifacts.map(({ path }) => path),
     requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
     space: [{ path: place.path, sizeBytes }],
-    details: { method: 'physical', restoreId, facts, prefix: persistPrefix(from.name) },
   };
+  return { plan, details: { restoreId, facts, prefix: persistPrefix(from.name) } };
 }
 
 async function liveMigrations(path: string, warnings: string[]): Promise<readonly Migration[] | undefined> {

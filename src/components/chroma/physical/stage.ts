@@ -8,7 +8,7 @@ import { removeTreeAt } from '../../../disk/remove-tree.ts';
 import { syncDirectory } from '../../../disk/sync.ts';
 import { CorruptionError, toTarsError } from '../../../model/errors.ts';
 import type { Finding } from '../../../model/finding.ts';
-import type { RestorePlan, SwapRecord } from '../../../model/restore-plan.ts';
+import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { ArtifactEntry, ArtifactSource } from '../../../ports/artifacts.ts';
 import type { Staged } from '../../../ports/component.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -30,12 +30,11 @@ interface Previous extends Owner {
 
 /** Writes the snapshot's directory beside the live one; on failure nothing staged remains. */
 export async function stagePhysicalRestore(
-  plan: RestorePlan<PhysicalRestoreDetails>,
   place: PhysicalPlace,
+  { facts, prefix, restoreId }: PhysicalRestoreDetails,
   source: ArtifactSource,
   ctx: OperationContext,
 ): Promise<Staged> {
-  const { facts, prefix, restoreId } = plan.details;
   const previous = await previousOf(place.path);
   const ownUid = process.getuid?.();
   if (previous !== undefined && ownUid !== 0 && ownUid !== previous.uid) {
@@ -64,6 +63,7 @@ export async function stagePhysicalRestore(
     };
     return {
       record,
+      replaces: [place.path],
       verify: (verifyCtx) => verifyStaged(place.name, stage.stagedDir, facts, verifyCtx),
       swap: () => swapPersistDirectory(swap),
       discard,

@@ -2,7 +2,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { removeTreeAt } from '../../../disk/remove-tree.ts';
-import { CorruptionError, hasErrno, RestoreRefusedError } from '../../../model/errors.ts';
+import { hasErrno, RestoreRefusedError } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import {
@@ -13,6 +13,7 @@ import {
   undoPaths,
   type PathSwap,
 } from '../../paths/path-swap.ts';
+import { swapDetails } from '../../restore/swap-details.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
 import { processesWithOpenFile } from './open-files.ts';
 
@@ -96,13 +97,7 @@ async function namesIn(directory: string): Promise<readonly string[]> {
 
 /** The swap a journal describes, to go back or to tidy up. @throws CorruptionError when it is another's record */
 export function physicalGeneration(record: SwapRecord): Generation {
-  const parsed = physicalSwapSchema.safeParse(record.details);
-  if (!parsed.success) {
-    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-      cause: parsed.error,
-    });
-  }
-  const swap = parsed.data;
+  const swap = swapDetails(record, 'chroma', physicalSwapSchema);
   return {
     undo: async ({ log }) => {
       await removeRestoredJournal(swap);

@@ -2,10 +2,11 @@ import { chmod, chown, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { whenMissing } from '../../../disk/is-there.ts';
-import { CorruptionError, hasErrno } from '../../../model/errors.ts';
+import { hasErrno } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
 import { discardPreviousPaths, pathSwapSchema, undoPaths, type PathSwap } from '../../paths/path-swap.ts';
+import { swapDetails } from '../../restore/swap-details.ts';
 
 /*
  * Restores that version 1.0 of tars left unfinished, or whose previous data is still there. Nothing writes such records
@@ -83,13 +84,7 @@ async function namesIn(directory: string): Promise<readonly string[]> {
 
 /** The swap a journal describes, to go back or to tidy up. @throws CorruptionError when it is another's record */
 export function formerGeneration(record: SwapRecord): Generation {
-  const parsed = z.object({ trees: z.array(treeSwapSchema) }).safeParse(record.details);
-  if (!parsed.success) {
-    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-      cause: parsed.error,
-    });
-  }
-  const { trees } = parsed.data;
+  const { trees } = swapDetails(record, 'files', z.object({ trees: z.array(treeSwapSchema) }));
   return {
     async undo({ log }) {
       for (const tree of [...trees].reverse()) {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { CorruptionError } from '../../../model/errors.ts';
 import type { SwapRecord } from '../../../model/restore-plan.ts';
 import type { Generation } from '../../../ports/component.ts';
+import { swapDetails } from '../../restore/swap-details.ts';
 import { exchangeSchema } from './exchange.ts';
 import { formerGeneration } from './former-swap.ts';
 import { discardPreviousTree, undoTree } from '../swap.ts';
@@ -14,13 +14,7 @@ export function treesGeneration(record: SwapRecord): Generation {
   const { version } = record.details;
   // Version 1.0 of tars wrote none.
   if (version === undefined) return formerGeneration(record);
-  const parsed = detailsSchema.safeParse(record.details);
-  if (!parsed.success) {
-    throw new CorruptionError(`The journal of the restore of ${record.component} cannot be read`, {
-      cause: parsed.error,
-    });
-  }
-  const { trees } = parsed.data;
+  const { trees } = swapDetails(record, 'files', detailsSchema);
   return {
     async undo({ log }) {
       const unset = new UnsetList();

@@ -19,8 +19,8 @@ import type {
 } from '../../../ports/volume.ts';
 import { requireSpace } from '../../paths/file-bytes.ts';
 import { sqliteFileName, transientFileNames } from '../direct/tables.ts';
-import type { CopyOutcome, PersistCopy } from './capture.ts';
-import { isForeign, type EntryStats, type ListedEntry } from './directory-listing.ts';
+import type { CopyOutcome, PersistCopy } from '../physical/capture.ts';
+import { isForeign, type EntryStats, type ListedEntry } from '../physical/directory-listing.ts';
 
 /** Without it the copied file is as a crash would have left it. */
 const journalName = `${sqliteFileName}-journal`;
