@@ -23,7 +23,7 @@ export async function requireSpace(needs: readonly SpaceNeed[]): Promise<void> {
     throw new TarsError(
       'no-space',
       `The restore needs ${sizeBytes} bytes beside ${path}, ${bavail * bsize} are free`,
-      { hint: 'Free space there: the previous data stays until you delete it. Nothing was touched.' },
+      { hint: 'Free space there: the previous data stays until you delete it. Nothing was changed.' },
     );
   }
 }

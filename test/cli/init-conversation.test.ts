@@ -137,10 +137,10 @@ test('answers are taken as they are given, and wrong ones asked again', async ()
   const { exitCode, shown, questions } = await converse([
     [what[0], local],
     [where[0], 'full/thesis.txt/x\r'],
-    ['That is a file', '\u007f'.repeat('/thesis.txt/x'.length)],
+    ['This is a file', '\u007f'.repeat('/thesis.txt/x'.length)],
     ['full', '\r'],
     ['It is not empty', '\u007f'.repeat('full'.length) + '.\r'],
-    ['would lie in it', '\u007f~/snapshots\r'],
+    ['would lie in', '\u007f~/snapshots\r'],
     [when[0], '25:00\r'],
     ['A time such as', '\u007f'.repeat(5)],
     ['02:30', 'never\r'],

@@ -44,7 +44,7 @@ async function restoreFiles({ component, plan }: PlannedRestore, run: Run): Prom
   if (hasErrors(findings)) {
     await staged.discard(ctx);
     throw new RestoreRefusedError(
-      `The staged ${component.name} is not what was captured: ${findings.map(({ message }) => message).join('; ')}`,
+      `The staged ${component.name} differs from what was captured: ${findings.map(({ message }) => message).join('; ')}`,
     );
   }
   await note({ phase: 'swapping', records: [...entry().records, staged.record] });
