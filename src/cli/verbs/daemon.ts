@@ -13,10 +13,10 @@ export function addDaemon(program: Command, cli: CliContext): void {
     .addHelpText(
       'after',
       `
-Runs that were missed while it did not run are made up for at once, and the first
-backup starts at once. tars status shows failed runs; the next run starts at its
-time. A change of tars.yaml takes effect within a minute. SIGTERM ends the daemon
-after the current run has cleaned up.
+Runs that were missed while it did not run are made up for at once, and the
+first backup starts at once. tars status shows failed runs; the next run starts
+at its time. A change of tars.yaml takes effect within a minute. SIGTERM ends
+the daemon after the current run has cleaned up.
 
 Example:
   tars --config /etc/tars/tars.yaml daemon`,

@@ -56,7 +56,7 @@ export function addForget(program: Command, cli: CliContext): void {
     .option('-y, --yes', 'do not ask')
     .addHelpText(
       'after',
-      '\nThe rules under retention: in tars.yaml apply, unless you give rules here, which\nreplace them all. The newest complete snapshot of a host stays. Partial snapshots\nare not counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+      '\nThe rules under retention: in tars.yaml apply, unless you give rules here, which\nreplace them all. The newest complete snapshot of a host stays. Partial\nsnapshots are not counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, cli, (session) => run(session, references, flags)),

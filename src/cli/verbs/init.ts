@@ -37,7 +37,7 @@ export function addInit(program: Command, cli: CliContext): void {
     .option('-y, --yes', 'ask nothing, and accept every proposal')
     .addHelpText(
       'after',
-      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept, and only missing parts are\ncreated; on a terminal it asks first. An existing repository, as on a new machine,\nis used if the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
+      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept, and only missing parts are\ncreated; on a terminal it asks first. An existing repository, as on a new\nmachine, is used if the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
     )
     .action((flags: InitFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }

@@ -66,7 +66,7 @@ export function addRestore(program: Command, cli: CliContext): void {
     .option('--force', 'the same as --yes')
     .addHelpText(
       'after',
-      '\nThe previous data is moved aside, not deleted. At the end, the commands that undo\nthe restore are printed.\n\nExamples:\n  tars restore --dry-run\n' +
+      '\nThe previous data is moved aside, not deleted. At the end, tars prints the\ncommands that undo the restore.\n\nExamples:\n  tars restore --dry-run\n' +
         '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz\n' +
         '  tars restore --project copy --compose-file compose.yaml,compose.copy.yaml',
     )

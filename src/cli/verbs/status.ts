@@ -13,7 +13,7 @@ export function addStatus(program: Command, cli: CliContext): void {
     .addHelpText(
       'after',
       `
-Reads the record of runs on this machine for this repository, not the repository.
+Reads the record of this machine's runs, not the repository itself.
 The exit code is 1 if the last backup or the last check failed, or if the backup
 is older than the schedule allows; it is 2 if the backup is partial. If nothing
 starts the schedule (no timer, no cron daemon, no tars daemon), the state is

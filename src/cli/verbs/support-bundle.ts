@@ -30,8 +30,8 @@ last runs, the last lines of logs, states of containers and the structure of the
 repository. You can post it publicly. It holds no data and no file name of a
 snapshot; it does hold names of hosts, paths and services. If tars.yaml, the
 repository or the Engine is missing, the others are still collected, and
-manifest.json in the archive lists what is missing and why. The exit code is 0 if
-the archive was written.
+manifest.json in the archive lists what is missing and why. The exit code is 0
+if the archive was written.
 
 Examples:
   tars support-bundle
