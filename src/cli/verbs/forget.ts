@@ -46,7 +46,10 @@ export function addForget(program: Command, cli: CliContext): void {
   addKeepOptions(command, { hidden: false })
     .option('--stack <name>', 'only snapshots of this stack (default: the stack of tars.yaml)')
     .option('--all-stacks', 'snapshots of every stack in the repository, each stack by itself')
-    .option('--host <name>', 'only snapshots taken on this host (default: the host of tars.yaml, or this machine)')
+    .option(
+      '--host <name>',
+      'only snapshots taken on this host (default: the host of tars.yaml, or this machine)',
+    )
     .option('--all-hosts', 'snapshots taken on any host, each host by itself')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
     .option('--allow-last', 'also allow removing the newest complete snapshot')
