@@ -22,21 +22,21 @@ export function addKeepOptions(command: Command, options: { readonly hidden: boo
 
 const keepOptions = (): Option[] => [
   new Option('--keep-last <n>', 'keep the newest n snapshots').argParser(parseCount),
-  new Option('--keep-hourly <n>', 'keep the newest of each of the last n hours with one').argParser(
+  new Option('--keep-hourly <n>', 'keep the newest of each of the last n hours that have one').argParser(
     parseCount,
   ),
   new Option('--keep-daily <n>', 'the same for days').argParser(parseCount),
-  new Option('--keep-weekly <n>', 'the same for weeks, which begin on Monday').argParser(parseCount),
+  new Option('--keep-weekly <n>', 'the same for weeks, which start on Monday').argParser(parseCount),
   new Option('--keep-monthly <n>', 'the same for months').argParser(parseCount),
   new Option('--keep-yearly <n>', 'the same for years').argParser(parseCount),
-  new Option('--keep-within <duration>', 'keep all younger than this, such as 1y6m, 30d, 12h'),
+  new Option('--keep-within <duration>', 'keep all that are younger than this, such as 1y6m, 30d, 12h'),
   new Option('--keep-tag <tags>', 'keep all with these tags (a,b for both; repeatable)').argParser(
     collectTags,
   ),
 ];
 
 function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It takes a whole number, 1 or more.');
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('Give a whole number, 1 or more.');
   return Number(text);
 }
 

@@ -25,15 +25,15 @@ import { addVerify } from './verbs/verify.ts';
 export function createProgram(cli: CliContext): Command {
   const program = new Command('tars')
     .description(
-      'One consistent, encrypted, deduplicated snapshot of a whole self-hosted AI stack, and the way back.',
+      'Takes consistent, encrypted, deduplicated snapshots of a whole self-hosted AI stack, and restores them.',
     )
     .version(toolVersion, '-V, --version')
     .option(
       '-c, --config <file>',
       'configuration file (default: TARS_CONFIG, ./tars.yaml, ~/.config/tars/, /etc/tars/)',
     )
-    .option('--json', 'results as JSON on stdout, events as JSON lines on stderr')
-    .option('-v, --verbose', 'say more')
+    .option('--json', 'print results as JSON on stdout, events as JSON lines on stderr')
+    .option('-v, --verbose', 'print more messages')
     .configureHelp({ showGlobalOptions: true, minWidthToWrap: 20 })
     .configureOutput({
       outputError: usageErrors(cli.json),

@@ -52,7 +52,7 @@ function surviveClosedOutput(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') return;
     const message = `Cannot write the result to the standard output: ${error.message}`;
-    const failure = { code: 'storage-failed', message, hint: 'The work itself was done.' };
+    const failure = { code: 'storage-failed', message, hint: 'The work itself is complete.' };
     process.stderr.write(wantsJson() ? failureLine(failure) : `[ERROR] ${message}\n`);
     process.exitCode = exitCodes.error;
   });

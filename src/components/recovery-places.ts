@@ -46,5 +46,5 @@ export const ownFilesText = (
   files: readonly { readonly path: string; readonly artifact: string }[],
   what: string,
 ): string =>
-  `${what} are in the snapshot and not in place yet. Compare them with what the new server has; to take them over, ` +
+  `${what} are in the snapshot and not in place yet. Compare them with the files of the new server. To use them, ` +
   `stop it and run: ${files.map(({ path, artifact }) => `cp ${shellWord(artifact)} ${shellWord(path)}`).join(' && ')}`;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** Settings that components of every kind have. */
 export const commonSettings = {
-  service: z.string().optional().describe('The service (below) this store runs in.'),
+  service: z.string().optional().describe('The service, under services, that runs this store.'),
 };
 
 export const portSetting = z.int().min(1).max(65_535);

@@ -231,9 +231,9 @@ test('aliases: ordinary ones are followed, all others are refused with their lin
   ];
   const bomb = ['a', 'b', 'c'].map((name, at) => `${name}: &${name} [${lists[at] ?? ''}]`).join('\n');
   const cases: [string, RegExp][] = [
-    ['components: &a\n  x: { y: *a }\n', /line 5: the alias there .* means what it stands in itself/],
+    ['components: &a\n  x: { y: *a }\n', /line 5: the alias there .* refers to the section that contains it/],
     ['components: &a\n  <<: *a\n', /line 5: the alias there/],
-    ['components: *sesame\n', /line 4: the alias there .* is of no anchor before it/],
+    ['components: *sesame\n', /line 4: the alias there .* has no anchor before it/],
     [`${bomb}\nd: [*c, *c, *c]\n`, /too often/],
   ];
   for (const [text, expected] of cases) {

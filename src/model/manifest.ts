@@ -142,7 +142,7 @@ const manifestSchema = z.object({
   /** `partial` when at least one component failed or is incomplete. */
   outcome: z.enum(['complete', 'partial']),
   components: z.array(componentSchema),
-  /** Parts of the stack nothing captures, and components left out on request. */
+  /** Parts of the stack nothing captures, and components skipped on request. */
   notCaptured: z.array(notCapturedSchema),
   /** The Compose project at the time of the capture, for a stack of Docker's. */
   compose: composeRecordSchema.optional(),

@@ -7,7 +7,7 @@ export interface RestorePlan {
   /** One line per step in the order of execution, for a person, naming what is replaced and where it is kept. */
   readonly steps: readonly string[];
   readonly warnings: readonly string[];
-  /** Artifacts read during the restore, as manifest paths; all are verified before anything is touched. */
+  /** Artifacts read during the restore, as manifest paths; all are verified before anything is changed. */
   readonly artifacts: readonly string[];
   /** Folders of the snapshot all of whose artifacts are read too. */
   readonly artifactTrees?: readonly string[];

@@ -21,7 +21,7 @@ export function startOrder(services: readonly Service[]): readonly Service[] {
     if (path.includes(service.name)) {
       throw new TarsError(
         'configuration',
-        `Services depend on each other in a circle: ${[...path, service.name].join(' -> ')}`,
+        `Services depend on each other in a loop: ${[...path, service.name].join(' -> ')}`,
       );
     }
     for (const name of service.dependsOn) {
@@ -64,7 +64,7 @@ export async function waitReady(
       throwIfAborted(ctx.signal);
       if (cause instanceof TarsError && incurable.has(cause.code)) throw cause;
       const detail = messageOf(cause);
-      const hint = 'Look into the log of its service.';
+      const hint = 'Read the log of its service.';
       const nowMs = ctx.clock.monotonicMs();
       if (nowMs >= deadlineMs) {
         const message = `${component.name} was not ready within ${readyTimeoutMs} ms: ${detail}`;

@@ -21,7 +21,7 @@ export async function requireSpace(needs: readonly SpaceNeed[]): Promise<void> {
     const free = await freeBytes(path);
     if (sizeBytes <= free) continue;
     throw new TarsError('no-space', `The restore needs ${sizeBytes} bytes beside ${path}, ${free} are free`, {
-      hint: 'Free space there: the previous data stays until you delete it. Nothing was touched.',
+      hint: 'Free space there: the previous data stays until you delete it. Nothing was changed.',
     });
   }
 }

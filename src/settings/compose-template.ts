@@ -22,8 +22,8 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
   const sections = [
     [
       schemaLine,
-      `# What tars backs up of the Compose project ${inventory.project}, and where to.`,
-      "# ${NAME} is taken from the environment; relative paths start at this file's directory.",
+      `# What tars backs up of the Compose project ${inventory.project}, and where it stores it.`,
+      "# ${NAME} is replaced from the environment; relative paths start at this file's directory.",
       'version: 1',
       `stack: ${scalar(values.stack)}`,
       hostLines(values.host),
@@ -31,7 +31,7 @@ export function composeTemplate(inventory: StackInventory, values: ComposeTempla
     [
       'repository:',
       `  path: ${scalar(values.repositoryPath)}`,
-      '  # The recovery key. Keep a copy of it away from this machine: without it the snapshots cannot be read.',
+      '  # The recovery key. Keep a copy away from this machine: without it no one can read the snapshots.',
       `  password_file: ${scalar(values.passwordFile)}`,
     ],
     dockerSection(inventory, paths),
@@ -78,10 +78,10 @@ function dockerSection(
   const list = (files: readonly string[]): string => `[${files.map((file) => paths.of(file)).join(', ')}]`;
   return [
     'docker:',
-    `  project: ${scalar(project)}${seenThrough === 'files' ? ' # it has no containers yet; this is the name Compose gives it' : ''}`,
+    `  project: ${scalar(project)}${seenThrough === 'files' ? ' # it has no containers yet; Compose will give it this name' : ''}`,
     composeFiles.length > 0
       ? `  compose_files: ${list(composeFiles)}`
-      : '  # compose_files: [docker-compose.yml] # its containers do not say: needed to create them again',
+      : '  # compose_files: [docker-compose.yml] # its containers do not record it; needed to create them again',
     ...(envFiles.length > 0 ? [`  env_files: ${list(envFiles)}`] : []),
     ...(host === undefined ? [] : [`  host: ${scalar(host)}`]),
   ];
@@ -124,7 +124,7 @@ function componentName(wanted: string, taken: Set<string>): string {
 
 function storeLines(store: FoundStore, name: string): string[] {
   const { kind, service, how, password, passwordFile, port, warning, riskIfUnmounted, proposal } = store;
-  const needsCheck = how.endsWith('alone') ? '; if it is none, label it com.tars.service: none' : '';
+  const needsCheck = how.endsWith('alone') ? '; if it is not one, label it com.tars.service: none' : '';
   return [
     ...(warning === undefined ? [] : [`  # ${riskIfUnmounted} until this is fixed: it ${warning}.`]),
     `  ${name}: # found ${how}${needsCheck}`,
@@ -134,7 +134,7 @@ function storeLines(store: FoundStore, name: string): string[] {
     ...proposal.map((line) => `    ${line}`),
     ...(passwordFile === undefined ? [] : [`    password_file: ${scalar(passwordFile)}`]),
     ...(password === 'needed'
-      ? ['    # password_file: FILE # a file with its password, which the container does not tell']
+      ? ['    # password_file: FILE # a file with its password, which the container does not show']
       : []),
   ];
 }
@@ -146,7 +146,7 @@ function configLines({ files }: StackInventory, paths: Paths): string[] {
   const comments = bad.map(({ path, problem }) => `- ${paths.of(path)} # it ${problem ?? ''}`);
   if (good.length === 0) {
     return [
-      '  config: # no Compose file was found that could be read',
+      '  config: # no readable Compose file was found',
       '    files:',
       own,
       ...comments.map((line) => `      # ${line}`),
@@ -168,7 +168,7 @@ function leftOutLines(mounts: readonly LeftOutMount[], taken: Set<string>): stri
   const directories = mounts.filter(({ isDirectory }) => isDirectory);
   if (directories.length === 0) return [];
   return [
-    '  # Nothing above captures these. Uncomment what a restore should bring back:',
+    '  # Nothing above captures these. Uncomment the ones that a restore should create again:',
     ...directories.flatMap((mount) => {
       const { service, destination } = mount;
       const name = componentName(`${service}-${destination.split('/').at(-1) ?? 'files'}`, taken);
@@ -184,12 +184,12 @@ function leftOutLines(mounts: readonly LeftOutMount[], taken: Set<string>): stri
 
 function servicesSection({ writers }: StackInventory): string[] {
   const heading = [
-    '# Paused for some milliseconds while the moment of a snapshot is fixed, as they write to the stores; at most:',
+    '# These services write to the stores, so tars pauses them for some milliseconds to fix the moment of a snapshot; at most:',
     '# pause_max_ms: 5000',
   ];
   if (writers.length === 0) {
     return [
-      '# No service was found that writes to the stores. Name it, so that all stores are captured at one moment:',
+      '# No service was found that writes to the stores. Add it, so that all stores are captured at one moment:',
       '# services:',
       '#   NAME:',
       '#     writer: true',

@@ -13,7 +13,7 @@ export function describeIssues(
 ): readonly string[] {
   const found = issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
-      ? issue.keys.map((key) => ({ path: [...issue.path, key], what: 'is not a key tars knows' }))
+      ? issue.keys.map((key) => ({ path: [...issue.path, key], what: 'is not a key that tars knows' }))
       : [{ path: issue.path, what: describe(issue, kinds) }],
   );
   return found
@@ -25,7 +25,7 @@ export function describeIssues(
 function describe(issue: Issue, kinds: readonly string[]): string {
   if (issue.code === 'invalid_union') return `must be one of ${kinds.join(', ')}`;
   if (issue.code === 'invalid_key')
-    return 'is no name: use lower-case letters, digits, - and _, beginning with a letter or digit';
+    return 'is not a valid name: use lower-case letters, digits, - and _, beginning with a letter or digit';
   if (issue.message.endsWith('received undefined')) return 'is missing';
   if (issue.code === 'invalid_type')
     return expectations[issue.expected] ?? `must be of type ${issue.expected}`;

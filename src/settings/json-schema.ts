@@ -30,7 +30,7 @@ export function settingsJsonSchema(kinds: Kinds): JsonSchema {
   return {
     ...($schema === undefined ? {} : { $schema }),
     title: 'tars.yaml',
-    description: 'What tars backs up, where to, and how services are stopped and started.',
+    description: 'What tars backs up, where it stores it, and how services are stopped and started.',
     ...schema,
     properties: {
       ...properties,
@@ -39,7 +39,7 @@ export function settingsJsonSchema(kinds: Kinds): JsonSchema {
       files: { description: 'Short for a component named files.', ...pathsOf(components) },
     },
     patternProperties: {
-      '^x-': { description: 'Of no meaning; what it holds can be referred to by aliases.' },
+      '^x-': { description: 'It has no meaning; aliases can refer to its content.' },
     },
     required: ['version', 'stack', 'repository'],
   };

@@ -72,7 +72,7 @@ export function parseSettings(text: string, path: string, env: Environment, kind
   if (!parsed.success) {
     const names = kinds.map(({ name }) => name);
     const issues = describeIssues(parsed.error.issues, names, document, lines);
-    throw new ConfigurationError(`${path} is not right:\n${issues.map((line) => `  ${line}`).join('\n')}`, {
+    throw new ConfigurationError(`${path} is not valid:\n${issues.map((line) => `  ${line}`).join('\n')}`, {
       hint: 'README.md shows a whole tars.yaml; so does the one that `tars init` writes.',
     });
   }
@@ -188,7 +188,7 @@ function defaultStateDirectory(path: string, env: Environment): string {
   const parent = stateDirectory(env);
   if (parent !== undefined) return join(parent, 'tars');
   throw new ConfigurationError(
-    `Nothing says where runs are recorded: ${path} has no state_dir, and HOME is not set`,
+    `There is no place to record runs: ${path} has no state_dir, and HOME is not set`,
     {
       hint: `Add to ${path}, for example: state_dir: /var/lib/tars`,
     },

@@ -11,7 +11,7 @@ export function absolutePath(base: string, path: string, env: Environment): stri
   if (path !== '~' && !path.startsWith('~/')) return resolve(base, path);
   const home = homeDirectory(env);
   if (home !== undefined) return join(home, path.slice(1));
-  throw new ConfigurationError(`The home that ${path} begins with is not known: HOME is not set`, {
+  throw new ConfigurationError(`The home directory in ${path} is unknown: HOME is not set`, {
     hint: 'Set HOME, or write the whole path.',
   });
 }
@@ -31,10 +31,10 @@ export function localDirectory(base: string, path: string, env: Environment): st
   const kind = (address[1] ?? address[2] ?? 'host').toLowerCase();
   if (kind === 'local' || kind === 'file') {
     throw new ConfigurationError(`Snapshots go to a directory, which is written without ${kind}:`, {
-      hint: `Give its path alone. A directory that is called so is written as ./${kind}:…`,
+      hint: `Give only its path. If the directory really has this name, write ./${kind}:…`,
     });
   }
   throw new ConfigurationError(`Snapshots go to a directory; ${kind}: addresses are not supported yet`, {
-    hint: `Mount that place (with rclone mount, sshfs or NFS) and give the directory it is mounted at. A directory that is called so is written as ./${kind}:…`,
+    hint: `Mount that place (with rclone mount, sshfs or NFS) and give the directory where it is mounted. If a directory really has this name, write ./${kind}:…`,
   });
 }

@@ -20,11 +20,11 @@ export function settingsForProject(
   }
   if (docker.project === project) {
     throw new ConfigurationError(`${project} is the project of tars.yaml itself`, {
-      hint: 'Leave --project out to restore into it, or give the name of another one.',
+      hint: 'Omit --project to restore into it, or give the name of another project.',
     });
   }
   if (!/^[a-z0-9][a-z0-9_-]*$/.test(project)) {
-    throw new ConfigurationError(`${project} is no name of a Compose project`, {
+    throw new ConfigurationError(`${project} is not a valid name of a Compose project`, {
       hint: 'Use lower-case letters, digits, hyphens and underscores.',
     });
   }

@@ -8,9 +8,9 @@ export type LocalPath = (path: string) => string;
 const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
 const serviceSchema = (local: LocalPath) =>
   z.strictObject({
-    start: argv.optional().describe('Returns when the service was started.'),
+    start: argv.optional().describe('Returns after the service has started.'),
     stop: argv.optional(),
-    status: argv.optional().describe('Exit code 0 means it runs.'),
+    status: argv.optional().describe('Exit code 0 means that the service runs.'),
     command: argv.optional().describe('A program in the foreground that tars starts detached.'),
     pid_file: z.string().overwrite(local).optional(),
     log_file: z.string().overwrite(local).optional(),
@@ -21,17 +21,21 @@ const serviceSchema = (local: LocalPath) =>
       .int()
       .positive()
       .optional()
-      .describe('Default: 60000; with `docker`, what the Compose file says, and 60000 at least for stores.'),
+      .describe(
+        'Default: 60000; with `docker`, the value of the Compose file, and at least 60000 for stores.',
+      ),
     start_timeout_ms: z.int().positive().default(120_000),
     writer: z
       .boolean()
       .optional()
       .describe(
-        'Whether it writes to the stores: then it is paused for some milliseconds for the cut. Default: false; what depends on a store without a word here is reported.',
+        'Whether the service writes to the stores; if so, it is paused for some milliseconds for the cut. Default: false. If a service depends on a store and this is not set, it is reported.',
       ),
     pause: argv
       .optional()
-      .describe('Default: SIGSTOP to the main process of systemd_unit, or else the one in pid_file.'),
+      .describe(
+        'Default: SIGSTOP to the main process of systemd_unit, otherwise to the process in pid_file.',
+      ),
     resume: argv.optional().describe('Default: SIGCONT to the same process.'),
   });
 export type ServiceSettings = z.infer<ReturnType<typeof serviceSchema>>;
@@ -64,20 +68,20 @@ const isMap = (value: unknown): value is object =>
 
 const dockerSchema = (local: LocalPath) =>
   z.strictObject({
-    project: z.string().describe("The Compose project's name: the first column of `docker compose ls`."),
+    project: z.string().describe('The name of the Compose project: the first column of `docker compose ls`.'),
     compose_files: z
       .array(z.string().overwrite(local))
       .default([])
-      .describe('To create the project where there is none. Default: those its containers name.'),
+      .describe('Needed to create a missing project. Default: the files that its containers name.'),
     env_files: z
       .array(z.string().overwrite(local))
       .default([])
-      .describe('As given to `docker compose --env-file`.'),
+      .describe('The files to pass to `docker compose --env-file`.'),
     host: z
       .string()
       .optional()
       .describe(
-        'The Engine, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, the current context.',
+        'The address of the Engine, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, the current context.',
       ),
   });
 export type DockerSettings = z.infer<ReturnType<typeof dockerSchema>>;
@@ -89,22 +93,22 @@ const age = z
   .optional();
 
 const retention = z.strictObject({
-  keep_last: count.describe('The newest so many snapshots.'),
-  keep_hourly: count.describe('The newest snapshot of each of the last so many hours that have one.'),
+  keep_last: count.describe('How many of the newest snapshots to keep.'),
+  keep_hourly: count.describe('Keep the newest snapshot of each of the last n hours that have one.'),
   keep_daily: count,
   keep_weekly: count,
   keep_monthly: count,
   keep_yearly: count,
-  keep_within: age.describe('Every snapshot younger than this, counted from the newest one.'),
+  keep_within: age.describe('Keep every snapshot younger than this, counted from the newest one.'),
   keep_tags: z.array(z.string()).default([]).describe('Snapshots with any of these tags are always kept.'),
   after_backup: z
     .boolean()
     .default(false)
-    .describe('Whether every backup forgets what this no longer keeps.'),
+    .describe('Whether every backup forgets the snapshots that these rules no longer keep.'),
   archives: z
     .strictObject({ keep_last: count, keep_within: age })
     .optional()
-    .describe('The same for portable archives in the directory of `backup --output-dir`.'),
+    .describe('The same rules for portable archives in the directory of `backup --output-dir`.'),
 });
 export type RetentionSettings = z.infer<typeof retention>;
 
@@ -121,8 +125,8 @@ const cron = z
 
 const schedule = z.strictObject({
   backup: cron.describe('Five fields as in a crontab, in local time: minute, hour, day, month, weekday.'),
-  forget: cron.describe('Forgets what `retention` no longer keeps, then prunes.'),
-  check: cron.describe('Checks the repository, reading all of it.'),
+  forget: cron.describe('Forgets the snapshots that `retention` no longer keeps, then prunes.'),
+  check: cron.describe('Checks the repository and reads all of it.'),
   randomized_delay_minutes: z.int().nonnegative().default(10),
 });
 
@@ -139,7 +143,7 @@ export const settingsSchema = (kinds: Kinds, local: LocalPath) =>
       .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'A name of letters, digits, dots, hyphens and underscores')
       .optional()
       .describe(
-        'Snapshots belong to a stack on a host. Default: the host name of this machine. After a rename, or to continue as another machine on this one: the name that `tars snapshots` shows.',
+        'Snapshots belong to a stack on a host. Default: the host name of this machine. If this machine was renamed or replaces another one, set the name that `tars snapshots` shows.',
       ),
     repository: z.strictObject({
       path: z.string(),
@@ -150,20 +154,22 @@ export const settingsSchema = (kinds: Kinds, local: LocalPath) =>
       .string()
       .overwrite(local)
       .optional()
-      .describe('Room for spooled data; default: the system’s temporary directory.'),
+      .describe('The directory for temporary dumps. Default: the system’s temporary directory.'),
     state_dir: z
       .string()
       .overwrite(local)
       .optional()
-      .describe('Where running and finished restores are recorded.'),
+      .describe('The directory for the records of runs and restores.'),
     pause_max_ms: z.int().positive().default(5000),
     secrets: z.enum(['repository', 'sealed', 'redact-only']).default('repository'),
     age_recipients: z.array(z.string()).default([]),
     docker: dockerSchema(local)
       .optional()
-      .describe('The stack is a Compose project; `service` of a component is one of its.'),
+      .describe(
+        'Set if the stack is a Compose project; `service` of a component is then a service of the project.',
+      ),
     retention: retention.optional().describe('Which snapshots `tars forget` keeps.'),
-    schedule: schedule.optional().describe('When what runs by itself, once `tars schedule install` was run.'),
+    schedule: schedule.optional().describe('The times of scheduled tasks, after `tars schedule install`.'),
     services: z.preprocess((value) => value ?? {}, z.record(z.string(), serviceSchema(local))),
     components: componentsSchema(kinds, local),
   });

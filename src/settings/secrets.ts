@@ -21,7 +21,7 @@ export async function readPasswordFile(path: string): Promise<string> {
   const { password } = await readBothWays(path);
   if (password !== undefined) return password;
   throw new ConfigurationError(`The password file ${path} is not text: it is not encoded in UTF-8`, {
-    hint: 'Save it as UTF-8, or make the password of letters and digits alone.',
+    hint: 'Save it as UTF-8, or use a password of letters and digits only.',
   });
 }
 
@@ -132,7 +132,7 @@ async function passwordFrom(
   throwIfAborted(signal);
   if (!failed && stdout !== '') return bothWays(trimAsRestic(stdout), stdout, origin);
   // Its output may hold the password, so nothing of the failed run goes into the error.
-  const hint = 'Run it by hand; it must print the password and nothing else.';
+  const hint = 'Run it by hand: it must print the password and nothing else.';
   if (timedOut) {
     throw new TarsError('timeout', `${origin} gave no password within ${passwordCommandTimeoutMs / 1000} s`, {
       hint,
@@ -141,7 +141,7 @@ async function passwordFrom(
   const how = !failed
     ? 'printed nothing'
     : exitCode === undefined
-      ? 'could not be run to its end'
+      ? 'could not be completed'
       : `failed with exit code ${exitCode}`;
   throw new ConfigurationError(`${origin} ${how}`, { hint });
 }

@@ -13,11 +13,11 @@ export const noCare: CareValues = { nightly: undefined, retention: false };
 export function careSections({ nightly, retention }: CareValues): readonly (readonly string[])[] {
   return [
     [
-      '# Which snapshots `tars forget` keeps: those that any of these rules names.',
+      '# `tars forget` keeps a snapshot if any of these rules keeps it.',
       ...(retention ? retentionLines : [`# retention: { ${policy} }`]),
     ],
     [
-      '# When what runs by itself, once `tars schedule install` was run: minute, hour, day, month, weekday.',
+      '# The times of scheduled tasks, after `tars schedule install`: minute, hour, day, month, weekday.',
       ...(nightly === undefined
         ? ['# schedule: { backup: 30 2 * * *, forget: 0 4 * * 0, check: 0 5 1 * * }']
         : scheduleLines(nightly, retention)),
@@ -30,10 +30,10 @@ const policy = 'keep_last: 3, keep_daily: 7, keep_weekly: 4, keep_monthly: 12';
 const retentionLines = [
   'retention:',
   '  keep_last: 3 # the newest three, whenever they were taken',
-  '  keep_daily: 7 # of each of the last seven days that have one, the newest',
+  '  keep_daily: 7 # the newest of each of the last seven days that have one',
   '  keep_weekly: 4',
   '  keep_monthly: 12',
-  '  after_backup: false # true: forget after every backup, and not only by the schedule',
+  '  after_backup: false # true: also forget after every backup',
 ];
 
 /** Forgetting needs a policy to go by. */
@@ -44,8 +44,8 @@ function scheduleLines(
   return [
     'schedule:',
     `  backup: ${minute} ${hour} * * * # every night at ${clockText(hour, minute)}, local time`,
-    `  ${retention ? '' : '# '}forget: 0 4 * * 0 # Sundays at 04:00: forget what retention does not keep, then prune`,
-    '  check: 0 5 1 * * # on the first of the month at 05:00: read and verify all of the repository',
+    `  ${retention ? '' : '# '}forget: 0 4 * * 0 # Sundays at 04:00: forget the snapshots that retention does not keep, then prune`,
+    '  check: 0 5 1 * * # on the first of the month at 05:00: read and verify the whole repository',
   ];
 }
 

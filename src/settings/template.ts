@@ -35,18 +35,18 @@ export function settingsTemplate({
     lines.map((line) => (isFound ? `  ${line}` : `  # ${line}`)).join('\n'),
   );
   return `${schemaLine}
-# What tars backs up, where to, and how services are stopped and started.
-# \${NAME} is taken from the environment; relative paths start at this file's directory.
+# What tars backs up, where it stores it, and how services are stopped and started.
+# \${NAME} is replaced from the environment; relative paths start at this file's directory.
 version: 1
 stack: ${quote(stack)}
 ${hostLines(host)}
 
 repository:
   path: ${quote(repositoryPath)}
-  # The recovery key. Keep a copy of it away from this machine: without it the snapshots cannot be read.
+  # The recovery key. Keep a copy away from this machine: without it no one can read the snapshots.
   password_file: ${quote(passwordFile)}
 
-# Room for spooled dumps; default: the system's temporary directory.
+# The directory for temporary dumps; default: the system's temporary directory.
 # scratch_dir: /var/tmp
 
 # How the true configuration is kept: repository (encrypted with everything else),

@@ -14,7 +14,7 @@ export function substitute(value: unknown, path: string, env: Environment): unkn
       const replacement = env[name];
       if (replacement === undefined) {
         throw new ConfigurationError(`${path} uses \${${name}}, which is not set in the environment`, {
-          hint: `Set it, or write $\${${name}} where the text itself is meant.`,
+          hint: `Set it, or write $\${${name}} if you mean the text itself.`,
         });
       }
       return replacement;

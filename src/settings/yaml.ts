@@ -43,12 +43,12 @@ function notYaml(
   if (code === 'MULTIPLE_DOCS') {
     return refuse(
       `has a second document, which begins in line ${line}`,
-      'Keep one document: remove that line (---), and what does not belong to tars.yaml.',
+      'Keep one document: remove that line (---), and everything that does not belong to tars.yaml.',
     );
   }
   if (code === 'DUPLICATE_KEY') {
     return refuse(
-      `has a key twice: line ${line}, column ${col} repeats one of the same section`,
+      `has a key twice: line ${line}, column ${col} repeats a key of the same section`,
       'Remove one of the two.',
     );
   }
@@ -67,28 +67,32 @@ function valueOf(document: Document.Parsed, lines: LineCounter, path: string): u
     Pair(_key, { key, value }) {
       const { line } = lines.linePos((isScalar(key) ? key.range?.[0] : undefined) ?? 0);
       if (isScalar(key) && key.value === '__proto__')
-        throw new ConfigurationError(`${path}, line ${line}: __proto__ is not a key tars knows`);
+        throw new ConfigurationError(`${path}, line ${line}: __proto__ is not a key that tars knows`);
       if (isScalar(key) && key.source === '<<' && !isMergeable(value, document)) {
-        throw new ConfigurationError(`${path}, line ${line}: << merges a mapping, and that is none`, {
-          hint: 'Give it an alias of a mapping, such as <<: *name, or a list of them.',
-        });
+        throw new ConfigurationError(
+          `${path}, line ${line}: << merges a mapping, and this is not a mapping`,
+          {
+            hint: 'Give it an alias of a mapping, such as <<: *name, or a list of them.',
+          },
+        );
       }
     },
     Alias(_key, alias, ancestors) {
       const target = alias.resolve(document);
       if (target !== undefined && !ancestors.includes(target)) return;
       const { line } = lines.linePos(alias.range?.[0] ?? 0);
-      const what = target === undefined ? 'is of no anchor before it' : 'means what it stands in itself';
+      const what =
+        target === undefined ? 'has no anchor before it' : 'refers to the section that contains it';
       // Its name is not said: it may be a password that begins with an asterisk.
       throw new ConfigurationError(`${path}, line ${line}: the alias there (*…) ${what}`, {
-        hint: 'Quote the value if it is no alias but text that begins with *.',
+        hint: 'If it is not an alias but text that begins with *, quote it.',
       });
     },
   });
   try {
     return document.toJS() as unknown;
   } catch (cause) {
-    throw new ConfigurationError(`${path} repeats itself by aliases too often`, {
+    throw new ConfigurationError(`${path} repeats content through aliases too often`, {
       hint: 'Write the values out instead.',
       cause,
     });

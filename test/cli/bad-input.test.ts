@@ -180,12 +180,12 @@ test('an archive in the clear holds no secret, and a damaged one is refused befo
 test('a restore from a partial snapshot names what it is without, and the newest that has it', async () => {
   const none = await run(['restore', '--dry-run']);
   assert.equal(none.exitCode, 0, none.stderr);
-  assert.match(none.stdout, /is without redis, chroma; no other has all/);
+  assert.match(none.stdout, /does not hold redis, chroma; no other snapshot has all components/);
   const config = await run(['backup', '--only', 'config', '--json']);
   const { snapshot } = JSON.parse(config.stdout) as { snapshot: string };
   await run(['backup']);
   const other = await run(['restore', '--dry-run', '--skip', 'redis,chroma']);
-  assert.doesNotMatch(other.stdout, /is without/, 'what is left out on request is not missed');
+  assert.doesNotMatch(other.stdout, /does not hold/, 'what is left out on request is not missed');
   const whole = join(root, 'whole.yaml');
   const settings = parse(await readFile(settingsPath, 'utf8')) as { components: object };
   const { config: only } = settings.components as { config: object };
@@ -197,9 +197,12 @@ test('a restore from a partial snapshot names what it is without, and the newest
   await run(['backup', '--only', 'config']);
   const warned = await tars(['--config', whole, 'restore', '--dry-run', '--json']);
   const { warnings } = JSON.parse(warned.stdout) as { warnings: string[] };
-  assert.match(warnings[0] ?? '', /is without late; the newest that has all is [0-9a-f]{8} of 20/);
+  assert.match(
+    warnings[0] ?? '',
+    /does not hold late; the newest snapshot with all components is [0-9a-f]{8} of 20/,
+  );
   assert.ok(!warnings[0]?.includes(snapshot.slice(0, 8)));
   const said = await tars(['--config', whole, 'restore', '--yes']);
   assert.equal(said.exitCode, 0, said.stderr);
-  assert.match(said.stderr, /\[WARN\] .*is without late/);
+  assert.match(said.stderr, /\[WARN\] .*does not hold late/);
 });

@@ -56,7 +56,7 @@ test(
     assert.deepEqual(installed.subarray(0, foreign.length), foreign);
     const added = installed.subarray(foreign.length).toString();
     for (const line of added.trimEnd().split('\n')) assert.ok(plan.includes(line), line);
-    assert.match(await schedule('install'), /installed already/);
+    assert.match(await schedule('install'), /already installed/);
     assert.deepEqual(await crontab(), installed, 'twice is once');
     assert.match(await schedule('status'), /^Installed with cron/);
 
@@ -119,10 +119,10 @@ test('a stack that was renamed takes the lines of its old name along', { skip },
     assert.equal(status.exitCode, 1);
     assert.match(
       status.stdout,
-      /differs from .*\nWhat small had installed for the same tars\.yaml is still there$/m,
+      /differs from .*\nThe schedule that small installed for the same tars\.yaml is still there$/m,
     );
     const { stdout } = await cron.tars([...config, 'doctor']);
-    assert.match(stdout, /What small had installed for the same tars\.yaml is still run/);
+    assert.match(stdout, /The schedule that small installed for the same tars\.yaml still runs/);
     assert.match(await schedule('install'), /^Removed lines of small in your crontab$/m);
     const installed = (await crontab()).toString('latin1');
     assert.match(installed, /^# BEGIN tars renamed /m);

@@ -42,7 +42,7 @@ const record = async (): Promise<unknown> =>
 test('without a terminal the key is printed only when that is asked for', async () => {
   const { exitCode, stdout, stderr } = await run(['key', 'export']);
   assert.equal(exitCode, 1);
-  assert.match(stderr, /is not printed where there is no terminal[^]*--output[^]*--print/);
+  assert.match(stderr, /is printed only on a terminal[^]*--output[^]*--print/);
   assert.ok(!(stdout + stderr).includes(key));
   assert.deepEqual(await record(), {});
 
@@ -82,7 +82,7 @@ test('the page is new, for its owner alone, holds what is needed, and its export
 
   const again = await run(['key', 'export', '--output', output]);
   assert.equal(again.exitCode, 1);
-  assert.match(again.stderr, /exists already, and is not replaced/);
+  assert.match(again.stderr, /already exists and is not replaced/);
   assert.equal(await readFile(output, 'utf8'), text);
 });
 

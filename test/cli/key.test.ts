@@ -107,7 +107,7 @@ test('on a terminal the new password is asked twice and never shown', async () =
   const empty = await onTerminal(['add'], ['\r', '\r']);
   assert.equal(empty.exitCode, 1, empty.stdout);
   assert.match(empty.stdout, /new password is empty/);
-  assert.doesNotMatch(empty.stdout, /same again/, 'once is enough to say nothing');
+  assert.doesNotMatch(empty.stdout, /Repeat it/, 'once is enough to say nothing');
   const interrupted = await onTerminal(['add'], ['\u0003']);
   assert.equal(interrupted.exitCode, 130, interrupted.stdout);
   const added = await onTerminal(['add'], [`${typed}\r`, `${typed}\r`]);

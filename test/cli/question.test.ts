@@ -46,7 +46,7 @@ for (const [name, keys] of Object.entries({ 'Ctrl-C': '\u0003', 'Ctrl-D': '\u000
   test(`${name} at the question exits 130, with nothing touched and nothing left`, async () => {
     const { exitCode, shown } = await answer(keys);
     assert.equal(exitCode, 130, shown);
-    assert.match(shown, /\[ERROR\] Interrupted; nothing was touched/);
+    assert.match(shown, /\[ERROR\] Interrupted; nothing was changed/);
     assert.doesNotMatch(shown, /\n {4}at /);
     assert.equal(await readFile(stack.appEnv, 'utf8'), present);
     assert.deepEqual(await readdir(join(stack.root, 'repository', 'locks')), []);

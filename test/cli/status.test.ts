@@ -26,9 +26,9 @@ test('a stack that was just set up waits for its first backup, and fails once it
   assert.match(stdout, /^fresh: warning\n {2}No backup is recorded here yet: the first one is due at/);
   assert.match(
     stdout.replaceAll(/\s+/g, ' '),
-    /Nothing on this machine starts what .* Run tars schedule install/,
+    /Nothing on this machine starts the schedule .* Run tars schedule install/,
   );
-  assert.match(stdout, /^ {2}Next backup +20\d\d-01-01 00:00, if something started it$/m);
+  assert.match(stdout, /^ {2}Next backup +20\d\d-01-01 00:00, if a scheduler started it$/m);
   const value = JSON.parse((await tars([...config, 'status', '--json'])).stdout) as Record<string, unknown>;
   assert.equal(value['verdict'], 'warning');
   assert.equal(value['started'], false);

@@ -130,7 +130,7 @@ test('a password command that fails says how, without its output', async () => {
   const cases: [string[], RegExp][] = [
     [['sh', '-c', 'echo sesame-open-0123; exit 3'], /repository\.password_command failed with exit code 3/],
     [['true'], /printed nothing/],
-    [['no-such-program'], /could not be run/],
+    [['no-such-program'], /could not be completed/],
   ];
   for (const [command, expected] of cases) {
     const args = await withSettings({ repository: { path: 'repository', password_command: command } });

@@ -30,6 +30,6 @@ test('a difference comes with the writers that may explain it', async () => {
   );
   assert.match(
     (await tars([...quiet, 'verify'])).stdout,
-    /^What was written since the snapshot is a difference too\.$/m,
+    /^Everything written since the snapshot is a difference too\.$/m,
   );
 });

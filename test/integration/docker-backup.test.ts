@@ -105,7 +105,7 @@ async function undeclaredWriter(project: StartedProject): Promise<void> {
   assert.equal(manifest.consistency, 'per-store');
   assert.match(
     manifest.consistencyReason ?? '',
-    new RegExp(`^${service} \\((depends on|is told the address of) .*\\) may have written meanwhile`),
+    new RegExp(`^${service} \\((depends on|is told the address of) .*\\) may have written during the cut`),
   );
   const settings = { services: { [service]: { writer: false } } };
   await using declared = await tarsOn(project, { compose: 'v2', settings });

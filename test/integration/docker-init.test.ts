@@ -252,7 +252,7 @@ test(
     assert.deepEqual((parse(text) as typeof expected).services, expected.services);
     await writeFile(path, `${text}# by hand\n`);
     const again = await run('init', '--project', 'stack');
-    assert.match(again.stderr, /There is a repository/);
+    assert.match(again.stderr, /There is (already )?a repository/);
     assert.equal(await readFile(path, 'utf8'), `${text}# by hand\n`);
     const other = await run('init', '--project', 'another');
     assert.match(other.stderr, /--project another is not what .*tars\.yaml says/);

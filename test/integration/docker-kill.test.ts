@@ -166,11 +166,11 @@ async function whileStopped({ project, killing }: Scene): Promise<void> {
   ): Promise<Aim> => ({ moment, matches: requestOf(operation, await project.container(service)) });
   const goesOn = async (): Promise<void> => {
     const { stderr } = await killing.tars.ok(['snapshots']);
-    assert.match(stderr, /Restore \S+ of snapshot \S+ was cut off/);
+    assert.match(stderr, /Restore \S+ of snapshot \S+ was interrupted/);
     await project.waitHealthy();
     await project.writesOn(5);
     const quiet = await killing.tars.ok(['snapshots']);
-    assert.doesNotMatch(quiet.stderr, /cut off/, 'it is put right once');
+    assert.doesNotMatch(quiet.stderr, /was interrupted/, 'it is put right once');
   };
 
   // The last of them when Chroma's restored data is in place, and not all of PostgreSQL's.
@@ -223,12 +223,12 @@ async function whileCreating({ project, killing }: Scene): Promise<void> {
       matches: (request) => request.method === 'POST' && request.path.includes(path) && ++seen.times === 2,
     });
     const { stderr } = await tars.ok(['snapshots']);
-    assert.match(stderr, /Restore \S+ of snapshot \S+ was cut off \(phase: creating containers\)/);
+    assert.match(stderr, /Restore \S+ of snapshot \S+ was interrupted \(phase: creating containers\)/);
     await eventually(
       `nothing is left after ${path}`,
       async () => (await remains(docker.engine, project.name)).length === 0,
     );
-    assert.doesNotMatch((await tars.ok(['snapshots'])).stderr, /cut off/, 'it is put right once');
+    assert.doesNotMatch((await tars.ok(['snapshots'])).stderr, /was interrupted/, 'it is put right once');
   }
   await tars.ok(['restore', '--yes']);
   await project.waitHealthy();

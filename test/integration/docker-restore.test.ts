@@ -180,7 +180,7 @@ async function interrupted({ project, backup }: Stage): Promise<void> {
   });
   const { exitCode, stderr } = await run;
   assert.equal(exitCode, 130, stderr);
-  assert.match(stderr, /what it had created was removed/);
+  assert.match(stderr, /the objects that it had created were removed/);
   assert.deepEqual(await remains(docker.engine, project.name), []);
   await assert.rejects(readFile(project.composeFile), { code: 'ENOENT' });
 }

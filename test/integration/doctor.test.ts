@@ -142,10 +142,10 @@ test('whatever is wrong is said at once, and hides nothing of the rest', async (
     ['configuration', /^ok: /],
     ['secrets', /^warning: Every user .*postgres-password/],
     ['true copies', /^warning: Secrets in configuration files are not kept/],
-    ['schedule', /^warning: .*no cron for backups/],
-    ['retention', /^error: schedule.forget has nothing to go by/],
+    ['schedule', /^warning: .*schedules no backups/],
+    ['retention', /^error: schedule.forget has no rules/],
     ['repository', /^ok: /],
-    ['rights', /^error: .*gone\.env is not there, and the backup of config needs it$/m],
+    ['rights', /^error: .*gone\.env does not exist, and the backup of config needs it$/m],
     ['rights', /^error: .*tars-home\.env cannot be written to|not there/m],
     ['store redis', /^error: .*does not answer/],
     ['store second', /^error: The secret file .*nowhere does not exist/],
@@ -154,7 +154,7 @@ test('whatever is wrong is said at once, and hides nothing of the rest', async (
     ['store trees', /^error: /],
     ['recovery key', /^warning: /],
     ['cut', /^warning: No service is marked as a writer/],
-    ['unfinished restore', /^error: Restore abc .* was cut off/],
+    ['unfinished restore', /^error: Restore abc .* was interrupted/],
   ];
   for (const [check, wanted] of expected) assert.match(found.of(check), wanted, check);
   for (const { state, hint, check } of found.diagnoses)
@@ -166,7 +166,7 @@ test('a store that is down is one error, not two; a repository that does not ope
   await demo.postgres.stop();
   const down = await examine();
   assert.match(down.of('store postgres'), /^error: /);
-  assert.match(down.of('restore'), /^warning: postgres: whether it could be restored is not known\nok: /);
+  assert.match(down.of('restore'), /^warning: postgres: it is unknown whether it could be restored\nok: /);
   await rename(demo.repositoryPath, `${demo.repositoryPath}-away`);
   const gone = await examine();
   assert.match(gone.of('repository'), /^error: There is no repository at/);
@@ -185,7 +185,7 @@ test('a tars.yaml that cannot be read is the one thing said, in words and with e
   assert.equal(exitCode, 1);
   assert.match(
     stdout,
-    /^ERROR +configuration +\S+broken\.yaml is not right:\n +line 4: componets is not a key/m,
+    /^ERROR +configuration +\S+broken\.yaml is not valid:\n +line 4: componets is not a key/m,
   );
   assert.match(stdout, /1 error, no warning: a backup or a restore would fail$/);
 });

@@ -50,13 +50,13 @@ test('a component that left tars.yaml holds back, which status and doctor say, u
   assert.deepEqual(more, []);
   assert.match(
     warning?.found ?? '',
-    /^Nothing is forgotten since 20\S+: postgres is no longer in tars\.yaml$/,
+    /^Nothing has been forgotten since 20\S+: postgres is no longer in tars\.yaml$/,
   );
   assert.match(warning?.hint ?? '', /run tars forget --allow-shrunk\.$/);
   const { stdout } = await tars([...shelf.config, 'status']);
   assert.match(
     stdout,
-    /^ {2}Nothing is forgotten since .*\n {4}If that is .* tars forget --allow-shrunk\.$/m,
+    /^ {2}Nothing has been forgotten since .*\n {4}If that is .* tars forget --allow-shrunk\.$/m,
   );
   assert.deepEqual(await retentionInDoctor(shelf.config), [
     { check: 'retention', state: 'warning', ...warning },

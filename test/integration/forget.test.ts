@@ -136,7 +136,7 @@ test('when a manifest cannot be read nothing goes', async () => {
   await repository.saveUnpacked('snapshots', damaged, ctx.signal);
   await using store = await directory.store();
   const plan = await planForget(store, keepTwo, ctx);
-  assert.match(plan.stacks[0]?.heldBack[0] ?? '', /^whether a store has shrunk is not known: /);
+  assert.match(plan.stacks[0]?.heldBack[0] ?? '', /^it is unknown whether a store has shrunk: /);
   assert.deepEqual(removedBy(plan), []);
 });
 
@@ -257,7 +257,7 @@ test('tars forget previews, asks, removes and prunes', async () => {
     const busy = await forget('--dry-run', '--prune');
     assert.equal(busy.exitCode, 0, busy.stderr);
     assert.match(busy.stdout, /would remove 2 snapshots/);
-    assert.match(busy.stderr, /What pruning would free is not known: .* is locked by/);
+    assert.match(busy.stderr, /It is unknown how much pruning would free: .* is locked by/);
   }
   const done = await forget('--yes', '--prune', '--json');
   const { plan: made } = (JSON.parse(done.stdout) as { prune: PruneOutcome }).prune;
@@ -319,7 +319,7 @@ test('a complete backup forgets what retention no longer keeps, and stays good w
     assert.equal(locked.exitCode, 0, locked.stderr);
     assert.match(
       locked.stderr,
-      /The backup is complete, but old ones could not be forgotten: .* is locked by/,
+      /The backup is complete, but old snapshots could not be forgotten: .* is locked by/,
     );
     assert.equal((await snapshotIds(directory)).length, 2);
   }

@@ -110,7 +110,7 @@ for (const version of versions) {
       restoresAll(record, kept),
     );
     for (const cutOff of record.cutOffs) {
-      await t.test(`a restore that was cut off while ${cutOff.phase} is put right`, () =>
+      await t.test(`a restore that was interrupted while ${cutOff.phase} is put right`, () =>
         recovers(cutOff, kept(cutOff.file), record),
       );
     }
@@ -272,11 +272,11 @@ async function recovers(cutOff: CutOff, file: string, record: ReleaseRecord): Pr
   const leading = wholeSnapshots(record).find(({ side }) => side === leads);
   assert.ok(leading);
   const verified = await stack.run('main', 'verify', leading.id);
-  assert.match(verified.stderr, new RegExp(`Restore ${restoreId} of snapshot \\w+ was cut off`));
+  assert.match(verified.stderr, new RegExp(`Restore ${restoreId} of snapshot \\w+ was interrupted`));
   assert.equal(verified.exitCode, 0, verified.stderr);
   assertContent(await stack.content(), record.content[leads], `cut off while ${cutOff.phase}`);
   const again = await stack.run('main', 'snapshots');
-  assert.doesNotMatch(again.stderr, /cut off|WARN/);
+  assert.doesNotMatch(again.stderr, /was interrupted|WARN/);
 }
 
 /** As they were when the restore was killed, but for their OIDs, which are put into its record. */

@@ -106,9 +106,12 @@ test('two stacks of one name do not take the other one’s cut-off restore for t
   const left = (await journal.pending()).map((pending) => pending.entry.restoreId).sort();
   assert.deepEqual(left, ['machine', 'other']);
   const said = warned.join('\n');
-  assert.match(said, /another stack named docker was cut off: it is of \/srv\/two\/tars\.yaml on box/);
+  assert.match(
+    said,
+    /another stack named docker was interrupted: it belongs to \/srv\/two\/tars\.yaml on box/,
+  );
   assert.match(said, /Run tars --config \/srv\/two\/tars\.yaml verify, which recovers it/);
-  assert.match(said, /If this machine was called nas, write host: nas into tars\.yaml/);
+  assert.match(said, /If this machine was called nas, set host: nas in tars\.yaml/);
 });
 
 test('a restore that this very process, or a living one, could not put right is put right at the next try', async () => {

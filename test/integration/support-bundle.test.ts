@@ -305,7 +305,7 @@ test('logs that are huge, binary or in UTF-16 are shown as far as they are text,
   assert.doesNotMatch(shown, /Wide|Secret-12|tail-Of|Secret9/);
   for (const name of ['huge', 'utf16', 'binary', 'coloured', 'progress', 'mixed'])
     assert.match(await fileOf(bundle, `logs/${name}.log`), /LOG_LEVEL=info of service/, name);
-  assert.match(await fileOf(bundle, 'logs/line.log'), /^\[One line that is longer/);
+  assert.match(await fileOf(bundle, 'logs/line.log'), /^\[One line that is too long/);
   assert.equal((await fileOf(bundle, 'logs/many.log')).split('\n').length, 200);
 });
 

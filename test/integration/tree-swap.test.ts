@@ -277,7 +277,7 @@ test('a snapshot of other directories is refused, not called restored, and verif
   const moved = stack.with({ trees: [{ path: now, live: now, exclude: [] }] });
   await assert.rejects(moved.restore(), {
     code: 'restore-refused',
-    message: `Nothing of data can be restored: the snapshot holds ${then}, and data of tars.yaml names other directories`,
+    message: `Nothing of data can be restored: the snapshot holds ${then}, but data in tars.yaml names other directories`,
   });
   const findings = await moved.verify();
   assert.deepEqual(

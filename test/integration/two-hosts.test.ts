@@ -67,7 +67,7 @@ test('latest is of this host, and forget counts its snapshots alone', async () =
   const forgotten = await on('alpha', 'forget', '--yes');
   assert.equal(forgotten.exitCode, 0, forgotten.stderr);
   assert.match(forgotten.stdout, /^Stack shared on alpha: removed 0 snapshots, 1 kept$/m);
-  assert.match(forgotten.stdout, /^Not looked at: snapshots that were taken on beta/m);
+  assert.match(forgotten.stdout, /^Not considered: snapshots taken on beta/m);
   const all = await on('beta', 'forget', '--all-hosts', '--dry-run');
   assert.match(all.stdout, /^Stack shared on alpha: would remove 0 snapshots, 1 kept$/m);
   assert.match(all.stdout, /^Stack shared on beta: would remove 0 snapshots, 1 kept$/m);
@@ -89,7 +89,7 @@ test("another host's snapshot is restored only where that host is named", async 
     assert.match(refused.stderr, /add --from-host beta\./);
   }
   const mistaken = await on('alpha', 'restore', newest.alpha ?? '', '--from-host', 'beta', '--yes');
-  assert.match(mistaken.stderr, /is of host alpha, not of beta/);
+  assert.match(mistaken.stderr, /was taken on host alpha, not on beta/);
   assert.equal(await readData(), 'mine');
   assert.equal(await shown('alpha', '--from-host', 'beta'), foreign);
   const named = await on('alpha', 'restore', 'latest', '--from-host', 'beta', '--yes');
@@ -114,7 +114,7 @@ test('a new machine is told which hosts there are, and may continue as one of th
   );
   assert.match(lost.stderr, /tars restore latest --from-host alpha\. If this machine was renamed/);
   const seen = await on('gamma', 'doctor');
-  assert.match(seen.stdout, /There are snapshots of this stack that other hosts took: alpha \(1/);
+  assert.match(seen.stdout, /Other hosts took snapshots of this stack: alpha \(1/);
 
   await settings('gamma', { host: 'beta' });
   const renamed = await on('gamma', 'restore', '--yes');
@@ -130,7 +130,7 @@ test('where one other host alone has snapshots, the plan takes its newest and as
   await writeData('empty');
   const refused = await on('new-box', 'restore', '--yes');
   assert.match(refused.stderr, /was taken on the host old-box, and this is new-box/);
-  assert.match(refused.stderr, /add --from-host old-box\..*write host: old-box into tars\.yaml/);
+  assert.match(refused.stderr, /add --from-host old-box\..*set host: old-box in tars\.yaml/);
   assert.equal(await readData(), 'empty');
   const named = await on('new-box', 'restore', '--from-host', 'old-box', '--yes');
   assert.equal(named.exitCode, 0, named.stderr);

@@ -219,7 +219,7 @@ test('the previous data is kept when the comparison finds errors, or none was ma
   const unasked = new World();
   await assert.rejects(
     unasked.restore({ discardPrevious: true, skipValidation: true }),
-    /only discarded once/,
+    /discarded only after/,
   );
   assert.deepEqual(unasked.calls, []);
 });
@@ -238,7 +238,7 @@ test('a server that something else starts in the middle has its data put back', 
   world.supervised = 'files';
   await assert.rejects(
     world.restore(),
-    /the previous data was put back: files was started by something else/,
+    /the previous data was put back: files was started by another program/,
   );
   assert.equal(world.generation(), 'old');
   await requireRecovered(world, false, 'supervised');

@@ -75,7 +75,7 @@ function onlyProject(found: readonly FoundProject[]): FoundProject | undefined {
 export function selectedProject({ compose, project }: InitFlags): ProjectSelector | undefined {
   if (compose !== undefined && project !== undefined) {
     throw new ConfigurationError('--compose and --project both name a Compose project', {
-      hint: 'Keep one: --project for one that has containers, --compose for one that is a file.',
+      hint: 'Use one of them: --project for a project with containers, --compose for a Compose file.',
     });
   }
   if (project !== undefined) return { project };

@@ -44,7 +44,7 @@ export async function askForChoices(
   );
   const [repository, key] = [`the repository ${repositoryPath}`, `its key ${places.passwordFile}`];
   const question = (await holdsRepository(repositoryPath))
-    ? `Create ${settingsPath} for ${repository} that is there, with ${key}?`
+    ? `Create ${settingsPath} for the existing repository ${repository}, with ${key}?`
     : `Create ${settingsPath}, ${repository} and ${key}?`;
   await requireYes(question, ctx.signal, questions);
   return { ...places, repositoryPath, what, care: { nightly, retention } };
@@ -63,7 +63,7 @@ export async function askToCreate(
   if (await holdsRepository(path)) return;
   const question =
     keyFile === undefined || (await hasPassword(keyFile, env))
-      ? `The key is there, but no repository at ${path}: is its disk mounted? Create a new one?`
+      ? `The key exists, but there is no repository at ${path}. Is its disk mounted? Create a new one?`
       : `Create the repository ${path} and its key ${keyFile}?`;
   await requireYes(question, ctx.signal, questions);
 }
@@ -85,7 +85,7 @@ async function askWhat(
   const [projects, local] = await Promise.all([findProjects(process.cwd(), env), lookAround(env)]);
   const options: Option<ProjectSelector | undefined>[] = [
     ...projects.map(({ selector }) => ({ value: selector, label: labelOf(selector) })),
-    { value: undefined, label: `services of this machine: ${storesOf(local)}` },
+    { value: undefined, label: `local services: ${storesOf(local)}` },
   ];
   const selector =
     projects.length === 0
@@ -101,11 +101,11 @@ const labelOf = (selector: ProjectSelector): string =>
 
 function storesOf({ proposals }: LocalStores): string {
   const found = proposals.filter(({ isFound }) => isFound).map(({ kind }) => kind);
-  return found.length === 0 ? 'none answers on its usual port' : found.join(', ');
+  return found.length === 0 ? 'none answers on its default port' : found.join(', ');
 }
 
 function foundLines(what: StackInventory | LocalStores): readonly string[] {
-  if (!('project' in what)) return [`Stores of this machine: ${storesOf(what)}`];
+  if (!('project' in what)) return [`Local stores: ${storesOf(what)}`];
   const { project, stores, writers, files } = what;
   const names = stores.map(({ service, kind }) => (service === kind ? kind : `${service} (${kind})`));
   const good = files.filter(({ problem }) => problem === undefined);
@@ -120,13 +120,13 @@ async function askWhere(
   { ctx, env }: Session,
   questions: Questions,
 ): Promise<string> {
-  const question = 'Where do you want to keep snapshots? Another disk or a mounted NAS is best';
+  const question = 'Where do you want to keep snapshots? Best on another disk or a mounted NAS';
   const missingKey = (await hasPassword(passwordFile, env)) ? undefined : passwordFile;
   const check = (answer: string): string | undefined => {
     const path = placeAnswered(answer, env);
     if (path instanceof ConfigurationError) return `${path.message}: ${path.hint ?? ''}`;
     return liesInside(path, passwordFile)
-      ? `The key ${passwordFile} would lie in it: choose another, such as ${join(path, 'repository')}`
+      ? `The key ${passwordFile} would lie in this directory: choose another one, such as ${join(path, 'repository')}`
       : problemWithPlace(path, missingKey);
   };
   return directoryFromHere(await questions.text(question, { preset, check }, ctx.signal), env);
@@ -148,13 +148,14 @@ function problemWithPlace(path: string, missingKey: string | undefined): string 
     if (names.includes('config')) {
       return missingKey === undefined
         ? undefined
-        : `There is a repository already, but no key at ${missingKey}: see --key-file`;
+        : `There is already a repository, but no key at ${missingKey}: see --key-file`;
     }
-    if (names.length > 0) return `It is not empty: choose a new directory, such as ${join(path, 'tars')}`;
+    if (names.length > 0)
+      return `This directory is not empty: choose a new one, such as ${join(path, 'tars')}`;
     return problemWithParent(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return problemWithParent(dirname(path));
-    if (hasErrno(error, 'ENOTDIR')) return 'That is a file, or lies below one: choose a directory';
+    if (hasErrno(error, 'ENOTDIR')) return 'This is a file, or lies below a file: choose a directory';
     return error instanceof Error ? error.message : String(error);
   }
 }
@@ -182,7 +183,7 @@ async function askWhen({ ctx }: Session, questions: Questions): Promise<CareValu
     {
       preset: clockText(hour, minute),
       check: (text) =>
-        text === never || timeOf(text) !== undefined ? undefined : `A time such as 02:30, or ${never}`,
+        text === never || timeOf(text) !== undefined ? undefined : `Enter a time such as 02:30, or ${never}`,
     },
     ctx.signal,
   );

@@ -91,8 +91,8 @@ export function refuseConflictingOptions(
   for (const [flag, selector, present] of wishes) {
     if (selector === undefined || selector === present) continue;
     throw new ConfigurationError(
-      `${flag} ${selector} is not what ${settingsPath} says, and that file is kept: ${present ?? 'nothing'}`,
-      { hint: `Change it there, leave ${flag} out, or write another file with --config FILE.` },
+      `${flag} ${selector} differs from ${settingsPath}, and that file is kept: ${present ?? 'nothing'}`,
+      { hint: `Change it there, omit ${flag}, or write another file with --config FILE.` },
     );
   }
 }
@@ -101,7 +101,7 @@ export function refuseConflictingOptions(
 function refuseKeyInRepository(path: string, keyFile: string): void {
   if (!liesInside(path, keyFile)) return;
   throw new ConfigurationError(`The recovery key ${keyFile} would lie inside the repository ${path}`, {
-    hint: 'Put it elsewhere with --key-file: whoever gets the repository must not get its key with it.',
+    hint: 'Choose another place with --key-file: anyone who gets the repository must not get its key with it.',
   });
 }
 

@@ -30,8 +30,8 @@ export function renderCreated({
           '',
           `    ${newKey}`,
           '',
-          'Without it nobody can read the snapshots.',
-          'Store a copy away from this machine, now.',
+          'Without it no one can read the snapshots.',
+          'Store a copy away from this machine now.',
         ]),
   ];
 }
@@ -42,7 +42,9 @@ export function renderFound({ components }: Settings, isNew: boolean): readonly 
   const names = Object.keys(components);
   if (!isNew) return [names.length === 0 ? 'It names no component.' : `It names: ${names.join(', ')}.`];
   return [
-    names.length === 0 ? 'No store answered on its usual port.' : `Found and filled in: ${names.join(', ')}.`,
+    names.length === 0
+      ? 'No store answered on its default port.'
+      : `Found and filled in: ${names.join(', ')}.`,
   ];
 }
 
@@ -56,17 +58,15 @@ export function renderNext(
 ): readonly string[] {
   if (diagnoses === undefined) {
     return ofProject
-      ? [`Next: read ${settingsPath}, then see what would be captured: ${dryRun}`]
+      ? [`Next: read ${settingsPath}, then list what would be captured: ${dryRun}`]
       : [
           `Next: complete components and services in ${settingsPath},`,
-          `then see what would be captured: ${dryRun}`,
+          `then list what would be captured: ${dryRun}`,
         ];
   }
   return [
     ...(hasErrors(diagnoses)
-      ? [
-          `Next: fix what is marked ERROR, most of it in ${settingsPath}, until this reports no error: tars doctor`,
-        ]
+      ? [`Next: fix everything marked ERROR, mostly in ${settingsPath}, until tars doctor reports no error`]
       : []),
     `${hasErrors(diagnoses) ? 'Then' : 'Next'}: take the first snapshot: tars backup`,
     ...(schedule?.backup === undefined ? [] : ['and schedule one for every night: tars schedule install']),
@@ -75,8 +75,7 @@ export function renderNext(
 
 export function renderInventory(settingsPath: string, inventory: StackInventory): readonly string[] {
   const { project, seenThrough, stores, writers, files, leftOut, notes } = inventory;
-  const through =
-    seenThrough === 'files' ? ', seen through its Compose file alone: it has no containers' : '';
+  const through = seenThrough === 'files' ? ', described by its Compose file only: it has no containers' : '';
   const rows = stores.map(({ service, kind, how }) => [service, kind, how]);
   const problems = files.flatMap(({ path, problem }) =>
     problem === undefined ? [] : [`${path} ${problem}`],
@@ -87,7 +86,7 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
     rows.length === 0
       ? 'No store was recognised in it.'
       : formatTable(['SERVICE', 'STORE', 'RECOGNISED'], rows),
-    `Paused for the cut: ${names.length === 0 ? 'nothing, as no service is known to write to the stores' : names.join(', ')}`,
+    `Paused for the cut: ${names.length === 0 ? 'nothing, because no service is known to write to the stores' : names.join(', ')}`,
     `Configuration: ${counted(files.length - problems.length, 'file')}`,
     ...problems.map((problem) => `Not captured: ${problem}`),
     ...stores.flatMap(({ service, warning }) =>
@@ -95,7 +94,7 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
     ),
     ...stores.flatMap(({ service, password }) =>
       password === 'needed'
-        ? [`Warning: the password of ${service} is not known: give it in ${settingsPath}`]
+        ? [`Warning: the password of ${service} is unknown: set it in ${settingsPath}`]
         : [],
     ),
     ...notCapturedLines(
@@ -116,7 +115,7 @@ export function renderSuggestion(
 ): readonly string[] {
   if (suggestion === undefined) return [];
   return [
-    `${suggestion.why}. To have it filled in,`,
+    `${suggestion.why}. To fill in tars.yaml from it,`,
     `remove ${settingsPath} and ${repository.path}, then run: tars init ${suggestion.flags}`,
   ];
 }

@@ -40,20 +40,20 @@ export function renderPlan(plan: BackupPlan): string {
 function renderWriters({ pausable, idle, free, undeclared }: BackupPlan['writers']): string[] {
   if (pausable.length + idle.length + free.length + undeclared.length === 0)
     return [
-      'Paused for the cut: nothing, as no service is marked as a writer; each store has its own moment',
+      'Paused for the cut: nothing, because no service is marked as a writer; each store is captured at its own moment',
     ];
   const list = (names: readonly string[], sentence: string): string[] =>
     names.length === 0 ? [] : [`${sentence}: ${names.join(', ')}`];
   return [
     ...list(pausable, 'Paused for the cut'),
-    ...list(idle, 'Do not run, and need no pause'),
+    ...list(idle, 'Not running, so they need no pause'),
     ...list(
       free,
-      'Cannot be paused (give them a pid_file or pause and resume), so each store has its own moment',
+      'Cannot be paused (give them a pid_file, or pause and resume), so each store is captured at its own moment',
     ),
     ...list(
       undeclared.map(({ name, why }) => `${name} (${why})`),
-      'Seem to write and are not paused, so each store has its own moment; say writer: true or writer: false under services in tars.yaml',
+      'Seem to write and are not paused, so each store is captured at its own moment; set writer: true or writer: false under services in tars.yaml',
     ),
   ];
 }

@@ -9,7 +9,7 @@ export const outcomeWord = ({ outcome, incomplete }: ComponentManifest): string 
 export const incompleteSentences = (components: readonly ComponentManifest[]): readonly string[] =>
   components.flatMap((component) => {
     const lacking = describeIncomplete(component);
-    return lacking === undefined ? [] : [`${component.name} is not complete: ${lacking}`];
+    return lacking === undefined ? [] : [`${component.name} is incomplete: ${lacking}`];
   });
 
 /** One line for each part of the stack that is in no component. */

@@ -25,7 +25,7 @@ function verdictOn(findings: readonly Finding[]): string {
   const unreadable = errors.filter(isUnreadable).length;
   const damaged = errors.length - unreadable;
   if (damaged === 0)
-    return `Not checked whole: ${counted(unreadable, 'file')} could not be read, listed above`;
+    return `Not checked completely: ${counted(unreadable, 'file')} could not be read, listed above`;
   const more = unreadable === 0 ? '' : `; ${counted(unreadable, 'file')} could not be read`;
   return `Damaged: ${counted(damaged, 'error')}, listed above${more}`;
 }

@@ -25,9 +25,9 @@ export function renderReport(report: DemoReport): string {
       ? []
       : [
           '',
-          '  It is all kept, but the private servers are stopped. For a look around:',
+          '  Everything is kept, but the private servers are stopped. To look around:',
           `  tars --config ${kept}/tars.yaml show`,
-          '  or snapshots, or check; verify and restore need the servers again.',
+          '  or snapshots, or check; verify and restore need the servers to run.',
         ]),
   ].join('\n');
 }
@@ -58,7 +58,7 @@ function renderRuns({ first, second, restore }: DemoReport): string {
     ['', '>', ''],
     [
       ['First backup', elapsed(first), `${processed ?? ''} became ${added ?? ''}, encrypted`],
-      ['Second backup', elapsed(second), `${more ?? ''} more, ${reused.toFixed(1)} % was already there`],
+      ['Second backup', elapsed(second), `${more ?? ''} more, ${reused.toFixed(1)} % was already stored`],
       ['Application', '', `kept writing, paused for ${pauses.join(' and ')}`],
       ['Restore', formatMs(restore.durationMs), 'from the repository onto an empty machine'],
     ],

@@ -8,7 +8,7 @@ export function renderForget({ stacks, location, otherHosts }: ForgetPlan, isDry
   const others =
     otherHosts.length === 0
       ? []
-      : [`Not looked at: snapshots that were taken on ${otherHosts.join(', ')} (--host, --all-hosts)`];
+      : [`Not considered: snapshots taken on ${otherHosts.join(', ')} (see --host, --all-hosts)`];
   return [
     ...stacks.map((plan) =>
       plan.decisions.length === 0

@@ -24,14 +24,14 @@ export function whereItIsKept(
 ): string {
   const variable = ['TARS_PASSWORD', 'TARS_PASSWORD_FILE', 'TARS_PASSWORD_COMMAND'].find((name) => env[name]);
   const until = 'Until then tars cannot open the repository.';
-  if (variable !== undefined) return `Now let ${variable} give the new password. ${until}`;
+  if (variable !== undefined) return `Now set ${variable} to the new password. ${until}`;
   if (passwordCommand !== undefined) {
-    return `Now let repository.password_command of tars.yaml print the new password.\n${until}`;
+    return `Now change repository.password_command in tars.yaml so that it prints the new password.\n${until}`;
   }
   const file = passwordFile ?? '';
   const how =
     newPasswordFile === undefined
       ? `Now write the new password into ${file}, mode 0600.`
-      : `Now put it where tars.yaml looks for it:\n  install -m 600 ${newPasswordFile} ${file}`;
+      : `Now copy it to the path in tars.yaml:\n  install -m 600 ${newPasswordFile} ${file}`;
   return `${how}\n${until} Keep a copy away from this machine, too.`;
 }

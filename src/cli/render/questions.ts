@@ -52,7 +52,7 @@ export function terminalQuestions(terminal: Terminal): Questions {
         select<number>({ ...common, options: numbered }),
       );
       const chosen = options[position];
-      if (chosen === undefined) throw new RangeError('There is nothing to choose from');
+      if (chosen === undefined) throw new RangeError('There is nothing to choose');
       return chosen.value;
     },
     async text(message, { preset, check }, signal) {

@@ -33,7 +33,7 @@ export function renderPlan(plan: StackRestorePlan, columns = Infinity): string {
 function planLines(plan: StackRestorePlan): readonly string[] {
   return [
     `Restore snapshot ${shortId(plan.snapshot)} of ${plan.manifest.stack} on ${plan.manifest.hostname}, taken ${plan.manifest.time}`,
-    `  verify ${counted(plan.artifacts.count, 'artifact')} (${formatBytes(plan.artifacts.sizeBytes)}) before anything is touched`,
+    `  verify ${counted(plan.artifacts.count, 'artifact')} (${formatBytes(plan.artifacts.sizeBytes)}) before anything is changed`,
     ...renderProvision(plan),
     ...plan.planned.flatMap(({ component, plan: { steps } }) => [
       `  ${component.name}:`,
@@ -55,7 +55,7 @@ function renderProvision({ provision }: StackRestorePlan): string[] {
       const { count, sizeBytes } = artifactTotals(component);
       return `    - Restore ${component.name} into its new container (${counted(count, 'artifact')}, ${formatBytes(sizeBytes)})`;
     }),
-    '    - Start in the order of dependencies, each when those it needs are ready, and compare with the snapshot',
+    '    - Start the services in the order of their dependencies, wait until they are ready, and compare with the snapshot',
     '    - If anything fails, remove again what was created',
   ];
 }
@@ -65,7 +65,7 @@ export function renderResult(result: RestoreResult): string {
   const errors = result.findings.filter(({ severity }) => severity === 'error');
   const unwell = errors.filter(({ code }) => code.startsWith('service-')).map(({ subject }) => subject);
   const verdict = errors.some(({ code }) => !code.startsWith('service-'))
-    ? 'Restored, but the content is not what was captured: see the errors above'
+    ? 'Restored, but the content differs from what was captured: see the errors above'
     : unwell.length > 0
       ? `Restored, but unhealthy: ${[...new Set(unwell)].join(', ')}; see the errors above`
       : result.missing.length > 0
@@ -81,8 +81,8 @@ export function renderResult(result: RestoreResult): string {
 }
 
 function renderWayBack({ wayBack, wayBackFile, byHand }: RestoreResult): string[] {
-  const before = { component: 'stop what writes', lines: byHand?.stop ?? [] };
-  const after = { component: 'start it again', lines: byHand?.start ?? [] };
+  const before = { component: 'stop the services that write', lines: byHand?.stop ?? [] };
+  const after = { component: 'start them again', lines: byHand?.start ?? [] };
   if (wayBack.every(({ lines }) => lines.length === 0)) return [];
   const moved = [before, ...wayBack, after].filter(({ lines }) => lines.length > 0);
   if (wayBackFile === undefined) return [];

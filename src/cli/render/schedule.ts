@@ -39,7 +39,7 @@ export function firstBackupNote(
     scheduler === 'systemd'
       ? `at its time, ${formatMoment(nextTime(times.backup, now))}`
       : 'within the next hour';
-  return [`The first backup is taken ${first}; for one now: tars backup`];
+  return [`The first backup runs ${first}. To take one now: tars backup`];
 }
 
 interface Installed extends Pick<SchedulePlan, 'state' | 'leftovers'>, Pick<StackStatus, 'next'> {
@@ -66,4 +66,4 @@ export function renderInstalled(
 }
 
 const leftoverLines = (leftovers: readonly string[]): string[] =>
-  leftovers.map((old) => `What ${old} had installed for the same tars.yaml is still there`);
+  leftovers.map((old) => `The schedule that ${old} installed for the same tars.yaml is still there`);

@@ -35,7 +35,7 @@ export function renderStatus(
     ...Object.entries(next).map(([task, time]): [string, string] => [
       `Next ${task}`,
       // Some schedulers take the first one as soon as they look, others at its time.
-      `${formatNext(task === 'backup' ? (firstDue ?? time) : time, now)}${isStarted ? '' : ', if something started it'}`,
+      `${formatNext(task === 'backup' ? (firstDue ?? time) : time, now)}${isStarted ? '' : ', if a scheduler started it'}`,
     ]),
     ...(Object.keys(next).length === 0
       ? [['Next', 'nothing is scheduled in tars.yaml'] as [string, string]]

@@ -16,9 +16,9 @@ export function renderSupportBundle(
     ...(leftOut.length === 0 ? [] : [formatTable(['LEFT OUT', 'WHY'], leftOut, columns), '']),
     written === undefined
       ? 'Nothing was written: this was a dry run'
-      : `${written.path} (${formatBytes(written.sizeBytes)}) holds ${counted(files.length, 'file')}, without secrets.`,
+      : `${written.path} (${formatBytes(written.sizeBytes)}) holds ${counted(files.length, 'file')}, with secrets redacted.`,
     ...(written === undefined
       ? []
-      : ['Names of hosts, paths and services are in it: look through it, then post it.']),
+      : ['It holds names of hosts, paths and services: look through it before you post it.']),
   ].join('\n');
 }

@@ -42,7 +42,7 @@ function renderVerdict({ snapshot, compared, findings }: VerifyResult): string {
 }
 
 function writtenSince(running: readonly string[]): string {
-  const since = 'What was written since the snapshot is a difference too';
+  const since = 'Everything written since the snapshot is a difference too';
   if (running.length === 0) return `${since}.`;
   const names = running.join(', ');
   return `${since}, and ${names} may be writing. To know for certain, stop ${names}, then run tars backup and tars verify.`;

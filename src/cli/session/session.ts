@@ -125,7 +125,7 @@ async function recoverUnfinished(settings: Settings, env: Environment, ctx: Oper
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   } catch (error) {
     throwIfAborted(ctx.signal);
-    const { message, hint } = toTarsError(error, 'A restore that was cut off could not be recovered');
+    const { message, hint } = toTarsError(error, 'An interrupted restore could not be recovered');
     ctx.log.warn(hint === undefined ? message : `${message}. ${hint}`);
   }
 }

@@ -29,25 +29,25 @@ interface BackupFlags extends KeepFlags {
 export function addBackup(program: Command, cli: CliContext): void {
   const command = program
     .command('backup')
-    .description('take one snapshot of the whole stack, into the repository or a portable archive')
-    .option('--output-dir <dir>', 'write a portable archive and its .sha256 there instead')
+    .description('take a snapshot of the whole stack, into the repository or a portable archive')
+    .option('--output-dir <dir>', 'write a portable archive and its .sha256 into this directory instead')
     .addOption(
-      new Option('--compression <method>', 'of the archive (default: gzip)').choices([
+      new Option('--compression <method>', 'compression of the archive (default: gzip)').choices([
         'gzip',
         'zstd',
         'none',
       ]),
     )
     .option('--only <names>', 'only these components (comma-separated, repeatable)', collectNames)
-    .option('--skip <names>', 'all but these components', collectNames)
+    .option('--skip <names>', 'skip these components (comma-separated, repeatable)', collectNames)
     .option('--skip-postgres', 'leave out every PostgreSQL component')
     .option('--skip-chromadb', 'leave out every Chroma component')
     .option('--skip-redis', 'leave out every Redis component')
-    .option('--include-models', 'store the Ollama models whole, not only their list')
-    .option('--dry-run', 'show what would be captured and stop')
+    .option('--include-models', 'store the Ollama models themselves, not only their list')
+    .option('--dry-run', 'print what would be captured, and change nothing')
     .addHelpText(
       'after',
-      '\nWith --keep-last 7 or other rules of tars forget, a complete backup forgets\nwhat they do not keep.\n\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas --keep-last 7',
+      '\nWith --keep-last 7 or other rules of tars forget, a complete backup then forgets\nthe snapshots that these rules do not keep.\n\nExamples:\n  tars backup\n  tars backup --only postgres,redis\n  tars backup --output-dir /mnt/nas --keep-last 7',
     )
     .action((flags: BackupFlags, command: Command) =>
       runVerb(command, cli, (session) => run(session, flags)),
@@ -59,7 +59,7 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
   const { ctx, audience, env } = session;
   if (flags.outputDir === undefined && flags.compression !== undefined) {
     throw new ConfigurationError('--compression is for archives, and this backup goes into the repository', {
-      hint: 'Add --output-dir DIR, or leave --compression out.',
+      hint: 'Add --output-dir DIR, or omit --compression.',
     });
   }
   const settings = await session.settings();

@@ -7,7 +7,7 @@ import { runVerb, type CliContext } from '../session/session.ts';
 export function addCompletion(program: Command, cli: CliContext): void {
   program
     .command('completion')
-    .description('print a script that completes this command line in a shell')
+    .description('print a script that completes tars commands in a shell')
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
     .addHelpText(
       'after',

@@ -13,10 +13,10 @@ export function addDaemon(program: Command, cli: CliContext): void {
     .addHelpText(
       'after',
       `
-What was missed while it did not run is caught up at once; the first backup is
-taken at once. A run that fails is in tars status, and the next one comes at
-its time. A change of tars.yaml is taken up within a minute. SIGTERM ends it,
-after a run that is under way has put things right.
+Runs that were missed while it did not run are made up for at once, and the
+first backup starts at once. tars status shows failed runs; the next run starts
+at its time. A change of tars.yaml takes effect within a minute. SIGTERM ends
+the daemon after the current run has cleaned up.
 
 Example:
   tars --config /etc/tars/tars.yaml daemon`,

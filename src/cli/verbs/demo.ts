@@ -7,7 +7,7 @@ export function addDemo(program: Command, cli: CliContext): void {
   program
     .command('demo')
     .description('back up, destroy and restore a private stack of real servers, and compare everything')
-    .option('--keep', 'leave the private stack and its repository for a look around')
+    .option('--keep', 'keep the private stack and its repository')
     .addHelpText('after', '\nExamples:\n  tars demo\n  tars demo --keep')
     .action((flags: { keep?: boolean }, command: Command) =>
       runVerb(command, cli, (session) => run(session, flags.keep === true)),

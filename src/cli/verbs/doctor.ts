@@ -11,7 +11,7 @@ export function addDoctor(program: Command, cli: CliContext): void {
     .description('check everything that backups and restores need; changes nothing')
     .addHelpText(
       'after',
-      '\nExit code 0 when there are at most warnings, 1 when a backup or a restore would\nfail.\n\nExamples:\n  tars doctor\n  tars doctor --json',
+      '\nThe exit code is 0 if there are at most warnings, and 1 if a backup or a restore\nwould fail.\n\nExamples:\n  tars doctor\n  tars doctor --json',
     )
     .action((_flags: unknown, command: Command) => runVerb(command, cli, run));
 }

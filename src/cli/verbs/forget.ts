@@ -41,22 +41,25 @@ interface ForgetFlags extends KeepFlags {
 export function addForget(program: Command, cli: CliContext): void {
   const command = program
     .command('forget')
-    .description('remove snapshots that no retention rule keeps, or those named')
+    .description('remove the snapshots that no retention rule keeps, or the given ones')
     .argument('[snapshots...]', 'ids or unique prefixes, instead of rules');
   addKeepOptions(command, { hidden: false })
-    .option('--stack <name>', 'only those of this stack (default: the one of tars.yaml)')
-    .option('--all-stacks', 'those of every stack in the repository, each stack by itself')
-    .option('--host <name>', 'only those taken on this host (default: the one of tars.yaml, or this machine)')
-    .option('--all-hosts', 'those taken on any host, each host by itself')
+    .option('--stack <name>', 'only snapshots of this stack (default: the stack of tars.yaml)')
+    .option('--all-stacks', 'snapshots of every stack in the repository, each stack by itself')
+    .option(
+      '--host <name>',
+      'only snapshots taken on this host (default: the host of tars.yaml, or this machine)',
+    )
+    .option('--all-hosts', 'snapshots taken on any host, each host by itself')
     .option('--output-dir <dir>', 'portable archives in this directory instead')
-    .option('--allow-last', 'allow removing the newest complete snapshot too')
-    .option('--allow-shrunk', 'forget even if a store shrank by half or its last good copy goes')
-    .option('--prune', 'then remove what no snapshot needs (see tars prune)')
-    .option('--dry-run', 'show what would go, and why, and stop')
+    .option('--allow-last', 'also allow removing the newest complete snapshot')
+    .option('--allow-shrunk', 'forget even if a store shrank by half, or its last good copy is removed')
+    .option('--prune', 'then remove the data that no snapshot needs (see tars prune)')
+    .option('--dry-run', 'print what would be removed and why, and change nothing')
     .option('-y, --yes', 'do not ask')
     .addHelpText(
       'after',
-      '\nWithout rules those under retention: in tars.yaml apply; rules given here\nreplace them all. The newest complete snapshot of a host stays, partial ones are\nnot counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
+      '\nThe rules under retention: in tars.yaml apply, unless you give rules here, which\nreplace them all. The newest complete snapshot of a host stays. Partial\nsnapshots are not counted.\n\nExamples:\n  tars forget --dry-run\n  tars forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes --prune\n  tars forget 4f3a9c21\n  tars forget --output-dir /mnt/nas --keep-last 3',
     )
     .action((references: readonly string[], flags: ForgetFlags, command: Command) =>
       runVerb(command, cli, (session) => run(session, references, flags)),
@@ -91,20 +94,20 @@ function refuseContradictions(references: readonly string[], flags: ForgetFlags)
     throw new ConfigurationError(what, { hint });
   };
   if (references.length > 0 && rulesOfFlags(flags) !== undefined) {
-    refuse('Snapshot ids and rules cannot be combined', 'Leave the --keep flags or the ids out.');
+    refuse('Snapshot ids and rules cannot be combined', 'Omit the --keep flags or the ids.');
   }
   const { stack, allStacks = false, host, allHosts = false } = flags;
   if (references.length > 0 && (stack !== undefined || allStacks || host !== undefined || allHosts)) {
     refuse(
       'Snapshot ids cannot be combined with a choice of stack or host',
-      'Leave --stack, --all-stacks, --host and --all-hosts out.',
+      'Omit --stack, --all-stacks, --host and --all-hosts.',
     );
   }
   if (host !== undefined && allHosts) {
-    refuse('--host and --all-hosts cannot be combined', 'Leave --host or --all-hosts out.');
+    refuse('--host and --all-hosts cannot be combined', 'Omit --host or --all-hosts.');
   }
   if (stack !== undefined && allStacks) {
-    refuse('--stack and --all-stacks cannot be combined', 'Leave --stack or --all-stacks out.');
+    refuse('--stack and --all-stacks cannot be combined', 'Omit --stack or --all-stacks.');
   }
   if (flags.outputDir !== undefined && flags.prune === true) {
     refuse('--prune is for the repository: archives share no data', 'Leave --prune out.');
@@ -171,9 +174,9 @@ async function confirm({ audience, ctx }: Session, plan: ForgetPlan, { yes }: Fo
     const answer = await audience.confirm(question, ctx.signal);
     if (answer === undefined) {
       throw new ConfigurationError(
-        'Forget asks before it removes anything, and there is no terminal to ask on',
+        'Forget asks before it removes anything, and there is no terminal to ask',
         {
-          hint: 'Look at the plan with --dry-run, then add --yes.',
+          hint: 'Read the plan with --dry-run, then add --yes.',
         },
       );
     }

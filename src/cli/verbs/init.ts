@@ -27,17 +27,17 @@ import { runVerb, type Session, type CliContext } from '../session/session.ts';
 export function addInit(program: Command, cli: CliContext): void {
   program
     .command('init')
-    .description('find the stack, write a commented tars.yaml, make the recovery key and the repository')
-    .option('--compose <file>', 'take the Compose project of that file')
-    .option('--project <name>', 'take the Compose project of that name')
-    .option('--repository <dir>', 'where snapshots go (default: ./tars-repository)')
+    .description('find the stack, write a commented tars.yaml, create the recovery key and the repository')
+    .option('--compose <file>', 'use the Compose project of this file')
+    .option('--project <name>', 'use the Compose project with this name')
+    .option('--repository <dir>', 'directory of the repository (default: ./tars-repository)')
     .option('--stack <name>', 'name of the stack (default: the project, or the host name)')
-    .option('--host <name>', 'whose snapshots this machine continues (default: its own host name)')
-    .option('--key-file <file>', 'where the recovery key goes (default: tars-recovery.key beside tars.yaml)')
-    .option('-y, --yes', 'ask nothing: take what is found, and every proposal')
+    .option('--host <name>', 'host whose snapshots this machine continues (default: its own host name)')
+    .option('--key-file <file>', 'file of the recovery key (default: tars-recovery.key beside tars.yaml)')
+    .option('-y, --yes', 'ask nothing, and accept every proposal')
     .addHelpText(
       'after',
-      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept: only what is missing is\ncreated, on a terminal once you said yes. A repository that is there, as on a\nnew machine, is taken when the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
+      '\nOn a terminal it asks five questions and ends with tars doctor; --yes does the\nsame without asking. An existing tars.yaml is kept, and only missing parts are\ncreated; on a terminal it asks first. An existing repository, as on a new\nmachine, is used if the key file opens it.\n\nExamples:\n  tars init\n  tars init --yes --repository /mnt/backup/tars\n  tars init --compose docker-compose.yml',
     )
     .action((flags: InitFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
@@ -107,7 +107,7 @@ async function refuseConflicts(settings: Settings, { env }: Session): Promise<vo
   const conflicts = await placeConflicts(settings, env);
   if (conflicts.length === 0) return;
   throw new ConfigurationError(`${settings.settingsPath}: ${conflicts.join('; ')}`, {
-    hint: 'Choose another place for the repository, or name each place once under components:.',
+    hint: 'Choose another place for the repository, or list each place only once under components:.',
   });
 }
 

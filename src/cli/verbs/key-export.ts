@@ -20,17 +20,17 @@ interface ExportFlags {
 export function addKeyExport(key: Command, cli: CliContext): void {
   key
     .command('export')
-    .description('make the recovery kit: a page with the key and the way back without tars')
-    .option('-o, --output <file>', 'write it there, readable by you alone')
+    .description('print the recovery kit: a page with the key and every step of a recovery without tars')
+    .option('-o, --output <file>', 'write it to this file, readable only for you')
     .addOption(
-      new Option('--format <format>', 'text, or a page for a browser')
+      new Option('--format <format>', 'format: text, or a page for a browser')
         .choices(['text', 'html'])
         .default('text'),
     )
-    .option('--print', 'print it although the output is no terminal')
+    .option('--print', 'print it even if the output is not a terminal')
     .addHelpText(
       'after',
-      '\nKeep it away from the machine: whoever has it and the repository can read\neverything.\n\nExamples:\n  tars key export\n  tars key export --format html --output recovery-kit.html',
+      '\nKeep it away from the machine: anyone who has it and the repository can read\neverything.\n\nExamples:\n  tars key export\n  tars key export --format html --output recovery-kit.html',
     )
     .action((flags: ExportFlags, command: Command) =>
       runVerb(command, cli, (session) => run(session, flags, cli.stdout.isTTY)),
@@ -41,8 +41,8 @@ async function run(session: Session, flags: ExportFlags, isTerminal: boolean): P
   const { ctx, audience, env } = session;
   const { output, format } = flags;
   if (output === undefined && flags.print !== true && !isTerminal) {
-    throw new ConfigurationError('The recovery key is not printed where there is no terminal', {
-      hint: 'Give a file with --output, or --print if the output is meant to get it.',
+    throw new ConfigurationError('The recovery key is printed only on a terminal', {
+      hint: 'Give a file with --output, or add --print if the output may hold the key.',
     });
   }
   const settings = await session.settings();
@@ -81,7 +81,7 @@ function printable(key: string): string {
     ? 'has characters that cannot be printed'
     : trimAsRestic(key) === key
       ? undefined
-      : 'begins or ends with a blank, which nobody sees on paper';
+      : 'begins or ends with a blank, which no one sees on paper';
   if (problem === undefined) return key;
   throw new ConfigurationError(`The password of the repository ${problem}`, {
     hint: 'Add one that can be printed with: tars key add',
@@ -91,7 +91,7 @@ function printable(key: string): string {
 function refuseInRepository(repository: string, output: string): void {
   if (!liesInside(repository, output)) return;
   throw new ConfigurationError(`The recovery kit ${output} would lie inside the repository`, {
-    hint: 'Put it elsewhere: whoever gets the repository must not get its key with it.',
+    hint: 'Choose another place: anyone who gets the repository must not get its key with it.',
   });
 }
 
@@ -100,7 +100,7 @@ async function writeNew(path: string, text: string): Promise<void> {
     await createDurably(path, text);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw toTarsError(error, `Cannot write ${path}`);
-    throw new ConfigurationError(`${path} exists already, and is not replaced`, {
+    throw new ConfigurationError(`${path} already exists and is not replaced`, {
       hint: 'Give another name, or remove it first.',
       cause: error,
     });

@@ -25,7 +25,7 @@ export function addKey(program: Command, cli: CliContext): void {
     .description('list, add and remove the passwords that open the repository')
     .addHelpText(
       'after',
-      '\nEach key has a password of its own and opens the whole repository, in tars and\nin stock restic.\n\nExamples:\n  tars key list\n  tars key add --new-password-file second.key\n  tars key passwd --new-password-file new.key',
+      '\nEach key has its own password and opens the whole repository, in tars and in\nstock restic.\n\nExamples:\n  tars key list\n  tars key add --new-password-file second.key\n  tars key passwd --new-password-file new.key',
     );
   key
     .command('list')
@@ -42,14 +42,14 @@ export function addKey(program: Command, cli: CliContext): void {
     );
   key
     .command('remove <id>')
-    .description('remove a key; the one in use cannot be')
+    .description('remove a key; the key in use cannot be removed')
     .addHelpText('after', '\nExample:\n  tars key remove 4f3a9c21')
     .action((id: string, _flags: unknown, command: Command) =>
       runVerb(command, cli, (session) => remove(session, id)),
     );
   key
     .command('passwd')
-    .description('replace the key in use by one with a new password')
+    .description('replace the key in use by a key with a new password')
     .option(...newPasswordOption)
     .addHelpText('after', '\nExample:\n  tars key passwd --new-password-file new.key')
     .action((flags: NewPasswordFlags, command: Command) =>
@@ -72,7 +72,7 @@ async function add(
 ): Promise<number> {
   await using store = await openStore(await settings(), env, ctx);
   const id = await store.addKey(await newPassword(flags, cli), ctx);
-  audience.result({ id }, `Added key ${shortId(id)}. It opens the repository from now on, as the others do.`);
+  audience.result({ id }, `Added key ${shortId(id)}. It now opens the repository, like the other keys.`);
   return exitCodes.success;
 }
 
@@ -94,7 +94,7 @@ async function passwd(
   const next = whereItIsKept(repository, env, flags.newPasswordFile);
   audience.result(
     { ...changed, next },
-    `Key ${shortId(changed.added)} has taken the place of ${shortId(changed.removed)}: the old password no longer\nopens the repository.\n${next}`,
+    `Key ${shortId(changed.added)} has replaced key ${shortId(changed.removed)}: the old password no longer\nopens the repository.\n${next}`,
   );
   return exitCodes.success;
 }
@@ -108,14 +108,14 @@ async function newPassword(
   const terminal = { stdin, stderr };
   const first = await askSecret('New password', terminal, signal);
   if (first === undefined) {
-    throw new ConfigurationError('There is no terminal to ask for the new password on', {
+    throw new ConfigurationError('There is no terminal to ask for the new password', {
       hint: 'Give a file that holds it: --new-password-file FILE',
     });
   }
   requireText(first);
   if (trimAsRestic(first) !== first) {
     throw new ConfigurationError(
-      'The new password begins or ends with a blank, which no password file keeps',
+      'The new password begins or ends with a blank, which a password file cannot hold',
       {
         hint: 'Nothing was changed. Give another one.',
       },

@@ -17,11 +17,11 @@ interface PruneFlags extends PruneLimitTexts {
 export function addPrune(program: Command, cli: CliContext): void {
   program
     .command('prune')
-    .description('remove what no snapshot needs from the repository')
-    .option('--dry-run', 'show what would be removed, and change nothing')
+    .description('remove the data that no snapshot needs from the repository')
+    .option('--dry-run', 'print what would be removed, and change nothing')
     .option(
       '--max-unused <limit>',
-      `unused data that may stay: 5%, 200M or unlimited (default: ${defaultMaxUnused})`,
+      `how much unused data may stay: 5%, 200M or unlimited (default: ${defaultMaxUnused})`,
     )
     .option('--max-repack-size <size>', 'rewrite at most this much, such as 10G; 0 rewrites nothing')
     .addHelpText(

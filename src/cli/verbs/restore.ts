@@ -44,29 +44,29 @@ interface RestoreFlags {
 export function addRestore(program: Command, cli: CliContext): void {
   program
     .command('restore')
-    .description('bring the stack, or parts of it, back from a snapshot')
+    .description('restore the stack, or parts of it, from a snapshot')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest (default: latest)')
     .option('--backup-file <file>', 'restore from this portable archive')
-    .option('--from-host <name>', 'a snapshot that was taken on this other host')
+    .option('--from-host <name>', 'use a snapshot that this other host took')
     .option('--component <names>', 'only these components (comma-separated, repeatable)', collectNames)
-    .option('--skip <names>', 'all but these components', collectNames)
+    .option('--skip <names>', 'skip these components (comma-separated, repeatable)', collectNames)
     .option(
       '--database <names>',
       'only these PostgreSQL databases (comma-separated, repeatable)',
       collectNames,
     )
-    .option('--accept-missing', 'restore without the parts that a server refuses, and end with exit code 2')
+    .option('--accept-missing', 'restore without the parts that a server refuses; the exit code is then 2')
     .option('--restore-config', 'also replace configuration files that exist and differ')
     .option('--skip-validation', 'do not compare the restored content with the snapshot')
     .option('--discard-previous', 'delete the previous data once the restored data is verified')
-    .option('--project <name>', 'into this other Compose project, beside the one of tars.yaml')
-    .option('--compose-file <files>', 'of that project, in the order of overriding', collectNames)
-    .option('--dry-run', 'show the plan and stop')
+    .option('--project <name>', 'restore into this other Compose project, beside the project of tars.yaml')
+    .option('--compose-file <files>', 'Compose files of that project, the overriding file last', collectNames)
+    .option('--dry-run', 'print the plan, and change nothing')
     .option('-y, --yes', 'do not ask')
     .option('--force', 'the same as --yes')
     .addHelpText(
       'after',
-      '\nThe previous data is moved aside, not deleted; the way back is printed.\n\nExamples:\n  tars restore --dry-run\n' +
+      '\nThe previous data is moved aside, not deleted. At the end, tars prints the\ncommands that undo the restore.\n\nExamples:\n  tars restore --dry-run\n' +
         '  tars restore latest --component postgres\n  tars restore --backup-file tars-backup-20261124_030000.tar.gz\n' +
         '  tars restore --project copy --compose-file compose.yaml,compose.copy.yaml',
     )
@@ -79,7 +79,7 @@ async function run(session: Session, reference: string | undefined, flags: Resto
   const { ctx, env } = session;
   if (flags.backupFile !== undefined && reference !== undefined) {
     throw new ConfigurationError(`Restore from ${flags.backupFile} or from the snapshot ${reference}?`, {
-      hint: 'Leave out either --backup-file or the snapshot.',
+      hint: 'Omit --backup-file or the snapshot.',
     });
   }
   const settings = await session.settings();

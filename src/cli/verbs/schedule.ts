@@ -40,31 +40,31 @@ interface ChangeFlags extends SchedulerFlags {
 export function addSchedule(program: Command, cli: CliContext): void {
   const schedule = program
     .command('schedule')
-    .description('run backup, forget and check by themselves, as tars.yaml says under schedule:');
+    .description('run backup, forget and check at the times under schedule: in tars.yaml');
   const add = (name: string, description: string): Command => schedule.command(name).description(description);
-  withScheduler(add('install', 'install the schedule of tars.yaml, or what changed of it'))
-    .option('--dry-run', 'show what would be installed and stop')
+  withScheduler(add('install', 'install the schedule of tars.yaml, or its changes'))
+    .option('--dry-run', 'print what would be installed, and change nothing')
     .addHelpText('after', '\nExamples:\n  tars schedule install --dry-run\n  tars schedule install --cron')
     .action((flags: ChangeFlags, command: Command) =>
       runVerb(command, cli, (session) => install(session, flags)),
     );
-  withScheduler(add('status', 'show whether what tars.yaml says is installed, and what runs next'))
+  withScheduler(add('status', 'show whether the schedule of tars.yaml is installed, and what runs next'))
     .addHelpText(
       'after',
-      '\nExit code 1 when it is not installed as tars.yaml has it.\n\nExample:\n  tars schedule status',
+      '\nThe exit code is 1 if the installed schedule differs from tars.yaml.\n\nExample:\n  tars schedule status',
     )
     .action((flags: SchedulerFlags, command: Command) =>
       runVerb(command, cli, (session) => status(session, flags)),
     );
-  withScheduler(add('remove', 'remove exactly what install added'))
-    .option('--dry-run', 'show what would be removed and stop')
+  withScheduler(add('remove', 'remove what install added'))
+    .option('--dry-run', 'print what would be removed, and change nothing')
     .addHelpText('after', '\nExample:\n  tars schedule remove')
     .action((flags: ChangeFlags, command: Command) =>
       runVerb(command, cli, (session) => remove(session, flags)),
     );
-  add('run', 'run what is due by the schedule; the lines in the crontab call this')
+  add('run', 'run the tasks that are due; the lines in the crontab call this')
     .option('--quiet', 'print nothing unless something fails')
-    .option('--delay', 'begin later by up to randomized_delay_minutes, as tars.yaml says')
+    .option('--delay', 'wait first, for up to randomized_delay_minutes of tars.yaml')
     .addHelpText('after', '\nExample:\n  tars schedule run')
     .action((flags: RunFlags, command: Command) => runVerb(command, cli, (session) => run(session, flags)));
 }
@@ -89,7 +89,7 @@ async function install(session: Session, flags: ChangeFlags): Promise<number> {
   const plan = await scheduler.planInstall(stack, session.ctx);
   const done =
     plan.state === 'installed'
-      ? 'The schedule is installed already'
+      ? 'The schedule is already installed'
       : `Installed the schedule of ${stack.stack}`;
   const now = session.ctx.clock.now();
   const standing = statusOf(scheduleOf(settings), runLogOf(settings), now);
@@ -173,7 +173,7 @@ async function run({ ctx, settings: load }: Session, { quiet = false, delay }: R
     } catch (error) {
       // Whoever has it runs what is due.
       if (!(error instanceof RepositoryLockedError)) throw error;
-      if (!quiet) ctx.log.info('Another process runs the schedule already');
+      if (!quiet) ctx.log.info('Another process already runs the schedule');
       return undefined;
     }
   };

@@ -9,9 +9,9 @@ import { runVerb, type Session, type CliContext } from '../session/session.ts';
 export function addShow(program: Command, cli: CliContext): void {
   program
     .command('show')
-    .description('show what a snapshot holds')
+    .description('show the content of a snapshot')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
-    .option('--from-host <name>', 'of this other host')
+    .option('--from-host <name>', 'use a snapshot of this other host')
     .addHelpText('after', '\nExamples:\n  tars show\n  tars show 4f3a9c21 --json')
     .action((snapshot: string, flags: { fromHost?: string }, command: Command) =>
       runVerb(command, cli, (session) => run(session, snapshot, flags.fromHost)),

@@ -9,19 +9,19 @@ import { runVerb, type Session, type CliContext } from '../session/session.ts';
 export function addStatus(program: Command, cli: CliContext): void {
   program
     .command('status')
-    .description('show the last and next runs, what failed and why')
+    .description('show the last and next runs, and what failed and why')
     .addHelpText(
       'after',
       `
-Reads what runs on this machine recorded for this repository, not what is in it.
-Exit code 1 when the last backup or the last check failed, or the backup is
-older than the schedule allows; 2 when it is partial. Where nothing starts what
-is scheduled (no timer, no cron daemon, no tars daemon), the state is warning,
-with exit code 0 until a backup is missed. A stack that has no backup
-yet is waiting, with exit code 0, until a time of the schedule is missed; 1 when
-none is scheduled. What holds old snapshots back from being forgotten is said,
-with its hint, and changes no exit code; so is what restores left that nobody
-has discarded, as far as the stores say so within 5 seconds.
+Reads the record of this machine's runs, not the repository itself.
+The exit code is 1 if the last backup or the last check failed, or if the backup
+is older than the schedule allows; it is 2 if the backup is partial. If nothing
+starts the schedule (no timer, no cron daemon, no tars daemon), the state is
+warning, with exit code 0 until a backup is missed. Before the first backup the
+state is waiting, with exit code 0, until a time of the schedule is missed; if
+none is scheduled, the exit code is 1. It also reports why old snapshots are not
+forgotten, and what restores left on the disk, if the stores answer within
+5 seconds; neither changes the exit code.
 
 Examples:
   tars status

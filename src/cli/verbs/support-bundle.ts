@@ -19,18 +19,19 @@ interface BundleFlags {
 export function addSupportBundle(program: Command, cli: CliContext): void {
   program
     .command('support-bundle')
-    .description('write an archive for a report of a problem, without secrets')
-    .option('-o, --output <file>', 'write it there: a name that ends in .tar.gz or .tar.zst')
-    .option('--dry-run', 'list what would be in it, and write nothing')
+    .description('write an archive for a problem report, with secrets redacted')
+    .option('-o, --output <file>', 'file to write, with a name that ends in .tar.gz or .tar.zst')
+    .option('--dry-run', 'print what it would hold, and write nothing')
     .addHelpText(
       'after',
       `
-Versions, redacted configuration, what doctor finds, the last runs, the ends of
-logs, states of containers and the structure of the repository, in one archive
-that can be posted publicly. No data and no file name of a snapshot is in it;
-names of hosts, paths and services are. It works without a tars.yaml, and
-without a repository or an Engine that answers: manifest.json in it says what is
-missing and why. Exit code 0 when it was written.
+The archive holds versions, redacted configuration, the findings of doctor, the
+last runs, the last lines of logs, states of containers and the structure of the
+repository. You can post it publicly. It holds no data and no file name of a
+snapshot; it does hold names of hosts, paths and services. If tars.yaml, the
+repository or the Engine is missing, the others are still collected, and
+manifest.json in the archive lists what is missing and why. The exit code is 0
+if the archive was written.
 
 Examples:
   tars support-bundle

@@ -7,7 +7,7 @@ export function addUnlock(program: Command, cli: CliContext): void {
   program
     .command('unlock')
     .description('remove locks that dead processes left in the repository')
-    .option('--all', 'remove every lock, also of processes that may still run')
+    .option('--all', 'remove every lock, even of processes that may still run')
     .addHelpText('after', '\nExamples:\n  tars unlock\n  tars unlock --all')
     .action((flags: { all?: boolean }, command: Command) =>
       runVerb(command, cli, (session) => run(session, flags.all === true)),
@@ -17,6 +17,6 @@ export function addUnlock(program: Command, cli: CliContext): void {
 async function run({ ctx, audience, env, settings }: Session, all: boolean): Promise<number> {
   await using store = await openStore(await settings(), env, ctx);
   const removed = await store.unlock({ all }, ctx);
-  audience.result({ removed }, removed === 0 ? 'No stale lock was there.' : `Removed locks: ${removed}`);
+  audience.result({ removed }, removed === 0 ? 'There was no stale lock.' : `Removed locks: ${removed}`);
   return exitCodes.success;
 }

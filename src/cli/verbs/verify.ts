@@ -23,10 +23,10 @@ export function addVerify(program: Command, cli: CliContext): void {
     .description('compare the live stack with a snapshot, store by store')
     .argument('[snapshot]', 'id, a unique prefix of one, or latest', 'latest')
     .option('--component <names>', 'only these components', collectNames)
-    .option('--from-host <name>', 'with a snapshot of this other host')
+    .option('--from-host <name>', 'compare with a snapshot of this other host')
     .addHelpText(
       'after',
-      '\nWhat changed since the snapshot is reported too.\nExit code 1 when the data of a store differs. What is only a warning, such as\na changed file, is code 0.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
+      '\nChanges since the snapshot are reported too.\nThe exit code is 1 if the data of a store differs, and 0 if there are only\nwarnings, such as a changed file.\n\nExamples:\n  tars verify\n  tars verify 4f3a9c21 --component postgres',
     )
     .action((snapshot: string, flags: VerifyFlags, command: Command) =>
       runVerb(command, cli, (session) => run(session, snapshot, flags)),

@@ -77,7 +77,9 @@ async function containerHome(
   } catch (error) {
     throwIfAborted(ctx.signal);
     const { message } = toTarsError(error, `Cannot find out where ${component.name} keeps its data`);
-    ctx.log.warn(`${message}. The page leaves its directory open: export it again once that is fixed`);
+    ctx.log.warn(
+      `${message}. The page does not name its directory. Export it again after you have fixed this`,
+    );
     return {};
   }
 }

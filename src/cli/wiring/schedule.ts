@@ -99,7 +99,7 @@ export async function scheduledBy(
   ctx: OperationContext,
 ): Promise<Scheduled> {
   const lacks = await lackOf(settings, env).catch((cause: unknown) =>
-    toTarsError(cause, 'A scheduled run may lack something'),
+    toTarsError(cause, 'A scheduled run may fail'),
   );
   const systemd = systemdRuns()
     ? [schedulerFor('systemd', { user: false }), schedulerFor('systemd', { user: true })]

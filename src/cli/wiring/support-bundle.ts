@@ -62,7 +62,7 @@ export async function supportSources({
       placesSource({ 'current directory': resolve('.') }),
       missingSource(
         'status, runs, repository, containers and logs',
-        `tars.yaml does not say where they are: ${settings}`,
+        `tars.yaml does not name their places: ${settings}`,
       ),
     ];
   }

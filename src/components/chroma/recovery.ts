@@ -8,7 +8,7 @@ function step(part: RecoveryPart): RecoveryStep {
   const { component } = part;
   const title = `Chroma (${component.name})`;
   if (!component.artifacts.some(({ path }) => path.startsWith(`${component.name}/persist/`))) {
-    const text = `The snapshots hold the records as JSON lines, under ${component.name}/export: one file a collection, whose first line describes it. They have to be added through Chroma's API.`;
+    const text = `The snapshots hold the records as JSON lines, under ${component.name}/export: one file a collection, whose first line describes it. Add them through Chroma's API.`;
     return { title, text: [text], commands: [] };
   }
   const { text, fill } = placeOf(part);

@@ -11,8 +11,8 @@ const schema = (local: (path: string) => string) =>
       .string()
       .overwrite(local)
       .optional()
-      .describe('The persist directory, the one with chroma.sqlite3; the safest capture.'),
-    tenants: z.array(z.string()).optional().describe('For captures over HTTP only: which tenants there are.'),
+      .describe('The persist directory, which holds chroma.sqlite3; gives the safest capture.'),
+    tenants: z.array(z.string()).optional().describe('The tenants to capture; only for captures over HTTP.'),
     ...commonSettings,
   });
 

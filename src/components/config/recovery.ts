@@ -15,10 +15,10 @@ function step({ component }: RecoveryPart, settings: ConfigSettings | undefined)
   const { trueCopy, files } = configFacts.parse(component.facts);
   const title = `Configuration (${component.name})`;
   if (trueCopy === 'none') {
-    const text = `The snapshots hold redacted views of the files only, under ${component.name}/redacted: their secrets have to come from elsewhere.`;
+    const text = `The snapshots hold redacted views of the files only, under ${component.name}/redacted: their secrets are not in the snapshots.`;
     return { title, text: [text], commands: [] };
   }
-  const careful = 'Files that are there already are replaced: look at them first.';
+  const careful = 'Existing files are replaced: check them first.';
   if (trueCopy === 'repository') {
     const stored = (path: string): string => shellWord(`${component.name}/true${path}`);
     const commands = files.flatMap(({ path }) => [
@@ -28,18 +28,18 @@ function step({ component }: RecoveryPart, settings: ConfigSettings | undefined)
     return { title, text: [careful], commands: [...new Set(commands)] };
   }
   const identityFile = settings?.age_identity_file;
-  const where = identityFile === undefined ? 'where you keep it' : `${identityFile} on the machine that was`;
+  const where = identityFile === undefined ? 'where you keep it' : `${identityFile} on the old machine`;
   return {
     title,
     text: [
       `The files are sealed: besides the recovery key you need the age identity, a file with a line ` +
-        `AGE-SECRET-KEY-1…; it was ${where}. Put its path into the first line. ${careful}`,
+        `AGE-SECRET-KEY-1…; it was ${where}. Write its path into the first line. ${careful}`,
     ],
     commands: [
       `export IDENTITY=${shellWord(identityFile ?? '/path/to/age-identity.txt')}`,
       `age -d -i "$IDENTITY" ${shellWord(`${component.name}/sealed.age`)} | tar -xpf - -C /`,
     ],
-    then: [`It brings back ${files.map(({ path }) => path).join(', ')}.`],
+    then: [`It restores ${files.map(({ path }) => path).join(', ')}.`],
   };
 }
 

@@ -10,7 +10,7 @@ const schema = (local: (path: string) => string) =>
       .string()
       .overwrite(local)
       .optional()
-      .describe('Opens sealed configuration at a restore.'),
+      .describe('The age identity that opens sealed configuration for a restore.'),
     ...commonSettings,
   });
 

@@ -6,19 +6,17 @@ import { commonSettings } from '../settings-parts.ts';
 const schema = (local: (path: string) => string) =>
   z.strictObject({
     kind: z.literal('files'),
-    paths: z.array(z.string().overwrite(local)).min(1).optional().describe('Directories of this machine.'),
+    paths: z.array(z.string().overwrite(local)).min(1).optional().describe('Directories on this machine.'),
     inside: z
       .string()
       .startsWith('/')
       .optional()
-      .describe(
-        'With `docker`, instead of paths: a directory in the container of `service`, in a mount of it.',
-      ),
+      .describe('With `docker`, instead of paths: a directory in a mount of the container of `service`.'),
     exclude: z
       .array(z.string())
       .default([])
       .describe(
-        'What is left out of each of the directories: patterns as in a .gitignore there. `cache` matches at any depth, `/cache` only at the top, `cache/` only directories, `*.tmp` and `**/x` as usual; `!keep.tmp` takes back. A pattern that matches nothing is reported.',
+        'What to leave out of each directory: patterns as in a .gitignore there. `cache` matches at any depth, `/cache` only at the top, `cache/` only directories, `*.tmp` and `**/x` as usual; `!keep.tmp` includes that name again. A pattern that matches nothing is reported.',
       ),
     ...commonSettings,
   });

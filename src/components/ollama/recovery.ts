@@ -16,7 +16,7 @@ function step(part: RecoveryPart): RecoveryStep {
     title: `Ollama (${component.name})`,
     text:
       models.length === 0
-        ? ['There is nothing to put back: it had no models when the snapshot was taken.']
+        ? ['There is nothing to restore: it had no models when the snapshot was taken.']
         : whole
           ? [placeOf(part).text]
           : [],

@@ -11,7 +11,7 @@ const schema = (local: (path: string) => string) =>
       .overwrite(local)
       .optional()
       .describe(
-        'The model store, with manifests/ and blobs/ in it; with `docker`, found through the container.',
+        'The model store, with manifests/ and blobs/ in it; with `docker`, tars finds it through the container.',
       ),
     url: z.string().optional(),
     models: z.enum(['none', 'list', 'all']).default('list'),

@@ -20,8 +20,8 @@ function step(part: RecoveryPart, settings: PostgresSettings | undefined): Recov
   const globals = `${component.name}/globals.sql`;
   const major = component.serverVersion?.split('.')[0] ?? '';
   const text =
-    `Into a fresh server of version ${major} or newer. Ignore the error that a role exists already. From then on ` +
-    'roles have the passwords that they had in the snapshot.';
+    `Restore into a new server of version ${major} or newer. Ignore the error that a role already exists. Afterwards, ` +
+    'the roles have the passwords of the snapshot.';
   const title = `PostgreSQL (${component.name})`;
   const { serverFiles = [] } = postgresFacts.parse(component.facts);
   const then = serverFiles.length === 0 ? [] : [ownFilesText(serverFiles, 'Its settings and access rules')];

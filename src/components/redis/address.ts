@@ -60,7 +60,7 @@ function partsOf(text: string, where: string): Partial<RedisSettings> {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !['redis:', 'rediss:'].includes(url.protocol) || url.hostname === '') {
     throw new ConfigurationError(`${where}: url must begin with redis:// or rediss:// and name a host`, {
-      hint: 'Such as rediss://user@10.0.0.5:6380; write @ : / and % in a password as %40 %3A %2F %25.',
+      hint: 'For example rediss://user@10.0.0.5:6380; write @ : / and % in a password as %40 %3A %2F %25.',
     });
   }
   const { hostname, port, username, password } = url;
@@ -77,6 +77,8 @@ function decoded(text: string, where: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new ConfigurationError(`${where}: url has a % that begins no escape`, { hint: 'Write % as %25.' });
+    throw new ConfigurationError(`${where}: url has a % that does not begin an escape`, {
+      hint: 'Write % as %25.',
+    });
   }
 }

@@ -25,7 +25,7 @@ export const container: ContainerSlot<RedisSettings> = {
       tls
         ? [
             'tls: true',
-            '# cacert: FILE # of its authority; cert: and key: where it wants a certificate of clients',
+            '# cacert: FILE # of its authority; cert: and key: if it requires a certificate from clients',
           ]
         : [],
   },

@@ -56,7 +56,9 @@ function linesFor({ at, tls, dataDir }: FoundRedis): readonly string[] {
     ...(tls?.cacert === undefined ? [] : [`  cacert: ${quote(tls.cacert)}`]),
     ...(tls === undefined
       ? []
-      : ['  # cert: FILE                         # with key: FILE, where it wants one of its clients']),
+      : [
+          '  # cert: FILE                         # with key: FILE, if it requires a certificate from clients',
+        ]),
     '  # password_file: /etc/tars/redis-password',
     dataDir === undefined
       ? "  # data_dir: /var/lib/redis            # the server's `dir`; a restore needs it"

@@ -9,34 +9,36 @@ const schema = (local: (path: string) => string) =>
     url: z
       .string()
       .optional()
-      .describe('Such as rediss://user@10.0.0.5:6380; in place of host, port, username, password and tls.'),
-    host: z.string().optional().describe('Default: 127.0.0.1, or where the container of `service` is.'),
+      .describe('For example rediss://user@10.0.0.5:6380; replaces host, port, username, password and tls.'),
+    host: z.string().optional().describe('Default: 127.0.0.1, or the address of the container of `service`.'),
     port: portSetting.optional().describe('Default: 6379; with `docker`, the port in the container.'),
     socket: z
       .string()
       .overwrite(local)
       .optional()
-      .describe('A Unix socket, in place of host and port: `unixsocket` of redis.conf.'),
+      .describe('A Unix socket, instead of host and port: `unixsocket` in redis.conf.'),
     tls: z
       .boolean()
       .optional()
-      .describe('As for redis-cli. Default: true with one of the settings below, or else false.'),
+      .describe('As for redis-cli. Default: true if one of the settings below is set, otherwise false.'),
     cacert: z
       .string()
       .overwrite(local)
       .optional()
       .describe(
-        'A file with the certificate the server must be signed by. Default: the authorities of this machine.',
+        'A file with the certificate of the authority that signs the certificate of the server. Default: the authorities of this machine.',
       ),
     cert: z.string().overwrite(local).optional().describe('The certificate to log in with.'),
-    key: z.string().overwrite(local).optional().describe('Its key.'),
+    key: z.string().overwrite(local).optional().describe('The key of that certificate.'),
     sni: z
       .string()
       .optional()
-      .describe('The name in the certificate of the server. Default: with `cacert` any, or else `host`.'),
+      .describe(
+        'The name in the certificate of the server. Default: any name with `cacert`, otherwise `host`.',
+      ),
     insecure: z.boolean().optional().describe('Accept any certificate of the server.'),
     username: z.string().optional(),
-    data_dir: z.string().overwrite(local).optional().describe("The server's `dir`; needed to restore."),
+    data_dir: z.string().overwrite(local).optional().describe("The server's `dir`; a restore needs it."),
     ...passwordSettings(local),
     ...commonSettings,
   });

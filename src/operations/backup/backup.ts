@@ -72,7 +72,7 @@ export async function planBackup(
   };
 }
 
-/** What was left out on request, what tars needs itself, and what no component captures. */
+/** What was skipped on request, what tars needs itself, and what no component captures. */
 async function notCapturedOf(target: BackupTarget, ctx: OperationContext): Promise<Manifest['notCaptured']> {
   const own = await leftOutPlaces(target.components, ctx);
   return [...target.notCaptured, ...own, ...(await uncapturedMounts(target, ctx))];
@@ -91,7 +91,7 @@ async function planComponent(component: Component, ctx: OperationContext): Promi
       ...(serverVersion === undefined ? {} : { serverVersion }),
     };
   } catch (error) {
-    const failure = toTarsError(error, `Cannot look into ${name}`);
+    const failure = toTarsError(error, `Cannot read the state of ${name}`);
     return { name, kind, summary: 'cannot be captured', warnings: [], error: failure };
   }
 }
@@ -148,7 +148,7 @@ async function recordSurroundings(
     stopWhenAborted(ctx);
     // A snapshot of nothing but files beside services that nobody finds would pass for one of the stack.
     if (error instanceof ConfigurationError) throw error;
-    const { message } = toTarsError(error, 'The services could not be looked at');
+    const { message } = toTarsError(error, 'The services could not be inspected');
     ctx.log.warn(`Images and volumes are not recorded: ${message}`);
     return {};
   }

@@ -136,7 +136,7 @@ test('it is never called a cut when a service that seems to write is not declare
     const { options, ctx } = scene({ writers: { pausable, undeclared } });
     const cut = await takeCut(options, ctx);
     assert.equal(cut.consistency, 'per-store');
-    assert.match(cut.reason ?? '', /^web \(depends on db\) may have written meanwhile/);
+    assert.match(cut.reason ?? '', /^web \(depends on db\) may have written during the cut/);
   }
 });
 
@@ -197,8 +197,8 @@ test('writers that do not run before and after the marks make it a cut without a
 });
 
 for (const [name, laterStates, expected] of [
-  ['was started meanwhile', { worker: 'running' }, /worker was started meanwhile/],
-  ['cannot be looked at any more', undefined, /not known whether worker.*no such engine/],
+  ['was started meanwhile', { worker: 'running' }, /worker was started during the cut/],
+  ['cannot be looked at any more', undefined, /unknown whether worker.*no such engine/],
 ] as const) {
   test(`it is never called a cut when a writer that did not run ${name}`, async () => {
     for (const pausable of [[], ['backend']]) {

@@ -98,11 +98,11 @@ async function whoCouldWrite(
 ): Promise<string | undefined> {
   const reasons = [
     ...(free.length > 0
-      ? [`${free.join(', ')} may have written meanwhile: tars could not find or pause it`]
+      ? [`${free.join(', ')} may have written during the cut: tars could not find or pause it`]
       : []),
     ...(undeclared.length > 0
       ? [
-          `${describeUndeclared(undeclared)} may have written meanwhile: tars.yaml does not say under services whether it is a writer`,
+          `${describeUndeclared(undeclared)} may have written during the cut: tars.yaml does not say under services whether it is a writer`,
         ]
       : []),
   ];
@@ -114,10 +114,12 @@ async function whoCouldWrite(
     const services = await runtime.discover(ctx);
     const still = sortWriters(services).idle;
     const started = idle.filter((name) => !still.includes(name));
-    return started.length === 0 ? undefined : `${started.join(', ')} was started meanwhile, and not paused`;
+    return started.length === 0
+      ? undefined
+      : `${started.join(', ')} was started during the cut and was not paused`;
   } catch (error) {
     throwIfAborted(ctx.signal);
-    return `it is not known whether ${idle.join(', ')} was started meanwhile: ${messageOf(error)}`;
+    return `it is unknown whether ${idle.join(', ')} was started during the cut: ${messageOf(error)}`;
   }
 }
 
@@ -239,7 +241,7 @@ async function allAtOnce(
 
 function lateError(timeoutMs: number): TarsError {
   return new TarsError('timeout', `The store did not fix its point in time within ${timeoutMs} ms`, {
-    hint: 'See what keeps it busy, or raise pause_max_ms in tars.yaml.',
+    hint: 'Find out what keeps it busy, or raise pause_max_ms in tars.yaml.',
   });
 }
 
@@ -255,6 +257,6 @@ export function settledCut(
   if (cut.consistency === 'per-store') return cut;
   const own = [...prepared].filter(([name, capture]) => !failed.has(name) && capture.pointInTime === 'own');
   if (own.length === 0) return cut;
-  const reason = `the state of ${own.map(([name]) => name).join(', ')} is of another moment than the pause`;
+  const reason = `the state of ${own.map(([name]) => name).join(', ')} is from another moment than the pause`;
   return { ...cut, consistency: 'per-store', reason };
 }

@@ -9,7 +9,7 @@ import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.t
 const lookMax = 100;
 
 /**
- * Says that `source` does not hold all of `wanted`, be it that a capture failed or that it was left out on request,
+ * Says that `source` does not hold all of `wanted`, be it that a capture failed or that it was skipped on request,
  * and names the newest snapshot that does.
  * @param store undefined for an archive, which stands alone
  */
@@ -22,13 +22,13 @@ export async function warnOfMissing(
   const manifest = await source.manifest(ctx.signal);
   const missing = wanted.filter((name) => !holds(manifest, name));
   if (missing.length === 0) return [];
-  const without = `Snapshot ${shortId(source.summary.id)} is without ${missing.join(', ')}`;
+  const without = `Snapshot ${shortId(source.summary.id)} does not hold ${missing.join(', ')}`;
   if (store === undefined) return [without];
   const whole = await newestWith(wanted, manifest, store, ctx);
   const other =
     whole === undefined
-      ? 'no other has all'
-      : `the newest that has all is ${shortId(whole.id)} of ${whole.time.toISOString()}`;
+      ? 'no other snapshot has all components'
+      : `the newest snapshot with all components is ${shortId(whole.id)} of ${whole.time.toISOString()}`;
   return [`${without}; ${other}`];
 }
 

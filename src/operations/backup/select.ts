@@ -24,7 +24,7 @@ export function selectComponents(
   const names = components.map(({ name }) => name);
   if (names.length === 0) {
     throw new ConfigurationError('tars.yaml names no component yet, so there is nothing to back up', {
-      hint: 'Fill in its components section: the comments in it show how.',
+      hint: 'Fill in its components section; its comments show how.',
     });
   }
   for (const name of [...(only ?? []), ...(skip ?? [])]) {
@@ -45,6 +45,6 @@ export function selectComponents(
   const left = components.filter((component) => !wanted.includes(component));
   return {
     components: wanted,
-    notCaptured: left.map(({ name }) => ({ subject: name, reason: 'left out on request' })),
+    notCaptured: left.map(({ name }) => ({ subject: name, reason: 'skipped on request' })),
   };
 }

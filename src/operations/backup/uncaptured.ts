@@ -28,7 +28,7 @@ export async function uncapturedMounts(
   } catch (error) {
     throwIfAborted(ctx.signal, error);
     const { message } = toTarsError(error, 'The mounts could not be listed');
-    ctx.log.warn(`What the services keep outside the components is not known: ${message}`);
+    ctx.log.warn(`It is unknown what the services keep outside the components: ${message}`);
     return [{ subject: unknownMounts, reason: `not known: ${message}` }];
   }
 }

@@ -43,16 +43,16 @@ function lookAtConfiguration(care: CareUnderExamination): readonly Outcome[] {
   const unnamed = host === machineName && containerName.test(host);
   return [
     components > 0
-      ? ok(`${settingsPath} is right: ${counted(components, 'component')}`)
+      ? ok(`${settingsPath} is valid: ${counted(components, 'component')}`)
       : error(
           `${settingsPath} names no component, so there is nothing to back up`,
-          'Fill in its components section: the comments in it show how.',
+          'Fill in its components section; its comments show how.',
         ),
     ...(unnamed
       ? [
           warning(
-            `This host is called ${host}, as Docker names a container: the next container is another host, without snapshots`,
-            'Write a name that stays into tars.yaml, such as host: backup-box.',
+            `This host is called ${host}, which is a name that Docker gave to a container. The next container will count as another host, without snapshots`,
+            'Set a permanent name in tars.yaml, such as host: backup-box.',
           ),
         ]
       : []),
@@ -74,12 +74,12 @@ async function lookAtSecrets(care: CareUnderExamination, ctx: OperationContext):
 function lookAtTrueCopies(care: CareUnderExamination): readonly Outcome[] {
   const { secrets, recipients, configurations } = care;
   if (configurations.length === 0) return [];
-  if (secrets === 'repository') return [ok('Configuration is kept whole in the repository, encrypted')];
+  if (secrets === 'repository') return [ok('Configuration is kept completely in the repository, encrypted')];
   if (secrets === 'redact-only') {
     return [
       warning(
-        'Secrets in configuration files are not kept at all: a restore brings back redacted files only',
-        'Keep them elsewhere, or set secrets: repository in tars.yaml.',
+        'Secrets in configuration files are not kept at all: a restore creates only redacted files',
+        'Keep the secrets in another place, or set secrets: repository in tars.yaml.',
       ),
     ];
   }
@@ -87,11 +87,11 @@ function lookAtTrueCopies(care: CareUnderExamination): readonly Outcome[] {
     return [error('secrets is sealed, and there are no age recipients', 'Give age_recipients in tars.yaml.')];
   }
   const closed = configurations.filter(({ identityFile }) => identityFile === undefined);
-  if (closed.length === 0) return [ok('Configuration is sealed, and its identity file is known')];
+  if (closed.length === 0) return [ok('Configuration is sealed, and tars.yaml names its identity file')];
   return [
     warning(
       `${closed.map(({ name }) => name).join(', ')} is sealed, and no age_identity_file here opens it`,
-      'Make sure that the age identity is kept elsewhere; a restore needs it.',
+      'Make sure that the age identity is kept in another place; a restore needs it.',
     ),
   ];
 }
@@ -103,8 +103,8 @@ async function lookAtSchedule(
   if (times['backup'] === undefined) {
     return [
       warning(
-        'tars.yaml has no cron for backups: somebody has to run them',
-        'Add one to tars.yaml, such as every night at half past two: schedule: { backup: 30 2 * * * }',
+        'tars.yaml schedules no backups, so someone has to run them',
+        'Add a schedule to tars.yaml, for example every night at half past two: schedule: { backup: 30 2 * * * }',
       ),
     ];
   }
@@ -113,7 +113,7 @@ async function lookAtSchedule(
   const missing = notStarted(found);
   const tasks = Object.keys(times).join(', ');
   const differs = warning(
-    `What ${by} runs differs from schedule: in tars.yaml`,
+    `The installed schedule (${by}) differs from schedule: in tars.yaml`,
     'Run tars schedule install, or keep tars daemon running.',
   );
   const said =
@@ -121,9 +121,12 @@ async function lookAtSchedule(
       ? warning(`${missing.found}: ${tasks}`, missing.hint)
       : state === 'differs'
         ? differs
-        : ok(`Run by themselves, by ${by}: ${tasks}`);
+        : ok(`Scheduled with ${by}: ${tasks}`);
   const old = leftovers.map((name) =>
-    warning(`What ${name} had installed for the same tars.yaml is still run`, 'Run tars schedule install.'),
+    warning(
+      `The schedule that ${name} installed for the same tars.yaml still runs`,
+      'Run tars schedule install.',
+    ),
   );
   return [said, ...old, ...(lacks === undefined ? [] : [warning(lacks.message, lacks.hint)])];
 }
@@ -134,8 +137,8 @@ function lookAtRetention(care: CareUnderExamination, now: Date): readonly Outcom
   if (found.length > 0) return found.map(({ found: what, hint }) => warning(what, hint));
   if (keepsByPolicy) return [ok('tars.yaml says which snapshots are kept')];
   const hint =
-    'Add what is kept to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
+    'Add the rules to tars.yaml, for example: retention: { keep_daily: 7, keep_weekly: 4, keep_monthly: 12 }';
   if (times['forget'] !== undefined)
-    return [error('schedule.forget has nothing to go by: retention keeps nothing', hint)];
+    return [error('schedule.forget has no rules: retention: in tars.yaml is missing', hint)];
   return [warning('No rule says which snapshots may be forgotten, so all are kept', hint)];
 }

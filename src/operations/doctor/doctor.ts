@@ -78,7 +78,7 @@ async function lookSafely(
   try {
     return await examine(ctx);
   } catch (cause) {
-    const { message, hint } = toTarsError(cause, 'This could not be found out');
+    const { message, hint } = toTarsError(cause, 'This could not be checked');
     return [error(message, hint ?? 'Fix that, or correct tars.yaml.')];
   }
 }

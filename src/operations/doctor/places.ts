@@ -56,7 +56,7 @@ async function lookAtRights({ needs }: PlacesUnderExamination): Promise<readonly
   const problems = (await Promise.all(needs.map(problemWith))).flatMap((problem) => problem ?? []);
   if (problems.length > 0) return problems;
   const paths = new Set(needs.map(({ path }) => path));
-  return [ok(`${counted(paths.size, 'path')} can be used as backups and restores need`)];
+  return [ok(`${counted(paths.size, 'path')} can be used for backups and restores`)];
 }
 
 /** The kernel is asked; nothing is written. A file system that is mounted read-only says so to root too. */
@@ -68,7 +68,7 @@ async function problemWith({ path, right, purpose }: PathNeed): Promise<Outcome 
   } catch (cause) {
     const verb = right === 'read' ? 'read' : 'written to';
     if (isMissing(cause))
-      return error(`${place} is not there, and ${purpose} needs it`, 'Correct the path, or create it.');
+      return error(`${place} does not exist, and ${purpose} needs it`, 'Correct the path, or create it.');
     if (hasErrno(cause, 'EROFS'))
       return error(`${place} is mounted read-only, and ${purpose} writes to it`, systemErrorHint(cause));
     return error(
@@ -137,7 +137,7 @@ async function lookAtLeftovers(
       : [
           warning(
             `An older tars that was killed seems to have left, not encrypted: ${earlier.join(', ')}`,
-            'Look at what it is; when it is not of another program, and no older tars runs, delete it.',
+            'Check what it is. If it does not belong to another program and no older tars runs, delete it.',
           ),
         ]),
   ];

@@ -70,14 +70,14 @@ async function lookAtRepository(
   const others = all.filter(({ stack, hostname }) => stack === owner.stack && hostname !== owner.hostname);
   const opens = ok(`${opened.location} opens: ${what}`);
   if (others.length === 0) return [opens];
-  const beside = `There are snapshots of this stack that other hosts took: ${describeHosts(byHost(others))}`;
+  const beside = `Other hosts took snapshots of this stack: ${describeHosts(byHost(others))}`;
   return [
     opens,
     own.length > 0
       ? ok(beside)
       : warning(
           beside,
-          'If this machine was renamed or takes the place of one of them, write its name as host: into tars.yaml.',
+          'If this machine was renamed or replaces one of them, set host: in tars.yaml to that name.',
         ),
   ];
 }
@@ -103,7 +103,7 @@ async function lookAtLocks(
       ? []
       : [
           error(
-            `A lock that cannot be read locks out every backup and restore: ${unreadable}`,
+            `A lock that cannot be read blocks every backup and restore: ${unreadable}`,
             'When no other process uses the repository, run tars unlock --all.',
           ),
         ]),
@@ -111,16 +111,14 @@ async function lookAtLocks(
       ? []
       : [
           error(
-            `Every backup and restore is locked out by a lock that was left over by ${excluding}`,
+            `A lock left by ${excluding} blocks every backup and restore`,
             'Make sure that this process has ended, then run tars unlock.',
           ),
         ]),
-    ...(left === ''
-      ? []
-      : [warning(`Locks that keep out forget and prune were left over by ${left}`, 'Run tars unlock.')]),
+    ...(left === '' ? [] : [warning(`Locks left by ${left} block forget and prune`, 'Run tars unlock.')]),
     ...(gone === ''
       ? []
-      : [ok(`A lock was left over by ${gone}; that process has ended, and the next run removes it`)]),
+      : [ok(`${gone} left a lock. That process has ended, and the next run removes its lock`)]),
     ...(live === '' ? [] : [ok(`In use by ${live}`)]),
   ];
 }
@@ -137,11 +135,11 @@ async function lookAtPacks(
     ...(misfit.length === 0 ? [] : [`${counted(misfit.length, 'pack')} of the wrong size`]),
     ...(damaged.length === 0 ? [] : [`${counted(damaged.length, 'pack')} that a check found damaged`]),
   ];
-  if (found.length === 0) return [ok('Every pack that the index names is there with its size')];
+  if (found.length === 0) return [ok('Every pack in the index exists and has the right size')];
   return [
     error(
-      `The repository has ${found.join(', ')}: snapshots that need them cannot be restored whole`,
-      'Run tars check --read-data, which names those snapshots and says how the repository becomes whole again.',
+      `The repository has ${found.join(', ')}: snapshots that need them cannot be restored completely`,
+      'Run tars check --read-data: it names these snapshots and prints the steps that repair the repository.',
     ),
   ];
 }
@@ -159,7 +157,7 @@ async function lookAtLast(
   if (last.time < dueSince(backupCron, ctx.clock.now()))
     outcomes.push(
       warning(
-        `The last snapshot, ${taken}, is older than it should be`,
+        `The last snapshot, ${taken}, is older than the schedule allows`,
         'Find out with tars status why there is no newer one, or take one with tars backup.',
       ),
     );
@@ -185,7 +183,7 @@ function failuresOf(manifest: Manifest | undefined): string {
     const missing = outcome === 'failed' ? (cause?.message ?? 'failed') : describeIncomplete(component);
     return missing === undefined ? [] : [`${name}: ${missing}`];
   });
-  return lacking.length === 0 ? 'its manifest says no more' : lacking.join('; ');
+  return lacking.length === 0 ? 'its manifest gives no reason' : lacking.join('; ');
 }
 
 async function lookAtSpace(
@@ -204,7 +202,7 @@ async function lookAtSpace(
       : [ok(`${room}; the first snapshot reads ${formatBytes(needed)}, and adds less`)];
   }
   const next = expectedBytes(all);
-  if (next === undefined) return [ok(`${room}; what earlier snapshots added is not recorded`)];
+  if (next === undefined) return [ok(`${room}; the size of earlier snapshots is not recorded`)];
   const fit = Math.floor(free / Math.max(next, 1));
   const text = `${room}: room for ${fit > plentyCount ? `more than ${plentyCount}` : fit} more snapshots that add ${formatBytes(next)} as recent ones did`;
   if (fit < 1) return [error(text, hint)];
@@ -226,7 +224,7 @@ async function lookAtClock(
   if (all === undefined) return [];
   const now = ctx.clock.now();
   const limitMs = now.getTime() + clockToleranceMs;
-  const hint = 'Set the clock, of this machine or of the one that keeps the repository: timedatectl.';
+  const hint = 'Set the clock of this machine, or of the machine that holds the repository: timedatectl.';
   const future = all.filter(({ time }) => time.getTime() > limitMs);
   const latest = future.at(-1);
   const more = future.length > 1 ? ` (the last of ${future.length} with a future date)` : '';
@@ -241,7 +239,12 @@ async function lookAtClock(
           ),
         ]),
     ...(newestMs > limitMs
-      ? [warning(`A file of ${path} is of ${new Date(newestMs).toISOString()}, which is in the future`, hint)]
+      ? [
+          warning(
+            `A file in ${path} has the time ${new Date(newestMs).toISOString()}, which is in the future`,
+            hint,
+          ),
+        ]
       : []),
     ...(future.length === 0 && newestMs <= limitMs ? [ok(`It is ${now.toISOString()}`)] : []),
   ];
@@ -274,10 +277,15 @@ async function lookAtKit(
 ): Promise<readonly Outcome[]> {
   if ((await snapshots(ctx)) === undefined) return [];
   const opened = await store(ctx);
-  const hint = 'Run tars key export, print the page and keep it elsewhere.';
+  const hint = 'Run tars key export, print the page, and keep it away from this machine.';
   const kit = await lastKit(opened.id);
   if (kit === undefined)
-    return [warning('The recovery key was never exported: if this machine goes, the snapshots go', hint)];
+    return [
+      warning(
+        'The recovery key was never exported: if this machine is lost, no one can read the snapshots',
+        hint,
+      ),
+    ];
   const keys = await opened.listKeys(ctx);
   return keys.some(({ id }) => id === kit.keyId)
     ? [ok(`The recovery kit was exported at ${kit.exportedAt}`)]

@@ -121,7 +121,7 @@ async function lookAtServices(
     ...needed.map(({ name, service }) =>
       error(
         `There is no service ${service}, which ${name} names`,
-        'If it was removed, create it again or run tars restore. Otherwise correct service: of it in tars.yaml.',
+        'If it was removed, create it again or run tars restore. Otherwise correct its service: in tars.yaml.',
       ),
     ),
     ...misnamed.map(({ name }) =>
@@ -130,7 +130,7 @@ async function lookAtServices(
     ...unhealthy.map(({ name }) =>
       warning(
         `${name} runs and is unhealthy, as its own health check says`,
-        'Look at its log and at the check itself, which may ask for the wrong thing.',
+        'Read its log, and check the health check itself, which may test the wrong thing.',
       ),
     ),
     ...(known.size === 0 ? [] : [judgedStates(found)]),
@@ -140,15 +140,15 @@ async function lookAtServices(
 const nothingLeft = (last: Manifest | undefined): Outcome =>
   last === undefined
     ? error(
-        'Nothing is left of the stack: none of its services is there, and no snapshot of it can be read',
-        'Start the services, or correct what tars.yaml says of them and of the repository.',
+        'Nothing is left of the stack: none of its services exists, and no snapshot of it can be read',
+        'Start the services, or correct the services and the repository in tars.yaml.',
       )
     : error(
-        `Nothing is left of the stack: none of its services is there. The snapshot of ${last.time} holds ${last.components
+        `Nothing is left of the stack: none of its services exists. The snapshot of ${last.time} holds ${last.components
           .filter(({ outcome }) => outcome === 'captured')
           .map(({ name }) => name)
           .join(', ')}`,
-        'Run tars restore: it creates the services again and brings their data back. If they run elsewhere, correct tars.yaml.',
+        'Run tars restore: it creates the services and restores their data. If they run in another place, correct tars.yaml.',
       );
 
 /** What nobody knows to run is no good news. */
@@ -157,7 +157,7 @@ function judgedStates(found: readonly Service[]): Outcome {
   if (unknown.length === 0) return ok(statesOf(found));
   return warning(
     statesOf(found),
-    `Find out whether ${unknown.map(({ name }) => name).join(', ')} runs: its log may tell. A process needs a pid_file, a status or a systemd_unit under services in tars.yaml.`,
+    `Find out whether ${unknown.map(({ name }) => name).join(', ')} runs: read its log. A process needs a pid_file, a status or a systemd_unit under services in tars.yaml.`,
   );
 }
 
@@ -183,22 +183,22 @@ async function lookAtCut(stack: StackUnderExamination, ctx: OperationContext): P
   if (undeclared.length > 0)
     return [
       warning(
-        `${describeUndeclared(undeclared)} may write while the stores are fixed, so each has a moment of its own`,
+        `${describeUndeclared(undeclared)} may write while the stores are fixed, so each store is captured at its own moment`,
         'Say under services in tars.yaml whether it does: writer: true, or writer: false.',
       ),
     ];
   if (free.length > 0)
     return [
       warning(
-        `${free.join(', ')} cannot be paused, so each store has a moment of its own`,
+        `${free.join(', ')} cannot be paused, so each store is captured at its own moment`,
         'Give it a pid_file, or pause and resume, under services in tars.yaml.',
       ),
     ];
   if (pausable.length + idle.length === 0)
     return [
       warning(
-        'No service is marked as a writer, so each store has a moment of its own',
-        'Mark what writes to the stores with writer: true under services in tars.yaml.',
+        'No service is marked as a writer, so each store is captured at its own moment',
+        'Set writer: true for the services that write to the stores, under services in tars.yaml.',
       ),
     ];
   const last = await lastManifest(ctx);
@@ -211,7 +211,7 @@ async function lookAtCut(stack: StackUnderExamination, ctx: OperationContext): P
   if (last?.consistency !== 'per-store') return [good];
   return [
     good,
-    warning(`The last snapshot has no common moment: ${last.consistencyReason ?? 'it does not say why'}`),
+    warning(`The last snapshot is not of one moment: ${last.consistencyReason ?? 'no reason is recorded'}`),
   ];
 }
 
@@ -242,14 +242,15 @@ async function lookForUncaptured(
   const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);
   if (mounts.length === 0) return [];
   const unknown = mounts.find(isUnknown);
-  if (unknown !== undefined) return [warning(`What services keep outside stores is ${unknown.reason}`)];
+  if (unknown !== undefined)
+    return [warning(`Data that services keep outside the stores: ${unknown.reason}`)];
   const list = mounts.map(({ subject, sizeBytes }) =>
     sizeBytes === undefined ? subject : `${subject} (${formatBytes(sizeBytes)})`,
   );
   return [
     warning(
       `No component captures ${list.join(', ')}`,
-      'Add a component of kind files for what a restore should bring back.',
+      'Add a component of kind files for everything that a restore should create again.',
     ),
   ];
 }
@@ -301,10 +302,10 @@ async function refusalOf(
     const { message, hint } = toTarsError(cause, `The restore of ${name} cannot be planned`);
     // A store that does not answer is said once, as such; a restore would start it.
     if (cause instanceof ServiceUnavailableError)
-      return warning(`${name}: whether it could be restored is not known`);
+      return warning(`${name}: it is unknown whether it could be restored`);
     return error(
       message,
-      hint ?? `Fix that before you need a restore. For more, run tars restore --dry-run.`,
+      hint ?? `Fix that before you need a restore. For details, run tars restore --dry-run.`,
     );
   }
 }
@@ -321,7 +322,7 @@ async function lookAtVariables(
   if (names.length === 0) return [];
   return [
     warning(
-      `The Compose files use ${names.join(', ')}, which only a shell had: a restore from nothing would not know ${names.length === 1 ? 'it' : 'them'}`,
+      `The Compose files use ${names.join(', ')}, which only a shell defined: a restore onto an empty machine would not have ${names.length === 1 ? 'it' : 'them'}`,
       `Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file.`,
     ),
   ];
@@ -345,7 +346,7 @@ export async function lookForLeftovers(
       const size = sizeBytes === undefined ? '' : ` (${formatBytes(sizeBytes)})`;
       return warning(
         `${name}: a restore left ${what}${size}`,
-        `If you do not want to go back to it, remove it: ${remove}`,
+        `If you no longer need it, remove it: ${remove}`,
       );
     });
 }
@@ -360,11 +361,11 @@ async function lookForUnfinished(
     const beside = describeBeside(entry, own);
     if (beside === undefined && !isRestoreOf(entry, own)) return [];
     if (alive)
-      return [warning(`Restore ${restoreId} is under way since ${startedAt}`, 'Wait for it to end.')];
+      return [warning(`Restore ${restoreId} has been running since ${startedAt}`, 'Wait for it to end.')];
     if (beside !== undefined) return [warning(beside.found, beside.hint)];
     return [
       error(
-        `Restore ${restoreId} of ${startedAt} was cut off`,
+        `Restore ${restoreId} of ${startedAt} was interrupted`,
         'Run any other verb, such as tars snapshots: it recovers the restore first.',
       ),
     ];

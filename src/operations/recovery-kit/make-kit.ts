@@ -34,7 +34,7 @@ export async function makeKit(sources: KitSources, ctx: OperationContext): Promi
       recipients.length === 0
         ? []
         : [
-            `Sealed configuration opens with the age identity of ${recipients.join(' or ')}; this page does not hold it.`,
+            `Sealed configuration needs the age identity of ${recipients.join(' or ')}; this page does not hold it.`,
           ],
     steps: stepsFor(newest?.manifest),
   };

@@ -59,8 +59,8 @@ function openStep({ repository, repositoryId, keyCheck }: RecoveryFacts): Recove
     title: 'Open the repository',
     text: [
       'Work as root on a machine with restic 0.14 or newer and the programs of the stores. If the repository is ' +
-        'mounted elsewhere now, change the first line. At the second, type the recovery key and press Enter; mind 1, l ' +
-        'and I, 0 and O.',
+        'mounted in another place now, change the first line. At the second line, type the recovery key and press Enter. ' +
+        'Do not confuse 1, l and I, or 0 and O.',
     ],
     commands: [
       `export RESTIC_REPOSITORY=${shellWord(repository)}`,
@@ -80,10 +80,10 @@ function fetchStep({ stack, hostname, manifest }: RecoveryFacts): RecoveryStep {
   const sizes = (manifest?.components ?? []).map((component) => artifactTotals(component).sizeBytes);
   const needed = Math.ceil(sizes.reduce((sum, bytes) => sum + bytes, 0) / 2 ** 20);
   return {
-    title: 'Bring the newest snapshot out',
+    title: 'Extract the newest snapshot',
     text: [
-      'A snapshot that is tagged partial lacks what failed in it: then take the id of an older one instead of latest.' +
-        (manifest === undefined ? '' : ` The directory in the first line needs room for ${needed} MiB.`),
+      'If the snapshot is tagged partial, a component is missing: then use the id of an older one instead of latest.' +
+        (manifest === undefined ? '' : ` The directory in the first line needs ${needed} MiB of free space.`),
     ],
     commands: [
       'export RESCUE=/var/tmp/tars-rescue',
@@ -107,8 +107,8 @@ function createStep({ project, workingDir, composeFiles, envFiles }: ComposeReco
   return {
     title: `Create the Compose project ${project}`,
     text: [
-      'Images that are not there are pulled or built; manifest.json names them with their digests. Of programs this ' +
-        'takes Docker with Compose 2 alone.',
+      'Missing images are pulled or built; manifest.json names them with their digests. Of all programs, this step ' +
+        'needs only Docker with Compose 2.',
     ],
     commands: [`compose() { docker compose ${flags.join(' ')} "$@"; }`, 'compose up --no-start'],
   };
@@ -120,8 +120,10 @@ function startStep({ starts }: RecoveryFacts, { compose }: Manifest): RecoverySt
     title: 'Start everything',
     text:
       commands.length === 0
-        ? ['Give the files the owners that the services run as, where cp could not, and start the services.']
-        : ['Give the files the owners that the services run as, where cp could not.'],
+        ? [
+            'If cp could not set an owner, give the files the owners that the services run as. Then start the services.',
+          ]
+        : ['If cp could not set an owner, give the files the owners that the services run as.'],
     commands,
     then: [
       'Compare with manifest.json: rows of tables, keys of databases, records of collections. Then make a first backup ' +

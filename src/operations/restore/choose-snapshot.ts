@@ -63,9 +63,13 @@ async function requireHost(source: SnapshotSource, fromHost: string | undefined)
   const { id, hostname } = source.summary;
   if (fromHost === undefined || hostname === fromHost) return source;
   await source[Symbol.asyncDispose]();
-  throw new TarsError('snapshot-not-found', `Snapshot ${id} is of host ${hostname}, not of ${fromHost}`, {
-    hint: 'Correct --from-host, or leave it out.',
-  });
+  throw new TarsError(
+    'snapshot-not-found',
+    `Snapshot ${id} was taken on host ${hostname}, not on ${fromHost}`,
+    {
+      hint: 'Correct or omit --from-host.',
+    },
+  );
 }
 
 function noneOfHost(
@@ -76,13 +80,13 @@ function noneOfHost(
   const [example = ''] = others.keys();
   const renamed =
     host === hostname
-      ? ` If this machine was renamed or takes the place of one of them, write its name as host: into tars.yaml.`
+      ? ` If this machine was renamed or replaces one of them, set host: in tars.yaml to that name.`
       : '';
   return new TarsError(
     'snapshot-not-found',
     `There is no snapshot of stack "${stack}" on host "${host}"; there are snapshots of ${describeHosts(others)}`,
     {
-      hint: `Take one of those with --from-host, such as: tars restore latest --from-host ${example}.${renamed}`,
+      hint: `To use one of them, add --from-host: tars restore latest --from-host ${example}.${renamed}`,
     },
   );
 }

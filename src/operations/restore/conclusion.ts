@@ -29,15 +29,18 @@ export async function concludeSwapped(
   const byHand = await stopAndStart(run);
   await note({ phase: 'done', ...(byHand === undefined ? {} : { byHand }) }).catch((error: unknown) => {
     // The next run finds all in place, and says so once more.
-    const message = `The end of the restore is not recorded: ${messageOf(error)}`;
+    const message = `The end of the restore could not be recorded: ${messageOf(error)}`;
     findings.push({ severity: 'warning', subject: 'journal', code: 'journal-not-written', message });
   });
   if (interruption === undefined) return findings;
   for (const { subject, message } of findings) ctx.log.warn(`${subject}: ${message}`);
-  throw new InterruptedError('Interrupted; the restored data is in place, but was not compared to the end', {
-    hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
-    cause: interruption,
-  });
+  throw new InterruptedError(
+    'Interrupted; the restored data is in place, but the comparison did not finish',
+    {
+      hint: `Compare it with: tars verify ${plan.snapshot.slice(0, 8)}`,
+      cause: interruption,
+    },
+  );
 }
 
 /** What was accepted is not an error again, and what was of no account in the staged data is none now. */
@@ -60,7 +63,7 @@ async function stopAndStart({ plan, target, ctx }: Run): Promise<StopAndStart | 
     const { stop } = await planServices(plan.planned, target, fresh);
     return await target.runtime.byHand?.(stop, fresh);
   } catch (error) {
-    ctx.log.debug(`What must be stopped on the way back is not known: ${messageOf(error)}`);
+    ctx.log.debug(`It is unknown which services must be stopped to undo the restore: ${messageOf(error)}`);
     return undefined;
   }
 }

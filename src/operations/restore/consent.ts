@@ -27,7 +27,7 @@ export const foreignWarnings = (foreign: ForeignHost | undefined): readonly stri
 
 function refuseForeign({ snapshot, host, own }: ForeignHost): RestoreRefusedError {
   return new RestoreRefusedError(`Snapshot ${snapshot} was taken on the host ${host}, and this is ${own}`, {
-    hint: `If you want the data of ${host} here, add --from-host ${host}. If this machine takes its place for good, write host: ${host} into tars.yaml.`,
+    hint: `If you want the data of ${host} here, add --from-host ${host}. If this machine replaces it for good, set host: ${host} in tars.yaml.`,
   });
 }
 
@@ -63,9 +63,9 @@ export async function requireConsent(
   if (answer === undefined) {
     if (foreign !== undefined) throw refuseForeign(foreign);
     throw new ConfigurationError(
-      'A restore asks before it replaces anything, and there is no terminal to ask on',
+      'A restore asks before it replaces anything, and there is no terminal to ask',
       {
-        hint: 'Look at the plan with --dry-run, then add --yes.',
+        hint: 'Read the plan with --dry-run, then add --yes.',
       },
     );
   }

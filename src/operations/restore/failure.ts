@@ -22,7 +22,7 @@ export async function putBackAfter(error: unknown, { entry, target, journal, ctx
   const { created } = entry();
   const untouched = phase === 'staging' && stopped.length === 0 && created === undefined;
   const data = phase === 'staging' ? 'no live data had changed' : 'the previous data was put back';
-  const state = created === undefined ? data : `${data}, and what it had created was removed`;
+  const state = created === undefined ? data : `${data}, and the objects that it had created were removed`;
   if (left.length > 0) {
     return new TarsError(
       'restore-failed',

@@ -20,4 +20,4 @@ const derivedSchema = z.object({ names: z.array(z.string()) });
 
 /** Their values are in no file that is captured. */
 export const shellVariablesWarning = (names: readonly string[]): string =>
-  `The Compose files use ${names.join(', ')}, which only a shell had: no file defines ${names.length === 1 ? 'it' : 'them'}, so that a restore from nothing cannot create the containers as they are. Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file`;
+  `The Compose files use ${names.join(', ')}, which only a shell defined. A restore onto an empty machine cannot create the containers as they are. Put ${names.length === 1 ? 'it' : 'them'} into .env beside the Compose file, and capture that file`;

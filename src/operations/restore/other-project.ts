@@ -26,9 +26,9 @@ export async function configurationLeftOut(
   const asked = files.find((name) => only?.includes(name));
   if (asked !== undefined) {
     throw new RestoreRefusedError(`The files of ${asked} are those of the first project, not of ${project}`, {
-      hint: `Leave ${asked} or --project out.`,
+      hint: `Omit ${asked} or --project.`,
     });
   }
-  for (const name of files) ctx.log.info(`${name} is left out: its files are those of the first project`);
+  for (const name of files) ctx.log.info(`${name} is skipped: its files belong to the first project`);
   return files;
 }

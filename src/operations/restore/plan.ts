@@ -35,7 +35,7 @@ export interface StackRestorePlan {
   readonly stop: readonly string[];
   /** Services started for staging or afterwards, in the order of starting: stores first, then what ran before. */
   readonly start: readonly string[];
-  /** What is verified before anything is touched: {@link artifactsNeeded} reads it. */
+  /** What is verified before anything is changed: {@link artifactsNeeded} reads it. */
   readonly artifacts: { readonly count: number; readonly sizeBytes: number };
   readonly warnings: readonly string[];
 }
@@ -185,15 +185,15 @@ function chooseComponents(manifest: Manifest, target: RestoreTarget, selection: 
           hint: 'Choose another snapshot: tars snapshots',
         });
       }
-      warnings.push(`${captured.name} is not in this snapshot, its capture failed: ${reason}`);
+      warnings.push(`${captured.name} is not in this snapshot, because its capture failed: ${reason}`);
       return [];
     }
     const lacking = describeIncomplete(captured);
     if (lacking !== undefined) warnings.push(`${captured.name} is not complete in this snapshot: ${lacking}`);
     const component = target.components.find(({ name }) => name === captured.name);
     if (component === undefined) {
-      throw new RestoreRefusedError(`The configuration has no component ${captured.name} to restore into`, {
-        hint: `Add it to tars.yaml, or leave it out with --skip ${captured.name}.`,
+      throw new RestoreRefusedError(`The configuration has no component ${captured.name}`, {
+        hint: `Add it to tars.yaml, or skip it with --skip ${captured.name}.`,
       });
     }
     if (component.kind !== captured.kind) {

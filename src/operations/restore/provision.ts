@@ -44,7 +44,7 @@ async function restoreFiles(planned: PlannedComponent, run: Run): Promise<void> 
   if (hasErrors(findings)) {
     await staged.discard(ctx);
     throw new RestoreRefusedError(
-      `The staged ${planned.component.name} is not what was captured: ${findings.map(({ message }) => message).join('; ')}`,
+      `The staged ${planned.component.name} differs from what was captured: ${findings.map(({ message }) => message).join('; ')}`,
     );
   }
   await note({ phase: 'swapping', records: [...entry().records, staged.record] });

@@ -73,7 +73,7 @@ async function removeCreated(
 ): Promise<readonly string[]> {
   if (created === undefined && creating === undefined) return [];
   if (provisioner === undefined)
-    return ['The containers that it created stay, as tars.yaml has no docker: section any more'];
+    return ['The containers that it created stay, because tars.yaml no longer has a docker: section'];
   if (created !== undefined) return provisioner.remove(created, ctx);
   return creating === undefined ? [] : provisioner.removeSince(creating, ctx);
 }
@@ -110,7 +110,7 @@ async function undoSwaps(
   const hints = [...new Set(failures.flatMap(({ hint }) => hint ?? []))];
   const first = hints.length === 0 ? 'Fix the cause, then' : `${hints.join(' ')} Then`;
   throw new TarsError('restore-failed', `Cannot put the previous data back: ${failed.join('; ')}`, {
-    hint: `${first} run tars verify: it tries again, and starts the services.`,
+    hint: `${first} run tars verify: it tries again and starts the services.`,
   });
 }
 
@@ -123,10 +123,10 @@ async function undoOne(
   ctx: OperationContext,
 ): Promise<string | undefined> {
   const isLost = (why: string): string =>
-    `What ${component.name} held before restore ${entry.restoreId} is lost: ${why}. Restore a snapshot`;
+    `The data of ${component.name} from before restore ${entry.restoreId} is lost: ${why}. Restore a snapshot`;
   try {
     const gone = await goneMounts(component, entry, target, ctx);
-    if (gone.length > 0) return isLost(`${gone.join(', ')} does not exist any more, nor does its container`);
+    if (gone.length > 0) return isLost(`${gone.join(', ')} no longer exists, and neither does its container`);
     await requireServer(component, entry, target, ctx);
     await component.generation(record).undo(ctx);
     return undefined;
@@ -171,7 +171,7 @@ function requireOwner(record: SwapRecord, target: RestoreTarget): Component {
   throw new TarsError(
     'configuration',
     `The configuration no longer has ${record.component}, whose restore must be undone`,
-    { hint: `Put it back into tars.yaml, or do by hand: ${record.wayBack.join(' && ')}` },
+    { hint: `Add it to tars.yaml again, or run by hand: ${record.wayBack.join(' && ')}` },
   );
 }
 
@@ -187,7 +187,7 @@ async function removeStaged(
       await removeStagedOf(component, entry, target, ctx);
     } catch (error) {
       left.push(
-        `What restore ${entry.restoreId} staged for ${component.name} could not be removed: ${messageOf(error)}`,
+        `The data that restore ${entry.restoreId} staged for ${component.name} could not be removed: ${messageOf(error)}`,
       );
     }
   }

@@ -67,17 +67,17 @@ export function describeBeside(
   if (!isSameOrigin(origin, own.origin)) {
     const { host = '', settings = '' } = origin ?? {};
     return {
-      found: `Restore ${restoreId} of another stack named ${own.stack} was cut off: it is of ${settings} on ${host}`,
+      found: `Restore ${restoreId} of another stack named ${own.stack} was interrupted: it belongs to ${settings} on ${host}`,
       hint:
         host === own.origin?.host
           ? `Run tars --config ${settings} verify, which recovers it.`
-          : `If this machine was called ${host}, write host: ${host} into tars.yaml and run tars verify.`,
+          : `If this machine was called ${host}, set host: ${host} in tars.yaml and run tars verify.`,
     };
   }
   if (!isInto) return undefined;
   const project = stack.slice(own.stack.length + 1);
   return {
-    found: `Restore ${restoreId} into the project ${project} was cut off`,
+    found: `Restore ${restoreId} into the project ${project} was interrupted`,
     hint: `Run tars restore --project ${project}, which recovers it.`,
   };
 }
@@ -100,7 +100,7 @@ export async function refuseUnfinished(target: RestoreTarget, journal: RestoreJo
       phase !== 'staging' || stopped.length > 0 || creating !== undefined || created !== undefined,
   );
   if (cutOff === undefined) return;
-  throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was cut off`, {
+  throw new RestoreRefusedError(`Restore ${cutOff.restoreId} of ${target.stack} was interrupted`, {
     hint: 'Run tars verify, which recovers it, then run this again.',
   });
 }
@@ -113,16 +113,16 @@ async function recover(
 ): Promise<void> {
   const { log } = ctx;
   const phase = entry.creating === undefined ? entry.phase : 'creating containers';
-  log.warn(`Restore ${entry.restoreId} of snapshot ${entry.snapshot} was cut off (phase: ${phase})`);
+  log.warn(`Restore ${entry.restoreId} of snapshot ${entry.snapshot} was interrupted (phase: ${phase})`);
   if (entry.phase === 'swapped') return finishSwapped(entry, target, journal, ctx);
   const left = await putBack(entry, target, journal, ctx);
   for (const sentence of left) log.warn(sentence);
   const back =
     left.length === 0
       ? 'The previous data is back in place'
-      : 'What there is of the previous data is back in place';
+      : 'The previous data is back in place, as far as it still exists';
   const state = entry.phase === 'staging' ? 'No live data had changed' : back;
-  log.warn(left.length === 0 ? `${state}; the services it had stopped run.` : `${state}.`);
+  log.warn(left.length === 0 ? `${state}, and the services that it had stopped run again.` : `${state}.`);
 }
 
 async function finishSwapped(
@@ -138,6 +138,6 @@ async function finishSwapped(
   for (const { service, message } of failures) ctx.log.warn(`${service} does not run: ${message}`);
   const services = failures.length === 0 ? ' and its services run' : '';
   ctx.log.warn(
-    `Its data is all in place${services}; compare it with: tars verify ${entry.snapshot.slice(0, 8)}`,
+    `All restored data is in place${services}; compare it with: tars verify ${entry.snapshot.slice(0, 8)}`,
   );
 }

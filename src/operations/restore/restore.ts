@@ -102,9 +102,12 @@ export async function executeRestore(
 
 function requireValidation({ discardPrevious: discard, skipValidation }: RestoreExecution): void {
   if (!discard || !skipValidation) return;
-  throw new RestoreRefusedError('The previous data is only discarded once the restored data is compared', {
-    hint: 'Leave out --skip-validation or --discard-previous.',
-  });
+  throw new RestoreRefusedError(
+    'The previous data is discarded only after the restored data has been compared',
+    {
+      hint: 'Omit --skip-validation or --discard-previous.',
+    },
+  );
 }
 
 function startRun(
@@ -147,7 +150,7 @@ async function requireIntactArtifacts(
   );
   if (findings.length === 0) return;
   const list = findings.map(({ subject, message }) => `${subject}: ${message}`).join('; ');
-  throw new CorruptionError(`The snapshot is damaged, nothing was touched: ${list}`, {
+  throw new CorruptionError(`The snapshot is damaged; nothing was changed: ${list}`, {
     hint: 'Run `tars check --read-data`, restore another snapshot, or choose undamaged components with --component.',
   });
 }

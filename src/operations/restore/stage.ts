@@ -73,7 +73,7 @@ function refuseOnFindings(name: string, findings: readonly Finding[]): void {
   const errors = findings.filter((finding) => finding.severity === 'error' && !isMissing(finding));
   if (errors.length === 0) return;
   throw new RestoreRefusedError(
-    `The staged ${name} is not what was captured, nothing live was touched: ${errors.map(({ message }) => message).join('; ')}`,
+    `The staged ${name} differs from what was captured; nothing live was changed: ${errors.map(({ message }) => message).join('; ')}`,
   );
 }
 
@@ -85,7 +85,7 @@ function notAccepted(missing: readonly Finding[]): RestoreRefusedError {
   const named = missing.slice(0, namedMax).map(({ subject, message }) => `${subject}: ${message}`);
   const more = missing.length > namedMax ? [`and ${missing.length - namedMax} more`] : [];
   return new RestoreRefusedError(
-    `The restore would lack parts of the snapshot, and nothing live was touched: ${[...named, ...more].join('; ')}`,
+    `The restore would lack parts of the snapshot, and nothing live was changed: ${[...named, ...more].join('; ')}`,
     { hint: 'To restore everything else, run the restore again with --accept-missing.' },
   );
 }

@@ -58,9 +58,9 @@ async function requireStillDown(offline: readonly string[], { target, ctx }: Run
   if (up === undefined) return;
   throw new TarsError(
     'restore-failed',
-    `${up.name} was started by something else while its data was exchanged`,
+    `${up.name} was started by another program while its data was replaced`,
     {
-      hint: 'Keep whatever supervises it from starting it, then run the same restore again.',
+      hint: 'Stop the program that starts it, then run the same restore again.',
     },
   );
 }

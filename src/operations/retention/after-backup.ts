@@ -46,7 +46,7 @@ export async function forgetAfterBackup(
     const { message, hint } = toTarsError(error, 'Unexpected failure');
     note?.(outcomeOfFailure(message, last, command));
     ctx.log.warn(
-      `The backup is complete, but old ones could not be forgotten: ${message}${hint === undefined ? '' : `. ${hint}`}`,
+      `The backup is complete, but old snapshots could not be forgotten: ${message}${hint === undefined ? '' : `. ${hint}`}`,
     );
   }
 }

@@ -68,7 +68,7 @@ export async function planForget(
 ): Promise<ForgetPlan> {
   if (isEmptyRules(rules)) {
     throw new ConfigurationError('No rule says which snapshots to keep, so none are removed', {
-      hint: 'Give retention: in tars.yaml, or a flag such as --keep-daily 7.',
+      hint: 'Add retention: to tars.yaml, or a flag such as --keep-daily 7.',
     });
   }
   const all = groupByOwner(await shelf.list(ctx));

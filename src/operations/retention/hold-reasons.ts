@@ -48,7 +48,7 @@ export async function reasonsToHold(
   } catch (error) {
     const known = toTarsError(error, 'A manifest could not be read');
     if (known.code === 'interrupted' || known.code === 'repository-locked') throw known;
-    return [{ said: `whether a store has shrunk is not known: ${known.message}` }];
+    return [{ said: `it is unknown whether a store has shrunk: ${known.message}` }];
   }
 }
 

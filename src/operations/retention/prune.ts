@@ -52,7 +52,7 @@ export async function previewPruneAfter(
   } catch (error) {
     throwIfAborted(ctx.signal);
     ctx.log.warn(
-      `What pruning would free is not known: ${toTarsError(error, 'It cannot be looked at').message}`,
+      `It is unknown how much pruning would free: ${toTarsError(error, 'It cannot be inspected').message}`,
     );
     return undefined;
   }

@@ -27,7 +27,7 @@ export function retentionWarnings(runs: readonly Run[], now: Date): readonly Ret
       ? []
       : [
           {
-            found: `Nothing is forgotten since ${heldSince(looked)}: ${heldBack.join('; ')}`,
+            found: `Nothing has been forgotten since ${heldSince(looked)}: ${heldBack.join('; ')}`,
             hint: `If that is expected, run ${command}.`,
           },
         ]),
@@ -47,7 +47,7 @@ function heldSince(looked: readonly Run[]): string {
 /** About a snapshot of a time that has not come yet. */
 export function aheadWarning({ id, time }: { readonly id: string; readonly time: Date }): RetentionWarning {
   return {
-    found: `Snapshot ${shortId(id)} has the date ${time.toISOString()}, which is in the future: it stays until then, and counts in place of one of today`,
-    hint: `If a clock was wrong, run tars forget ${shortId(id)} --allow-last.`,
+    found: `Snapshot ${shortId(id)} has the date ${time.toISOString()}, which is in the future. It stays until then, and takes the place of a current snapshot`,
+    hint: `If the clock was wrong, run tars forget ${shortId(id)} --allow-last.`,
   };
 }

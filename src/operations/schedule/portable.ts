@@ -25,19 +25,19 @@ interface Portability {
 export function lackOfScheduledRun(known: Portability): Lack | undefined {
   const { settingsPath, stateDirHere, engineHere } = known;
   const lack = (what: string, hint: string): Lack => ({
-    message: `A scheduled run would not know ${what}`,
+    message: `A scheduled run would not have ${what}`,
     hint,
   });
   if (!known.namesPassword) {
     return lack(
       'the password of the repository',
-      `Add repository.password_file to ${settingsPath}; TARS_PASSWORD and its like are only set here.`,
+      `Add repository.password_file to ${settingsPath}; TARS_PASSWORD and similar variables are only set in this shell.`,
     );
   }
   if (known.forgets && !known.keeps) {
     return lack(
       'which snapshots to keep',
-      `Add retention: to ${settingsPath}, or take forget: out of schedule:`,
+      `Add retention: to ${settingsPath}, or remove forget: from schedule:`,
     );
   }
   if (stateDirHere !== undefined)

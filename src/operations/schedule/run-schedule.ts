@@ -161,7 +161,7 @@ class ScheduleState {
       throwIfAborted(this.#ctx.signal);
       if (this.#schedule === undefined) throw error;
       const { message } = toTarsError(error, 'Cannot read the schedule');
-      if (message !== this.#complaint) this.#ctx.log.warn(`The schedule stays as it was: ${message}`);
+      if (message !== this.#complaint) this.#ctx.log.warn(`The schedule stays unchanged: ${message}`);
       this.#complaint = message;
     }
     return this.#schedule;
@@ -176,7 +176,7 @@ class ScheduleState {
       if (this.#known === undefined) throw error;
       const { message } = toTarsError(error, 'Cannot read the record of runs');
       if (message !== this.#recordComplaint)
-        this.#ctx.log.warn(`${message}; the schedule continues with the runs recorded before and since`);
+        this.#ctx.log.warn(`${message}; the schedule continues with the runs that it knows`);
       this.#recordComplaint = message;
     }
     return this.#known;

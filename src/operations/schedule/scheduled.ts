@@ -28,14 +28,14 @@ export interface NotStarted {
 export function notStarted({ state, by, runs }: Scheduled): NotStarted | undefined {
   if (state === 'absent') {
     return {
-      found: 'Nothing on this machine starts what schedule: in tars.yaml says',
+      found: 'Nothing on this machine starts the schedule in tars.yaml',
       hint: 'Run tars schedule install, or keep tars daemon running.',
     };
   }
   if (runs) return undefined;
   return {
-    found: `Nothing starts what ${by ?? 'a scheduler'} is told to: no ${by ?? 'scheduler'} runs here`,
-    hint: 'Start it and have it started with the machine (systemctl enable --now cron, or crond), or keep tars daemon running.',
+    found: `Nothing starts the schedule: no ${by ?? 'scheduler'} runs here`,
+    hint: 'Start it now and at every boot (systemctl enable --now cron, or crond), or keep tars daemon running.',
   };
 }
 

@@ -88,7 +88,7 @@ test('waiting: the first backup is under way, unless it hangs', () => {
   const begun = record(at(24, 2, 30), 'running');
   const status = judge([begun]);
   assert.equal(status.verdict, 'waiting');
-  assert.deepEqual(status.reasons, ['The first backup is under way']);
+  assert.deepEqual(status.reasons, ['The first backup is running']);
   assert.equal(judge([begun], scheduled({})).verdict, 'waiting', 'by hand');
   assert.equal(judge([begun], nightly, at(25, 5)).verdict, 'failing');
   const again = judge([record(at(24, 1), 'killed'), begun]);

@@ -170,7 +170,7 @@ function firstBackup(
     return { state: 'missing', said: `${none}, though one was due at ${formatMoment(missed)}` };
   }
   if (backups.some(({ state }) => state === 'running')) {
-    return { state: 'waiting', said: 'The first backup is under way' };
+    return { state: 'waiting', said: 'The first backup is running' };
   }
   const cron = schedule.times.backup;
   if (cron === undefined) return { state: 'missing', said: `${none}, and none is scheduled` };

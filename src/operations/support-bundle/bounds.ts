@@ -23,7 +23,7 @@ export function endOfLog(text: string, isCut: boolean): string {
   const whole = isCut ? lines.slice(1) : lines;
   const isEnded = whole.at(-1) === '';
   const last = whole.slice(-logLinesMax - (isEnded ? 1 : 0)).map(shortLine);
-  if (last.length === 0 && text !== '') return '[One line that is longer than what is shown of a log]\n';
+  if (last.length === 0 && text !== '') return '[One line that is too long to show]\n';
   while (last.length > 1 && last.reduce((sum, line) => sum + line.length + 1, 0) > logBytesMax) last.shift();
   return last.join('\n');
 }

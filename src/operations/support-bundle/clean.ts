@@ -74,7 +74,7 @@ export class Cleaner {
     const fitting = files.flatMap((file) => {
       const text = this.#textOf(file);
       if (text === undefined) {
-        allowance.omitted.push({ what: file.path, why: 'It is no text' });
+        allowance.omitted.push({ what: file.path, why: 'It is not text' });
         return [];
       }
       const ownMax = file.form === 'log' ? logBytesMax : fileCharsMax;

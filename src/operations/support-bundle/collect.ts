@@ -53,7 +53,7 @@ async function within(source: SupportSource, limitMs: number, ctx: OperationCont
   const done = new AbortController();
   const signal = AbortSignal.any([ctx.signal, done.signal]);
   const late = ctx.clock.sleep(ms, signal).then(
-    () => leftOut(source, `It gave no answer within ${ms / 1000} s`),
+    () => leftOut(source, `It did not answer within ${ms / 1000} s`),
     // The source was quicker, or everything is over.
     () => leftOut(source, 'It was interrupted'),
   );

@@ -46,7 +46,7 @@ async function verifyArtifact(
       advance(chunk.byteLength);
     }
   } catch (error) {
-    if (ctx.signal.aborted) throw new InterruptedError('Interrupted; nothing was touched', { cause: error });
+    if (ctx.signal.aborted) throw new InterruptedError('Interrupted; nothing was changed', { cause: error });
     if (!isDamage(error)) throw error;
     return damaged('artifact-damaged', error.message);
   }

@@ -2,10 +2,10 @@ import type { Finding } from '../../model/finding.ts';
 
 /** How a repository with damaged packs becomes whole again; docs/BACKUP_RECOVERY.md has it at more length. */
 const healingSteps: readonly string[] = [
-  'If a copy of the repository has a whole file of that name, copy it back, then run tars check --read-data again.',
-  'Run tars backup: it stores again what it needs of these packs, wherever the stack still holds it.',
-  'Run tars check --read-data: it names the snapshots that still cannot be restored whole, and their files. Restore from them now whatever you need, then remove them with tars forget <id>.',
-  'Run tars prune: it saves what is whole of damaged packs, and only then removes them.',
+  'If a copy of the repository has an undamaged file of that name, copy it back, then run tars check --read-data again.',
+  'Run tars backup: it stores the data that it needs from these packs again, if the stack still holds it.',
+  'Run tars check --read-data: it names the snapshots that still cannot be restored completely, and their files. Restore from them now whatever you need, then remove them with tars forget <id>.',
+  'Run tars prune: it copies undamaged data out of damaged packs, and only then removes these packs.',
 ];
 
 const damagesPacks = new Set(['pack-missing', 'pack-size-differs', 'pack-damaged', 'tree-damaged']);

@@ -37,7 +37,7 @@ export async function verifyStack(
       pairs.push({ component, captured });
       const lacking = describeIncomplete(captured);
       if (lacking !== undefined) {
-        const message = `It is not complete in this snapshot: ${lacking}`;
+        const message = `It is incomplete in this snapshot: ${lacking}`;
         findings.push({ severity: 'warning', subject: component.name, code: 'captured-in-part', message });
       }
       continue;
@@ -86,7 +86,7 @@ export async function runningWriters(
     return [...pausable, ...free];
   } catch (error) {
     throwIfAborted(ctx.signal);
-    ctx.log.debug(toTarsError(error, 'What runs is not known').message);
+    ctx.log.debug(toTarsError(error, 'The running services are unknown').message);
     return [];
   }
 }

@@ -9,7 +9,7 @@ import { unitState } from './systemd-unit.ts';
 
 /** How one service is started, stopped and observed. What is more explicit wins: commands, systemd, pid file. */
 export interface ProcessServiceOptions {
-  /** Returns when the service was started. */
+  /** Returns after the service has started. */
   readonly start?: readonly string[] | undefined;
   readonly stop?: readonly string[] | undefined;
   /** Exit code 0 means that it runs. */

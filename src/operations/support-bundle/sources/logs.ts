@@ -33,7 +33,7 @@ export const journalSource = (
     ];
     const answer = await ask(argv, logBytesMax, signal);
     if ('failure' in answer) throw new TarsError('subprocess', `journalctl: ${answer.failure}`);
-    if (answer.bytes.byteLength === 0) throw new TarsError('subprocess', 'The journal has nothing of them');
+    if (answer.bytes.byteLength === 0) throw new TarsError('subprocess', 'The journal has no lines of them');
     return { files: [{ path, from: argv.join(' '), body: answer.bytes, form: 'log' }] };
   },
 });

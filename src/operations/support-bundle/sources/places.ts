@@ -42,6 +42,6 @@ async function describePlace(what: string, path: string, mounts: readonly Mount[
         .at(-1),
     };
   } catch (error) {
-    return { what, path, failure: toTarsError(error, 'It cannot be looked at').message };
+    return { what, path, failure: toTarsError(error, 'It cannot be inspected').message };
   }
 }
