@@ -106,7 +106,7 @@ test('nothing is overwritten, a dry run writes nothing, and a name has to end we
   const args = ['--config', stack.settingsPath, '--json', 'support-bundle'];
   const refused = await tars([...args, '-o', path]);
   assert.equal(refused.exitCode, 1);
-  assert.match(refused.stderr, /mine\.tar\.gz exists already/);
+  assert.match(refused.stderr, /mine\.tar\.gz already exists/);
   assert.equal(await readFile(path, 'utf8'), 'mine');
   const dry = await tars([...args, '--dry-run', '-o', join(out, 'dry.tar.gz')]);
   assert.equal(dry.exitCode, 0, dry.stderr);
