@@ -39,7 +39,7 @@ export async function proposeStores(
   known: Kinds = kinds,
 ): Promise<readonly KindProposal[]> {
   const proposals = known.map(async ({ name, machine }) => {
-    const proposal = await machine?.look(env, probe);
+    const proposal = await machine?.propose(env, probe);
     return proposal === undefined ? [] : [{ kind: name, ...proposal }];
   });
   return (await Promise.all(proposals)).flat();

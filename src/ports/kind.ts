@@ -193,7 +193,7 @@ export interface RecoveryPart {
 /** What `tars init` writes of a store on this machine. */
 export interface MachineSlot {
   /** Looks at the usual ports and places of this machine. Quick; changes nothing. */
-  readonly look: (env: Environment, probe: PortProbe) => Promise<Proposal>;
+  readonly propose: (env: Environment, probe: PortProbe) => Promise<Proposal>;
 }
 
 /** Whether anything accepts connections on a port of this machine, or on a Unix socket. Port 0 is none. */

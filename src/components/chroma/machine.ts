@@ -1,7 +1,7 @@
 import type { MachineSlot } from '../../ports/kind.ts';
 
 export const machine: MachineSlot = {
-  look: async (_env, answers) => ({ isFound: await answers({ port: 8000 }), lines }),
+  propose: async (_env, answers) => ({ isFound: await answers({ port: 8000 }), lines }),
 };
 
 const lines = [

@@ -7,7 +7,7 @@ import type { MachineSlot } from '../../ports/kind.ts';
 const systemHome = '/usr/share/ollama';
 
 export const machine: MachineSlot = {
-  async look(env) {
+  async propose(env) {
     const path = await findModelStore(env);
     return { isFound: path !== undefined, lines: linesFor(path ?? storeIn(systemHome)) };
   },

@@ -14,7 +14,7 @@ interface FoundRedis {
   readonly dataDir: string | undefined;
 }
 
-export const machine: MachineSlot = { look: (_env, answers) => lookForRedis(answers) };
+export const machine: MachineSlot = { propose: (_env, answers) => lookForRedis(answers) };
 
 /** At the address that one of these files says, or at the usual port. */
 export async function lookForRedis(

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { replaceDurablySync } from '../../disk/durable-file.ts';
+import { lockFile } from '../../disk/kernel-lock.ts';
 import { makeDirectoriesSync } from '../../disk/make-directories.ts';
 
 /** Which repository lies at a place, as far as it can be told without its password. */
@@ -21,6 +22,9 @@ export interface RepositoryMark {
   remember(): void;
 }
 
+/** Others write a line: milliseconds. */
+const waitMs = 5000;
+
 const knownSchema = z.object({ id: z.string(), since: z.coerce.date() });
 /** By path. */
 const fileSchema = z.record(z.string(), knownSchema);
@@ -32,9 +36,12 @@ export function createRepositoryMark(directory: string, repositoryPath: string):
     read: () => present(repositoryPath) ?? remembered(file)[repositoryPath] ?? {},
     remember() {
       const now = present(repositoryPath);
+      if (now === undefined || now.id === remembered(file)[repositoryPath]?.id) return;
+      makeDirectoriesSync(directory, 0o700);
+      // Other stacks keep their repositories here too. The next run notes what this one could not.
+      using lock = lockFile(join(directory, 'repositories.lock'), waitMs);
+      if (lock === undefined) return;
       const before = remembered(file);
-      if (now === undefined || now.id === before[repositoryPath]?.id) return;
-      makeDirectoriesSync(dirname(file), 0o700);
       replaceDurablySync(file, `${JSON.stringify({ ...before, [repositoryPath]: now }, null, 2)}\n`);
     },
   };
