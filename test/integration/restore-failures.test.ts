@@ -265,7 +265,7 @@ test('a target the user may not write: refused, nothing touched', asRoot, async 
       { reject: false, stdin: 'ignore', env: { HOME: '/nonexistent', NO_COLOR: '1' } },
     );
     assert.equal(exitCode, 1, stderr);
-    assert.match(stderr, /Cannot (stage in|read the pid file|look at) .*permission denied/);
+    assert.match(stderr, /Cannot (stage in|read the pid file|access) .*permission denied/);
     assert.doesNotMatch(stderr, /Stopping/);
   } finally {
     await give('root');

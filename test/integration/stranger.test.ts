@@ -93,7 +93,7 @@ test('a stranger brings the stack back by the printed page, stock restic, the st
   for (const [round, restic] of stockRestics.entries()) {
     const name = `rescue-${restic.version}`;
     // Everything with one of them; with the others what restic does of it.
-    const steps = round === 0 || isCampaign ? everything : /^(?:Open|Bring)/;
+    const steps = round === 0 || isCampaign ? everything : /^(?:Open|Extract)/;
     if (steps === everything) {
       await demo.destroy();
       await demo.replaceHardware();
@@ -126,7 +126,7 @@ test('a stranger brings the stack back by the printed page, stock restic, the st
   const sealedPage = await backUpAndPrint(demo, 'sealed-page.txt');
   for (const [round, identity] of identities.entries()) {
     await rm(demo.configFile);
-    await followPage(sealedPage, /^(?:Open|Bring|Configuration)/, {
+    await followPage(sealedPage, /^(?:Open|Extract|Configuration)/, {
       restic: stockRestics.at(-1 - round) ?? stockRestics[0]!,
       workplace: join(root, `workplace-sealed-${round}`),
       instead: {
