@@ -13,7 +13,7 @@ import type { ServerAddress, StorePlace } from './store-place.ts';
  * `src/components/` and a line of the registry there. `S` are the settings of one component, as its schema reads them;
  * {@link defineKind} binds them, so that no one else has to know their type.
  */
-export interface KindDefinition<S extends CommonSettings> {
+interface KindDefinition<S extends CommonSettings> {
   /** The value of `kind:` in `tars.yaml` and in manifests. */
   readonly name: string;
   readonly settings: SettingsSlot<S>;
@@ -30,14 +30,14 @@ export interface KindDefinition<S extends CommonSettings> {
 }
 
 /** What the settings of every kind have. */
-export interface CommonSettings {
+interface CommonSettings {
   readonly kind: string;
   /** The service of the runtime it runs in, or that uses it. */
   readonly service?: string | undefined;
 }
 
 /** Reads the settings of one component. */
-export type SettingsSchema<S> = z.ZodType<S> & z.core.$ZodTypeDiscriminable;
+type SettingsSchema<S> = z.ZodType<S> & z.core.$ZodTypeDiscriminable;
 
 /** A component's section of `tars.yaml`. */
 export interface SettingsSlot<S> {
@@ -60,7 +60,7 @@ export interface SettingsSlot<S> {
 }
 
 /** Where settings were read. */
-export interface SettingsOrigin {
+interface SettingsOrigin {
   /** The component. */
   readonly name: string;
   /** For errors, such as `/etc/tars/tars.yaml: component redis`. */
@@ -121,7 +121,7 @@ export interface DataPath {
 }
 
 /** A directory in a container. */
-export interface DirectoryInside {
+interface DirectoryInside {
   readonly path: string;
   /** Whether all of it is captured. */
   readonly isWhole: boolean;
@@ -146,7 +146,7 @@ export interface BuildContext {
 }
 
 /** How configuration is kept. */
-export interface ConfigurationKeeping {
+interface ConfigurationKeeping {
   readonly secrets: 'repository' | 'sealed' | 'redact-only';
   readonly ageRecipients: readonly string[];
   /** Replaced wherever configuration is shown. */
@@ -290,7 +290,7 @@ export type PasswordQuestion = (bytes: string) => Promise<string>;
  * `known`: from the container's environment or command. `needed`: it asks for one that is not known. Or a file in the
  * container, and what holds where no path of this machine leads to it.
  */
-export type PasswordSource =
+type PasswordSource =
   'known' | 'none' | 'needed' | { readonly file: string; readonly otherwise: 'none' | 'needed' };
 
 /** What a client logs in with. */
@@ -300,7 +300,7 @@ export interface Credentials {
 }
 
 /** How tars reaches a store in its container. */
-export interface AccessSlot<S> {
+interface AccessSlot<S> {
   /**
    * `server`: everything goes over its connection, so it has to run. `both`: the server, and the files in its mount.
    * `files`: its server is not needed.
@@ -344,7 +344,7 @@ export interface StoreKind {
 export type Kinds = readonly [StoreKind, ...StoreKind[]];
 
 /** A component as its section alone says. */
-export interface ParsedComponent {
+interface ParsedComponent {
   /** @throws ConfigurationError when its settings contradict each other */
   readonly complete: (where: SettingsOrigin) => ConfiguredComponent;
 }
@@ -367,10 +367,10 @@ export interface ConfiguredComponent {
 }
 
 /** Makes the adapter. Opens nothing. @throws TarsError when `place` leaves open what the adapter needs */
-export type BuildComponent = (context: BuildContext) => Component;
+type BuildComponent = (context: BuildContext) => Component;
 
 /** {@link PlacesSlot} of one component. */
-export interface ConfiguredPlaces {
+interface ConfiguredPlaces {
   readonly paths: readonly DataPath[];
   readonly leavesOut: LeavesOut;
   readonly inside: DirectoryInside | undefined;
@@ -378,14 +378,14 @@ export interface ConfiguredPlaces {
 }
 
 /** {@link Configuration} of one component. */
-export interface ConfiguredFiles {
+interface ConfiguredFiles {
   readonly files: readonly string[];
   readonly identityFile: string | undefined;
   readonly with: (file: string) => ConfiguredComponent;
 }
 
 /** {@link RecoverySlot} of one component. */
-export interface ConfiguredRecovery {
+interface ConfiguredRecovery {
   readonly phase: RecoveryPhase;
   readonly home: RecoveryHome;
   readonly step: (part: RecoveryPart) => RecoveryStep;

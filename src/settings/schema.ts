@@ -3,7 +3,7 @@ import { parseCronExpression } from '../model/cron-expression.ts';
 import type { Kinds } from '../ports/kind.ts';
 
 /** Makes a path of this machine absolute. */
-export type LocalPath = (path: string) => string;
+type LocalPath = (path: string) => string;
 
 const argv = z.array(z.string().min(1)).min(1).describe('A command and its arguments; no shell is involved.');
 const serviceSchema = (local: LocalPath) =>

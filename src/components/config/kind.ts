@@ -1,7 +1,10 @@
+import { z } from 'zod';
+import { counting } from '../counting.ts';
 import { defineKind } from '../../ports/kind.ts';
-import { counts } from './counts.ts';
 import { recovery } from './recovery.ts';
 import { settings } from './settings.ts';
+
+const counts = counting(z.object({ files: z.array(z.unknown()) }), ({ files }) => [['files', files.length]]);
 
 export const configKind = defineKind({
   name: 'config',

@@ -14,7 +14,7 @@ import { causeOf, ChangedError, FileBody, readBufferBytes, ReadError } from './t
 import { IncompleteList } from '../paths/incomplete.ts';
 import { Lanes } from './tree/lanes.ts';
 import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
-import { someOf } from './some-of.ts';
+import { someOf } from '../../model/plural.ts';
 import { walkTree, type WalkStep } from './tree/walk.ts';
 
 /** How often a file that changes is read before it is kept as it was read last. */

@@ -10,7 +10,7 @@ import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Decision } from '../restore/single-use.ts';
 import { isMissingPath } from './exchange/exchange.ts';
-import { someOf } from './some-of.ts';
+import { someOf } from '../../model/plural.ts';
 import { parseTreesFacts, type TreesFacts } from './facts.ts';
 import { joinTree, type JoinedEntry } from './tree/joined.ts';
 import type { OutsideReason } from './tree/scope.ts';

@@ -1,4 +1,4 @@
-import { someOf } from './some-of.ts';
+import { someOf } from '../../model/plural.ts';
 
 /** How many paths a warning names whose attributes could not be set. */
 const namedMax = 5;

@@ -2,7 +2,7 @@ import type { Component } from '../../ports/component.ts';
 import type { BuildContext } from '../../ports/kind.ts';
 import { createRemoteRedis } from '../remote/stores.ts';
 import { addressFor, proofOf } from '../server-address.ts';
-import { redisTls } from './address.ts';
+import { redisTls } from './settings.ts';
 import { createRedisComponent } from './index.ts';
 import type { RedisSettings } from './settings.ts';
 

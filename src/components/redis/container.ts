@@ -1,7 +1,7 @@
 import { argumentOf } from '../../model/container-arguments.ts';
 import type { ContainerSketch, ContainerSlot, Credentials } from '../../ports/kind.ts';
 import type { ProgramCall } from '../../ports/programs.ts';
-import { redisTls } from './address.ts';
+import { redisTls } from './settings.ts';
 import type { RedisSettings } from './settings.ts';
 
 const port = 6379;

@@ -4,7 +4,7 @@ import { shellWord } from '../../model/shell-word.ts';
 import { redisWord } from '../../model/redis-words.ts';
 import type { RecoveryPart, RecoverySlot } from '../../ports/kind.ts';
 import { ownFilesText, placeOf, serviceOf } from '../recovery-places.ts';
-import { redisCliWords } from './address.ts';
+import { redisCliWords } from './settings.ts';
 import type { RedisSettings } from './settings.ts';
 
 const redisFacts = z.object({
