@@ -50,7 +50,7 @@ test(
     assert.deepEqual(await crontab(), foreign, 'a dry run changes nothing');
     assert.match(
       await schedule('install'),
-      /^The first backup is taken within the next hour; .*: tars backup$/m,
+      /^The first backup runs within the next hour\. To take one now: tars backup$/m,
     );
     const installed = await crontab();
     assert.deepEqual(installed.subarray(0, foreign.length), foreign);

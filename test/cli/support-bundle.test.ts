@@ -60,7 +60,7 @@ test('a bundle tells how a stack stands, and is for its owner alone until he pos
   const { exitCode, stdout, stderr } = await tars([...config, 'support-bundle', '--output', path]);
   assert.equal(exitCode, 0, stderr);
   assert.match(stdout, /^doctor\.json +\d/m);
-  assert.match(stdout, /whole\.tar\.gz \(.*\) holds \d+ files, without secrets/);
+  assert.match(stdout, /whole\.tar\.gz \(.*\) holds \d+ files, with secrets redacted/);
   assert.equal((await stat(path)).mode & 0o777, 0o600);
   const { text, names } = await opened(path);
   for (const name of [

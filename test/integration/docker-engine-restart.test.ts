@@ -82,12 +82,16 @@ async function endInTheMiddle(
     project.docker('inspect', '--format', '{{.State.StartedAt}}', backend);
   const started = await startedAt();
   await project.writesOn(5);
+  let struck: Promise<void> | undefined;
   hooks.strike = async ({ path }) => {
     if (!path.startsWith(`/containers/${backend}/pause`)) return;
     delete hooks.strike;
-    await blow(engine);
+    struck = blow(engine);
+    await struck;
   };
   const { exitCode, stderr } = await tars.run(['backup']);
+  // An Engine that still ends is not started.
+  await struck;
   assert.equal(hooks.strike, undefined, 'the backup came to the pause');
   assert.equal(exitCode, 1, stderr);
   assert.match(stderr, /the Docker Engine does not answer/);

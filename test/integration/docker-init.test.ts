@@ -255,7 +255,7 @@ test(
     assert.match(again.stderr, /There is (already )?a repository/);
     assert.equal(await readFile(path, 'utf8'), `${text}# by hand\n`);
     const other = await run('init', '--project', 'another');
-    assert.match(other.stderr, /--project another is not what .*tars\.yaml says/);
+    assert.match(other.stderr, /--project another differs from .*tars\.yaml/);
   },
 );
 

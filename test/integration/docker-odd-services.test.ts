@@ -97,7 +97,7 @@ test(
       /created of the project \S+ is stopped/,
       /paused of the project \S+ is paused/,
       /twice of the project \S+ has 2 containers.*twice-1 \(stopped\).*twice-2 \(running\)/s,
-      /Cannot look at the container \S+broken-1: .*RWLayer is unexpectedly nil/s,
+      /Cannot inspect the container \S+broken-1: .*RWLayer is unexpectedly nil/s,
       /WARN +services .*broken is in an unknown state/,
       new RegExp(`No component captures .*volume ${name}_scaled`, 's'),
     ])

@@ -102,7 +102,7 @@ test(
       const { exitCode, stdout, stderr } = await run('backup');
       assert.equal(exitCode, 0, stderr);
       const said = `${stdout}\n${stderr}`;
-      assert.match(stderr, /The Compose files use CACHE_NET, which only a shell had/);
+      assert.match(stderr, /The Compose files use CACHE_NET, which only a shell defined/);
       assert.match(stderr, /cache does not run as its Compose files now describe it/, 'without CACHE_NET');
       assert.doesNotMatch(stderr, /use .*CACHE_(PASSWORD|TAG|ROLE)|PART_WORD/);
       const archive = await run('backup', '--output-dir', join(own, 'archive'));
@@ -147,7 +147,7 @@ test(
       );
       assert.doesNotMatch(
         (await run('backup')).stderr,
-        /only a shell had|otherwise/,
+        /only a shell defined|as its Compose files now describe/,
         'Compose reads it again',
       );
     });

@@ -270,7 +270,7 @@ test('damage is found: before the swap, and later by the time a file has', async
   };
   await assert.rejects(
     component.planRestore(foreign, restoreOptions, ctx, createDirectorySource(directory)),
-    /the snapshot holds \/etc, and data of tars\.yaml names other directories/,
+    /the snapshot holds \/etc, but data in tars\.yaml names other directories/,
   );
   const partly = { ...manifest, facts: { trees: [foreign, manifest].flatMap(treesOf) } };
   const {

@@ -543,7 +543,7 @@ test('with list, a copy that no registry knows by its name is named; another tag
   const [warning, ...more] = await captureWith('list');
   assert.match(
     warning ?? '',
-    /under the names llama3:8b and llama3:latest and mine:latest: a copy cannot be pulled/,
+    /under the names llama3:8b and llama3:latest and mine:latest, and a copy cannot be pulled/,
   );
   assert.deepEqual(more, []);
   assert.deepEqual(await captureWith('all'), []);

@@ -244,7 +244,7 @@ test('a source that is missing, throws or hangs costs nothing of the others', as
   assert.match(omitted.get(join(root, 'nowhere.yaml')) ?? '', /no such file/i);
   assert.match(omitted.get(root) ?? '', /not a regular file/);
   assert.match(omitted.get('thrower') ?? '', /thrown at once/);
-  assert.match(omitted.get('hanger') ?? '', /no answer within 0\.2 s/);
+  assert.match(omitted.get('hanger') ?? '', /did not answer within 0\.2 s/);
   assert.match(omitted.get('doctor') ?? '', /No key opens it/);
   assert.match(omitted.get('snapshots') ?? '', /No key opens the repository/);
   assert.deepEqual(JSON.parse(await fileOf(bundle, 'manifest.json')), bundle.manifest);

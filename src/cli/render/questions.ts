@@ -80,7 +80,7 @@ export async function askYes(
 ): Promise<boolean | undefined> {
   if (!isTerminal(terminal)) return undefined;
   const { text } = await prompts();
-  const about = { message: `${question} [y/N]`, untouched: 'nothing was touched' };
+  const about = { message: `${question} [y/N]`, untouched: 'nothing was changed' };
   const answer = await ask<string | undefined>(terminal, about, signal, text);
   return /^y(es)?$/i.test(answer?.trim() ?? '');
 }
