@@ -82,6 +82,15 @@ const primitives = [
     ],
   },
   {
+    room: 'disk',
+    message:
+      'Use startProgram or signalChild of disk/start-program.ts: to signal what could not be started is deadly.',
+    selectors: [
+      "ImportDeclaration[source.value='execa'] > ImportSpecifier[imported.name='execa']",
+      "CallExpression[callee.property.name='kill'] > MemberExpression[object.name!='process']",
+    ],
+  },
+  {
     room: 'model',
     message: 'Use shellWord or withinShellQuotes of model/shell-word.ts.',
     selectors: ["Literal[value=\"'\\\\''\"]", "TemplateElement[value.cooked=\"'\\\\''\"]"],

@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../disk/start-program.ts';
 import { messageOf } from '../model/errors.ts';
 import type { AskProgram } from '../ports/support.ts';
 import { childEnvironment } from './child-environment.ts';
@@ -8,12 +8,13 @@ export const askProgram: AskProgram = async ([program = '', ...args], bytesMax, 
   const chunks: Buffer[] = [];
   let size = 0;
   try {
-    const child = execa(program, args, {
-      ...{ cancelSignal: signal, stdin: 'ignore', reject: false, buffer: false, encoding: 'buffer' },
-      ...{ extendEnv: false, env: childEnvironment({ LC_ALL: 'C.UTF-8', PAGER: 'cat' }), all: true },
+    const options = {
+      ...({ stdin: 'ignore', reject: false, buffer: false, encoding: 'buffer', all: true } as const),
+      ...{ extendEnv: false, env: childEnvironment({ LC_ALL: 'C.UTF-8', PAGER: 'cat' }) },
       // One that does not end when it is told to.
       forceKillAfterDelay: 1000,
-    });
+    };
+    const child = startProgram(program, args, options, signal);
     for await (const chunk of child.all as AsyncIterable<Uint8Array>) {
       chunks.push(Buffer.from(chunk));
       size += chunk.byteLength;

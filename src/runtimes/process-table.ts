@@ -75,8 +75,12 @@ export function processTree(rootPid: number, table: readonly ProcessStat[]): Pro
   return tree;
 }
 
-/** Sends a signal; false when there is no such process. */
+/**
+ * Sends a signal to one process; false when there is no such process.
+ * @throws RangeError for a number that kill(2) reads as a group of processes, or as the first process of the machine
+ */
 export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 1) throw new RangeError(`${pid} is not the pid of a service`);
   try {
     process.kill(pid, signal);
     return true;

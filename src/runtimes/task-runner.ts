@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
+import { signalChild } from '../disk/start-program.ts';
 import { throwIfAborted } from '../model/abort.ts';
 import { ServiceUnavailableError } from '../model/errors.ts';
 import { taskArguments, type ScheduledTask } from '../model/schedule.ts';
@@ -27,7 +28,7 @@ export function createTaskRunner(
       detached: true,
     });
     const tail = new Tail([child.stdout, child.stderr]);
-    const stop = (): void => void child.kill('SIGTERM');
+    const stop = (): void => void signalChild(child);
     signal.addEventListener('abort', stop);
     try {
       const [exitCode] = (await once(child, 'close')) as [number | null];

@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../disk/start-program.ts';
 import { readFile } from 'node:fs/promises';
 import { throwIfAborted } from '../model/abort.ts';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
@@ -122,13 +122,17 @@ async function passwordFrom(
   [file, ...args]: readonly string[],
   signal: AbortSignal,
 ): Promise<RepositoryPassword> {
-  const { failed, timedOut, stdout, exitCode } = await execa(file ?? '', args, {
-    cancelSignal: signal,
-    stdin: 'inherit',
-    stderr: 'inherit',
-    timeout: passwordCommandTimeoutMs,
-    reject: false,
-  });
+  const { failed, timedOut, stdout, exitCode } = await startProgram(
+    file ?? '',
+    args,
+    {
+      stdin: 'inherit',
+      stderr: 'inherit',
+      timeout: passwordCommandTimeoutMs,
+      reject: false,
+    },
+    signal,
+  );
   throwIfAborted(signal);
   if (!failed && stdout !== '') return bothWays(trimAsRestic(stdout), stdout, origin);
   // Its output may hold the password, so nothing of the failed run goes into the error.

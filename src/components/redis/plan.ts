@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { holdsNothing } from '../../disk/holds-nothing.ts';
@@ -273,11 +273,7 @@ async function formatOf(path: string): Promise<RdbFormat | undefined> {
 
 async function installedServer(signal: AbortSignal): Promise<ServerVersion | undefined> {
   for (const program of ['redis-server', 'valkey-server']) {
-    const result = await execa(program, ['--version'], {
-      reject: false,
-      cancelSignal: signal,
-      stdin: 'ignore',
-    });
+    const result = await startProgram(program, ['--version'], { reject: false, stdin: 'ignore' }, signal);
     const version = parseVersionLine(result.stdout);
     if (version !== undefined) return version;
   }

@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OperationContext } from '../../ports/context.ts';
@@ -66,10 +66,14 @@ async function prepareRedis(
   const server: ServerProcess = { name: `Redis on port ${port}`, port, pidFile, marks };
   const tlsWords = settings.tls === undefined ? [] : ['--tls', ...settings.tls];
   const probe = async (signal: AbortSignal): Promise<void> => {
-    const { stdout } = await execa('redis-cli', ['-p', String(port), ...tlsWords, 'ping'], {
-      env: settings.password === undefined ? {} : { REDISCLI_AUTH: settings.password },
-      cancelSignal: signal,
-    });
+    const { stdout } = await startProgram(
+      'redis-cli',
+      ['-p', String(port), ...tlsWords, 'ping'],
+      {
+        env: settings.password === undefined ? {} : { REDISCLI_AUTH: settings.password },
+      },
+      signal,
+    );
     if (stdout.trim() !== 'PONG') throw new Error(stdout);
   };
   const argv = [program, configFile, '--daemonize', 'no'];

@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { throwIfAborted } from '../../model/abort.ts';
+import { signalChild } from '../../disk/start-program.ts';
 import { hasErrno, ServiceUnavailableError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { waitUntil } from './common.ts';
@@ -72,7 +73,7 @@ export async function launchServer(
     await waitUntil(`${server.name} answers`, ready, { clock: ctx.clock, signal });
   } catch (cause) {
     const died = ended.signal.aborted;
-    child.kill('SIGKILL');
+    signalChild(child, 'SIGKILL');
     const { exitCode, signal: killedBy } = await child;
     throwIfAborted(ctx.signal);
     const how = died ? `ended (${killedBy ?? exitCode ?? 'not started'})` : 'does not answer';

@@ -2,7 +2,7 @@
  * The guardian process. It carries the plan's actions out when its stdin closes without `disarm` (we died, however)
  * or `pauseMaxMs` after it reported ready (we hang). It is deaf to the signals that end us, and ends by itself.
  */
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { continueTree, readProcess } from '../process-table.ts';
@@ -29,7 +29,8 @@ async function prepare(action: Action): Promise<Prepared> {
   if (action.kind === 'exec') {
     const [program = '', ...args] = action.argv;
     return async () =>
-      !(await execa(program, args, { reject: false, stdio: 'ignore', timeout: actionTimeoutMs })).failed;
+      !(await startProgram(program, args, { reject: false, stdio: 'ignore', timeout: actionTimeoutMs }))
+        .failed;
   }
   if (action.kind === 'unpause' || action.kind === 'start') {
     // Loaded only where needed: the guardian of a process stack is to stand ready at once.

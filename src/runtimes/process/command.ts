@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openScratch } from '../../disk/run-scratch.ts';
+import { signalChild } from '../../disk/start-program.ts';
 import { throwIfAborted } from '../../model/abort.ts';
 import { messageOf, TarsError } from '../../model/errors.ts';
 import { shellWord } from '../../model/shell-word.ts';
@@ -62,7 +63,7 @@ async function exitOf(
     const [exitCode] = (await ended) as [number | null];
     return exitCode ?? undefined;
   } catch (cause) {
-    child.kill('SIGTERM');
+    signalChild(child);
     child.unref();
     if (signal !== undefined) throwIfAborted(signal, cause);
     if (timeout.aborted) {

@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
@@ -96,7 +96,7 @@ async function switchUser(user: string, service: string): Promise<Identity | und
       hint: 'Run tars as root or as that user, or remove user from the service in tars.yaml.',
     });
   }
-  const { stdout, exitCode } = await execa('getent', ['passwd', user], { reject: false });
+  const { stdout, exitCode } = await startProgram('getent', ['passwd', user], { reject: false });
   const [name, , uid, gid, , home] = stdout.split(':');
   if (exitCode !== 0 || name === undefined || uid === undefined || gid === undefined || home === undefined) {
     throw new ConfigurationError(`Cannot start ${service} as ${user}: there is no such user`);

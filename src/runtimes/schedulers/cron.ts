@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { throwIfAborted } from '../../model/abort.ts';
 import { ConfigurationError, hasErrno, TarsError } from '../../model/errors.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -85,16 +85,20 @@ async function crontab(
   ctx: OperationContext,
   { mayFail = false, env = {} }: { readonly mayFail?: boolean; readonly env?: Record<string, string> } = {},
 ): Promise<{ readonly exitCode: number | undefined; readonly stdout: string; readonly stderr: string }> {
-  const result = await execa('crontab', args, {
-    input: Buffer.from(input, 'latin1'),
-    encoding: 'latin1',
-    stripFinalNewline: false,
-    reject: false,
-    cancelSignal: ctx.signal,
-    // What it says is compared.
-    env: childEnvironment({ LC_ALL: 'C', ...env }),
-    extendEnv: false,
-  });
+  const result = await startProgram(
+    'crontab',
+    args,
+    {
+      input: Buffer.from(input, 'latin1'),
+      encoding: 'latin1',
+      stripFinalNewline: false,
+      reject: false,
+      // What it says is compared.
+      env: childEnvironment({ LC_ALL: 'C', ...env }),
+      extendEnv: false,
+    },
+    ctx.signal,
+  );
   throwIfAborted(ctx.signal);
   if (hasErrno(result.cause, 'ENOENT') || hasErrno(result, 'ENOENT')) {
     throw new ConfigurationError('There is no crontab program here', {

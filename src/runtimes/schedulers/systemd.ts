@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../disk/start-program.ts';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -138,7 +138,7 @@ class Systemd {
     for (const timer of timers) {
       for (const verb of ['is-active', 'is-enabled']) {
         const args = [...flags, verb, '--quiet', timer];
-        const { exitCode } = await execa(program, args, { reject: false, cancelSignal: ctx.signal });
+        const { exitCode } = await startProgram(program, args, { reject: false }, ctx.signal);
         if (exitCode !== 0) return false;
       }
     }
@@ -167,13 +167,17 @@ class Systemd {
 const isTimer = (name: string): boolean => name.endsWith('.timer');
 
 async function run([program = '', ...args]: readonly string[], ctx: OperationContext): Promise<void> {
-  const result = await execa(program, args, {
-    reject: false,
-    stdin: 'ignore',
-    cancelSignal: ctx.signal,
-    env: childEnvironment(),
-    extendEnv: false,
-  });
+  const result = await startProgram(
+    program,
+    args,
+    {
+      reject: false,
+      stdin: 'ignore',
+      env: childEnvironment(),
+      extendEnv: false,
+    },
+    ctx.signal,
+  );
   throwIfAborted(ctx.signal);
   if (result.exitCode === 0) return;
   const said = result.stderr.trim();

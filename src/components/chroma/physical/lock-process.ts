@@ -1,7 +1,7 @@
-import { execa } from 'execa';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { startProgram } from '../../../disk/start-program.ts';
 import { TarsError } from '../../../model/errors.ts';
 
 const answerSchema = z.object({
@@ -23,7 +23,7 @@ const entryFile = fileURLToPath(
 );
 
 function spawn(path: string) {
-  return execa(process.execPath, ['--no-warnings', entryFile, path], {
+  return startProgram(process.execPath, ['--no-warnings', entryFile, path], {
     stdin: 'pipe',
     stdout: 'pipe',
     stderr: 'ignore',

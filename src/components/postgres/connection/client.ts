@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { startProgram } from '../../../disk/start-program.ts';
 import { readdir, readlink } from 'node:fs/promises';
 import { delimiter, dirname, join, posix } from 'node:path';
 import { throwIfAborted } from '../../../model/abort.ts';
@@ -125,7 +125,7 @@ async function candidateDirectories(options: PostgresOptions, major: number): Pr
 /** The major version a program reports, or undefined when it is none. Majors before 10 count as 9. */
 async function clientMajor(program: string, signal: AbortSignal): Promise<number | undefined> {
   try {
-    const { stdout } = await execa(program, ['--version'], { cancelSignal: signal, timeout: 10_000 });
+    const { stdout } = await startProgram(program, ['--version'], { timeout: 10_000 }, signal);
     const major = /\(PostgreSQL\) (\d+)/.exec(stdout)?.[1];
     return major === undefined ? undefined : Number(major);
   } catch (error) {

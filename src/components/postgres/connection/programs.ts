@@ -1,4 +1,5 @@
-import { execa, ExecaError } from 'execa';
+import { ExecaError } from 'execa';
+import { signalChild, startProgram } from '../../../disk/start-program.ts';
 import type { Readable, Writable } from 'node:stream';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { ErrorOutput } from '../../../model/error-output.ts';
@@ -64,16 +65,16 @@ function start(
   stdin: 'ignore' | 'pipe',
   signal: AbortSignal,
 ) {
-  const child = execa(path, [...args], {
+  const options = {
     env: { ...inheritedEnvironment(), ...own },
     extendEnv: false,
     stdin,
     stdout: 'pipe',
     stderr: 'pipe',
     buffer: false,
-    cancelSignal: signal,
     forceKillAfterDelay: 2000,
-  });
+  } as const;
+  const child = startProgram(path, args, options, signal);
   const stderr = tailOf(child.stderr, onStderr);
   // Awaited later; until then a failure must not count as unhandled.
   const ended = child.then(
@@ -146,7 +147,7 @@ async function* localOutput(program: ProgramCall, signal: AbortSignal): Bytes {
     throw error;
   } finally {
     // Left early: nobody reads on, so the program has no reason to live.
-    if (child.exitCode === null && !child.stdout.readableEnded) child.kill();
+    if (child.exitCode === null && !child.stdout.readableEnded) signalChild(child);
   }
   await finish();
 }
@@ -163,7 +164,7 @@ async function localFeed(program: ProgramCall, input: Bytes, signal: AbortSignal
       else if (!stdin.write(chunk)) await drained(stdin);
     }
   } catch (error) {
-    child.kill();
+    signalChild(child);
     await finish().catch(() => undefined);
     throw toTarsError(error, `Cannot read the input of ${program.path}`);
   }

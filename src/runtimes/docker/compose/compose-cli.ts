@@ -1,6 +1,6 @@
 import { throwIfAborted } from '../../../model/abort.ts';
 import type { Environment } from '../../../model/environment.ts';
-import { execa } from 'execa';
+import { startProgram } from '../../../disk/start-program.ts';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
@@ -46,10 +46,14 @@ export async function findComposeCli(
   const found: ComposeCli[] = [];
   for (const command of candidates) {
     const [file, ...args] = command;
-    const { stdout, failed } = await execa(file, [...args, 'version', '--short'], {
-      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: childEnvironment() },
-      cancelSignal: signal,
-    });
+    const { stdout, failed } = await startProgram(
+      file,
+      [...args, 'version', '--short'],
+      {
+        ...{ reject: false, stdin: 'ignore', extendEnv: false, env: childEnvironment() },
+      },
+      signal,
+    );
     throwIfAborted(signal);
     const version = failed ? undefined : /^v?(\d+(?:\.\d+)+)/.exec(stdout.trim())?.[1];
     if (version !== undefined) found.push({ command, major: Number.parseInt(version, 10), version });
@@ -116,11 +120,15 @@ export class ComposeProject {
       ...envFiles.flatMap((path) => ['--env-file', path]),
       ...['--project-directory', directory, '-p', project, ...args],
     ];
-    const result = await execa(file, all, {
-      ...{ reject: false, stdin: 'ignore', extendEnv: false, env: await this.#environment() },
-      ...{ cwd: directory, timeout: composeTimeoutMs, maxBuffer: 16 * 2 ** 20 },
-      cancelSignal: ctx.signal,
-    });
+    const result = await startProgram(
+      file,
+      all,
+      {
+        ...{ reject: false, stdin: 'ignore', extendEnv: false, env: await this.#environment() },
+        ...{ cwd: directory, timeout: composeTimeoutMs, maxBuffer: 16 * 2 ** 20 },
+      },
+      ctx.signal,
+    );
     if (!result.failed) {
       for (const line of result.stderr.split('\n').filter((text) => /variable is not set/i.test(text)))
         ctx.log.warn(`Docker Compose: ${line.replace(/^.*?msg=/, '')}`);
