@@ -344,7 +344,7 @@ export interface StoreKind {
 export type Kinds = readonly [StoreKind, ...StoreKind[]];
 
 /** A component as its section alone says. */
-interface ParsedComponent {
+export interface ParsedComponent {
   /** @throws ConfigurationError when its settings contradict each other */
   readonly complete: (where: SettingsOrigin) => ConfiguredComponent;
 }
