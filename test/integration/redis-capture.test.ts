@@ -14,6 +14,7 @@ import {
   TarsError,
   type ErrorCode,
 } from '../../src/model/errors.ts';
+import type { Finding } from '../../src/model/finding.ts';
 import type { ComponentManifest } from '../../src/model/manifest.ts';
 import type { Component, PreparedCapture } from '../../src/ports/component.ts';
 import { createDirectorySink, noArtifacts } from '../fixtures/artifacts.ts';
@@ -225,7 +226,7 @@ test('diskless replication without a delay is used and gives the same content', 
   );
 });
 
-for (const [what, change, code] of [
+const changes = [
   ['another string', ['SET', 'text', 'other'], 'key-content-differs'],
   ['a missing key', ['DEL', 'set:large'], 'key-count-differs'],
   ['one more key', ['SET', 'new', '1'], 'key-count-differs'],
@@ -240,24 +241,48 @@ for (const [what, change, code] of [
   ['a lost expiry', ['PERSIST', 'expires:7'], 'key-count-differs'],
   ['another expiry', ['PEXPIREAT', 'expires:7', '32503680000000'], 'expiring-content-differs'],
   ['a value with an expiry', ['SET', 'expires:7', 'other', 'KEEPTTL'], 'expiring-content-differs'],
+] as const;
+/** These are not put back. */
+const lastChanges = [
   ['a missing library', ['FUNCTION', 'DELETE', 'lib'], 'library-count-differs'],
   ['a flushed server', ['FLUSHALL'], 'key-count-differs'],
-] as const) {
-  test(`live verification notices ${what}`, async () => {
-    await withCommands(['FLUSHALL']);
-    await loadCorpus(server, 11);
-    const captured = await capture(componentFor());
-    assert.deepEqual(await componentFor().verify(captured, ctx, noArtifacts), []);
-    await withCommands(change);
-    const errors = (await componentFor().verify(captured, ctx, noArtifacts)).filter(
-      ({ severity }) => severity === 'error',
-    );
-    assert.ok(
-      errors.some((finding) => finding.code === code),
-      JSON.stringify(errors),
-    );
-  });
+] as const;
+
+/** Notes a key, and returns what puts it back as it was. */
+async function noteKey(redis: ReturnType<typeof clientOf>, key: string): Promise<() => Promise<void>> {
+  const value = await redis.dumpBuffer(key);
+  const expiresMs = Math.max(await redis.pexpiretime(key), 0);
+  return async () => {
+    await redis.del(key);
+    if (value !== null) await redis.restore(key, expiresMs, value, 'ABSTTL');
+  };
 }
+
+test('live verification notices every change, and nothing where there is none', async (t) => {
+  await withCommands(['FLUSHALL']);
+  await loadCorpus(server, 11);
+  await using client = disposable(clientOf(server));
+  const captured = await capture(componentFor());
+  const errors = async (): Promise<readonly Finding[]> =>
+    (await componentFor().verify(captured, ctx, noArtifacts)).filter(({ severity }) => severity === 'error');
+  assert.deepEqual(await errors(), []);
+  const notices = (what: string, change: readonly string[], code: string): Promise<void> =>
+    t.test(what, async () => {
+      await withCommands(change);
+      const found = await errors();
+      assert.ok(
+        found.some((finding) => finding.code === code),
+        JSON.stringify(found),
+      );
+    });
+  for (const [what, change, code] of changes) {
+    const putBack = await Promise.all(change.slice(1).map((word) => noteKey(client.redis, word)));
+    await notices(what, change, code);
+    for (const each of putBack) await each();
+  }
+  assert.deepEqual(await errors(), []);
+  for (const [what, change, code] of lastChanges) await notices(what, change, code);
+});
 
 test('keys that expired since the capture are no difference, those that should still be there are', async () => {
   await withCommands(['FLUSHALL']);
