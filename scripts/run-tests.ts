@@ -12,6 +12,8 @@ import { parseArgs } from 'node:util';
 const timeoutMs = 900_000;
 const [filesAtATime, dockerFilesAtATime] = [2, 3];
 const slowestShown = 10;
+/** Room for what soon goes: with Node's own 16 MB collecting it takes a tenth of the tests' time. */
+const newSpace = '--max-semi-space-size=32';
 
 /** What takes longest begins first: at the end it would keep one processor busy while the other has nothing to do. */
 const longest = [
@@ -66,7 +68,7 @@ function addTotals(counts: TestEvent['data']['counts']): void {
 /** Runs a file, and passes on what it reports but for the totals. */
 async function runFile(file: string, output: PassThrough): Promise<void> {
   const events = run({
-    ...{ files: [file], timeout: timeoutMs, execArgv: ['--test-force-exit'] },
+    ...{ files: [file], timeout: timeoutMs, execArgv: ['--test-force-exit', newSpace] },
     ...(values.grep === undefined ? {} : { testNamePatterns: values.grep }),
   });
   for await (const event of events as AsyncIterable<TestEvent>) {

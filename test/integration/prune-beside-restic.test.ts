@@ -15,7 +15,7 @@ import { stockRestics, systemRestic, type StockRestic } from '../fixtures/restic
 import { forgetSnapshot, linkedCopy, packBytes, SnapshotHistory } from '../fixtures/snapshot-history.ts';
 
 const snapshots = counted(20, 200);
-const rounds = counted(3, 50);
+const rounds = counted(2, 50);
 const mebibyte = 1 << 20;
 const sizes = {
   pagesBytes: counted(6, 24) * mebibyte,

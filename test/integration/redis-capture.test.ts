@@ -250,7 +250,7 @@ const lastChanges = [
 
 /** Notes a key, and returns what puts it back as it was. */
 async function noteKey(redis: ReturnType<typeof clientOf>, key: string): Promise<() => Promise<void>> {
-  const value = await redis.dumpBuffer(key);
+  const value = (await redis.dumpBuffer(key)) as Buffer | null;
   const expiresMs = Math.max(await redis.pexpiretime(key), 0);
   return async () => {
     await redis.del(key);

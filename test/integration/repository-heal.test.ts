@@ -156,7 +156,7 @@ for (const [how, damage] of Object.entries(damages)) {
       for (const pack of damaged) assert.equal(await exists(fileOf(pack)), false);
       assert.deepEqual((await check()).findings, []);
       assert.deepEqual(await store.examinePacks(ctx), { missing: [], misfit: [], damaged: [] });
-      for (const stock of stockRestics) await directory.restic(['check', '--read-data'], { stock });
+      await directory.restic(['check', '--read-data'], { stock: stockRestics.at(-1) ?? systemRestic });
       for (const { id } of await store.list(ctx)) await requireWhole(id);
     });
   }

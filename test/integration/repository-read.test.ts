@@ -15,6 +15,7 @@ import { collect, never, seededBytes } from '../fixtures/archives.ts';
 import { campaignSeed } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 import { password, publishSamples, RepositoryDirectory } from '../fixtures/repositories.ts';
+import { isCampaign } from '../fixtures/campaign.ts';
 import { stockRestics, type StockRestic } from '../fixtures/restic.ts';
 
 const seed = campaignSeed;
@@ -90,7 +91,10 @@ async function requireTree(source: SnapshotSource, tree: string): Promise<void> 
 
 for (const stock of stockRestics) {
   describe(`what stock restic ${stock.version} wrote`, () => {
-    for (const { name, version, compression } of variants) {
+    // Of an older restic only what it alone makes; all in the campaign.
+    for (const { name, version, compression } of isCampaign || stock === stockRestics.at(-1)
+      ? variants
+      : variants.slice(0, 1)) {
       test(`is read, checked and added to: ${name}`, async () => {
         await using directory = await freshRepository(stock, version);
         const tree = await makeTree(directory.root, stock);
