@@ -23,7 +23,7 @@ export async function openPrivateDirectory(path: string): Promise<PrivateDirecto
     'access-denied',
     `${path} is not the directory that tars created: another user may write there`,
     {
-      hint: 'Check who may write to its parent directory, remove it, then run the restore again.',
+      hint: 'Find out who may write to the directory it is in. Move this one away, then run the restore again.',
     },
   );
 }

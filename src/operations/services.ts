@@ -45,7 +45,7 @@ export function dependentsOf(names: ReadonlySet<string>, services: readonly Serv
 
 /**
  * Polls the component until it answers.
- * @throws TarsError as it is, when waiting does not hint it, such as a refused password
+ * @throws TarsError as it is, when waiting cannot help, such as a refused password
  * @throws TarsError `timeout` with the last refusal as its cause
  * @throws TarsError `service-unavailable` when its service has stopped again
  */

@@ -44,7 +44,7 @@ export interface Component {
   readonly kind: string;
   /** The service of the runtime this store runs in, when it has one. */
   readonly service: string | undefined;
-  /** True when the store writes only through paused writers, so that it needs no server (config, model files). */
+  /** Looks at the live store, for plans. Cheap, and changes nothing. */
   probe(ctx: OperationContext): Promise<ComponentProbe>;
   /** What of its service's mounts it captures. Absent where services have none that the runtime knows of. */
   places?(ctx: OperationContext): Promise<readonly CapturedPlace[]>;

@@ -136,7 +136,7 @@ async function passwordFrom(
   throwIfAborted(signal);
   if (!failed && stdout !== '') return bothWays(trimAsRestic(stdout), stdout, origin);
   // Its output may hold the password, so nothing of the failed run goes into the error.
-  const hint = 'Run it by hand: it must print the password and nothing else.';
+  const hint = 'Run the command by hand: it must print the password and nothing else.';
   if (timedOut) {
     throw new TarsError('timeout', `${origin} gave no password within ${passwordCommandTimeoutMs / 1000} s`, {
       hint,

@@ -164,7 +164,7 @@ test('whose certificate counts is as with redis-cli, and each refusal says which
   // As redis-cli does: an authority of one's own vouches for the server, whatever the name.
   await ready(tls, { host: 'localhost' });
   const refusals: [RedisTls | undefined, RegExp, RegExp][] = [
-    [undefined, /speaks TLS/, /tls: true/],
+    [undefined, /accepts only TLS/, /tls: true/],
     [{ ...tls, cacert: at('other.crt') }, /certificate is not accepted/, /cacert/],
     [{ ...tls, cacert: undefined }, /certificate is not accepted/, /cacert/],
     [{ ...tls, sni: 'elsewhere.test' }, /certificate is not accepted/, /sni/],

@@ -41,7 +41,10 @@ export function unknownDirectory(name: string): RestoreRefusedError {
 
 /** There is no way to it. */
 export function unreachable(name: string): ServiceUnavailableError {
-  return new ServiceUnavailableError(`Neither url nor path of ${name} is configured as needed`, {
-    hint: 'Set url in tars.yaml to the address of the Chroma server.',
-  });
+  return new ServiceUnavailableError(
+    `tars cannot reach the Chroma server of ${name}: tars.yaml has no address for it`,
+    {
+      hint: 'Set url in tars.yaml to the address of the Chroma server.',
+    },
+  );
 }

@@ -100,7 +100,9 @@ async function contents(
   if (files.length === 0) return () => Promise.reject(new TypeError('There is no file to restore'));
   const identityFile = place.ageIdentityFile;
   if (identityFile === undefined)
-    throw new RestoreRefusedError(`Cannot restore ${folder}: there is no age identity`);
+    throw new RestoreRefusedError(`Cannot restore ${folder}: there is no age identity`, {
+      hint: 'Set age_identity_file in tars.yaml to the file that age-keygen wrote.',
+    });
   const sealed = await unseal(
     source.open(`${folder}/sealed.age`, signal),
     identityFile,

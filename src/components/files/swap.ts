@@ -101,7 +101,7 @@ class Place implements Disposable {
       'restore-failed',
       `${holder}/${staged} is not the data that tars staged: someone replaced it`,
       {
-        hint: 'Check who may write there, remove it, then run the restore again.',
+        hint: 'Find out who may write to the directory it is in. Move this one away, then run the restore again.',
       },
     );
   }

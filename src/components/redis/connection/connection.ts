@@ -375,7 +375,9 @@ async function wantsTls(
 }
 
 const speaksTls = (where: string): TarsError =>
-  new TarsError('access-denied', `${where} speaks TLS`, { hint: tlsHint });
+  new TarsError('access-denied', `${where} accepts only TLS, and tars connected without it`, {
+    hint: tlsHint,
+  });
 
 async function shakeHands(socket: Socket, where: string, signal: AbortSignal): Promise<void> {
   try {
