@@ -59,6 +59,40 @@ export interface WriteOptions {
   readonly signal: AbortSignal;
 }
 
+/** A body that lies in the destination and in no directory of the snapshot yet. */
+export interface StoredBody {
+  readonly sizeBytes: number;
+  /** Of the whole body, lower-case hex. */
+  readonly sha256: string;
+  /** As in `ManifestArtifact`. */
+  readonly chunking?: string;
+  /** Where its bytes are, in the destination's own terms. It may be kept in a file meanwhile. */
+  readonly token: Uint8Array;
+}
+
+/** What a sink is told of a body that is to be placed later. */
+export type StoreOptions = Pick<WriteOptions, 'chunking' | 'sizeBytes' | 'signal'>;
+
+/**
+ * Stores bodies before it is known whether they belong to the snapshot: a file that is read before the cut may be another
+ * one at the cut, or gone. A body that is never placed leaves nothing in the snapshot.
+ */
+export interface BodyStore {
+  /**
+   * @param path where the body will probably be placed; it is cut as the parent's artifact of that path was
+   * @param body as that of {@link ArtifactSink.write}
+   */
+  store(path: string, body: Bytes, options: StoreOptions): Promise<StoredBody>;
+  /** The body that {@link ArtifactSink.reuse} would take over, without recording anything. */
+  known(path: string, identity: FileIdentity): Promise<StoredBody | undefined>;
+  /** Records an artifact with a body of this snapshot's {@link store} or {@link known}. */
+  place(
+    path: string,
+    body: StoredBody,
+    options: Pick<WriteOptions, 'attributes' | 'identity'>,
+  ): Promise<ManifestArtifact>;
+}
+
 /**
  * Where a capture writes its artifacts: a repository snapshot or an archive under construction. Paths and link targets
  * are strings in which bytes that are not UTF-8 stand as in model/byte-text.ts: any name of the file system can be kept.
@@ -66,6 +100,8 @@ export interface WriteOptions {
 export interface ArtifactSink {
   /** True for a repository (encrypted), false for an archive in the clear. */
   readonly encrypted: boolean;
+  /** Absent for an archive: its entries have one order, and there is no room beside them. */
+  readonly bodies?: BodyStore;
   /**
    * Stores one artifact. May be called concurrently; `body` is consumed at the sink's pace (back-pressure) and
    * its iterator is closed on failure. A chunk is the sink's from the moment it is yielded, and its memory may be

@@ -57,6 +57,11 @@ export interface Component {
    * @throws ServiceUnavailableError when it does not (yet)
    */
   ready(ctx: OperationContext): Promise<void>;
+  /**
+   * Its captures have a {@link PreparedCapture.precapture}. They are prepared and precaptured first, so that no
+   * connection of another component stays open as long as that takes.
+   */
+  readonly precaptures?: boolean;
   /** Opens connections and does everything slow that may come before the mark. Never mutates the store. */
   prepare(ctx: OperationContext): Promise<PreparedCapture>;
   /**
@@ -80,23 +85,41 @@ export interface Component {
   verify(from: ComponentManifest, ctx: OperationContext, source: ArtifactSource): Promise<readonly Finding[]>;
 }
 
+/** What a mark has to know of the moment that it is called in. */
+export interface MarkTerms {
+  /** A mark that takes longer is abandoned, and its component fails. */
+  readonly timeoutMs: number;
+  /** Every service that may write is paused or does not run, as far as is known. */
+  readonly isQuiet: boolean;
+}
+
 /**
- * One capture of a store, from the open connections on: mark, settle, capture, each once and in this order.
+ * One capture of a store, from the open connections on: precapture, mark, settle, capture, each once and in this order.
  * Disposing of it, at any time, lets go of the live store.
  */
 export interface PreparedCapture extends AsyncDisposable {
   /**
    * `cut` when {@link mark} fixes the store's state at that moment; `own` when it cannot. May turn to `own` until
-   * {@link settle} has ended.
+   * {@link capture} has ended.
    */
   readonly pointInTime: 'cut' | 'own';
+  /** Why it is `own` and what to do about it, as the end of a sentence that names the component. */
+  readonly ownReason?: string | undefined;
+  /**
+   * Called while writers run, before anything else of this capture: may take as long as the store is large. Stores what
+   * will probably not change until the mark, so that the mark has little left to fix. Absent where nothing is gained.
+   */
+  precapture?(sink: ArtifactSink, ctx: OperationContext): Promise<void>;
   /**
    * Called before writers are paused, for a store that one of them may have in its own process: such a writer, once
    * paused, would keep the lock it holds at that moment. Nothing writes to the store from here until {@link settle}.
    */
   holdWrites?(signal: AbortSignal): Promise<void>;
-  /** Called inside the writer pause, all components at once: milliseconds, fixes the point in time. */
-  mark(signal: AbortSignal): Promise<void>;
+  /**
+   * Called inside the writer pause, all components at once: milliseconds, fixes the point in time.
+   * @param terms absent where nobody is paused and nobody waits
+   */
+  mark(signal: AbortSignal, terms?: MarkTerms): Promise<void>;
   /** Called right after the writers resumed, all components at once: leaves the live store (releases locks). */
   settle(ctx: OperationContext): Promise<void>;
   /** Streams the marked state out at leisure. Artifact paths start with `${component.name}/`. */

@@ -37,9 +37,9 @@ export function createCaptureOnlyComponent(base: Component, problem: RestoreRefu
 
 /** Components may be instances of a class, whose methods a spread would lose. */
 function delegating(base: Component): Component {
-  const { name, kind, service } = base;
+  const { name, kind, service, precaptures = false } = base;
   return {
-    ...{ name, kind, service },
+    ...{ name, kind, service, precaptures },
     probe: (ctx) => base.probe(ctx),
     places: async (ctx) => (await base.places?.(ctx)) ?? [],
     leftovers: async (ctx) => (await base.leftovers?.(ctx)) ?? [],

@@ -88,7 +88,7 @@ interface KeptApartOptions extends PlaceQuestion {
  */
 export function createKeptApart({ build, ...question }: KeptApartOptions): Component {
   const plain = build(new Map());
-  const { name, kind, service } = plain;
+  const { name, kind, service, precaptures = false } = plain;
   const apart = async (refuse: (message: string) => Error): Promise<FoundComponent> => {
     const { leftOut, conflicts } = await relationsOf(question);
     if (conflicts.length > 0) throw refuse(conflicts.join('; '));
@@ -99,7 +99,7 @@ export function createKeptApart({ build, ...question }: KeptApartOptions): Compo
   const toRestore = (): Promise<FoundComponent> =>
     apart((message) => new RestoreRefusedError(`Cannot restore ${name}: ${message}`, { hint: conflictHint }));
   return {
-    ...{ name, kind, service },
+    ...{ name, kind, service, precaptures },
     places: async (ctx) => (await plain.places?.(ctx)) ?? [],
     leftovers: async (ctx) => (await plain.leftovers?.(ctx)) ?? [],
     leftOut: async (ctx) => [

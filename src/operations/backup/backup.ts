@@ -7,7 +7,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import type { Guardian, Runtime } from '../../ports/runtime.ts';
 import type { Provisioner } from '../../ports/provisioner.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
-import { captureAll } from './capture-all.ts';
+import { captureAll, precaptureAll } from './capture-all.ts';
 import { leftOutPlaces, uncapturedMounts } from './uncaptured.ts';
 import { settledCut, sortWriters, takeCut, type Cut, type Writers } from './cut.ts';
 import { lostVariables, shellVariablesWarning } from '../restore/lost-variables.ts';
@@ -97,7 +97,7 @@ async function planComponent(component: Component, ctx: OperationContext): Promi
 }
 
 /**
- * Takes one snapshot of the whole stack: prepare, cut, settle, capture, publish. A component that fails is
+ * Takes one snapshot of the whole stack: prepare, precapture, cut, settle, capture, publish. A component that fails is
  * recorded with its error and the snapshot is `partial`.
  * @throws ConfigurationError when nothing is there of what the services run in; nothing is published
  * @throws TarsError `capture-failed` when nothing at all could be captured; nothing is published then
@@ -114,7 +114,13 @@ export async function backup(
   await using writer = await destination.begin(target, ctx);
   const compose = await recordSurroundings(target, ctx);
   const notCaptured = await notCapturedOf(target, ctx);
-  await prepareAll(target.components, prepared.captures, failed, ctx);
+  const [first, others] = [true, false].map((isFirst) =>
+    target.components.filter(({ precaptures = false }) => precaptures === isFirst),
+  );
+  await prepareAll(first ?? [], prepared.captures, failed, ctx);
+  await precaptureAll(prepared.captures, failed, writer, ctx);
+  stopWhenAborted(ctx);
+  await prepareAll(others ?? [], prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
 
   const writers = sortWriters(await target.runtime.discover(ctx));
@@ -122,10 +128,10 @@ export async function backup(
   addFailures(failed, marked.failed);
   await settleAll(prepared.captures, failed, ctx);
   stopWhenAborted(ctx);
-  const cut = settledCut(marked, prepared.captures, new Set(failed.keys()));
 
   const components = await captureAll(target.components, prepared.captures, failed, writer, ctx);
   stopWhenAborted(ctx);
+  const cut = settledCut(marked, prepared.captures, new Set(failed.keys()));
   if (components.every(({ outcome }) => outcome === 'failed')) throw nothingCaptured(failed);
 
   const unknown = lostVariables(compose.compose, components);

@@ -1,6 +1,6 @@
 import { TarsError, toTarsError } from '../../model/errors.ts';
 import type { ComponentManifest } from '../../model/manifest.ts';
-import type { ArtifactSink } from '../../ports/artifacts.ts';
+import type { ArtifactSink, BodyStore, Bytes } from '../../ports/artifacts.ts';
 import type { CaptureReport, Component, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { SnapshotWriter } from '../../ports/snapshot-store.ts';
@@ -33,6 +33,36 @@ export async function captureAll(
         const captureError = toTarsError(error, `Cannot capture ${component.name}`);
         failed.set(component.name, captureError);
         return failedComponent(component, captureError);
+      }
+    }),
+  );
+}
+
+/**
+ * Has everything stored that is read before the cut. A capture that fails is closed, leaves `captures` and is recorded as
+ * failed.
+ */
+export async function precaptureAll(
+  captures: Map<string, PreparedCapture>,
+  failed: Map<string, TarsError>,
+  writer: SnapshotWriter,
+  ctx: OperationContext,
+): Promise<void> {
+  await Promise.all(
+    [...captures].map(async ([name, prepared]) => {
+      if (prepared.precapture === undefined) return;
+      const task = ctx.progress.start(name);
+      try {
+        await prepared.precapture(
+          recordingSink(writer, undefined, (bytes) => task.advance(bytes)),
+          ctx,
+        );
+        task.finish('ok');
+      } catch (error) {
+        task.finish('failed');
+        failed.set(name, toTarsError(error, `Cannot capture ${name}`));
+        captures.delete(name);
+        await prepared[Symbol.asyncDispose]();
       }
     }),
   );
@@ -76,28 +106,31 @@ async function captureOne(
   };
 }
 
+/** @param recorder undefined before the cut, when nothing belongs to the snapshot yet */
 function recordingSink(
   sink: ArtifactSink,
-  recorder: ArtifactRecorder,
+  recorder: ArtifactRecorder | undefined,
   advance: (bytes: number) => void,
 ): ArtifactSink {
+  async function* counted(body: Bytes): Bytes {
+    for await (const chunk of body) {
+      advance(chunk.byteLength);
+      yield chunk;
+    }
+  }
+  const { bodies } = sink;
   return {
     encrypted: sink.encrypted,
+    ...(bodies === undefined ? {} : { bodies: recordingBodies(bodies, recorder, counted) }),
     async write(path, body, options) {
-      async function* counted(): AsyncGenerator<Uint8Array> {
-        for await (const chunk of body) {
-          advance(chunk.byteLength);
-          yield chunk;
-        }
-      }
-      const artifact = await sink.write(path, counted(), options);
-      await recorder.add(artifact);
+      const artifact = await sink.write(path, counted(body), options);
+      await recorder?.add(artifact);
       return artifact;
     },
     async reuse(path, identity, attributes) {
       const artifact = await sink.reuse(path, identity, attributes);
       if (artifact !== undefined) {
-        await recorder.add(artifact);
+        await recorder?.add(artifact);
         advance(artifact.sizeBytes);
       }
       return artifact;
@@ -106,13 +139,29 @@ function recordingSink(
     symlink: (path, linkTarget, attributes) => sink.symlink(path, linkTarget, attributes),
     async link(path, existing, identity) {
       const artifact = await sink.link(path, existing, identity);
-      await recorder.add(artifact);
+      await recorder?.add(artifact);
       return artifact;
     },
     special: (path, file, attributes) => sink.special(path, file, attributes),
     async finish(path) {
-      await recorder.settle();
+      await recorder?.settle();
       await sink.finish(path);
+    },
+  };
+}
+
+function recordingBodies(
+  bodies: BodyStore,
+  recorder: ArtifactRecorder | undefined,
+  counted: (body: Bytes) => Bytes,
+): BodyStore {
+  return {
+    store: (path, body, options) => bodies.store(path, counted(body), options),
+    known: (path, identity) => bodies.known(path, identity),
+    async place(path, body, options) {
+      const artifact = await bodies.place(path, body, options);
+      await recorder?.add(artifact);
+      return artifact;
     },
   };
 }

@@ -286,3 +286,40 @@ test('an interruption inside the pause still resumes the writers', async () => {
   await assert.rejects(taken);
   assert.deepEqual(hung.events.slice(-2), ['resume', 'disarm']);
 });
+
+test('a mark is told how long it may take, and whether somebody may still write', async () => {
+  const cases: readonly [Partial<Writers>, boolean, { pauseFails?: boolean; armFails?: boolean }?][] = [
+    [{ pausable: ['backend'] }, true],
+    [{ idle: ['backend'] }, true],
+    [{ pausable: ['backend'], free: ['worker'] }, false],
+    [{ pausable: ['backend'], undeclared: [{ name: 'web', why: 'depends on db' }] }, false],
+    [{ pausable: ['backend'] }, false, { pauseFails: true }],
+    [{ pausable: ['backend'] }, false, { armFails: true }],
+    [{}, false],
+  ];
+  for (const [writers, isQuiet, failures = {}] of cases) {
+    const { options, ctx } = scene({ writers, ...failures, laterStates: { backend: 'stopped' } });
+    const told: unknown[] = [];
+    const store = options.prepared.get('store')!;
+    const listening = {
+      ...store,
+      mark: (_signal: AbortSignal, terms: unknown) => Promise.resolve(void told.push(terms)),
+    };
+    await takeCut({ ...options, prepared: new Map([['store', listening]]) }, ctx);
+    assert.deepEqual(told, [{ timeoutMs: 4000, isQuiet }], JSON.stringify(writers));
+  }
+});
+
+test('what a component says of its own moment is in the reason', async () => {
+  const { options, ctx } = scene({});
+  const cut = await takeCut(options, ctx);
+  const store = { ...options.prepared.get('store')!, pointInTime: 'own' as const };
+  const files = { ...store, ownReason: 'it does not fit' };
+  const reasonOf = (...captures: [string, PreparedCapture][]): string | undefined =>
+    settledCut(cut, new Map(captures), new Set()).reason;
+  assert.equal(reasonOf(['files', files]), 'files: it does not fit');
+  assert.match(
+    reasonOf(['store', store], ['files', files]) ?? '',
+    /^the state of store is .*; files: it does not fit$/,
+  );
+});

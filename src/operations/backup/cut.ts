@@ -1,6 +1,6 @@
 import { throwIfAborted } from '../../model/abort.ts';
 import { messageOf, TarsError, toTarsError } from '../../model/errors.ts';
-import type { PreparedCapture } from '../../ports/component.ts';
+import type { MarkTerms, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { ArmedGuardian, Guardian, Runtime, Service } from '../../ports/runtime.ts';
 
@@ -83,7 +83,7 @@ export async function takeCut(options: CutOptions, ctx: OperationContext): Promi
   const markTimeoutMs = pauseMaxMs * markShare;
   const taken =
     writers.pausable.length === 0
-      ? await markUnpaused(prepared, markTimeoutMs, ctx)
+      ? await markUnpaused(prepared, { timeoutMs: markTimeoutMs, isQuiet: isIdleStack(writers) }, ctx)
       : await markWhilePaused(options, markTimeoutMs, ctx);
   throwIfAborted(ctx.signal);
   const reason = taken.reason ?? (await whoCouldWrite(options, ctx));
@@ -124,7 +124,7 @@ async function whoCouldWrite(
 }
 
 async function markWhilePaused(
-  { prepared, writers: { pausable }, runtime, guardian, pauseMaxMs }: CutOptions,
+  { prepared, writers: { pausable, free, undeclared }, runtime, guardian, pauseMaxMs }: CutOptions,
   markTimeoutMs: number,
   ctx: OperationContext,
 ): Promise<Omit<Cut, 'consistency'>> {
@@ -134,7 +134,7 @@ async function markWhilePaused(
   } catch (error) {
     // Without a guardian nobody is frozen: an unpaused snapshot is worth more than none.
     const reason = `the guardian could not be started: ${messageOf(error)}`;
-    return { ...(await markUnpaused(prepared, markTimeoutMs, ctx)), reason };
+    return { ...(await markUnpaused(prepared, { timeoutMs: markTimeoutMs, isQuiet: false }, ctx)), reason };
   }
   let startedMs = ctx.clock.monotonicMs();
   let pauseError: unknown;
@@ -149,7 +149,8 @@ async function markWhilePaused(
       pauseError = error;
     });
     time = ctx.clock.now();
-    failed = await markAll(prepared, held, markTimeoutMs, ctx);
+    const isQuiet = pauseError === undefined && free.length === 0 && undeclared.length === 0;
+    failed = await markAll(prepared, held, { timeoutMs: markTimeoutMs, isQuiet }, ctx);
   } finally {
     // Where this fails the guardian stays on guard, and goes on trying when we are gone.
     await runtime.resume(pausable);
@@ -172,13 +173,17 @@ async function markWhilePaused(
 
 async function markUnpaused(
   prepared: ReadonlyMap<string, PreparedCapture>,
-  markTimeoutMs: number,
+  terms: MarkTerms,
   ctx: OperationContext,
 ): Promise<Omit<Cut, 'consistency'>> {
-  const held = await holdAll(prepared, markTimeoutMs, ctx);
+  const held = await holdAll(prepared, terms.timeoutMs, ctx);
   const time = ctx.clock.now();
-  return { time, failed: await markAll(prepared, held, markTimeoutMs, ctx) };
+  return { time, failed: await markAll(prepared, held, terms, ctx) };
 }
+
+/** Writers are known, and none of them runs. */
+const isIdleStack = ({ idle, free, undeclared }: Writers): boolean =>
+  idle.length > 0 && free.length === 0 && undeclared.length === 0;
 
 /** Stores that a writer may have in its own process are locked before it is paused. Returns those that failed. */
 function holdAll(
@@ -195,11 +200,12 @@ function holdAll(
 async function markAll(
   prepared: ReadonlyMap<string, PreparedCapture>,
   failedBefore: ReadonlyMap<string, TarsError>,
-  timeoutMs: number,
+  terms: MarkTerms,
   ctx: OperationContext,
 ): Promise<ReadonlyMap<string, TarsError>> {
   const left = new Map([...prepared].filter(([name]) => !failedBefore.has(name)));
-  const failed = await allAtOnce(left, (capture, signal) => capture.mark(signal), timeoutMs, ctx);
+  const mark = (capture: PreparedCapture, signal: AbortSignal): Promise<void> => capture.mark(signal, terms);
+  const failed = await allAtOnce(left, mark, terms.timeoutMs, ctx);
   return new Map([...failedBefore, ...failed]);
 }
 
@@ -246,7 +252,7 @@ function lateError(timeoutMs: number): TarsError {
 }
 
 /**
- * The cut as it turned out once everything has settled: a component that cannot fix its state at a given moment, or
+ * The cut as it turned out once everything is captured: a component that cannot fix its state at a given moment, or
  * had to take it again after the pause, makes it `per-store`.
  */
 export function settledCut(
@@ -257,6 +263,12 @@ export function settledCut(
   if (cut.consistency === 'per-store') return cut;
   const own = [...prepared].filter(([name, capture]) => !failed.has(name) && capture.pointInTime === 'own');
   if (own.length === 0) return cut;
-  const reason = `the state of ${own.map(([name]) => name).join(', ')} is from another moment than the pause`;
-  return { ...cut, consistency: 'per-store', reason };
+  const unexplained = own.filter(([, { ownReason }]) => ownReason === undefined).map(([name]) => name);
+  const reasons = [
+    ...(unexplained.length > 0
+      ? [`the state of ${unexplained.join(', ')} is from another moment than the pause`]
+      : []),
+    ...own.flatMap(([name, { ownReason }]) => (ownReason === undefined ? [] : [`${name}: ${ownReason}`])),
+  ];
+  return { ...cut, consistency: 'per-store', reason: reasons.join('; ') };
 }

@@ -19,7 +19,7 @@ import { SnapshotTree } from './snapshot-tree.ts';
 const timestampMarginNs = 2_000_000_000n;
 
 /** Something a new snapshot takes over from an earlier one. */
-interface ReusableArtifact {
+export interface ReusableArtifact {
   readonly node: TreeNode;
   readonly artifact: ManifestArtifact;
 }

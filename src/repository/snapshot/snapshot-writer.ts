@@ -6,9 +6,12 @@ import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } fr
 import type { PublishedSnapshot } from '../../model/snapshot.ts';
 import type {
   ArtifactAttributes,
+  BodyStore,
   Bytes,
   FileIdentity,
   SpecialFile,
+  StoredBody,
+  StoreOptions,
   WriteOptions,
 } from '../../ports/artifacts.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -33,7 +36,7 @@ import {
 } from './node-attributes.ts';
 import type { OpenedRepository } from '../open.ts';
 import type { FinishedPack } from '../seal/pack-builder.ts';
-import type { ParentSnapshot } from './parent-snapshot.ts';
+import type { ParentSnapshot, ReusableArtifact } from './parent-snapshot.ts';
 import { PendingIndex } from '../seal/pending-index.ts';
 import { SealPool } from '../seal/pool.ts';
 import { stackPath, summarize } from './snapshot-list.ts';
@@ -124,14 +127,40 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
   }
 
   async #write(path: string, body: Bytes, options: WriteOptions): Promise<ManifestArtifact> {
-    const { attributes, identity, chunking, sizeBytes: expectedBytes } = options;
+    return this.#place(path, await this.#store(path, body, options), options);
+  }
+
+  readonly bodies: BodyStore = {
+    store: async (path, body, options) => {
+      this.#requireOpen();
+      return this.#store(path, body, options);
+    },
+    known: async (path, identity) => {
+      this.#requireOpen();
+      const found = await this.#unchanged(path, identity);
+      if (found === undefined) return undefined;
+      const { node, artifact } = found;
+      const token = node.content ?? Buffer.alloc(0);
+      this.#reusedBlobs += token.length / 32;
+      const { sizeBytes, sha256, chunking } = artifact;
+      return { sizeBytes, sha256, token, ...(chunking === undefined ? {} : { chunking }) };
+    },
+    // eslint-disable-next-line @typescript-eslint/require-await -- errors are rejections, whatever the entry
+    place: async (path, body, options) => {
+      this.#requireOpen();
+      return this.#place(path, body, options);
+    },
+  };
+
+  async #store(path: string, body: Bytes, options: StoreOptions): Promise<StoredBody> {
+    const { chunking, sizeBytes: expectedBytes } = options;
     const previous = await this.#previous(path);
     const parameters = chooseParameters(
       chunking,
       expectedBytes,
       previous && { chunking: previous.chunking, sizeBytes: previous.sizeBytes },
     );
-    const stored = await storeBody(body, this.#pool, {
+    const { sizeBytes, sha256, content } = await storeBody(body, this.#pool, {
       path,
       parameters,
       gearTable: this.#gearTable,
@@ -139,10 +168,17 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       expectedBytes,
       signal: this.#signalWith(options.signal),
     });
-    const { sizeBytes, sha256, content } = stored;
-    const artifact = { path, sizeBytes, sha256, chunking: formatParameters(parameters) };
+    return { sizeBytes, sha256, chunking: formatParameters(parameters), token: content };
+  }
+
+  #place(
+    path: string,
+    { sizeBytes, sha256, chunking, token }: StoredBody,
+    { attributes, identity }: Pick<WriteOptions, 'attributes' | 'identity'>,
+  ): ManifestArtifact {
+    const artifact = { path, sizeBytes, sha256, ...(chunking === undefined ? {} : { chunking }) };
     const times = { ...nodeTimes(attributes, identity), ...nodeOwner(attributes), ...nodeLinks(identity) };
-    this.#addFile(artifact, { type: 'file', ...times, sizeBytes, content });
+    this.#addFile(artifact, { type: 'file', ...times, sizeBytes, content: Buffer.from(token) });
     this.#processedBytes += sizeBytes;
     return artifact;
   }
@@ -172,14 +208,19 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     attributes?: ArtifactAttributes,
   ): Promise<ManifestArtifact | undefined> {
     this.#requireOpen();
+    const found = await this.#unchanged(path, identity);
+    if (found === undefined) return undefined;
+    const { node, artifact } = found;
+    this.#addFile(artifact, reusedNode(node, identity, attributes));
+    this.#processedBytes += artifact.sizeBytes;
+    this.#reusedBlobs += (node.content?.length ?? 0) / 32;
+    return artifact;
+  }
+
+  async #unchanged(path: string, identity: FileIdentity): Promise<ReusableArtifact | undefined> {
     for (const parent of this.#parts.parents) {
       const found = await this.#attempt(path, () => parent.unchanged(path, identity, this.#signal));
-      if (!found) continue;
-      const { node, artifact } = found;
-      this.#addFile(artifact, reusedNode(node, identity, attributes));
-      this.#processedBytes += artifact.sizeBytes;
-      this.#reusedBlobs += (node.content?.length ?? 0) / 32;
-      return artifact;
+      if (found) return found;
     }
     return undefined;
   }
