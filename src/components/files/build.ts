@@ -5,7 +5,7 @@ import type { FilesSettings } from './settings.ts';
 
 export function build(
   settings: FilesSettings,
-  { name, place, leftOut, inContainers }: BuildContext,
+  { name, place, leftOut, inContainers, scratchDir }: BuildContext,
 ): Component {
   const { service, paths = [], inside, exclude } = settings;
   const places =
@@ -14,5 +14,5 @@ export function build(
       : [{ path: inside, live: place.path ?? inside }];
   const trees = places.map((each) => ({ ...each, exclude, keepOut: leftOut.get(each.live) ?? [] }));
   // A container would go on with the directory that was renamed.
-  return createTreesComponent({ name, service, trees, keepDirectory: inContainers });
+  return createTreesComponent({ name, service, trees, keepDirectory: inContainers, scratchDir });
 }

@@ -1,46 +1,50 @@
-import { closeSync, constants, fstatSync, type BigIntStats } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { throwIfAborted } from '../../model/abort.ts';
-import { isSameFile, wasReplaced, type OpenDirectory } from '../../disk/open-directory.ts';
-import { openPath } from '../../disk/open-path.ts';
+import { CleanupStack } from '../../model/cleanup-stack.ts';
+import { openPath, type OpenedPath } from '../../disk/open-path.ts';
+import { openScratch } from '../../disk/run-scratch.ts';
 import { hasErrno, TarsError } from '../../model/errors.ts';
-import type { ArtifactAttributes, ArtifactSink, FileIdentity, SpecialFile } from '../../ports/artifacts.ts';
-import type { CaptureReport, PreparedCapture } from '../../ports/component.ts';
+import { counted, someOf } from '../../model/plural.ts';
+import type { ArtifactSink } from '../../ports/artifacts.ts';
+import type { CaptureReport, MarkTerms, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
-import { attributesOf, identityOf } from '../paths/file-bytes.ts';
-import { attributesAt } from './tree/attributes.ts';
-import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
-import { causeOf, ChangedError, FileBody, readBufferBytes, ReadError } from './tree/file-body.ts';
 import { IncompleteList } from '../paths/incomplete.ts';
-import { Lanes } from './tree/lanes.ts';
+import { DeltaWriter } from './cut/delta.ts';
+import { LineWriter } from './cut/lines.ts';
+import { markTree } from './cut/mark-tree.ts';
+import type { MarkedBody } from './cut/marked.ts';
+import { NoteReader } from './cut/note.ts';
+import { precopyTree, type PrecopyResult } from './cut/precopy.ts';
+import { replayTree } from './cut/replay.ts';
+import { ScratchCopies } from './cut/scratch-copies.ts';
+import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
+import { LeftOut } from './left-out.ts';
+import { writeLiveFile } from './live-file.ts';
+import { HardLinks, namedMax, TreeSink } from './tree-sink.ts';
+import { entryOf } from './tree/entry.ts';
 import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
-import { someOf } from '../../model/plural.ts';
-import { walkTree, type WalkStep } from './tree/walk.ts';
+import { walkTree } from './tree/walk.ts';
 
-/** How often a file that changes is read before it is kept as it was read last. */
-const readsMax = 3;
-const filesAtOnce = 8;
 /** After this many entries, other work gets its turn. */
 const entriesPerTurn = 64;
-/** How many entries a message for information names. */
-const namedMax = 20;
+/** The walks before the cut, at most. */
+const passesMax = 3;
+/** More than this is not left to the mark, when another walk before it may help. */
+const restlessBytesMax = 32 << 20;
+/** A file that has rested for so long is proven by its time stamps. */
+const restMs = 2_100;
+/** A walk that took longer is repeated: by then something has changed. */
+const longPassMs = 2_000;
+/** Part of the time for marks that copies may take; the rest is for those of other components, and for delays. */
+const copyShare = 0.75;
 
 /** What is captured, under which name. */
-interface CapturedTrees {
+export interface CapturedTrees {
   readonly name: string;
   readonly trees: readonly Tree[];
   readonly keepOut: readonly string[];
-}
-
-/** Directories are captured while they are used: each file has a moment of its own. */
-export function prepareTreesCapture(what: CapturedTrees): PreparedCapture {
-  return {
-    pointInTime: 'own',
-    mark: () => Promise.resolve(),
-    settle: () => Promise.resolve(),
-    capture: (sink, ctx) => captureTrees(what, sink, ctx),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
+  readonly scratchDir: string;
 }
 
 /** @throws TarsError `capture-failed` when there is no directory, or only a way to it that others may change */
@@ -56,30 +60,6 @@ export async function requireDirectory(path: string): Promise<void> {
   }
 }
 
-async function captureTrees(
-  { name, trees, keepOut }: CapturedTrees,
-  sink: ArtifactSink,
-  ctx: OperationContext,
-): Promise<CaptureReport> {
-  const incomplete = new IncompleteList();
-  const captured = new Map<Tree, CapturedTree>();
-  const unmatched: (readonly string[])[] = [];
-  const hardLinks = new HardLinks();
-  // What lies in another tree is finished first.
-  for (const tree of [...trees].sort((a, b) => b.path.length - a.path.length)) {
-    using opened = await openPath(tree.live);
-    const scope = await TreeScope.of(opened, tree, await keptOutOf(tree, trees, keepOut));
-    const capture = new TreeCapture({ name, tree, scope, incomplete, hardLinks, sink, ctx });
-    captured.set(tree, await capture.run(opened.directory));
-    unmatched.push(scope.exclusions.unmatched);
-  }
-  for (const pattern of unmatchedInAll(unmatched))
-    ctx.log.warn(`${name}: ${unmatchedWarning(pattern, trees)}`);
-  const facts: TreesFacts = { trees: trees.flatMap((tree) => captured.get(tree) ?? []) };
-  const report = { serverVersion: undefined, method: 'tree', writesBlockedMs: 0, facts };
-  return { ...report, ...(incomplete.report === undefined ? {} : { incomplete: incomplete.report }) };
-}
-
 /** Patterns that matched nothing in any of the trees. */
 export const unmatchedInAll = (unmatched: readonly (readonly string[])[]): readonly string[] =>
   (unmatched[0] ?? []).filter((pattern) => unmatched.every((patterns) => patterns.includes(pattern)));
@@ -87,261 +67,281 @@ export const unmatchedInAll = (unmatched: readonly (readonly string[])[]): reado
 export const unmatchedWarning = (pattern: string, trees: readonly Tree[]): string =>
   `"${pattern}" under exclude: matches nothing in ${trees.map(({ path }) => path).join(', ')}`;
 
-/** Artifacts by the file that they are a name of. */
-class HardLinks {
-  readonly #first = new Map<string, Promise<string | undefined>>();
-
-  static keyOf = ({ dev, ino }: BigIntStats): string => `${dev}:${ino}`;
-
-  /** Where the file was captured under another name; undefined for the first. */
-  find(stats: BigIntStats): Promise<string | undefined> | undefined {
-    return stats.nlink > 1n ? this.#first.get(HardLinks.keyOf(stats)) : undefined;
-  }
-
-  /** @param captured resolves to the artifact, or undefined when it could not be captured */
-  note(stats: BigIntStats, captured: Promise<string | undefined>): void {
-    if (stats.nlink > 1n) this.#first.set(HardLinks.keyOf(stats), captured);
-  }
-}
-
-interface TreeContext {
-  readonly name: string;
+/** What the mark found of one tree. */
+interface MarkedTree {
   readonly tree: Tree;
-  readonly scope: TreeScope;
-  readonly incomplete: IncompleteList;
-  readonly hardLinks: HardLinks;
-  readonly sink: ArtifactSink;
-  readonly ctx: OperationContext;
+  readonly notePath: string;
+  readonly deltaPath: string;
+  readonly leftOut: LeftOut;
+  readonly unmatched: readonly string[];
+  /** What could not be read, by path in the tree. */
+  readonly missing: readonly (readonly [path: string, reason: unknown])[];
 }
 
-type Entry = Extract<WalkStep, { kind: 'entry' }>;
+/** What there is from {@link TreesCapture.precapture} on. */
+interface Precopy {
+  readonly ctx: OperationContext;
+  readonly directory: string;
+  readonly copies: ScratchCopies;
+  /** The note of the last walk of each tree. */
+  readonly notes: ReadonlyMap<Tree, string>;
+}
 
-class TreeCapture {
-  readonly #parts: TreeContext;
-  readonly #folder: string;
-  readonly #lanes = new Lanes(filesAtOnce);
-  readonly #leftOut: string[] = [];
-  #leftOutCount = 0;
-  readonly #leftByRestores: string[] = [];
-  readonly #changing: string[] = [];
-  #files = 0;
-  #sizeBytes = 0;
+/**
+ * Captures directories in use, as virtual machines migrate: before the cut everything is read and stored, with a note of
+ * what tells each file unchanged. At the mark everything is looked at once more, and what is different is copied into the
+ * scratch directory. After it, what the directories were at the mark is written from both.
+ *
+ * Where nothing was read before the mark, or a file does not fit into the time of the mark, what is captured has a moment
+ * of its own.
+ */
+export class TreesCapture implements PreparedCapture {
+  readonly #what: CapturedTrees;
+  /** What lies in another tree is finished first. */
+  readonly #trees: readonly Tree[];
+  readonly #scratch = new CleanupStack();
+  #precopy: Precopy | undefined;
+  #marked: readonly MarkedTree[] | undefined;
+  #reasons: string[] = [];
+  #marks = 0;
 
-  constructor(parts: TreeContext) {
-    this.#parts = parts;
-    this.#folder = treeFolder(parts.name, parts.tree.path);
+  constructor(what: CapturedTrees) {
+    this.#what = what;
+    this.#trees = [...what.trees].sort((a, b) => b.path.length - a.path.length);
   }
 
-  async run(root: OpenDirectory): Promise<CapturedTree> {
-    const { tree, ctx } = this.#parts;
-    const mounted: string[] = [];
-    const rules = {
-      leaveOut: (path: string, stats: BigIntStats): boolean => this.#leaveOut(path, stats, mounted),
-      onFailure: (path: string, error: unknown): void => this.#missing(path, error),
-    };
-    try {
-      let steps = 0;
-      for (const step of walkTree(root, rules)) {
-        throwIfAborted(ctx.signal);
-        await this.#take(step);
-        for (const path of mounted.splice(0)) this.#missing(path, mountedReason);
-        if (++steps % entriesPerTurn === 0) await setImmediate();
+  get pointInTime(): 'cut' | 'own' {
+    return this.#marked === undefined || this.#reasons.length > 0 ? 'own' : 'cut';
+  }
+
+  get ownReason(): string | undefined {
+    return this.#reasons.length === 0 ? undefined : this.#reasons.join('; ');
+  }
+
+  async precapture(sink: ArtifactSink, ctx: OperationContext): Promise<void> {
+    const scratch = this.#scratch.use(await openScratch(this.#what.scratchDir, 'files'));
+    const copies = new ScratchCopies(scratch.path, ctx.clock);
+    const notes = new Map<Tree, string>();
+    let latest: PrecopyResult & { readonly tookMs: number };
+    let passes = 0;
+    do {
+      const startedMs = ctx.clock.monotonicMs();
+      let [restlessBytes, storedBytes] = [0, 0];
+      for (const [index, tree] of this.#trees.entries()) {
+        const previous = notes.get(tree);
+        const note = join(scratch.path, `note-${index}-${passes}`);
+        const found = await this.#precopyTree(tree, { previous, note }, sink, ctx);
+        restlessBytes += found.restlessBytes;
+        storedBytes += found.storedBytes;
+        notes.set(tree, note);
       }
-    } finally {
-      await this.#lanes.settle();
-    }
-    this.#report();
-    return {
-      ...{ path: tree.path, entries: [], skipped: [], changing: this.#changing.slice(0, namedMax) },
-      ...{ files: this.#files, sizeBytes: this.#sizeBytes, exclude: [...tree.exclude] },
-    };
+      passes += 1;
+      latest = { restlessBytes, storedBytes, tookMs: ctx.clock.monotonicMs() - startedMs };
+    } while (passes < passesMax && (await isWorthAnother(latest, ctx)));
+    await copies.measureSpace();
+    this.#precopy = { ctx, directory: scratch.path, copies, notes };
   }
 
-  #leaveOut(path: string, stats: BigIntStats, mounted: string[]): boolean {
-    const reason = this.#parts.scope.outside(path, stats);
-    if (reason === 'mounted') mounted.push(path);
-    if (reason === 'restore') this.#leftByRestores.push(path);
-    if (reason === 'excluded') {
-      this.#leftOutCount += 1;
-      if (this.#leftOut.length < namedMax) this.#leftOut.push(path);
-    }
-    return reason !== undefined;
-  }
-
-  async #take(step: WalkStep): Promise<void> {
-    const { sink } = this.#parts;
-    switch (step.kind) {
-      case 'enter':
-        return sink.directory(
-          this.#artifact(step.path),
-          this.#attributes(step.path, step.directory, '.', step.stats),
-        );
-      case 'leave':
-        // Files of a directory are opened from there.
-        await this.#lanes.settle();
-        return sink.finish(this.#artifact(step.path));
-      case 'entry':
-        return step.stats.isFile() ? this.#startFile(step) : this.#other(step);
-    }
-  }
-
-  async #other({ path, parent, name, stats }: Entry): Promise<void> {
-    const { sink } = this.#parts;
-    const attributes = this.#attributes(path, parent, name, stats);
-    if (!stats.isSymbolicLink()) return sink.special(this.#artifact(path), specialFile(stats), attributes);
-    let target: string;
-    try {
-      target = parent.readlink(name);
-    } catch (error) {
-      if (!hasVanished(error) && !hasErrno(error, 'EINVAL')) this.#missing(path, error);
-      return;
-    }
-    return sink.symlink(this.#artifact(path), target, attributes);
-  }
-
-  async #startFile(entry: Entry): Promise<void> {
-    const { hardLinks } = this.#parts;
-    const known = hardLinks.find(entry.stats);
-    const first = known === undefined ? Promise.withResolvers<string | undefined>() : undefined;
-    if (first !== undefined) hardLinks.note(entry.stats, first.promise);
-    await this.#lanes.start(async () => {
-      let artifact: string | undefined;
-      try {
-        if (known !== undefined && (await this.#link(entry, await known))) return;
-        if (await this.#file(entry)) artifact = this.#artifact(entry.path);
-      } finally {
-        first?.resolve(artifact);
-      }
+  async #precopyTree(
+    tree: Tree,
+    {
+      previous: previousPath,
+      note: notePath,
+    }: { readonly previous: string | undefined; readonly note: string },
+    sink: ArtifactSink,
+    ctx: OperationContext,
+  ): Promise<PrecopyResult> {
+    using opened = await openPath(tree.live);
+    const scope = await this.#scopeOf(opened, tree);
+    using note = new LineWriter(notePath);
+    using previous = previousPath === undefined ? undefined : new NoteReader(previousPath);
+    const folder = treeFolder(this.#what.name, tree.path);
+    return await precopyTree({
+      ...{ root: opened.directory, about: tree.live, bodies: sink.bodies, previous, note, ctx },
+      leaveOut: (path, stats) => scope.outside(path, stats) !== undefined,
+      artifact: (path) => (path === '' ? folder : `${folder}/${path}`),
     });
   }
 
-  /** False when the file is to be captured as any other. */
-  async #link({ path, stats }: Entry, existing: string | undefined): Promise<boolean> {
-    if (existing === undefined) return false;
-    try {
-      await this.#parts.sink.link(this.#artifact(path), existing, identityOfFile(stats));
-      this.#files += 1;
-      return true;
-    } catch (error) {
-      if (error instanceof TarsError && error.code === 'artifact-not-found') return false;
-      throw error;
-    }
+  async #scopeOf(opened: OpenedPath, tree: Tree): Promise<TreeScope> {
+    const { trees, keepOut } = this.#what;
+    return TreeScope.of(opened, tree, await keptOutOf(tree, trees, keepOut));
   }
 
-  /** False when it could not be captured. */
-  async #file({ path, parent, name, stats }: Entry): Promise<boolean> {
-    const { sink, ctx } = this.#parts;
-    const artifact = this.#artifact(path);
-    const attributes = this.#attributes(path, parent, name, stats);
-    const reused = await sink.reuse(artifact, identityOfFile(stats), attributes);
-    if (reused !== undefined) {
-      this.#count(stats);
-      return true;
-    }
-    let descriptor: number | undefined;
-    try {
-      descriptor = parent.openFile(name, constants.O_RDONLY | constants.O_NONBLOCK);
-      const opened = fstatSync(descriptor, { bigint: true });
-      // What took its place is captured the next time.
-      if (!opened.isFile()) return false;
-      const again = isSameFile(stats, opened) ? attributes : this.#attributes(path, parent, name, opened);
-      await this.#read(path, descriptor, again);
-      return true;
-    } catch (error) {
-      if (ctx.signal.aborted) throw error;
-      const isOfReading = descriptor === undefined || causeOf(error, ReadError) !== undefined;
-      if (!isOfReading) throw error;
-      if (!hasVanished(error)) this.#missing(path, causeOf(error, ReadError) ?? error);
-      return false;
-    } finally {
-      if (descriptor !== undefined) closeSync(descriptor);
-    }
+  async mark(signal: AbortSignal, terms?: MarkTerms): Promise<void> {
+    if (this.#precopy === undefined) return;
+    const { clock } = this.#precopy.ctx;
+    const deadlineMs = terms === undefined ? Infinity : clock.monotonicMs() + terms.timeoutMs * copyShare;
+    this.#marked = await this.#markAll(this.#precopy, deadlineMs, signal);
+    if (this.#marked === undefined)
+      this.#reasons.push(
+        `the pause was too short for one look at every file; raise pause_max_ms in tars.yaml`,
+      );
   }
 
-  /** Reads a file again that changes meanwhile. */
-  async #read(path: string, descriptor: number, { extended }: ArtifactAttributes): Promise<void> {
-    const { sink, ctx, tree } = this.#parts;
-    const about = `${tree.live}/${path}`;
-    for (let reads = 1; ; reads++) {
-      const stats = fstatSync(descriptor, { bigint: true });
-      const isLast = reads === readsMax;
-      const body = new FileBody(descriptor, about, stats, isLast, ctx.signal);
-      const identity = identityOfFile(stats);
-      try {
-        await sink.write(this.#artifact(path), body.bytes(), {
-          attributes: { ...attributesOf(stats), ...(extended === undefined ? {} : { extended }) },
-          chunking: identity.sizeBytes > readBufferBytes ? 'stream' : 'small',
-          // An archive begins an entry of known size at once, and then it could not be read again.
-          ...(sink.encrypted && !isLast ? { sizeBytes: identity.sizeBytes, identity } : {}),
-          signal: ctx.signal,
-        });
-        this.#count(stats);
-        if (body.hasChanged) this.#changing.push(path);
-        return;
-      } catch (error) {
-        if (ctx.signal.aborted || causeOf(error, ChangedError) === undefined) throw error;
+  /** What the mark had no time for is looked at now. */
+  async settle(ctx: OperationContext): Promise<void> {
+    if (this.#precopy === undefined || this.#marked !== undefined) return;
+    this.#marked = await this.#markAll(this.#precopy, Infinity, ctx.signal);
+  }
+
+  /** Undefined when the time was over before the end. */
+  async #markAll(
+    precopy: Precopy,
+    deadlineMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly MarkedTree[] | undefined> {
+    const marked: MarkedTree[] = [];
+    const unfixed: string[] = [];
+    let [unfixedCount, unfixedBytes] = [0, 0];
+    const linked = new Map<string, MarkedBody>();
+    const { clock } = precopy.ctx;
+    const context = {
+      ...{ linked, copies: precopy.copies, limits: { signal, deadlineMs } },
+      isLate: () => clock.monotonicMs() > deadlineMs,
+    };
+    for (const tree of this.#trees) {
+      const onUnfixed = (path: string, sizeBytes: number): void => {
+        unfixedCount += 1;
+        unfixedBytes += sizeBytes;
+        if (unfixed.length < namedMax) unfixed.push(join(tree.path, path));
+      };
+      const done = await this.#markOne(tree, precopy, { ...context, onUnfixed });
+      if (done === undefined) return undefined;
+      marked.push(done);
+    }
+    if (unfixedCount > 0) this.#reasons.push(unfixedReason(someOf(unfixed, unfixedCount), unfixedBytes));
+    return marked;
+  }
+
+  async #markOne(
+    tree: Tree,
+    { directory, notes }: Precopy,
+    context: Pick<Parameters<typeof markTree>[0], 'linked' | 'copies' | 'limits' | 'isLate' | 'onUnfixed'>,
+  ): Promise<MarkedTree | undefined> {
+    const index = this.#trees.indexOf(tree);
+    const notePath = notes.get(tree) ?? '';
+    const deltaPath = join(directory, `delta-${index}-${++this.#marks}`);
+    const missing: [string, unknown][] = [];
+    const onMissing = (path: string, reason: unknown): void => void missing.push([path, reason]);
+    using opened = await openPath(tree.live);
+    const scope = await this.#scopeOf(opened, tree);
+    const leftOut = new LeftOut(scope, onMissing);
+    using note = new NoteReader(notePath);
+    using lines = new LineWriter(deltaPath);
+    const isWhole = await markTree({
+      ...{ ...context, root: opened.directory, note, delta: new DeltaWriter(lines), onMissing },
+      rules: { leaveOut: leftOut.leaveOut, onFailure: onMissing },
+    });
+    if (!isWhole) return undefined;
+    return { tree, notePath, deltaPath, leftOut, missing, unmatched: scope.exclusions.unmatched };
+  }
+
+  async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
+    const { name, trees } = this.#what;
+    const incomplete = new IncompleteList();
+    const hardLinks = new HardLinks();
+    const captured = new Map<Tree, CapturedTree>();
+    const unmatched: (readonly string[])[] = [];
+    for (const tree of this.#trees) {
+      const into = new TreeSink({ name, tree, incomplete, hardLinks, sink, ctx });
+      const marked = this.#marked?.find((each) => each.tree === tree);
+      unmatched.push(
+        await (marked === undefined
+          ? this.#live(tree, into, sink, ctx)
+          : this.#replay(marked, into, sink, ctx)),
+      );
+      captured.set(tree, into.finish());
+    }
+    for (const pattern of unmatchedInAll(unmatched))
+      ctx.log.warn(`${name}: ${unmatchedWarning(pattern, trees)}`);
+    const facts: TreesFacts = { trees: trees.flatMap((tree) => captured.get(tree) ?? []) };
+    const report = { serverVersion: undefined, method: 'tree', writesBlockedMs: 0, facts };
+    return { ...report, ...(incomplete.report === undefined ? {} : { incomplete: incomplete.report }) };
+  }
+
+  async #replay(
+    { tree, notePath, deltaPath, leftOut, missing, unmatched }: MarkedTree,
+    into: TreeSink,
+    sink: ArtifactSink,
+    ctx: OperationContext,
+  ): Promise<readonly string[]> {
+    const copies = this.#precopy?.copies;
+    if (copies === undefined) throw new TarsError('internal', `${tree.path} was not marked`);
+    for (const [path, reason] of missing) into.missing(path, reason);
+    const moved: string[] = [];
+    let movedCount = 0;
+    using opened = await openPath(tree.live);
+    await replayTree({
+      ...{ notePath, deltaPath, copies, tree: into, sink, ctx, root: opened.directory, about: tree.live },
+      onMoved: (path) => {
+        movedCount += 1;
+        if (moved.length < namedMax) moved.push(join(tree.path, path));
+      },
+    });
+    if (movedCount > 0)
+      this.#reasons.push(
+        `${someOf(moved, movedCount)} changed after the pause, before it was read; back up into a repository, which reads files before the pause`,
+      );
+    leftOut.report(this.#what.name, tree.path, ctx);
+    return unmatched;
+  }
+
+  /** As things are now, each file at a moment of its own. */
+  async #live(
+    tree: Tree,
+    into: TreeSink,
+    sink: ArtifactSink,
+    ctx: OperationContext,
+  ): Promise<readonly string[]> {
+    using opened = await openPath(tree.live);
+    const scope = await this.#scopeOf(opened, tree);
+    const leftOut = new LeftOut(scope, (path, reason) => into.missing(path, reason));
+    const rules = {
+      leaveOut: leftOut.leaveOut,
+      onFailure: (path: string, error: unknown) => into.missing(path, error),
+    };
+    try {
+      let steps = 0;
+      for (const step of walkTree(opened.directory, rules)) {
+        throwIfAborted(ctx.signal);
+        if (step.kind === 'leave') await into.leave(step.path);
+        else {
+          const entry = entryOf(step, (error) => into.missing(step.path, error));
+          if (entry?.type === 'file' && step.kind === 'entry') {
+            const { parent, name } = step;
+            const live = { entry, parent, name, about: `${tree.live}/${step.path}` };
+            await into.file(entry, async () => {
+              const { identity, attributes } = entry;
+              const reused = await sink.reuse(into.artifact(entry.path), identity, attributes);
+              if (reused === undefined) return (await writeLiveFile(live, into, sink, ctx)) !== undefined;
+              into.count(entry.diskBytes);
+              return true;
+            });
+          } else if (entry !== undefined && entry.type !== 'file') await into.record(entry);
+        }
+        if (++steps % entriesPerTurn === 0) await setImmediate();
       }
+    } finally {
+      await into.settle();
     }
+    leftOut.report(this.#what.name, tree.path, ctx);
+    return scope.exclusions.unmatched;
   }
 
-  /** Holes take no space, nor will they. */
-  #count({ size, blocks }: BigIntStats): void {
-    this.#files += 1;
-    this.#sizeBytes += Math.min(Number(size), Number(blocks) * 512);
-  }
-
-  /** What cannot be read of them is missing; what can is kept. */
-  #attributes(path: string, parent: OpenDirectory, name: string, stats: BigIntStats): ArtifactAttributes {
-    try {
-      return attributesAt(parent.at(name), stats);
-    } catch (error) {
-      if (!hasVanished(error)) this.#missing(path, error);
-      return attributesOf(stats);
-    }
-  }
-
-  #artifact(path: string): string {
-    return path === '' ? this.#folder : `${this.#folder}/${path}`;
-  }
-
-  #missing(path: string, reason: unknown): void {
-    const { incomplete, tree } = this.#parts;
-    incomplete.add(path === '' ? tree.path : `${tree.path === '/' ? '' : tree.path}/${path}`, reason);
-  }
-
-  #report(): void {
-    const { name, tree, ctx } = this.#parts;
-    if (this.#leftOutCount > 0)
-      ctx.log.info(
-        `${name}: exclude: leaves out ${someOf(this.#leftOut, this.#leftOutCount)} of ${tree.path}`,
-      );
-    if (this.#leftByRestores.length > 0) {
-      const names = someOf(this.#leftByRestores.slice(0, namedMax), this.#leftByRestores.length);
-      ctx.log.warn(
-        `${name}: ${names} in ${tree.path} has a name that tars gives to previous data of a restore, so it is not captured. Remove or rename it`,
-      );
-    }
-    if (this.#changing.length === 0) return;
-    const paths = someOf(this.#changing.slice(0, namedMax), this.#changing.length);
-    ctx.log.warn(
-      `${paths} in ${tree.path} changed every time it was read; the snapshot keeps the last reading`,
-    );
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#scratch[Symbol.asyncDispose]();
   }
 }
 
-const mountedReason = 'another file system is mounted there; list it under paths: as well, or under exclude:';
-
-/** What was there when its directory was read, and is no more, or is something else. */
-const hasVanished = (error: unknown): boolean =>
-  hasErrno(error, 'ENOENT') || hasErrno(error, 'ESTALE') || wasReplaced(error);
-
-const identityOfFile = (stats: BigIntStats): FileIdentity => ({
-  ...identityOf(stats),
-  ...{ deviceId: stats.dev, links: Number(stats.nlink) },
-});
-
-function specialFile(stats: BigIntStats): SpecialFile {
-  if (stats.isFIFO()) return { type: 'fifo' };
-  if (stats.isSocket()) return { type: 'socket' };
-  return { type: stats.isCharacterDevice() ? 'character-device' : 'block-device', device: stats.rdev };
+/** Whether another walk would leave less to the mark. Waits until what has just changed may have come to rest. */
+async function isWorthAnother(
+  { restlessBytes, tookMs }: PrecopyResult & { readonly tookMs: number },
+  { clock, signal }: OperationContext,
+): Promise<boolean> {
+  if (restlessBytes > restlessBytesMax) await clock.sleep(restMs, signal);
+  return restlessBytes > restlessBytesMax || tookMs > longPassMs;
 }
+
+const unfixedReason = (paths: string, sizeBytes: number): string =>
+  `${paths} changed shortly before the pause, and there was no time or room to copy ${counted(sizeBytes, 'byte')} within it; raise pause_max_ms in tars.yaml, or set scratch_dir to the file system of these files if that one can clone files (XFS, Btrfs)`;

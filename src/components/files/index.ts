@@ -1,4 +1,5 @@
 import { access, constants } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 import { throwIfAborted } from '../../model/abort.ts';
 import { openPath } from '../../disk/open-path.ts';
@@ -8,7 +9,7 @@ import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
 import { singleUse } from '../restore/single-use.ts';
-import { prepareTreesCapture, requireDirectory, unmatchedInAll, unmatchedWarning } from './capture.ts';
+import { requireDirectory, TreesCapture, unmatchedInAll, unmatchedWarning } from './capture.ts';
 import { removeBegun } from './exchange/exchange.ts';
 import { treesGeneration } from './exchange/generation.ts';
 import { planTreesRestore } from './plan.ts';
@@ -33,14 +34,16 @@ export interface TreesOptions {
    * tars' own, or another component's.
    */
   readonly keepOut?: readonly string[];
+  /** Where a backup keeps what it fixes at the cut. Absent: the directory for temporary files. */
+  readonly scratchDir?: string;
 }
 
-/** Directories with files of any kind, captured while they are used. */
+/** Directories with files of any kind, captured while they are used, as they are at the cut. */
 export function createTreesComponent(options: TreesOptions): Component {
-  const { name, service, trees, keepDirectory = false, keepOut = [] } = options;
+  const { name, service, trees, keepDirectory = false, keepOut = [], scratchDir = tmpdir() } = options;
   const place: TreesPlace = { name, kind, service, trees, keepDirectory, keepOut };
   return {
-    ...{ name, kind, service },
+    ...{ name, kind, service, precaptures: true },
     probe: (ctx) => probe(place, ctx),
     async ready() {
       for (const { live } of trees) {
@@ -54,7 +57,7 @@ export function createTreesComponent(options: TreesOptions): Component {
         if (!isAbsolute(live)) throw new ConfigurationError(`${name}: ${live} is not an absolute path`);
         await requireDirectory(live);
       }
-      return prepareTreesCapture(place);
+      return new TreesCapture({ ...place, scratchDir });
     },
     planRestore: async (from, restoreOptions, ctx, source) =>
       singleUse(await planTreesRestore(place, from, restoreOptions, ctx, source), (...stage) =>
