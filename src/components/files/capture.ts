@@ -10,9 +10,10 @@ import type { ArtifactSink } from '../../ports/artifacts.ts';
 import type { CaptureReport, MarkTerms, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { IncompleteList } from '../paths/incomplete.ts';
+import { checkDatabases } from './cut/check-databases.ts';
 import { DeltaWriter } from './cut/delta.ts';
 import { LineWriter } from './cut/lines.ts';
-import { markTree } from './cut/mark-tree.ts';
+import { markTree, type MarkedDatabases, type MarkTreeOptions } from './cut/mark-tree.ts';
 import type { MarkedBody } from './cut/marked.ts';
 import { NoteReader } from './cut/note.ts';
 import { precopyTree, type PrecopyResult } from './cut/precopy.ts';
@@ -72,10 +73,23 @@ interface MarkedTree {
   readonly tree: Tree;
   readonly notePath: string;
   readonly deltaPath: string;
+  readonly databases: MarkedDatabases;
   readonly leftOut: LeftOut;
   readonly unmatched: readonly string[];
   /** What could not be read, by path in the tree. */
   readonly missing: readonly (readonly [path: string, reason: unknown])[];
+}
+
+/** What a walk over all trees came to. */
+interface Pass {
+  readonly restlessBytes: number;
+  readonly tookMs: number;
+}
+
+interface MarkLimits {
+  readonly isQuiet: boolean;
+  readonly signal: AbortSignal;
+  readonly deadlineMs: number;
 }
 
 /** What there is from {@link TreesCapture.precapture} on. */
@@ -122,42 +136,40 @@ export class TreesCapture implements PreparedCapture {
     const scratch = this.#scratch.use(await openScratch(this.#what.scratchDir, 'files'));
     const copies = new ScratchCopies(scratch.path, ctx.clock);
     const notes = new Map<Tree, string>();
-    let latest: PrecopyResult & { readonly tookMs: number };
-    let passes = 0;
-    do {
+    let latest: Pass | undefined;
+    for (let passes = 1; passes <= passesMax; passes++) {
+      await copies.measureSpace();
       const startedMs = ctx.clock.monotonicMs();
-      let [restlessBytes, storedBytes] = [0, 0];
+      let restlessBytes = 0;
       for (const [index, tree] of this.#trees.entries()) {
-        const previous = notes.get(tree);
-        const note = join(scratch.path, `note-${index}-${passes}`);
-        const found = await this.#precopyTree(tree, { previous, note }, sink, ctx);
-        restlessBytes += found.restlessBytes;
-        storedBytes += found.storedBytes;
-        notes.set(tree, note);
+        const files = { previous: notes.get(tree), note: join(scratch.path, `note-${index}-${passes}`) };
+        restlessBytes += (await this.#precopyTree(tree, files, copies, sink, ctx)).restlessBytes;
+        notes.set(tree, files.note);
       }
-      passes += 1;
-      latest = { restlessBytes, storedBytes, tookMs: ctx.clock.monotonicMs() - startedMs };
-    } while (passes < passesMax && (await isWorthAnother(latest, ctx)));
+      const pass = { restlessBytes, tookMs: ctx.clock.monotonicMs() - startedMs };
+      if (passes === passesMax || !isWorthAnother(pass, latest)) break;
+      // What has just changed may come to rest.
+      if (restlessBytes > restlessBytesMax) await ctx.clock.sleep(restMs, ctx.signal);
+      latest = pass;
+    }
     await copies.measureSpace();
     this.#precopy = { ctx, directory: scratch.path, copies, notes };
   }
 
   async #precopyTree(
     tree: Tree,
-    {
-      previous: previousPath,
-      note: notePath,
-    }: { readonly previous: string | undefined; readonly note: string },
+    files: { readonly previous: string | undefined; readonly note: string },
+    copies: ScratchCopies,
     sink: ArtifactSink,
     ctx: OperationContext,
   ): Promise<PrecopyResult> {
     using opened = await openPath(tree.live);
     const scope = await this.#scopeOf(opened, tree);
-    using note = new LineWriter(notePath);
-    using previous = previousPath === undefined ? undefined : new NoteReader(previousPath);
+    using note = new LineWriter(files.note);
+    using previous = files.previous === undefined ? undefined : new NoteReader(files.previous);
     const folder = treeFolder(this.#what.name, tree.path);
     return await precopyTree({
-      ...{ root: opened.directory, about: tree.live, bodies: sink.bodies, previous, note, ctx },
+      ...{ root: opened.directory, about: tree.live, bodies: sink.bodies, previous, note, copies, ctx },
       leaveOut: (path, stats) => scope.outside(path, stats) !== undefined,
       artifact: (path) => (path === '' ? folder : `${folder}/${path}`),
     });
@@ -172,24 +184,37 @@ export class TreesCapture implements PreparedCapture {
     if (this.#precopy === undefined) return;
     const { clock } = this.#precopy.ctx;
     const deadlineMs = terms === undefined ? Infinity : clock.monotonicMs() + terms.timeoutMs * copyShare;
-    this.#marked = await this.#markAll(this.#precopy, deadlineMs, signal);
+    const limits = { signal, deadlineMs, isQuiet: terms?.isQuiet === true };
+    this.#marked = await this.#markAll(this.#precopy, limits);
     if (this.#marked === undefined)
       this.#reasons.push(
-        `the pause was too short for one look at every file; raise pause_max_ms in tars.yaml`,
+        'the pause was too short for one look at every file; raise pause_max_ms in tars.yaml',
       );
   }
 
-  /** What the mark had no time for is looked at now. */
+  /** What the mark had no time for is looked at now, and databases that were not copied are read. */
   async settle(ctx: OperationContext): Promise<void> {
-    if (this.#precopy === undefined || this.#marked !== undefined) return;
-    this.#marked = await this.#markAll(this.#precopy, Infinity, ctx.signal);
+    if (this.#precopy === undefined) return;
+    const limits = { signal: ctx.signal, deadlineMs: Infinity, isQuiet: false };
+    this.#marked ??= await this.#markAll(this.#precopy, limits);
+    const late: string[] = [];
+    for (const { tree, databases } of this.#marked ?? []) {
+      for (const database of databases.values()) {
+        throwIfAborted(ctx.signal);
+        if (database.isTransaction && (await database.take()) !== 'of the mark')
+          late.push(join(tree.path, database.path));
+      }
+    }
+    if (late.length > 0)
+      this.#reasons.push(
+        `${someOf(late.slice(0, namedMax), late.length)} was written at the cut, and SQLite read it afterwards; declare the service that writes it as a writer under services: in tars.yaml, so that it is paused`,
+      );
   }
 
   /** Undefined when the time was over before the end. */
   async #markAll(
     precopy: Precopy,
-    deadlineMs: number,
-    signal: AbortSignal,
+    { isQuiet, signal, deadlineMs }: MarkLimits,
   ): Promise<readonly MarkedTree[] | undefined> {
     const marked: MarkedTree[] = [];
     const unfixed: string[] = [];
@@ -197,7 +222,8 @@ export class TreesCapture implements PreparedCapture {
     const linked = new Map<string, MarkedBody>();
     const { clock } = precopy.ctx;
     const context = {
-      ...{ linked, copies: precopy.copies, limits: { signal, deadlineMs } },
+      ...{ linked, copies: precopy.copies, limits: { signal, deadlineMs }, isQuiet },
+      nowNs: BigInt(clock.now().getTime()) * 1_000_000n,
       isLate: () => clock.monotonicMs() > deadlineMs,
     };
     for (const tree of this.#trees) {
@@ -207,7 +233,10 @@ export class TreesCapture implements PreparedCapture {
         if (unfixed.length < namedMax) unfixed.push(join(tree.path, path));
       };
       const done = await this.#markOne(tree, precopy, { ...context, onUnfixed });
-      if (done === undefined) return undefined;
+      if (done === undefined) {
+        letGo(marked);
+        return undefined;
+      }
       marked.push(done);
     }
     if (unfixedCount > 0) this.#reasons.push(unfixedReason(someOf(unfixed, unfixedCount), unfixedBytes));
@@ -217,7 +246,7 @@ export class TreesCapture implements PreparedCapture {
   async #markOne(
     tree: Tree,
     { directory, notes }: Precopy,
-    context: Pick<Parameters<typeof markTree>[0], 'linked' | 'copies' | 'limits' | 'isLate' | 'onUnfixed'>,
+    context: Omit<MarkTreeOptions, 'root' | 'live' | 'rules' | 'note' | 'delta' | 'onMissing'>,
   ): Promise<MarkedTree | undefined> {
     const index = this.#trees.indexOf(tree);
     const notePath = notes.get(tree) ?? '';
@@ -229,12 +258,19 @@ export class TreesCapture implements PreparedCapture {
     const leftOut = new LeftOut(scope, onMissing);
     using note = new NoteReader(notePath);
     using lines = new LineWriter(deltaPath);
-    const isWhole = await markTree({
-      ...{ ...context, root: opened.directory, note, delta: new DeltaWriter(lines), onMissing },
+    const databases = await markTree({
+      ...{
+        ...context,
+        root: opened.directory,
+        live: opened.path,
+        note,
+        delta: new DeltaWriter(lines),
+        onMissing,
+      },
       rules: { leaveOut: leftOut.leaveOut, onFailure: onMissing },
     });
-    if (!isWhole) return undefined;
-    return { tree, notePath, deltaPath, leftOut, missing, unmatched: scope.exclusions.unmatched };
+    if (databases === undefined) return undefined;
+    return { tree, notePath, deltaPath, databases, leftOut, missing, unmatched: scope.exclusions.unmatched };
   }
 
   async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
@@ -261,7 +297,7 @@ export class TreesCapture implements PreparedCapture {
   }
 
   async #replay(
-    { tree, notePath, deltaPath, leftOut, missing, unmatched }: MarkedTree,
+    { tree, notePath, deltaPath, databases, leftOut, missing, unmatched }: MarkedTree,
     into: TreeSink,
     sink: ArtifactSink,
     ctx: OperationContext,
@@ -269,11 +305,31 @@ export class TreesCapture implements PreparedCapture {
     const copies = this.#precopy?.copies;
     if (copies === undefined) throw new TarsError('internal', `${tree.path} was not marked`);
     for (const [path, reason] of missing) into.missing(path, reason);
+    const checked = await checkDatabases(databases, {
+      directory: this.#precopy?.directory ?? '',
+      tree: into,
+      ctx,
+    });
+    into.describe(checked.described, databases.size);
+    if (checked.takenAgain.length > 0)
+      this.#reasons.push(
+        `${checked.takenAgain.join(', ')} was written during the pause by something that was not paused, so SQLite read it afterwards`,
+      );
     const moved: string[] = [];
     let movedCount = 0;
     using opened = await openPath(tree.live);
     await replayTree({
-      ...{ notePath, deltaPath, copies, tree: into, sink, ctx, root: opened.directory, about: tree.live },
+      ...{
+        notePath,
+        deltaPath,
+        copies,
+        databases,
+        tree: into,
+        sink,
+        ctx,
+        root: opened.directory,
+        about: tree.live,
+      },
       onMoved: (path) => {
         movedCount += 1;
         if (moved.length < namedMax) moved.push(join(tree.path, path));
@@ -330,17 +386,21 @@ export class TreesCapture implements PreparedCapture {
   }
 
   [Symbol.asyncDispose](): Promise<void> {
+    letGo(this.#marked ?? []);
     return this.#scratch[Symbol.asyncDispose]();
   }
 }
 
-/** Whether another walk would leave less to the mark. Waits until what has just changed may have come to rest. */
-async function isWorthAnother(
-  { restlessBytes, tookMs }: PrecopyResult & { readonly tookMs: number },
-  { clock, signal }: OperationContext,
-): Promise<boolean> {
-  if (restlessBytes > restlessBytesMax) await clock.sleep(restMs, signal);
-  return restlessBytes > restlessBytesMax || tookMs > longPassMs;
+function letGo(marked: readonly MarkedTree[]): void {
+  for (const { databases } of marked) for (const database of databases.values()) database[Symbol.dispose]();
+}
+
+/** Whether another walk would leave less to the mark: after a long one, and while what changes becomes less. */
+function isWorthAnother({ restlessBytes, tookMs }: Pass, before: Pass | undefined): boolean {
+  if (tookMs > longPassMs && (before === undefined || tookMs < before.tookMs / 2)) return true;
+  return (
+    restlessBytes > restlessBytesMax && (before === undefined || restlessBytes < before.restlessBytes / 2)
+  );
 }
 
 const unfixedReason = (paths: string, sizeBytes: number): string =>

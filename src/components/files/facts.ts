@@ -15,6 +15,22 @@ const entrySchema = z.object({
   target: z.string().optional(),
 });
 
+const databaseSchema = z.object({
+  /** Relative to the tree. */
+  path: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  /** What the database says of its journal: `wal` or `rollback`. */
+  journal: z.string(),
+  /** What SQLite said of the captured files: `integrity_check` or `quick_check` found nothing, or the check failed, or why there was none. */
+  check: z.enum(['integrity', 'quick', 'failed', 'none']),
+  /** What is wrong, or why there was no check. */
+  problem: z.string().optional(),
+  /** Some of them, with their rows; without, where only the program of the database can read a table. */
+  tables: z.array(z.object({ name: z.string(), rows: z.number().int().nonnegative().optional() })),
+  /** All of them. */
+  tableCount: z.number().int().nonnegative(),
+});
+
 const treeSchema = z.object({
   /** Absolute, as configured. */
   path: z.string().refine((path) => isAbsolute(path) && normalize(path) === path, 'is not an absolute path'),
@@ -29,6 +45,10 @@ const treeSchema = z.object({
   sizeBytes: z.number().int().nonnegative().optional(),
   /** The patterns that left something out. */
   exclude: z.array(z.string()).optional(),
+  /** SQLite databases: some of them, in the order of their paths. */
+  databases: z.array(databaseSchema).optional(),
+  /** All of them. */
+  databaseCount: z.number().int().nonnegative().optional(),
 });
 
 const factsSchema = z.object({ trees: z.array(treeSchema) });
@@ -36,6 +56,8 @@ const factsSchema = z.object({ trees: z.array(treeSchema) });
 /** What a capture of directories leaves in the manifest. A file's hash is that of its artifact. */
 export type TreesFacts = z.infer<typeof factsSchema>;
 export type CapturedTree = z.infer<typeof treeSchema>;
+/** A SQLite database in a captured directory. */
+export type CapturedDatabase = z.infer<typeof databaseSchema>;
 
 /** @throws CorruptionError when the manifest's facts are not those of such a capture */
 export function parseTreesFacts(facts: Readonly<Record<string, unknown>>, component: string): TreesFacts {

@@ -3,7 +3,7 @@ import type { OperationContext } from '../../ports/context.ts';
 import { TarsError } from '../../model/errors.ts';
 import { someOf } from '../../model/plural.ts';
 import type { IncompleteList } from '../paths/incomplete.ts';
-import { treeFolder, type CapturedTree } from './facts.ts';
+import { treeFolder, type CapturedDatabase, type CapturedTree } from './facts.ts';
 import type { FileEntry, TreeEntry } from './tree/entry.ts';
 import { Lanes } from './tree/lanes.ts';
 import type { Tree } from './tree/scope.ts';
@@ -49,6 +49,7 @@ export class TreeSink {
   readonly #changing: string[] = [];
   #files = 0;
   #sizeBytes = 0;
+  #databases = { databases: [] as CapturedDatabase[], databaseCount: 0 };
 
   constructor(parts: TreeSinkOptions) {
     this.#parts = parts;
@@ -134,6 +135,11 @@ export class TreeSink {
     this.missing(path, 'it changed every time it was read, so what the snapshot keeps may be torn');
   }
 
+  /** What the manifest says of the databases in the tree. */
+  describe(databases: readonly CapturedDatabase[], count: number): void {
+    this.#databases = { databases: [...databases], databaseCount: count };
+  }
+
   /** What goes into the manifest. */
   finish(): CapturedTree {
     const { tree, ctx } = this.#parts;
@@ -145,6 +151,7 @@ export class TreeSink {
     return {
       ...{ path: tree.path, entries: [], skipped: [], changing },
       ...{ files: this.#files, sizeBytes: this.#sizeBytes, exclude: [...tree.exclude] },
+      ...(this.#databases.databaseCount > 0 ? this.#databases : {}),
     };
   }
 }

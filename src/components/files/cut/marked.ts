@@ -1,4 +1,5 @@
 import type { StoredBody } from '../../../ports/artifacts.ts';
+import type { CompanionSuffix, JournalMode } from '../sqlite/header.ts';
 import type { FileEntry, TreeEntry } from '../tree/entry.ts';
 
 /** Where the bytes of a file are that it had at the mark. */
@@ -12,7 +13,19 @@ export type MarkedBody =
 
 /** An entry as it was at the mark. */
 export type MarkedEntry = Exclude<TreeEntry, FileEntry> | MarkedFile;
-export type MarkedFile = FileEntry & { readonly body: MarkedBody };
+export type MarkedFile = FileEntry & { readonly body: MarkedBody; readonly database?: DatabasePart };
+
+/** A file that belongs to a SQLite database. */
+export interface DatabasePart {
+  /** The database itself, in the same tree. */
+  readonly of: string;
+  /** Empty for that. */
+  readonly suffix: '' | CompanionSuffix;
+  /** How it says that it keeps its journal; for the database itself. */
+  readonly journal?: JournalMode | undefined;
+  /** A copy in the scratch directory, to be checked there. */
+  readonly copy?: string;
+}
 
 interface TaggedNumber {
   readonly $n: string;

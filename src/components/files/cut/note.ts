@@ -2,7 +2,7 @@ import type { BigIntStats } from 'node:fs';
 import type { LiveStep } from '../tree/entry.ts';
 import { comparePaths } from '../tree/joined.ts';
 import { readLines } from './lines.ts';
-import { decodeMarked, encodeMarked, type MarkedEntry } from './marked.ts';
+import { decodeMarked, encodeMarked, type MarkedEntry, type MarkedFile } from './marked.ts';
 
 /**
  * A file that changes within the granularity of time stamps after it was looked at keeps the time stamps that it had: two
@@ -33,8 +33,14 @@ export function keyOf({ path, stats }: Pick<LiveStep, 'path' | 'stats'>): string
 }
 
 /** A line of a note. Without `entry`, nothing is known of it but that it was there. */
-export const noteLine = (key: string, entry?: MarkedEntry): string =>
-  entry === undefined ? `?${key}` : `=${key}\t${encodeMarked(entry)}`;
+export function noteLine(key: string, entry?: MarkedEntry): string {
+  if (entry === undefined) return `?${key}`;
+  const isOfDatabase = entry.type === 'file' && entry.database !== undefined;
+  return `${isOfDatabase ? databaseMark : '='}${key}\t${encodeMarked(entry)}`;
+}
+
+/** Begins the line of a file that belongs to a database. */
+const databaseMark = '#';
 
 /** What a walk noted, line by line in the order of walks: by the bytes of names, directories before what is in them. */
 export class NoteReader implements Disposable {
@@ -54,6 +60,11 @@ export class NoteReader implements Disposable {
   get entry(): MarkedEntry | undefined {
     const at = this.#line?.indexOf('\t') ?? -1;
     return at < 0 || this.#line === undefined ? undefined : decodeMarked(this.#line.slice(at + 1));
+  }
+
+  /** The present line, where it is a whole one of a file that belongs to a database. */
+  get databaseFile(): MarkedFile | undefined {
+    return this.#line?.startsWith(databaseMark) === true ? (this.entry as MarkedFile) : undefined;
   }
 
   next(): void {
@@ -77,7 +88,7 @@ export class NoteReader implements Disposable {
   /** True when the present line is of this key, and proves that the entry is the same. */
   isSame(key: string): boolean {
     return (
-      this.#line?.startsWith(key, 1) === true && this.#line[0] === '=' && this.#line[key.length + 1] === '\t'
+      this.#line?.startsWith(key, 1) === true && this.#line[0] !== '?' && this.#line[key.length + 1] === '\t'
     );
   }
 

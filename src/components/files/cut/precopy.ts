@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { throwIfAborted } from '../../../model/abort.ts';
 import type { OpenDirectory } from '../../../disk/open-directory.ts';
 import { syncFileSystem } from '../../../disk/posix/index.ts';
-import type { BodyStore, FileIdentity, StoredBody } from '../../../ports/artifacts.ts';
+import type { BodyStore, ChunkingHint, StoredBody } from '../../../ports/artifacts.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { chunkingOf } from '../live-file.ts';
 import { filesAtOnce, hasSeveralNames, HardLinks } from '../tree-sink.ts';
@@ -12,8 +12,11 @@ import { causeOf, ChangedError, FileBody, ReadError } from '../tree/file-body.ts
 import { Lanes } from '../tree/lanes.ts';
 import { walkTree, type WalkRules } from '../tree/walk.ts';
 import type { LineWriter } from './lines.ts';
-import type { MarkedBody } from './marked.ts';
+import type { DatabasePart, MarkedBody, MarkedFile } from './marked.ts';
+import type { BesideDatabase } from '../sqlite/header.ts';
+import { databasePart, journalModeAt } from '../sqlite/recognise.ts';
 import { isProven, keyOf, noteLine, type NoteReader } from './note.ts';
+import type { ScratchCopies } from './scratch-copies.ts';
 
 /**
  * The kernel writes dirty pages to the disk after half a minute. Until then a program that writes through a mapping of a
@@ -36,6 +39,7 @@ export interface PrecopyOptions {
   /** Of the walk before. */
   readonly previous: NoteReader | undefined;
   readonly note: LineWriter;
+  readonly copies: ScratchCopies;
   readonly ctx: OperationContext;
 }
 
@@ -54,15 +58,19 @@ export async function precopyTree(options: PrecopyOptions): Promise<PrecopyResul
   return pass;
 }
 
+/** A file that was read. */
+type TakenFile = Pick<MarkedFile, 'body' | 'database'>;
+
 class PrecopyPass implements PrecopyResult {
   readonly #options: PrecopyOptions;
   readonly #lanes = new Lanes(filesAtOnce);
   /** In the order of the walk. */
   #lines: Promise<string>[] = [];
   /** Bodies of files of which more names are to come. */
-  readonly #linked = new Map<string, { names: number; readonly body: Promise<MarkedBody | undefined> }>();
+  readonly #linked = new Map<string, { names: number; readonly body: Promise<TakenFile | undefined> }>();
   /** When everything that was dirty began to be written to the disk. */
   #syncedNs: bigint | undefined;
+  readonly #databases = new Set<string>();
   restlessBytes = 0;
   storedBytes = 0;
 
@@ -95,10 +103,23 @@ class PrecopyPass implements PrecopyResult {
   }
 
   async #note(step: LiveStep): Promise<void> {
+    const part = this.#partOf(step);
+    if (part?.suffix === '-shm') return;
     const key = keyOf(step);
     const known = this.#knownLine(step.path, key);
     if (known !== undefined) this.#lines.push(Promise.resolve(known));
-    else await this.#lookAt(step, key);
+    else await this.#lookAt(step, key, part);
+  }
+
+  /** Of the database that the file belongs to. Databases come before what lies beside them. */
+  #partOf(step: LiveStep): DatabasePart | BesideDatabase | undefined {
+    if (step.kind !== 'entry' || !step.stats.isFile()) return undefined;
+    const part = databasePart(step.path, (path) => this.#databases.has(path));
+    if (part !== undefined) return part;
+    const journal = journalModeAt(step);
+    if (journal === undefined) return undefined;
+    this.#databases.add(step.path);
+    return { of: step.path, suffix: '', journal };
   }
 
   /** What the walk before noted, where that still holds. */
@@ -111,14 +132,14 @@ class PrecopyPass implements PrecopyResult {
     return line;
   }
 
-  async #lookAt(step: LiveStep, key: string): Promise<void> {
+  async #lookAt(step: LiveStep, key: string, part: DatabasePart | undefined): Promise<void> {
     const { stats } = step;
     let isWhole = isProven(stats, await this.#provenAt(stats));
     if (!isWhole && stats.isFile()) this.restlessBytes += diskBytesOf(stats);
     const entry = isWhole ? entryOf(step, () => void (isWhole = false)) : undefined;
     if (!isWhole || entry === undefined) this.#lines.push(Promise.resolve(noteLine(key)));
     else if (entry.type !== 'file') this.#lines.push(Promise.resolve(noteLine(key, entry)));
-    else if (step.kind === 'entry') await this.#startFile(entry, step, key);
+    else if (step.kind === 'entry') await this.#startFile(entry, step, key, part);
   }
 
   /** The moment from which on a change leaves a trace. */
@@ -137,15 +158,20 @@ class PrecopyPass implements PrecopyResult {
     return BigInt(this.#options.ctx.clock.now().getTime()) * 1_000_000n;
   }
 
-  async #startFile(entry: FileEntry, step: Extract<LiveStep, { kind: 'entry' }>, key: string): Promise<void> {
+  async #startFile(
+    entry: FileEntry,
+    step: Extract<LiveStep, { kind: 'entry' }>,
+    key: string,
+    part: DatabasePart | undefined,
+  ): Promise<void> {
     const line = Promise.withResolvers<string>();
     this.#lines.push(line.promise);
     // Where a lane fails, nobody waits for its line.
     line.promise.catch(() => undefined);
     await this.#lanes.start(async () => {
       try {
-        const body = await this.#bodyOf(entry, step, key);
-        line.resolve(body === undefined ? noteLine(key) : noteLine(key, { ...entry, body }));
+        const taken = await this.#bodyOf(entry, step, key, part);
+        line.resolve(taken === undefined ? noteLine(key) : noteLine(key, { ...entry, ...taken }));
       } catch (error) {
         line.reject(error);
         throw error;
@@ -157,12 +183,13 @@ class PrecopyPass implements PrecopyResult {
     entry: FileEntry,
     step: Extract<LiveStep, { kind: 'entry' }>,
     key: string,
-  ): Promise<MarkedBody | undefined> {
+    part: DatabasePart | undefined,
+  ): Promise<TakenFile | undefined> {
     const { identity } = entry;
-    if (!hasSeveralNames(identity)) return this.#take(entry, step, key);
+    if (part !== undefined || !hasSeveralNames(identity)) return this.#take(entry, step, key, part);
     const file = HardLinks.keyOf(identity);
     const known = this.#linked.get(file);
-    const body = known?.body ?? this.#take(entry, step, key);
+    const body = known?.body ?? this.#take(entry, step, key, part);
     const names = (known?.names ?? 0) + 1;
     if (names < (identity.links ?? 1)) this.#linked.set(file, { names, body });
     else this.#linked.delete(file);
@@ -171,21 +198,28 @@ class PrecopyPass implements PrecopyResult {
 
   /** Undefined when it is another file, or changed meanwhile, or cannot be read. */
   async #take(
-    { path, identity }: FileEntry,
+    entry: FileEntry,
     { parent, name }: Extract<LiveStep, { kind: 'entry' }>,
     key: string,
-  ): Promise<MarkedBody | undefined> {
-    const { bodies, artifact } = this.#options;
-    const known = await bodies?.known(artifact(path), identity);
-    if (known !== undefined) return { from: 'destination', stored: known };
-    if (bodies === undefined) return { from: 'live', isProven: true };
+    part: DatabasePart | undefined,
+  ): Promise<TakenFile | undefined> {
+    const { bodies, artifact, ctx } = this.#options;
+    const { path } = entry;
+    const known = await bodies?.known(artifact(path), entry.identity);
+    if (part === undefined) {
+      if (known !== undefined) return { body: { from: 'destination', stored: known } };
+      if (bodies === undefined) return { body: { from: 'live', isProven: true } };
+    }
     let descriptor: number | undefined;
     try {
       descriptor = parent.openFile(name, constants.O_RDONLY | constants.O_NONBLOCK);
-      if (keyOf({ path, stats: fstatSync(descriptor, { bigint: true }) }) !== key) return undefined;
-      return { from: 'destination', stored: await this.#store(path, descriptor, identity, bodies) };
+      const isSame = (): boolean =>
+        descriptor !== undefined && keyOf({ path, stats: fstatSync(descriptor, { bigint: true }) }) === key;
+      if (!isSame()) return undefined;
+      if (part !== undefined) return await this.#takeOfDatabase(entry, descriptor, part, known, isSame);
+      return bodies && { body: await this.#store(path, descriptor, bodies) };
     } catch (error) {
-      throwIfAborted(this.#options.ctx.signal);
+      throwIfAborted(ctx.signal);
       const isOfReading =
         descriptor === undefined ||
         causeOf(error, ReadError) !== undefined ||
@@ -197,19 +231,40 @@ class PrecopyPass implements PrecopyResult {
     }
   }
 
+  /** What belongs to a database is copied, so that the database can be checked without anybody else; see sqlite/. */
+  async #takeOfDatabase(
+    { path }: FileEntry,
+    descriptor: number,
+    part: DatabasePart,
+    known: StoredBody | undefined,
+    isSame: () => boolean,
+  ): Promise<TakenFile | undefined> {
+    const { bodies, copies, ctx } = this.#options;
+    const copy = await copies.copy(descriptor, { signal: ctx.signal });
+    if (copy !== undefined && !isSame()) {
+      copies.remove(copy);
+      return undefined;
+    }
+    const database = copy === undefined ? part : { ...part, copy };
+    if (known !== undefined) return { body: { from: 'destination', stored: known }, database };
+    if (bodies !== undefined) return { body: await this.#store(path, descriptor, bodies, 'pages'), database };
+    return copy === undefined ? undefined : { body: { from: 'scratch', copy }, database };
+  }
+
   async #store(
     path: string,
     descriptor: number,
-    { sizeBytes }: FileIdentity,
     bodies: BodyStore,
-  ): Promise<StoredBody> {
+    chunking: ChunkingHint = chunkingOf(fstatSync(descriptor).size),
+  ): Promise<MarkedBody> {
     const { artifact, about, ctx } = this.#options;
     const stats = fstatSync(descriptor, { bigint: true });
+    const sizeBytes = Number(stats.size);
     const body = new FileBody(descriptor, `${about}/${path}`, stats, false, ctx.signal);
     const stored = await bodies.store(artifact(path), body.bytes(), {
-      ...{ chunking: chunkingOf(sizeBytes), sizeBytes, signal: ctx.signal },
+      ...{ chunking, sizeBytes, signal: ctx.signal },
     });
     this.storedBytes += sizeBytes;
-    return stored;
+    return { from: 'destination', stored };
   }
 }

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { throwIfAborted } from '../../../model/abort.ts';
 import type { OpenDirectory } from '../../../disk/open-directory.ts';
@@ -7,8 +8,9 @@ import { fileBytes } from '../../paths/file-bytes.ts';
 import { chunkingOf, writeLiveFile } from '../live-file.ts';
 import { hasSeveralNames, type TreeSink } from '../tree-sink.ts';
 import { openAlong, splitPath } from '../tree/along.ts';
-import { fileIdentity, hasVanished } from '../tree/entry.ts';
+import { diskBytesOf, fileIdentity, hasVanished } from '../tree/entry.ts';
 import { markedEntries } from './delta.ts';
+import type { MarkedDatabases } from './mark-tree.ts';
 import type { MarkedFile } from './marked.ts';
 import type { ScratchCopies } from './scratch-copies.ts';
 
@@ -19,6 +21,7 @@ export interface ReplayOptions {
   readonly notePath: string;
   readonly deltaPath: string;
   readonly copies: ScratchCopies;
+  readonly databases: MarkedDatabases;
   readonly root: OpenDirectory;
   /** For messages. */
   readonly about: string;
@@ -62,9 +65,11 @@ const isBelow = (path: string, directory: string): boolean =>
 
 /** False when it could not be captured. */
 async function writeFile(entry: MarkedFile, options: ReplayOptions): Promise<boolean> {
-  const { tree, sink, copies, ctx } = options;
+  const { tree, sink, copies, databases, ctx } = options;
   const { path, attributes, identity, body, diskBytes } = entry;
   const artifact = tree.artifact(path);
+  const taken = entry.database && databases.get(entry.database.of)?.taken;
+  if (taken !== undefined) return entry.database?.suffix === '' && writeDatabase(entry, taken, options);
   switch (body.from) {
     case 'destination':
       await sink.bodies?.place(artifact, body.stored, { attributes, identity });
@@ -73,7 +78,13 @@ async function writeFile(entry: MarkedFile, options: ReplayOptions): Promise<boo
       const { sizeBytes } = identity;
       const { signal } = ctx;
       await sink.write(artifact, fileBytes(copies.path(body.copy), signal), {
-        ...{ attributes, identity, sizeBytes, signal, chunking: chunkingOf(sizeBytes) },
+        ...{
+          attributes,
+          identity,
+          sizeBytes,
+          signal,
+          chunking: entry.database === undefined ? chunkingOf(sizeBytes) : 'pages',
+        },
       });
       if (!hasSeveralNames(identity)) copies.remove(body.copy);
       break;
@@ -82,6 +93,21 @@ async function writeFile(entry: MarkedFile, options: ReplayOptions): Promise<boo
       return writeFromTree(entry, body.isProven, options);
   }
   tree.count(diskBytes);
+  return true;
+}
+
+/** One file stands for the database and what lies beside it. It is another than the live one, so it has no identity. */
+async function writeDatabase(
+  { path, attributes }: MarkedFile,
+  copy: string,
+  { tree, sink, copies, ctx: { signal } }: ReplayOptions,
+): Promise<boolean> {
+  const source = copies.path(copy);
+  const stats = statSync(source, { bigint: true });
+  const options = { attributes, sizeBytes: Number(stats.size), chunking: 'pages', signal } as const;
+  await sink.write(tree.artifact(path), fileBytes(source, signal), options);
+  copies.remove(copy);
+  tree.count(diskBytesOf(stats));
   return true;
 }
 
