@@ -44,7 +44,7 @@ import { createStackClaims } from '../storage/journal/stack-claims.ts';
 import { createLocalStorage } from '../storage/local/local-storage.ts';
 
 export { lastKitExport, recordKitExport } from './kit-record.ts';
-export { countAmounts, kindOf, proposeStores, recoveryOf } from './kinds.ts';
+export { countAmounts, databasesIn, kindOf, proposeStores, recoveryOf } from './kinds.ts';
 export { systemClock } from '../runtimes/system-clock.ts';
 
 /** The configured stack with every adapter in place. */

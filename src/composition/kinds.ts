@@ -5,6 +5,7 @@ import type { Environment } from '../model/environment.ts';
 import type { ComponentRecovery } from '../operations/recovery-kit/recovery-kit.ts';
 import type {
   ConfiguredComponent,
+  InnerDatabase,
   KindProposal,
   Kinds,
   PortProbe,
@@ -19,6 +20,10 @@ export const kindOf = (name: string, known: Kinds = kinds): StoreKind | undefine
 /** What a component of a snapshot holds beside bytes. */
 export const countAmounts = (component: ComponentManifest): readonly Amount[] =>
   kindOf(component.kind)?.counts(component) ?? [];
+
+/** Databases that lie in the directories of a component. */
+export const databasesIn = (component: ComponentManifest): readonly InnerDatabase[] =>
+  kindOf(component.kind)?.databases(component) ?? [];
 
 /** How a component of a snapshot is recovered: by its settings, as long as they are of the kind that was captured. */
 export function recoveryOf(

@@ -21,6 +21,8 @@ interface KindDefinition<S extends CommonSettings> {
   readonly recovery: RecoverySlot<S>;
   /** What a manifest's facts count, such as rows. Facts that do not fit count nothing. Absent: bytes alone. */
   readonly counts?: (component: ComponentManifest) => readonly Amount[];
+  /** Databases that lie in what it captured and are no components themselves. Absent: never any. */
+  readonly databases?: (component: ComponentManifest) => readonly InnerDatabase[];
   /** How it is found on a machine without containers. Absent: never. */
   readonly machine?: MachineSlot;
   /** A store that has a container of its own. Absent: none has. */
@@ -322,12 +324,28 @@ interface AccessSlot<S> {
   ) => ProgramCall;
 }
 
+/** A database in a captured directory, for `show`. */
+export interface InnerDatabase {
+  /** As the service sees it. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Such as `SQLite, WAL`. */
+  readonly format: string;
+  /** Such as `checked` or `damaged: …`. */
+  readonly state: string;
+  /** Of some tables; without rows, where they could not be counted. */
+  readonly tables: readonly { readonly name: string; readonly rows?: number | undefined }[];
+  /** Of all of them. */
+  readonly tableCount: number;
+}
+
 /** A kind whose settings' type only it knows. */
 export interface StoreKind {
   readonly name: string;
   /** See {@link SettingsSlot.schema}. */
   readonly schema: (local: (path: string) => string) => SettingsSchema<ParsedComponent>;
   readonly counts: (component: ComponentManifest) => readonly Amount[];
+  readonly databases: (component: ComponentManifest) => readonly InnerDatabase[];
   readonly recovery: {
     readonly phase: RecoveryPhase;
     readonly namesArtifacts: boolean;
@@ -405,7 +423,7 @@ export interface ConfiguredContainer {
 
 /** Hides the type of a kind's settings behind what is bound to them. */
 export function defineKind<S extends CommonSettings>(kind: KindDefinition<S>): StoreKind {
-  const { name, settings, recovery, counts, machine, container } = kind;
+  const { name, settings, recovery, counts, databases, machine, container } = kind;
   return {
     ...{ name, machine, recognition: container?.recognition },
     isConfiguration: settings.configuration !== undefined,
@@ -414,6 +432,7 @@ export function defineKind<S extends CommonSettings>(kind: KindDefinition<S>): S
         complete: (where) => configured(kind, settings.complete?.(parsed, where) ?? parsed),
       })),
     counts: counts ?? (() => []),
+    databases: databases ?? (() => []),
     recovery: {
       ...{ phase: recovery.phase, namesArtifacts: recovery.namesArtifacts },
       step: (part) => recovery.step(part, undefined),

@@ -1,10 +1,16 @@
 import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
+import { someOf } from '../../model/plural.ts';
+import type { InnerDatabase } from '../../ports/kind.ts';
 import { incompleteSentences, notCapturedLines, outcomeWord } from './captured.ts';
 import { formatTable } from './columns.ts';
 import { formatBytes, formatMs } from './units.ts';
 
-export function renderShow(summary: SnapshotSummary, manifest: Manifest): string {
+export function renderShow(
+  summary: SnapshotSummary,
+  manifest: Manifest,
+  databasesIn: (component: ComponentManifest) => readonly InnerDatabase[],
+): string {
   const pause =
     manifest.writerPauseMs === undefined ? '' : `, writers paused for ${formatMs(manifest.writerPauseMs)}`;
   const reason = manifest.consistencyReason === undefined ? '' : ` (${manifest.consistencyReason})`;
@@ -26,9 +32,24 @@ export function renderShow(summary: SnapshotSummary, manifest: Manifest): string
     ...incompleteSentences(manifest.components),
     '',
     formatTable(['>SIZE', 'SHA-256', 'ARTIFACT'], artifacts),
+    ...renderDatabases(manifest.components.flatMap(databasesIn)),
     ...renderProject(manifest),
     ...notCapturedLines(manifest.notCaptured),
   ].join('\n');
+}
+
+/** So many tables are named; the manifest has more. */
+const tablesMax = 5;
+
+function renderDatabases(databases: readonly InnerDatabase[]): string[] {
+  if (databases.length === 0) return [];
+  const rows = databases.map(({ path, sizeBytes, format, state, tables, tableCount }) => {
+    const named = tables
+      .slice(0, tablesMax)
+      .map((table) => (table.rows === undefined ? table.name : `${table.name} ${table.rows}`));
+    return [formatBytes(sizeBytes), format, state, path, someOf(named, tableCount)];
+  });
+  return ['', formatTable(['>SIZE', 'FORMAT', 'STATE', 'DATABASE', 'ROWS'], rows)];
 }
 
 /** What the services ran, with the digest that fetches the same again. */

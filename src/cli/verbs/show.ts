@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { openStore } from '../../composition/index.ts';
+import { databasesIn, openStore } from '../../composition/index.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
 import { ownerOf } from '../../settings/load.ts';
 import { exitCodes } from '../session/exit-codes.ts';
@@ -27,6 +27,6 @@ async function run(
   await using store = await openStore(settings, env, ctx);
   await using source = await openWanted(store, { reference, owner: ownerOf(settings), fromHost }, ctx);
   const manifest = await source.manifest(ctx.signal);
-  audience.result({ summary: source.summary, manifest }, renderShow(source.summary, manifest));
+  audience.result({ summary: source.summary, manifest }, renderShow(source.summary, manifest, databasesIn));
   return exitCodes.success;
 }

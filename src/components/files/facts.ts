@@ -59,6 +59,10 @@ export type CapturedTree = z.infer<typeof treeSchema>;
 /** A SQLite database in a captured directory. */
 export type CapturedDatabase = z.infer<typeof databaseSchema>;
 
+/** Undefined when they are not those of such a capture. */
+export const readTreesFacts = (facts: Readonly<Record<string, unknown>>): TreesFacts | undefined =>
+  factsSchema.safeParse(facts).data;
+
 /** @throws CorruptionError when the manifest's facts are not those of such a capture */
 export function parseTreesFacts(facts: Readonly<Record<string, unknown>>, component: string): TreesFacts {
   const parsed = factsSchema.safeParse(facts);

@@ -41,7 +41,7 @@ export interface TreesOptions {
 /** Directories with files of any kind, captured while they are used, as they are at the cut. */
 export function createTreesComponent(options: TreesOptions): Component {
   const { name, service, trees, keepDirectory = false, keepOut = [], scratchDir = tmpdir() } = options;
-  const place: TreesPlace = { name, kind, service, trees, keepDirectory, keepOut };
+  const place: TreesPlace = { name, kind, service, trees, keepDirectory, keepOut, scratchDir };
   return {
     ...{ name, kind, service, precaptures: true },
     probe: (ctx) => probe(place, ctx),
@@ -57,7 +57,7 @@ export function createTreesComponent(options: TreesOptions): Component {
         if (!isAbsolute(live)) throw new ConfigurationError(`${name}: ${live} is not an absolute path`);
         await requireDirectory(live);
       }
-      return new TreesCapture({ ...place, scratchDir });
+      return new TreesCapture(place);
     },
     planRestore: async (from, restoreOptions, ctx, source) =>
       singleUse(await planTreesRestore(place, from, restoreOptions, ctx, source), (...stage) =>

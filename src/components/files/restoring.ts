@@ -15,6 +15,8 @@ export interface TreesPlace {
   readonly keepDirectory: boolean;
   /** Absolute real paths that no component may touch, or that belong to another component. */
   readonly keepOut: readonly string[];
+  /** For what must not outlive the run. */
+  readonly scratchDir: string;
 }
 
 /** A captured tree that is configured here. */

@@ -13,7 +13,9 @@ import type { OperationContext } from '../../ports/context.ts';
 import { lstatAlong } from './tree/along.ts';
 import { attributesAt } from './tree/attributes.ts';
 import { FileBody } from './tree/file-body.ts';
-import { parseTreesFacts } from './facts.ts';
+import { parseTreesFacts, type CapturedDatabase } from './facts.ts';
+import { compareDatabases } from './live-databases.ts';
+import { partOf } from './sqlite/header.ts';
 import { ArtifactHashes } from './tree/hashes.ts';
 import { joinTree, type JoinedEntry, type LiveEntry } from './tree/joined.ts';
 import { folderOf, restoredTrees, scopeOf, type RestoredTree, type TreesPlace } from './restoring.ts';
@@ -91,6 +93,8 @@ class TreeComparison {
   readonly #ctx: OperationContext;
   /** The inode of each file with several names, and the other way round. */
   readonly #groups = new Map<string, string>();
+  readonly #databases: ReadonlyMap<string, CapturedDatabase>;
+  readonly #changedDatabases = new Set<string>();
 
   constructor(
     restored: RestoredTree,
@@ -99,6 +103,8 @@ class TreeComparison {
     ctx: OperationContext,
   ) {
     this.#restored = restored;
+    const { databases = [] } = restored.captured;
+    this.#databases = new Map(databases.map((database) => [database.path, database]));
     this.#hashes = hashes;
     this.#differences = differences;
     this.#ctx = ctx;
@@ -119,6 +125,9 @@ class TreeComparison {
       await this.#compare(entry, live.directory, scope);
       if (++entries % entriesPerTurn === 0) await setImmediate();
     }
+    const changed = [...this.#databases.values()].filter(({ path }) => this.#changedDatabases.has(path));
+    for (const { path, what } of await compareDatabases(changed, live, place.scratchDir, this.#ctx))
+      this.#warn('rows-differ', path, what);
   }
 
   #warn(code: string, path: string, what: string): void {
@@ -136,14 +145,17 @@ class TreeComparison {
     scope: TreeScope,
   ): Promise<void> {
     if (captured === undefined) {
+      if (this.#isIndex(path)) return;
+      this.#noteDatabase(path);
       this.#warn('file-extra', path, 'is not in the snapshot');
       return;
     }
     const sha256 = captured.type === 'file' ? await this.#hashes.take(captured.path) : undefined;
     if (live === undefined) {
       // A socket comes with its process; what is left out now is not compared.
-      if (captured.type !== 'socket' && !isOutside(root, path, scope))
-        this.#warn('file-missing', path, 'is missing');
+      if (captured.type === 'socket' || isOutside(root, path, scope)) return;
+      this.#noteDatabase(path);
+      this.#warn('file-missing', path, 'is missing');
       return;
     }
     const type = typeOf(live.stats);
@@ -194,6 +206,7 @@ class TreeComparison {
       return false;
     }
     if (problem === undefined) return true;
+    this.#noteDatabase(path);
     // 1.0 restored times to the microsecond.
     const sinceUs = stats.mtimeNs / 1000n - captured.attributes.mtimeNs / 1000n;
     if (sinceUs < -1n || sinceUs > 1n) this.#warn('file-differs', path, 'was changed since');
@@ -205,6 +218,18 @@ class TreeComparison {
         `${problem}, although its time is the same`,
       );
     return false;
+  }
+
+  /** A file that differs may be of a database, whose rows tell more. */
+  #noteDatabase(path: string): void {
+    const database = partOf(path)?.of ?? path;
+    for (const each of [path, database]) if (this.#databases.has(each)) this.#changedDatabases.add(each);
+  }
+
+  /** What SQLite makes again wherever the database is opened. */
+  #isIndex(path: string): boolean {
+    const part = partOf(path);
+    return part?.suffix === '-shm' && this.#databases.has(part.of);
   }
 
   #compareLinks(path: string, { linkGroup }: ArtifactEntry, inode: string): void {

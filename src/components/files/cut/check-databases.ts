@@ -31,10 +31,9 @@ export async function checkDatabases(
   for (const database of databases.values()) {
     let content = await database.check(checker, ctx.signal);
     if (content?.damage !== undefined && database.taken === undefined) {
-      if ((await database.take()) !== 'failed') {
-        takenAgain.push(database.path);
-        content = await database.check(checker, ctx.signal);
-      }
+      const again = await checkAgain(database, checker, ctx.signal);
+      if (again !== undefined) takenAgain.push(database.path);
+      content = again ?? content;
     }
     database.removeCopies();
     const problem = problemOf(database, content);
@@ -46,6 +45,19 @@ export async function checkDatabases(
     if (described.length < describedMax) described.push(describe(database, content));
   }
   return { described, takenAgain };
+}
+
+/** What SQLite itself reads of the live one; undefined where that is damaged as well. */
+async function checkAgain(
+  database: MarkedDatabase,
+  checker: DatabaseChecker,
+  signal: AbortSignal,
+): Promise<DatabaseContent | undefined> {
+  if ((await database.take()) === 'failed') return undefined;
+  const content = await database.check(checker, signal);
+  if (content !== undefined && content.damage === undefined) return content;
+  database.dropTaken();
+  return undefined;
 }
 
 function problemOf(database: MarkedDatabase, content: DatabaseContent | undefined): string | undefined {

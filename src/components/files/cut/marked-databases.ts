@@ -92,6 +92,12 @@ export class MarkedDatabase {
     }
   }
 
+  /** Its files stand for themselves again. */
+  dropTaken(): void {
+    if (this.#taken !== undefined) this.#copies.remove(this.#taken);
+    this.#taken = undefined;
+  }
+
   /** What it holds; undefined where there is no copy. */
   async check(checker: DatabaseChecker, signal: AbortSignal): Promise<DatabaseContent | undefined> {
     const name = this.#taken ?? this.#files.get('');

@@ -51,7 +51,7 @@ function verdictOf(database: DatabaseSync, isQuick: boolean): Verdict {
   try {
     const [row] = database.prepare(isQuick ? 'PRAGMA quick_check(1)' : 'PRAGMA integrity_check(1)').all();
     const [told] = Object.values(row ?? {});
-    return told === 'ok' ? {} : { damage: String(told) };
+    return told === 'ok' ? {} : { damage: String(told).replace(/\s+/g, ' ') };
   } catch (error) {
     return verdictOfError(error);
   }
