@@ -335,13 +335,19 @@ for (const destination of ['repository', 'archive'] as const) {
     await using writer = await target.begin({ stack: 's', hostname: 'h', username: 'u' }, ctx);
     const reads: string[] = [];
     const artifacts: ComponentManifest['artifacts'] = [];
-    const { facts } = await reportOf(
+    const { facts, incomplete } = await reportOf(
       touching(writer, tree, reads, artifacts),
       [{ path: tree, live: tree, exclude: [] }],
       ctx,
     );
     assert.deepEqual(reads.sort(), ['busy', 'busy', 'busy', 'once', 'once', 'still']);
     assert.deepEqual((facts as { trees: { changing: string[] }[] }).trees[0]?.changing, ['busy']);
+    assert.deepEqual(incomplete?.named, [
+      {
+        path: join(tree, 'busy'),
+        reason: 'it changed every time it was read, so what the snapshot keeps may be torn',
+      },
+    ]);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] ?? '', /busy in .* changed every time it was read/);
     const manifest = {

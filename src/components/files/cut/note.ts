@@ -85,11 +85,9 @@ export class NoteReader implements Disposable {
     return this.#line !== undefined && pathOf(this.#line) === path;
   }
 
-  /** True when the present line is of this key, and proves that the entry is the same. */
+  /** True when the present line is a whole one of this key: it proves that the entry is the same. */
   isSame(key: string): boolean {
-    return (
-      this.#line?.startsWith(key, 1) === true && this.#line[0] !== '?' && this.#line[key.length + 1] === '\t'
-    );
+    return this.#line?.startsWith(key, 1) === true && this.#line[key.length + 1] === '\t';
   }
 
   [Symbol.dispose](): void {
