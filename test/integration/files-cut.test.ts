@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   appendFile,
   chmod,
@@ -17,7 +18,11 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, test } from 'node:test';
+import { cliPath, tars } from '../fixtures/cli.ts';
+import { end, eventually } from '../fixtures/processes.ts';
+import { startSmallStack } from '../fixtures/small-stack.ts';
 import type { Clock } from '../../src/ports/context.ts';
 import { systemClock } from '../../src/runtimes/system-clock.ts';
 import { differences } from '../fixtures/tree-comparison.ts';
@@ -187,4 +192,25 @@ test('an archive reads after the pause what has rested, and says when it did not
   const moved = await stack.backup({ ...before, resumed: () => appendFile(join(tree, 'mode'), 'too early') });
   assert.equal(moved.pointInTime, 'own');
   assert.match(stack.ownReason ?? '', /\/mode changed after the pause/);
+});
+
+test('what a backup leaves that is killed while it reads, the next one removes', async () => {
+  await using small = await startSmallStack();
+  const data = join(small.root, 'data');
+  await mkdir(data);
+  for (let i = 0; i < 12; i++) await writeFile(join(data, `${i}`), randomBytes(3 << 20));
+  using database = new DatabaseSync(join(data, 'app.db'));
+  database.exec('CREATE TABLE users (name TEXT)');
+  const args = await small.changed({ components: { data: { kind: 'files', paths: ['data'] } } });
+  const scratch = join(small.root, 'scratch');
+  const inScratch = async (): Promise<string[]> => readdir(scratch, { recursive: true });
+  const child = spawn(process.execPath, [cliPath, ...args, 'backup'], { stdio: 'ignore' });
+  await eventually('it notes what it reads', async () =>
+    (await inScratch()).some((name) => /\/note-/.test(name)),
+  );
+  await end(child);
+  assert.notDeepEqual(await inScratch(), []);
+  const { exitCode, stderr } = await tars([...args, 'backup']);
+  assert.equal(exitCode, 0, stderr);
+  assert.deepEqual(await inScratch(), []);
 });

@@ -64,7 +64,7 @@ function problemOf(database: MarkedDatabase, content: DatabaseContent | undefine
   if (content?.damage !== undefined) return `SQLite found damage in it: ${content.damage}`;
   if (database.taken !== undefined || !database.isTransaction) return undefined;
   const why = database.failure ?? 'it is in use';
-  return `SQLite could not read it as a whole, so its files are of different moments: ${why}`;
+  return `SQLite could not read it as a whole, so its files are of different moments: ${why}. Declare the service that writes it as a writer under services: in tars.yaml, so that it is paused`;
 }
 
 function describe(database: MarkedDatabase, content: DatabaseContent | undefined): CapturedDatabase {

@@ -11,6 +11,9 @@ import type { MarkedFile } from './marked.ts';
 import { isProven } from './note.ts';
 import type { ScratchCopies } from './scratch-copies.ts';
 
+/** With a rollback journal, commits of the program wait as long as a larger one is read; some wait for five seconds at most. */
+const blockingBytesMax = 1 << 30;
+
 /** A database at the mark. */
 export class MarkedDatabase {
   /** In its tree. */
@@ -65,6 +68,7 @@ export class MarkedDatabase {
   /** Fixes its state now, to be read after the mark. False when that is not possible. */
   hold(): boolean {
     if (this.#held !== undefined) return true;
+    if (this.#blocksTooLong()) return false;
     try {
       this.#held = holdDatabase(this.#live, this.#identity, 0);
       this.#isTransaction = true;
@@ -76,6 +80,10 @@ export class MarkedDatabase {
 
   /** Reads it by SQLite. @returns whether its state is that of the mark, or a later one */
   async take(): Promise<'of the mark' | 'later' | 'failed'> {
+    if (this.#blocksTooLong()) {
+      this.failure = 'its program could not commit while a database of this size is read in rollback mode';
+      return 'failed';
+    }
     const wasHeld = this.#held !== undefined;
     const copy = this.#copies.name();
     try {
@@ -96,6 +104,10 @@ export class MarkedDatabase {
   dropTaken(): void {
     if (this.#taken !== undefined) this.#copies.remove(this.#taken);
     this.#taken = undefined;
+  }
+
+  #blocksTooLong(): boolean {
+    return this.journal === 'rollback' && this.#identity.sizeBytes > blockingBytesMax;
   }
 
   /** What it holds; undefined where there is no copy. */

@@ -13,7 +13,6 @@ import { writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { systemClock } from '../../../runtimes/system-clock.ts';
 import { ScratchCopies } from './scratch-copies.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tars-copies-'));
@@ -25,7 +24,7 @@ async function copyOf(
   timeMs?: number,
 ): Promise<{ copies: ScratchCopies; name: string | undefined }> {
   const source = join(root, 'source');
-  const clock = { ...systemClock, monotonicMs: () => 1000 };
+  const clock = { now: () => new Date(), monotonicMs: () => 1000, sleep: () => Promise.resolve() };
   const copies = new ScratchCopies(mkdtempSync(join(root, 'to-')), clock);
   await copies.measureSpace();
   if (typeof content !== 'number') writeFileSync(source, content);
