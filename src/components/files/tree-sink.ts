@@ -125,8 +125,13 @@ export class TreeSink {
   }
 
   missing(path: string, reason: unknown): void {
-    const { incomplete, tree } = this.#parts;
-    incomplete.add(path === '' ? tree.path : `${tree.path === '/' ? '' : tree.path}/${path}`, reason);
+    this.#parts.incomplete.add(this.pathOf(path), reason);
+  }
+
+  /** For a person. */
+  pathOf(path: string): string {
+    const { tree } = this.#parts;
+    return path === '' ? tree.path : `${tree.path === '/' ? '' : tree.path}/${path}`;
   }
 
   /** A file was never the same from the beginning to the end of a reading: what is kept may never have been its content. */

@@ -51,7 +51,7 @@ export async function precaptureAll(
   await Promise.all(
     [...captures].map(async ([name, prepared]) => {
       if (prepared.precapture === undefined) return;
-      const task = ctx.progress.start(name);
+      const task = ctx.progress.start(`${name} before the pause`);
       try {
         await prepared.precapture(
           recordingSink(writer, undefined, (bytes) => task.advance(bytes)),

@@ -32,7 +32,7 @@ export async function checkDatabases(
     let content = await database.check(checker, ctx.signal);
     if (content?.damage !== undefined && database.taken === undefined) {
       const again = await checkAgain(database, checker, ctx.signal);
-      if (again !== undefined) takenAgain.push(database.path);
+      if (again !== undefined) takenAgain.push(tree.pathOf(database.path));
       content = again ?? content;
     }
     database.removeCopies();
@@ -40,7 +40,7 @@ export async function checkDatabases(
     if (problem !== undefined) tree.missing(database.path, problem);
     if (content?.unchecked !== undefined)
       ctx.log.warn(
-        `${database.path} has the header of a SQLite database and was not checked: ${content.unchecked}`,
+        `${tree.pathOf(database.path)} has the header of a SQLite database and was not checked: ${content.unchecked}`,
       );
     if (described.length < describedMax) described.push(describe(database, content));
   }
