@@ -162,6 +162,27 @@ test('a file that does not fit into the pause is named, and what to do; the rest
   assert.deepEqual(await differences(expected, tree, ['cache']), []);
 });
 
+test('much that has just been written is given the time to rest, and read before the pause', async () => {
+  await plant();
+  await writeFile(join(tree, 'upload'), Buffer.alloc(34 << 20, 'upload'));
+  let [aheadMs, sleeps] = [0, 0];
+  const clock: Clock = {
+    ...systemClock,
+    now: () => new Date(Date.now() + aheadMs),
+    sleep: (ms, signal) => {
+      // The repository's lock waits, too.
+      if (ms !== 2_100) return systemClock.sleep(ms, signal);
+      aheadMs += ms;
+      sleeps += 1;
+      return Promise.resolve();
+    },
+  };
+  const captured = await stack.backup({ clock, terms: { timeoutMs: 0 } });
+  assert.equal(captured.pointInTime, 'cut', stack.ownReason);
+  assert.equal(sleeps, 1);
+  assert.equal(stack.written.filter((path) => path.endsWith('/upload')).length, 1);
+});
+
 test('what the pause is too short to look at is looked at afterwards, with a moment of its own', async () => {
   await plant();
   for (let i = 0; i < 600; i++) await writeFile(join(tree, `many-${i}`), '');

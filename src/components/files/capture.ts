@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { throwIfAborted } from '../../model/abort.ts';
 import { CleanupStack } from '../../model/cleanup-stack.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { openScratch } from '../../disk/run-scratch.ts';
+import { formatBytes } from '../../model/bytes.ts';
 import { hasErrno, TarsError } from '../../model/errors.ts';
-import { counted, someOf } from '../../model/plural.ts';
+import { someOf } from '../../model/plural.ts';
 import type { ArtifactSink } from '../../ports/artifacts.ts';
 import type { CaptureReport, MarkTerms, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -21,14 +21,10 @@ import { replayTree } from './cut/replay.ts';
 import { ScratchCopies } from './cut/scratch-copies.ts';
 import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
 import { LeftOut } from './left-out.ts';
-import { writeLiveFile } from './live-file.ts';
+import { captureLiveTree } from './live-tree.ts';
 import { HardLinks, namedMax, TreeSink } from './tree-sink.ts';
-import { entryOf } from './tree/entry.ts';
 import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
-import { walkTree } from './tree/walk.ts';
 
-/** After this many entries, other work gets its turn. */
-const entriesPerTurn = 64;
 /** The walks before the cut, at most. */
 const passesMax = 3;
 /** More than this is not left to the mark, when another walk before it may help. */
@@ -296,6 +292,21 @@ export class TreesCapture implements PreparedCapture {
     return { ...report, ...(incomplete.report === undefined ? {} : { incomplete: incomplete.report }) };
   }
 
+  async #live(
+    tree: Tree,
+    into: TreeSink,
+    sink: ArtifactSink,
+    ctx: OperationContext,
+  ): Promise<readonly string[]> {
+    using opened = await openPath(tree.live);
+    const scope = await this.#scopeOf(opened, tree);
+    const leftOut = new LeftOut(scope, (path, reason) => into.missing(path, reason));
+    const root = { directory: opened.directory, about: tree.live, leaveOut: leftOut.leaveOut };
+    await captureLiveTree(root, into, sink, ctx);
+    leftOut.report(this.#what.name, tree.path, ctx);
+    return scope.exclusions.unmatched;
+  }
+
   async #replay(
     { tree, notePath, deltaPath, databases, leftOut, missing, unmatched }: MarkedTree,
     into: TreeSink,
@@ -343,48 +354,6 @@ export class TreesCapture implements PreparedCapture {
     return unmatched;
   }
 
-  /** As things are now, each file at a moment of its own. */
-  async #live(
-    tree: Tree,
-    into: TreeSink,
-    sink: ArtifactSink,
-    ctx: OperationContext,
-  ): Promise<readonly string[]> {
-    using opened = await openPath(tree.live);
-    const scope = await this.#scopeOf(opened, tree);
-    const leftOut = new LeftOut(scope, (path, reason) => into.missing(path, reason));
-    const rules = {
-      leaveOut: leftOut.leaveOut,
-      onFailure: (path: string, error: unknown) => into.missing(path, error),
-    };
-    try {
-      let steps = 0;
-      for (const step of walkTree(opened.directory, rules)) {
-        throwIfAborted(ctx.signal);
-        if (step.kind === 'leave') await into.leave(step.path);
-        else {
-          const entry = entryOf(step, (error) => into.missing(step.path, error));
-          if (entry?.type === 'file' && step.kind === 'entry') {
-            const { parent, name } = step;
-            const live = { entry, parent, name, about: `${tree.live}/${step.path}` };
-            await into.file(entry, async () => {
-              const { identity, attributes } = entry;
-              const reused = await sink.reuse(into.artifact(entry.path), identity, attributes);
-              if (reused === undefined) return (await writeLiveFile(live, into, sink, ctx)) !== undefined;
-              into.count(entry.diskBytes);
-              return true;
-            });
-          } else if (entry !== undefined && entry.type !== 'file') await into.record(entry);
-        }
-        if (++steps % entriesPerTurn === 0) await setImmediate();
-      }
-    } finally {
-      await into.settle();
-    }
-    leftOut.report(this.#what.name, tree.path, ctx);
-    return scope.exclusions.unmatched;
-  }
-
   [Symbol.asyncDispose](): Promise<void> {
     letGo(this.#marked ?? []);
     return this.#scratch[Symbol.asyncDispose]();
@@ -404,4 +373,4 @@ function isWorthAnother({ restlessBytes, tookMs }: Pass, before: Pass | undefine
 }
 
 const unfixedReason = (paths: string, sizeBytes: number): string =>
-  `${paths} changed shortly before the pause, and there was no time or room to copy ${counted(sizeBytes, 'byte')} within it; raise pause_max_ms in tars.yaml, or set scratch_dir to the file system of these files if that one can clone files (XFS, Btrfs)`;
+  `${paths} changed shortly before the pause, and there was no time or room to copy ${formatBytes(sizeBytes)} within it; raise pause_max_ms in tars.yaml, or set scratch_dir to the file system of these files if that one can clone files (XFS, Btrfs)`;
