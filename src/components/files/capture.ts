@@ -181,7 +181,11 @@ export class TreesCapture implements PreparedCapture {
     const { clock } = this.#precopy.ctx;
     const deadlineMs = terms === undefined ? Infinity : clock.monotonicMs() + terms.timeoutMs * copyShare;
     const limits = { signal, deadlineMs, isQuiet: terms?.isQuiet === true };
+    const { copies, ctx } = this.#precopy;
+    const beforeBytes = copies.doneBytes;
     this.#marked = await this.#markAll(this.#precopy, limits);
+    const copied = formatBytes(copies.doneBytes - beforeBytes);
+    ctx.log.debug(`${this.#what.name}: ${copied} copied during the pause`);
     if (this.#marked === undefined)
       this.#reasons.push(
         'the pause was too short for one look at every file; raise pause_max_ms in tars.yaml',

@@ -23,7 +23,7 @@ import { diskBytesOf } from '../tree/entry.ts';
 const readAside = promisify(read);
 const writeAside = promisify(write);
 
-const bufferBytes = 4 << 20;
+const bufferBytes = 1 << 20;
 /** Up to here another thread, or a clone, costs more than it saves. */
 const copyAtOnceBytes = 128 << 10;
 /** Left free in the scratch directory. */
@@ -50,8 +50,8 @@ export class ScratchCopies {
   #bytesPerMs = firstBytesPerMs;
   #count = 0;
   readonly #small = Buffer.allocUnsafeSlow(copyAtOnceBytes);
-  copiedBytes = 0;
-  clonedBytes = 0;
+  /** Copied or cloned so far. */
+  doneBytes = 0;
 
   constructor(directory: string, clock: Clock) {
     this.#directory = directory;
@@ -86,7 +86,7 @@ export class ScratchCopies {
     const dataBytes = diskBytesOf(stats);
     const name = this.name();
     if (sizeBytes > copyAtOnceBytes && (await this.#clone(descriptor, stats.dev, name))) {
-      this.clonedBytes += dataBytes;
+      this.doneBytes += dataBytes;
       return name;
     }
     if (!this.#fits(dataBytes, limits)) return undefined;
@@ -101,7 +101,7 @@ export class ScratchCopies {
       if (!isWhole) this.remove(name);
     }
     if (!isWhole) return undefined;
-    this.copiedBytes += dataBytes;
+    this.doneBytes += dataBytes;
     this.#spaceBytes -= dataBytes;
     return name;
   }
@@ -132,28 +132,18 @@ export class ScratchCopies {
     source: number,
     sizeBytes: number,
     isSparse: boolean,
-    { signal, deadlineMs = Infinity }: CopyLimits,
+    limits: CopyLimits,
   ): Promise<boolean> {
     const startedMs = this.#clock.monotonicMs();
-    const isSmall = sizeBytes <= copyAtOnceBytes;
-    const buffer = isSmall ? this.#small : Buffer.allocUnsafeSlow(bufferBytes);
     let doneBytes = 0;
     for (let position = 0; position < sizeBytes;) {
       const data = isSparse ? nextData(source, position, sizeBytes) : { start: position, end: sizeBytes };
       if (data === undefined) break;
-      for (position = data.start; position < data.end;) {
-        throwIfAborted(signal);
-        if (this.#clock.monotonicMs() > deadlineMs) return false;
-        const length = Math.min(buffer.length, data.end - position);
-        const bytesRead = isSmall
-          ? readSync(source, buffer, 0, length, position)
-          : (await readAside(source, buffer, 0, length, position)).bytesRead;
-        // It became shorter meanwhile, which its stats tell.
-        if (bytesRead === 0) return true;
-        await writeAll(target, buffer.subarray(0, bytesRead), position, isSmall);
-        position += bytesRead;
-        doneBytes += bytesRead;
-      }
+      const stretch = { source, target, ...data };
+      if (sizeBytes <= copyAtOnceBytes) this.#copyAtOnce(stretch);
+      else if (!(await this.#copyAside(stretch, limits))) return false;
+      position = data.end;
+      doneBytes += data.end - data.start;
     }
     // A hole at the end.
     if (isSparse) ftruncateSync(target, sizeBytes);
@@ -161,13 +151,55 @@ export class ScratchCopies {
       this.#bytesPerMs = doneBytes / Math.max(1, this.#clock.monotonicMs() - startedMs);
     return true;
   }
+
+  #copyAtOnce({ source, target, start, end }: Stretch): void {
+    for (let position = start; position < end;) {
+      const bytesRead = readSync(source, this.#small, 0, end - position, position);
+      // It became shorter meanwhile, which its stats tell.
+      if (bytesRead === 0) return;
+      for (let at = 0; at < bytesRead;)
+        at += writeSync(target, this.#small, at, bytesRead - at, position + at);
+      position += bytesRead;
+    }
+  }
+
+  /** In pieces, on two threads: memory is what it waits for. */
+  async #copyAside(
+    { source, target, start, end }: Stretch,
+    { signal, deadlineMs = Infinity }: CopyLimits,
+  ): Promise<boolean> {
+    let next = start;
+    let isInTime = true;
+    const lane = async (): Promise<void> => {
+      const buffer = Buffer.allocUnsafeSlow(Math.min(bufferBytes, end - start));
+      while (isInTime && next < end) {
+        throwIfAborted(signal);
+        if (this.#clock.monotonicMs() > deadlineMs) isInTime = false;
+        const piece = { source, target, start: next, end: Math.min(next + buffer.length, end) };
+        next = piece.end;
+        await copyPiece(piece, buffer);
+      }
+    };
+    const lanes = await Promise.allSettled([lane(), lane()]);
+    for (const done of lanes) if (done.status === 'rejected') throw done.reason;
+    return isInTime;
+  }
 }
 
-async function writeAll(target: number, bytes: Buffer, position: number, isSmall: boolean): Promise<void> {
-  for (let at = 0; at < bytes.length;) {
-    const left = bytes.length - at;
-    at += isSmall
-      ? writeSync(target, bytes, at, left, position + at)
-      : (await writeAside(target, bytes, at, left, position + at)).bytesWritten;
+/** Bytes of a file that are not a hole. */
+interface Stretch {
+  readonly source: number;
+  readonly target: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+async function copyPiece({ source, target, start, end }: Stretch, buffer: Buffer): Promise<void> {
+  for (let position = start; position < end;) {
+    const { bytesRead } = await readAside(source, buffer, 0, end - position, position);
+    if (bytesRead === 0) return;
+    for (let at = 0; at < bytesRead;)
+      at += (await writeAside(target, buffer, at, bytesRead - at, position + at)).bytesWritten;
+    position += bytesRead;
   }
 }
