@@ -25,7 +25,7 @@ import { sqliteState, startSqliteService, type SqliteState } from '../fixtures/s
 
 const ctx = testContext();
 const rows = 1500;
-const captures = counted(3, 25);
+const captures = counted(2, 25);
 const root = await mkdtemp(join(tmpdir(), 'tars-sqlite-cut-'));
 after(() => rm(root, { recursive: true, force: true }));
 
