@@ -215,6 +215,19 @@ describe('a database in a directory', () => {
     assert.equal(databasesOf(again)[0]?.check, 'integrity');
   });
 
+  test('an archive holds it as well', async () => {
+    create('wal');
+    for (const clock of [laterClock, systemClock]) {
+      const captured = await stack.backup({ clock, storesBefore: false, terms: { isQuiet: false } });
+      assert.equal(captured.pointInTime, clock === laterClock ? 'cut' : 'own');
+      assert.equal(databasesOf(captured)[0]?.tables[1]?.rows, 100);
+      open?.exec('PRAGMA user_version = 2');
+    }
+    close();
+    await stack.restore();
+    assert.equal(rowsOf(path), 100);
+  });
+
   test('what does not fit into the pause is fixed by a transaction, and is of the cut', async () => {
     const database = create('wal');
     const captured = await stack.backup({
