@@ -245,6 +245,25 @@ describe('a database in a directory', () => {
     assert.equal(rowsOf(path), 100);
   });
 
+  test('a large one in WAL mode is not copied during the pause, and is of the cut', async () => {
+    const database = create('wal');
+    database.exec('PRAGMA synchronous = OFF; BEGIN');
+    for (let i = 0; i < 34; i++) database.exec('INSERT INTO notes VALUES (randomblob(1 << 20))');
+    database.exec('COMMIT; PRAGMA wal_checkpoint');
+    const captured = await stack.backup({
+      resumed: () => {
+        database.exec('DELETE FROM notes');
+        return Promise.resolve();
+      },
+    });
+    assert.equal(captured.pointInTime, 'cut', stack.ownReason);
+    assert.deepEqual(
+      databasesOf(captured)[0]?.tables.map(({ rows: found }) => found),
+      [34, 100],
+    );
+    assert.deepEqual(stack.copied, ['0 B']);
+  });
+
   test('what somebody writes during the pause all the same is read again, and is not of the cut', async () => {
     create('delete');
     close();

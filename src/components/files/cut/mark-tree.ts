@@ -25,6 +25,8 @@ type FileStep = Extract<LiveStep, { kind: 'entry' }>;
 
 /** After this many entries, other marks get their turn. */
 const entriesPerTurn = 256;
+/** A database in WAL mode that is larger is read by SQLite: a copy would make the pause longer. */
+const copiedDatabaseBytesMax = 32 << 20;
 /** How often a file is copied again that changes meanwhile although nobody should write. */
 const copiesMax = 2;
 
@@ -172,7 +174,7 @@ class TreeMark {
       const part = given ?? this.#databaseIn(descriptor, entry, step);
       const database = part && this.databases.get(part.of);
       if (part !== undefined) live = { ...live, database: part };
-      if (database?.isTransaction === true) return live;
+      if (database?.isTransaction === true || this.#isHeld(database, entry)) return live;
       const fixed = await this.#copy(entry, descriptor);
       if (fixed === undefined) {
         // No copy of its other files is captured then.
@@ -191,6 +193,12 @@ class TreeMark {
     } finally {
       if (descriptor !== undefined) closeSync(descriptor);
     }
+  }
+
+  /** In WAL mode a transaction takes a millisecond and stops nobody, so a large database is not copied during the pause. */
+  #isHeld(database: MarkedDatabase | undefined, { path, identity }: FileEntry): boolean {
+    if (database?.path !== path || database.journal !== 'wal') return false;
+    return identity.sizeBytes > copiedDatabaseBytesMax && database.hold();
   }
 
   #databaseIn(descriptor: number, entry: FileEntry, step: FileStep): DatabasePart | undefined {

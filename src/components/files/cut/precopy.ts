@@ -135,7 +135,8 @@ class PrecopyPass implements PrecopyResult {
   async #lookAt(step: LiveStep, key: string, part: DatabasePart | undefined): Promise<void> {
     const { stats } = step;
     let isWhole = isProven(stats, await this.#provenAt(stats));
-    if (!isWhole && stats.isFile()) this.restlessBytes += diskBytesOf(stats);
+    // A database in use never rests, and the mark knows another way.
+    if (!isWhole && stats.isFile() && part === undefined) this.restlessBytes += diskBytesOf(stats);
     const entry = isWhole ? entryOf(step, () => void (isWhole = false)) : undefined;
     if (!isWhole || entry === undefined) this.#lines.push(Promise.resolve(noteLine(key)));
     else if (entry.type !== 'file') this.#lines.push(Promise.resolve(noteLine(key, entry)));
