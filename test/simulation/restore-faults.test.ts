@@ -104,6 +104,17 @@ for (const hadLive of [true, false]) {
   }
 }
 
+test('what cannot be staged is named with its store, and that nothing has changed', async () => {
+  const calls = await callsOf({}, true);
+  for (const name of names) {
+    const world = new World();
+    world.fault = { at: calls.indexOf(`stage ${name}`) + 1, kind: 'refuse' };
+    const outcome = await attempt(world, {});
+    assert.ok('error' in outcome && world.fault.at > 0, name);
+    assert.ok(outcome.error.message.startsWith(`Cannot restore ${name}, and nothing live was changed: `));
+  }
+});
+
 /** Killed when every store was exchanged and the journal did not know it yet. */
 async function cutOffInSwap(): Promise<World> {
   const calls = await callsOf({}, true);

@@ -1,4 +1,5 @@
-import { RestoreRefusedError } from '../../model/errors.ts';
+import { throwIfAborted } from '../../model/abort.ts';
+import { RestoreRefusedError, TarsError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { Staged } from '../../ports/component.ts';
 import { countingSource } from '../backup/counting-source.ts';
@@ -65,9 +66,21 @@ async function stageOne(planned: PlannedComponent, run: Run): Promise<Staged> {
     return staged;
   } catch (error) {
     task.finish('failed');
-    throw error;
+    throwIfAborted(ctx.signal, error);
+    throw ofComponent(planned.component.name, error);
   }
 }
+
+/** What failed deep inside, such as a checksum, is about a store that the operator knows by its name. */
+function ofComponent(name: string, error: unknown): TarsError {
+  const { code, message, hint } = toTarsError(error, 'It cannot be staged');
+  const what = `Cannot restore ${name}, and nothing live was changed: ${message}`;
+  const advice = hint ?? (code === 'corruption' ? damagedHint : undefined);
+  return new TarsError(code, what, advice === undefined ? { cause: error } : { hint: advice, cause: error });
+}
+
+const damagedHint =
+  'Find out what else is damaged with: tars check --read-data. Then restore another snapshot.';
 
 function refuseOnFindings(name: string, findings: readonly Finding[]): void {
   const errors = findings.filter((finding) => finding.severity === 'error' && !isMissing(finding));
