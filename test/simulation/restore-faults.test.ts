@@ -134,7 +134,9 @@ test('a restore that was cut off and whose stores are gone altogether is closed 
   assert.equal(world.stores.plain.live, 'old', 'what is there is put back');
   for (const name of ['files', 'databases'])
     assert.ok(
-      world.warnings.some((text) => text.includes(`The data of ${name} from before`) && text.includes(`${name}-volume`)),
+      world.warnings.some(
+        (text) => text.includes(`The data of ${name} from before`) && text.includes(`${name}-volume`),
+      ),
       `${name}: ${world.warnings.join('\n')}`,
     );
   // The containers are created again.
@@ -150,7 +152,9 @@ test('a store whose previous data is gone keeps no other from being put back, no
   await world.recover();
   assert.deepEqual([world.stores.files.live, world.stores.plain.live], ['old', 'old']);
   assert.ok(
-    world.warnings.some((text) => /The data of databases from before .* is lost: no previous databases/.test(text)),
+    world.warnings.some((text) =>
+      /The data of databases from before .* is lost: no previous databases/.test(text),
+    ),
   );
   assert.ok(world.warnings.includes('The previous data is back in place, as far as it still exists.'));
   assert.equal(world.entry, undefined);
