@@ -87,16 +87,19 @@ class PostgresCapture implements PreparedCapture {
   /** With a connection of their own from before the cut. */
   readonly #atCut = new Map<string, MarkedDatabase>();
   readonly #failed = new Map<string, TarsError>();
+  /** Without one: each of them has a moment of its own. */
+  readonly #late: Set<string>;
 
   constructor(inputs: CaptureInputs, rows: readonly DatabaseRow[], budget: LockBudget, files: ServerFiles) {
     this.#files = files;
     this.#inputs = inputs;
     this.#rows = rows;
     this.#budget = budget;
+    this.#late = new Set(rows.map(({ name }) => name));
   }
 
   get pointInTime(): 'cut' | 'own' {
-    return this.#atCut.size + this.#failed.size < this.#rows.length ? 'own' : 'cut';
+    return [...this.#late].some((name) => !this.#failed.has(name)) ? 'own' : 'cut';
   }
 
   async connect(ctx: OperationContext): Promise<void> {
@@ -106,13 +109,15 @@ class PostgresCapture implements PreparedCapture {
     for (const row of largest) {
       const opened = await this.#attempt(row.name, ctx, () => this.#open(row, ctx));
       if (opened === 'no-connection') break;
-      if (opened !== undefined) this.#atCut.set(row.name, opened);
+      if (opened === undefined) continue;
+      this.#atCut.set(row.name, opened);
+      this.#late.delete(row.name);
     }
     this.#requireAny();
-    const late = this.#rows.filter(({ name }) => !this.#atCut.has(name) && !this.#failed.has(name));
+    const late = [...this.#late].filter((name) => !this.#failed.has(name));
     if (late.length === 0) return;
     ctx.log.warn(
-      `The server has too few free connections (max_connections) to capture all databases at one moment. These are captured at separate moments: ${late.map(({ name }) => name).join(', ')}`,
+      `The server has too few free connections (max_connections) to capture all databases at one moment. These are captured at separate moments: ${late.join(', ')}`,
     );
   }
 
