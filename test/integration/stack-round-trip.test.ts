@@ -25,7 +25,8 @@ for (let round = 1; round <= rounds; round++) {
     );
     assert.equal(report.first.manifest.outcome, 'complete');
     assert.equal(report.first.manifest.consistency, 'cut');
-    for (const { name, pointInTime } of report.first.manifest.components) assert.equal(pointInTime, 'cut', name);
+    for (const { name, pointInTime } of report.first.manifest.components)
+      assert.equal(pointInTime, 'cut', name);
     assert.ok(
       report.second.snapshot.addedBytes < report.second.snapshot.processedBytes / 4,
       'the second run must deduplicate',
