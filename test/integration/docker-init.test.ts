@@ -13,6 +13,7 @@ import { compareWithLedger } from '../fixtures/docker/ledger.ts';
 import { remains, removeProject, startProject, type StartedProject } from '../fixtures/docker/project.ts';
 import { smallProject } from '../fixtures/docker/small-project.ts';
 import { wholeCut } from '../fixtures/docker/whole-cut.ts';
+import { eventually } from '../fixtures/processes.ts';
 
 const docker = await dockerForTests();
 const { skip } = docker;
@@ -299,6 +300,10 @@ test(
       JSON.stringify({ ...model, configs: { settings: { file: './settings.toml' } } }),
     );
     await small.compose('up', '-d');
+    for (const service of ['recall', 'locked'])
+      await eventually(`${service} answers`, async () =>
+        /PONG|NOAUTH/.test(await small.compose('exec', '-T', service, 'redis-cli', 'ping').catch(() => '')),
+      );
     const { ok, run } = tarsIn(small.directory);
     const { stdout } = await ok('init', '--project', small.name, '--json');
     const { inventory } = JSON.parse(stdout) as { inventory: StackInventory };
