@@ -1,4 +1,4 @@
-import type { Manifest } from '../model/manifest.ts';
+import { outcomeTags, type Manifest } from '../model/manifest.ts';
 import type { SnapshotSummary } from '../model/snapshot.ts';
 
 /** An archive as a listing shows it; `root` is its base name without suffix. */
@@ -9,7 +9,7 @@ export function archiveSummary(root: string, manifest: Manifest): SnapshotSummar
     utcOffsetMinutes: 0,
     stack: manifest.stack,
     hostname: manifest.hostname,
-    tags: manifest.outcome === 'partial' ? ['partial'] : [],
+    tags: outcomeTags(manifest),
     paths: [`/tars/${manifest.stack}`],
     program: `tars ${manifest.toolVersion}`,
   };

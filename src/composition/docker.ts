@@ -14,11 +14,19 @@ import type { Provisioner } from '../ports/provisioner.ts';
 import type { EngineAddress, Runtime } from '../ports/runtime.ts';
 import type { DerivedContent, ServerContainer, StorePlace } from '../ports/store-place.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/discovery/data-directory.ts';
+import { findProjectPlaces, type ProjectPlaces } from '../runtimes/docker/discovery/project-places.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine/engine.ts';
 import { containerRunner } from '../runtimes/docker/engine/exec.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
-import { addressOf, locatePath, storeContainer } from '../runtimes/docker/project/places.ts';
-import type { ProjectContainer } from '../runtimes/docker/project/project.ts';
+import {
+  addressOf,
+  directoryContainer,
+  locatePath,
+  otherWriters,
+  storeContainer,
+  type LocatedPath,
+} from '../runtimes/docker/project/places.ts';
+import { readProject, type ProjectContainer } from '../runtimes/docker/project/project.ts';
 import { createDockerProvisioner } from '../runtimes/docker/provision/provision.ts';
 import { shellFileName, shellFileText } from '../runtimes/docker/compose/shell-file.ts';
 import { createServerProof } from '../runtimes/docker/server-proof.ts';
@@ -154,32 +162,48 @@ export class DockerStack {
   /** A directory of a container, which need not run. */
   #directory(name: string, component: ConfiguredComponent, service: string, stack: StackContext): Component {
     const { path: inside, isWhole } = component.places.inside ?? { path: '/', isWhole: true };
+    const find = async (): Promise<{ container: ProjectContainer; located: LocatedPath }> => {
+      const container = await directoryContainer(this.#engine, this.#project, service, inside);
+      const located = await locatePath(container, inside);
+      if (located !== undefined) return { container, located };
+      throw new ConfigurationError(`Nothing is mounted at ${inside} of ${service}`, {
+        hint: `Mount a volume there, or correct inside: of ${name} in tars.yaml.`,
+      });
+    };
     return createPlacedComponent({
       ...{ name, kind: component.kind, service },
-      places: () => Promise.resolve(isWhole ? [{ tree: inside, service }] : []),
-      where: () => this.#whereIs(service),
+      // By its path on the machine: what else is mounted below it in the container lies elsewhere.
+      places: async () => (isWhole ? [{ tree: (await find()).located.hostPath }] : []),
+      where: async () => (await find()).located.hostPath,
       locate: async () => {
-        const container = await storeContainer(this.#engine, this.#project, service);
-        const located = await locatePath(container, inside);
-        if (located === undefined) {
-          throw new ConfigurationError(`Nothing is mounted at ${inside} of ${service}`, {
-            hint: `Mount a volume there, or correct inside: of ${name} in tars.yaml.`,
-          });
-        }
-        if (located.mount.onDemand === true) {
-          const problem = onDemandProblem(name, located.mount.volume ?? '', container);
+        const { container, located } = await find();
+        const { mount, hostPath, accessible } = located;
+        if (mount.onDemand === true) {
+          const problem = onDemandProblem(name, mount.volume ?? '', container);
           if (container.state === 'stopped') throw problem;
-          const composed = await composeComponent(name, component, stack, { path: located.hostPath });
+          const composed = await composeComponent(name, component, stack, { path: hostPath });
           return createCaptureOnlyComponent(composed, problem);
         }
-        if (!located.accessible) {
-          throw new TarsError('access-denied', `This user may not read and write ${located.hostPath}`, {
+        if (!accessible) {
+          throw new TarsError('access-denied', `This user may not read and write ${hostPath}`, {
             hint: 'Run tars as root, or give this user access to that directory.',
           });
         }
-        return composeComponent(name, component, stack, { path: located.hostPath });
+        const sharedWith = await otherWriters(this.#engine, this.#project, service, hostPath);
+        return composeComponent(name, component, stack, { path: hostPath, sharedWith });
       },
     });
+  }
+
+  /** What the project's services keep that nothing of `captured` does, as far as there are containers. */
+  async findPlaces(
+    captured: readonly CapturedPlace[],
+    leaveOut: readonly CapturedPlace[],
+    ctx: OperationContext,
+  ): Promise<ProjectPlaces> {
+    const project = await readProject(this.#engine, this.#project);
+    const question = { captured, leaveOut, kinds: storeTraits(kinds) };
+    return findProjectPlaces(this.#engine, this.#address, project, question, ctx);
   }
 
   /** Where its data is follows from the container, its server's address from the rest. */

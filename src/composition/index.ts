@@ -29,6 +29,8 @@ import { createCronScheduler } from '../runtimes/schedulers/cron.ts';
 import { createSystemdScheduler } from '../runtimes/schedulers/systemd.ts';
 import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
+import type { Manifest } from '../model/manifest.ts';
+import type { WholeSettings } from './everything.ts';
 import type { ServiceSettings } from '../settings/schema.ts';
 import {
   componentPassword,
@@ -44,6 +46,7 @@ import { createStackClaims } from '../storage/journal/stack-claims.ts';
 import { createLocalStorage } from '../storage/local/local-storage.ts';
 
 export { lastKitExport, recordKitExport } from './kit-record.ts';
+export type { WholeSettings } from './everything.ts';
 export { countAmounts, databasesIn, kindOf, proposeStores, recoveryOf } from './kinds.ts';
 export { systemClock } from '../runtimes/system-clock.ts';
 
@@ -61,6 +64,26 @@ export interface Stack {
   readonly pauseMaxMs: number;
   /** What services run in; undefined for plain processes. */
   readonly provisioner: Provisioner | undefined;
+}
+
+/** See {@link import('./everything.ts').withEverything}. */
+export async function withEverything(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+  overrides: StackOverrides = { includeModels: false },
+): Promise<WholeSettings> {
+  return (await import('./everything.ts')).withEverything(settings, overrides, env, ctx);
+}
+
+/** See {@link import('./everything.ts').withImplied}. */
+export async function withImplied(
+  settings: Settings,
+  manifest: Pick<Manifest, 'implied'>,
+): Promise<Settings> {
+  return manifest.implied === undefined
+    ? settings
+    : (await import('./everything.ts')).withImplied(settings, manifest);
 }
 
 /** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */

@@ -66,23 +66,71 @@ test('it accepts what init writes for local services, with and without its comme
   assert.deepEqual((parse(uncommented) as { schedule: unknown }).schedule, proposed);
 });
 
+const leftOut = {
+  service: 'app',
+  type: 'volume',
+  source: 'v',
+  path: '/v',
+  sizeBytes: 1,
+  isDirectory: true,
+} as const;
+
+const project: StackInventory = {
+  ...{ project: 'home', host: undefined, seenThrough: 'containers', composeFiles: ['/srv/compose.yaml'] },
+  ...{ envFiles: [], notes: ['a note'], unusedVolumes: ['home_old'] },
+  places: [
+    {
+      ...{ name: 'redis', service: 'app', inside: '/data', type: 'volume', source: 'home_redis' },
+      ...{ path: '/v', sizeBytes: 5 << 20, others: ['worker:/srv'] },
+    },
+    {
+      ...{ name: 'data', service: 'app', inside: '/app data', type: 'bind', source: '/srv/${data}' },
+      ...{ path: '/srv/${data}', sizeBytes: undefined, others: [] },
+    },
+  ],
+  leftOut: [
+    { ...leftOut, destination: '/var/log', reason: 'logs', problem: undefined },
+    { ...leftOut, destination: '/nas', reason: undefined, problem: 'is not there' },
+  ],
+  stores: proposals.map(({ kind }) => ({
+    ...{ service: `the-${kind}`, kind, how: 'by its label', passwordFile: undefined },
+    ...{ password: 'known', port: undefined, tls: kind === 'redis', warning: undefined },
+    ...{ riskIfUnmounted: 'AT RISK', proposal: [] },
+  })),
+  writers: [{ service: 'api', why: 'depends on db' }],
+  files: [{ path: '/srv/compose.yaml', problem: undefined }],
+};
+
 test('it accepts what init writes for a Compose project', () => {
-  const inventory: StackInventory = {
-    ...{ project: 'home', host: undefined, seenThrough: 'containers', composeFiles: ['/srv/compose.yaml'] },
-    ...{ envFiles: [], notes: ['a note'], leftOut: [] },
-    stores: proposals.map(({ kind }) => ({
-      ...{ service: `the-${kind}`, kind, how: 'by its label', passwordFile: undefined },
-      ...{ password: 'known', port: undefined, tls: kind === 'redis', warning: undefined },
-      ...{ riskIfUnmounted: 'AT RISK', proposal: [] },
-    })),
-    writers: [{ service: 'api', why: 'depends on db' }],
-    files: [{ path: '/srv/compose.yaml', problem: undefined }],
-  };
   for (const care of cares) {
-    assertRight(composeTemplate(inventory, { ...common, care, settingsPath: '/srv/tars.yaml' }));
-    const empty = { ...inventory, stores: [], writers: [], files: [] };
+    assertRight(composeTemplate(project, { ...common, care, settingsPath: '/srv/tars.yaml' }));
+    const empty = {
+      ...project,
+      stores: [],
+      writers: [],
+      files: [],
+      places: [],
+      leftOut: [],
+      unusedVolumes: [],
+    };
     assertRight(composeTemplate(empty, { ...common, care, settingsPath: '/srv/tars.yaml' }));
   }
+});
+
+test('every place is an active component, and what is left out says why', () => {
+  const text = composeTemplate(project, { ...common, care: noCare, settingsPath: '/srv/tars.yaml' });
+  const written = parse(text) as Record<string, unknown>;
+  const components = written['components'] as Record<string, unknown>;
+  // A store has its name already.
+  assert.deepEqual(components['redis-2'], { kind: 'files', service: 'app', inside: '/data' });
+  assert.deepEqual(components['data'], { kind: 'files', service: 'app', inside: '/app data' });
+  assert.match(text, /^ {2}redis-2: # volume home_redis, 5.00 MiB; the same as worker:\/srv$/m);
+  assert.equal(written['everything'], true);
+  assert.deepEqual(written['leave_out'], { 'app:/var/log': 'logs' });
+  assert.match(text, /^# {3}app:\/nas # is not there\n# {3}volume home_old # no service has it$/m);
+  const settings = parseSettings(text, '/srv/tars.yaml', {});
+  assert.deepEqual(settings.components['redis-2']?.places.inside, { path: '/data', isWhole: true });
+  assert.deepEqual(settings.leave_out, written['leave_out']);
 });
 
 test('it accepts the example of the README', async () => {
@@ -102,6 +150,8 @@ test('it accepts what the loader fills in, and refuses what the loader refuses',
     'components: { redis: { port: "${PORT}" } }\nservices: { app: { writer: "${TRUE}" } }\n',
     'x-paths: &paths [/a]\nfiles: *paths\n',
     'retention: { keep_daily: 7, keep_within: 1y6m }\nschedule: { backup: 30 2 * * * }\n',
+    'docker: { project: p }\neverything: true\nleave_out: { "web:/app/x": y, volume z: y }\n',
+    'leave_out:\n',
   ])
     assertRight(`${head}${rest}`);
   assertRight(head.replace('home', '"${NAME}"'));
@@ -117,6 +167,8 @@ test('it accepts what the loader fills in, and refuses what the loader refuses',
     'retention: { keep_within: 3 weeks }\n',
     'services: { app: { writer: yes please } }\n',
     'secrets: none\n',
+    'docker: { project: p }\nleave_out: { logs: y }\n',
+    'docker: { project: p }\nleave_out: [web:/logs]\n',
   ])
     assertWrong(`${head}${rest}`);
   assertWrong(head.replace('version: 1', 'version: 2'));

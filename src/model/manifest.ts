@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { CorruptionError, TarsError } from './errors.ts';
 import { manifestMaxBytes } from './limits.ts';
 import { counted } from './plural.ts';
+import { notWholeTag } from './snapshot.ts';
 
 /** The highest manifest schema version that this build writes and reads; readers refuse a higher one. */
 export const manifestSchemaVersion = 2;
@@ -124,6 +125,19 @@ const notCapturedSchema = z.object({
     })
     .optional(),
   sizeBytes: z.number().int().nonnegative().optional(),
+  /**
+   * `missing`: a restore would not bring it back, and `tars.yaml` does not say that it need not. `left-out`: it need not
+   * come back, by `leave_out` or because it is a cache. Absent where neither is meant, and up to 1.0.12.
+   */
+  status: z.enum(['missing', 'left-out']).optional(),
+});
+
+/** A component that `tars.yaml` does not name: it says `everything: true`, and the services have that place. */
+const impliedSchema = z.object({
+  component: z.string(),
+  service: z.string(),
+  /** The path in its container. */
+  inside: z.string(),
 });
 
 const manifestSchema = z.object({
@@ -144,6 +158,8 @@ const manifestSchema = z.object({
   components: z.array(componentSchema),
   /** Parts of the stack nothing captures, and components skipped on request. */
   notCaptured: z.array(notCapturedSchema),
+  /** Those of {@link components} that come from `everything: true`; a restore finds their places by it. */
+  implied: z.array(impliedSchema).optional(),
   /** The Compose project at the time of the capture, for a stack of Docker's. */
   compose: composeRecordSchema.optional(),
 });
@@ -156,6 +172,8 @@ export type ComponentManifest = z.infer<typeof componentSchema>;
 export type Incomplete = z.infer<typeof incompleteSchema>;
 /** A part of the stack that is knowingly not in the snapshot, and why. */
 export type NotCaptured = z.infer<typeof notCapturedSchema>;
+/** A component of kind `files` that follows from `everything: true`, and where its directory is. */
+export type ImpliedComponent = z.infer<typeof impliedSchema>;
 /** The description that every snapshot carries of itself, at {@link manifestPath}: docs/FORMAT.md. */
 export type Manifest = z.infer<typeof manifestSchema>;
 /** The Compose project as it was at the capture, for creating it again on an empty machine. */
@@ -218,6 +236,19 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   }
   return parsed.data;
 }
+
+/** What a restore of the snapshot would lack without anyone having said that it may. */
+export const missingFrom = ({ notCaptured }: Pick<Manifest, 'notCaptured'>): readonly NotCaptured[] =>
+  // Up to 1.0.12 every mount that no component captured was one.
+  notCaptured.filter(
+    ({ status, mount }) => status === 'missing' || (status === undefined && mount !== undefined),
+  );
+
+/** What tags say of a snapshot, so that a list of snapshots need not read their manifests. */
+export const outcomeTags = (manifest: Pick<Manifest, 'outcome' | 'notCaptured'>): readonly string[] => [
+  ...(manifest.outcome === 'partial' ? ['partial'] : []),
+  ...(missingFrom(manifest).length > 0 ? [notWholeTag] : []),
+];
 
 /** How many entries a message names; the manifest names more. */
 const namedMax = 10;

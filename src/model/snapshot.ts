@@ -29,6 +29,9 @@ export const isOwnedBy = (
   { stack, hostname }: SnapshotOwner,
 ): boolean => snapshot.stack === stack && snapshot.hostname === hostname;
 
+/** The tag of a snapshot that lacks places of its stack; see `missingFrom`. */
+export const notWholeTag = 'not-whole';
+
 /** A snapshot id shortened for people, as restic shows it. */
 export function shortId(id: string): string {
   return /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 8) : id;

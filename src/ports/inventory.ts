@@ -13,8 +13,12 @@ export interface StackInventory {
   readonly writers: readonly FoundWriter[];
   /** Files with settings that the project consists of, absolute. */
   readonly files: readonly FoundFile[];
-  /** What no component of these captures. */
+  /** The places that each need a component of kind `files`. */
+  readonly places: readonly FoundPlace[];
+  /** What no component captures, these included: each mount with the reason. */
   readonly leftOut: readonly LeftOutMount[];
+  /** Names of the project's volumes that none of its services has. */
+  readonly unusedVolumes: readonly string[];
   /** What a person should know and decide. */
   readonly notes: readonly string[];
 }
@@ -55,13 +59,37 @@ export interface FoundFile {
   readonly problem: string | undefined;
 }
 
+/** A place where services keep files: a volume or a directory, however many of them have it at however many paths. */
+export interface FoundPlace {
+  /** Of its component. It follows from the place, so that it is the same at every look. */
+  readonly name: string;
+  /** A service that has all of it. */
+  readonly service: string;
+  /** Where that service has it. */
+  readonly inside: string;
+  readonly type: 'volume' | 'bind' | 'other';
+  /** The volume's name, or the path. */
+  readonly source: string;
+  /** Where its files are on the services' machine. */
+  readonly path: string;
+  /** Undefined where finding out takes long. */
+  readonly sizeBytes: number | undefined;
+  /** Other mounts of it, or of something in it: `worker:/srv`. */
+  readonly others: readonly string[];
+}
+
 /** A mount that none of the proposed components captures. */
 export interface LeftOutMount {
   readonly service: string;
   readonly type: 'volume' | 'bind' | 'other';
   readonly source: string;
   readonly destination: string;
+  readonly path: string;
   readonly sizeBytes: number | undefined;
   /** Files, such as a socket, are nothing to capture as a directory. */
   readonly isDirectory: boolean;
+  /** Why a restore need not bring it back; undefined where it should. */
+  readonly reason: string | undefined;
+  /** Why it cannot be captured although a restore should bring it back. */
+  readonly problem: string | undefined;
 }

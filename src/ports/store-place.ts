@@ -49,6 +49,8 @@ export interface StorePlace {
   readonly password?: string | undefined;
   /** Its data directory as a path of this machine. */
   readonly path?: string | undefined;
+  /** Services beside its own that write to that directory. */
+  readonly sharedWith?: readonly string[] | undefined;
   /** Its data directory where no path leads to it. */
   readonly remote?: RemoteDirectory | undefined;
   /** Where programs beside a server run. */

@@ -26,7 +26,7 @@ export function settingsJsonSchema(kinds: Kinds): JsonSchema {
       },
     },
   );
-  const { components, services, ...properties } = membersOf(schema);
+  const { components, services, leave_out: leaveOut, ...properties } = membersOf(schema);
   return {
     ...($schema === undefined ? {} : { $schema }),
     title: 'tars.yaml',
@@ -34,6 +34,7 @@ export function settingsJsonSchema(kinds: Kinds): JsonSchema {
     ...schema,
     properties: {
       ...properties,
+      leave_out: orNothing(leaveOut),
       services: orNothing(services),
       components: orNothing(withNames(components, kinds)),
       files: { description: 'Short for a component named files.', ...pathsOf(components) },

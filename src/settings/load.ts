@@ -78,6 +78,7 @@ export function parseSettings(text: string, path: string, env: Environment, kind
   }
   const settings = { ...parsed.data, components: completed(parsed.data, path) };
   requireConsistent(settings, path);
+  requireProject(settings, path);
   return {
     ...settings,
     components: withOwnFile(settings.components, path),
@@ -175,6 +176,18 @@ function requireConsistent(
       });
     }
   }
+}
+
+/** What services keep is known only of a Compose project. */
+function requireProject(
+  { docker, everything, leave_out: leaveOut }: Pick<SettingsFile, 'docker' | 'everything' | 'leave_out'>,
+  path: string,
+): void {
+  const key = everything ? 'everything' : Object.keys(leaveOut).length > 0 ? 'leave_out' : undefined;
+  if (key === undefined || docker !== undefined) return;
+  throw new ConfigurationError(`${path}: ${key} is for a Compose project, and there is no docker: section`, {
+    hint: `Remove ${key}. To capture a directory of this machine, add a component with kind: files and paths:.`,
+  });
 }
 
 async function firstExisting(paths: readonly string[]): Promise<string | undefined> {

@@ -130,6 +130,9 @@ const schedule = z.strictObject({
   randomized_delay_minutes: z.int().nonnegative().default(10),
 });
 
+/** A path in a service's container, or a volume. */
+const leftOutPlace = /^(volume \S+|[^\s:/]+:\/.*)$/;
+
 /**
  * `tars.yaml`. Spelt in snake_case, as the Compose files beside it are.
  * @param local makes a path of this machine absolute
@@ -167,6 +170,20 @@ export const settingsSchema = (kinds: Kinds, local: LocalPath) =>
       .optional()
       .describe(
         'Set if the stack is a Compose project; `service` of a component is then a service of the project.',
+      ),
+    everything: z
+      .boolean()
+      .default(false)
+      .describe(
+        'With `docker`: whether a backup also captures each volume and each directory of the services that no component names and `leave_out` does not list, such as those of a service that was added later. If one of them cannot be captured, the exit code of the backup is 2.',
+      ),
+    leave_out: z
+      .preprocess(
+        (value) => value ?? {},
+        z.record(z.string().regex(leftOutPlace, 'Such as web:/app/cache, or volume NAME'), z.string().min(1)),
+      )
+      .describe(
+        'With `docker`: what a restore need not bring back, and why. Each key is a place as `tars backup` prints it: `SERVICE:/PATH`, with everything below that path, or `volume NAME`.',
       ),
     retention: retention.optional().describe('Which snapshots `tars forget` keeps.'),
     schedule: schedule.optional().describe('The times of scheduled tasks, after `tars schedule install`.'),

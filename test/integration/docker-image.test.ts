@@ -177,6 +177,6 @@ function assertCaptured(shown: string): void {
   assert.equal(manifest.consistency, 'cut');
   const services = manifest.compose?.services.map((service) => service.name) ?? [];
   assert.deepEqual([...services].sort(), ['backend', 'chromadb', 'ollama', 'postgres', 'redis']);
-  const left = manifest.notCaptured.map(({ subject }) => subject);
-  assert.deepEqual(left, ['backend:/app/logs', 'backend:/app/uploads']);
+  const left = manifest.notCaptured.map(({ subject, status }) => [subject, status]);
+  assert.deepEqual(left, [['backend:/app/logs', 'left-out']]);
 }

@@ -89,7 +89,7 @@ async function initialised(project: StartedProject, ok: Run, version: 'v1' | 'v2
   assert.match(said, /db +postgres +by its image postgres:15/);
   assert.match(said, /reporting +postgres +by its label/);
   assert.match(said, /Paused for the cut: api/);
-  assert.match(said, /Not captured: api:\/app\/logs/);
+  assert.match(said, /Left out: api:\/app\/logs \(logs/);
   assert.match(said, /tars backup --dry-run$/);
   await assertMountsListed(project, ok);
 }
@@ -107,7 +107,7 @@ async function backedUp(project: StartedProject, ok: Run): Promise<Manifest> {
   return manifest;
 }
 
-/** Every store answers, all of it would restore, and the one mount that nothing captures is named. */
+/** Every store answers, all of it would restore, and nothing is missing. */
 async function assertHealthy(ok: Run): Promise<void> {
   const { diagnoses } = JSON.parse((await ok('doctor', '--json')).stdout) as { diagnoses: Diagnosis[] };
   const of = (wanted: string): string[] =>
@@ -115,7 +115,7 @@ async function assertHealthy(ok: Run): Promise<void> {
   for (const store of ['db', 'reporting', 'redis', 'chroma', 'ollama', 'config'])
     assert.match(of(`store ${store}`)[0] ?? '', /^ok: /);
   assert.match(of('cut')[0] ?? '', /^ok: api will be paused/);
-  assert.match(of('not captured')[0] ?? '', /^warning: No component captures api:\/app\/logs/);
+  assert.deepEqual(of('not captured'), []);
   const [restorable = ''] = of('restore');
   assert.deepEqual(/^ok: .*: (.*)$/.exec(restorable)?.[1]?.split(', ').sort(), [
     ...['chroma', 'config', 'db', 'ollama', 'redis', 'reporting'],
@@ -167,12 +167,12 @@ const logsOf = ({ logDir }: StartedProject): object => ({
   destination: '/app/logs',
 });
 
-function assertWritten(text: string, { name, logDir }: StartedProject): void {
-  const written = parse(text) as typeof expected & { docker: object };
+function assertWritten(text: string, { name }: StartedProject): void {
+  const written = parse(text) as typeof expected & { docker: object; leave_out: object };
   assert.deepEqual(written.components, expected.components);
   assert.deepEqual(written.services, expected.services);
   assert.deepEqual(written.docker, { project: name, compose_files: ['compose.yaml'] });
-  assert.ok(text.includes(`# api-logs: # ${logDir}`), text);
+  assert.deepEqual(written.leave_out, { 'api:/app/logs': 'logs' });
   for (const secret of ['Tulip77basin', 'quiet-harbour-12']) assert.ok(!text.includes(secret));
   assert.ok(text.split('\n').length < 64, 'it stays short');
 }
@@ -312,10 +312,17 @@ test(
     assert.match(found.get('recall')?.how ?? '', /answers on its port 6379/);
     assert.match(found.get('recall')?.warning ?? '', /nothing is mounted/);
     assert.equal(found.get('locked')?.password, 'needed');
-    assert.deepEqual(inventory.writers, [{ service: 'app', why: 'is told the address of locked' }]);
+    assert.deepEqual(inventory.writers, [
+      { service: 'app', why: 'is told the address of locked' },
+      { service: 'fake', why: 'writes to fake' },
+    ]);
     assert.deepEqual(
-      inventory.leftOut.map(({ service, destination }) => `${service}:${destination}`),
-      ['fake:/data', 'fake:/etc/localtime'],
+      inventory.places.map(({ name, service, inside }) => [name, service, inside]),
+      [['fake', 'fake', '/data']],
+    );
+    assert.deepEqual(
+      inventory.leftOut.map(({ service, destination, reason }) => [service, destination, reason]),
+      [['fake', '/etc/localtime', 'the time zone of this machine']],
     );
     const text = await readFile(join(small.directory, 'tars.yaml'), 'utf8');
     const { components } = parse(text) as { components: Record<string, { files?: string[] }> };

@@ -5,6 +5,7 @@ import type { Settings } from '../../settings/load.ts';
 import { hasErrors, type Diagnosis } from '../../operations/doctor/doctor.ts';
 import { notCapturedLines } from '../render/captured.ts';
 import { formatTable } from '../render/columns.ts';
+import { formatBytes } from '../render/units.ts';
 
 export function renderCreated({
   settingsPath,
@@ -74,7 +75,7 @@ export function renderNext(
 }
 
 export function renderInventory(settingsPath: string, inventory: StackInventory): readonly string[] {
-  const { project, seenThrough, stores, writers, files, leftOut, notes } = inventory;
+  const { project, seenThrough, stores, writers, files, places, leftOut, unusedVolumes, notes } = inventory;
   const through = seenThrough === 'files' ? ', described by its Compose file only: it has no containers' : '';
   const rows = stores.map(({ service, kind, how }) => [service, kind, how]);
   const problems = files.flatMap(({ path, problem }) =>
@@ -86,6 +87,18 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
     rows.length === 0
       ? 'No store was recognised in it.'
       : formatTable(['SERVICE', 'STORE', 'RECOGNISED'], rows),
+    ...(places.length === 0
+      ? []
+      : [
+          formatTable(
+            ['DIRECTORY', '>SIZE', 'WHERE'],
+            places.map(({ name, sizeBytes, service, inside, others }) => [
+              name,
+              sizeBytes === undefined ? '' : formatBytes(sizeBytes),
+              [`${service}:${inside}`, ...others].join(', '),
+            ]),
+          ),
+        ]),
     `Paused for the cut: ${names.length === 0 ? 'nothing, because no service is known to write to the stores' : names.join(', ')}`,
     `Configuration: ${counted(files.length - problems.length, 'file')}`,
     ...problems.map((problem) => `Not captured: ${problem}`),
@@ -98,12 +111,14 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
         : [],
     ),
     ...notCapturedLines(
-      leftOut.map(({ service, destination, type, source, sizeBytes }) => ({
+      leftOut.map(({ service, destination, sizeBytes, reason, problem }) => ({
         subject: `${service}:${destination}`,
-        reason: type === 'volume' ? `volume ${source}` : source,
-        sizeBytes,
+        reason: reason ?? problem ?? '',
+        ...(sizeBytes === undefined ? {} : { sizeBytes }),
+        status: reason === undefined ? ('missing' as const) : ('left-out' as const),
       })),
     ),
+    ...unusedVolumes.map((name) => `Not captured: volume ${name} (no service has it)`),
     ...notes.map((note) => `Note: ${note}`),
   ];
 }

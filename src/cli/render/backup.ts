@@ -2,7 +2,7 @@ import { artifactTotals } from '../../model/artifact-list.ts';
 import type { Manifest } from '../../model/manifest.ts';
 import { shortId } from '../../model/snapshot.ts';
 import type { BackupPlan, BackupResult } from '../../operations/backup/backup.ts';
-import { incompleteSentences, notCapturedLines, outcomeWord } from './captured.ts';
+import { incompleteSentences, notCapturedLines, outcomeWord, wholeWord } from './captured.ts';
 import { formatTable } from './columns.ts';
 import { formatBytes, formatMs } from './units.ts';
 
@@ -94,7 +94,7 @@ export function renderResult({ manifest, snapshot }: BackupResult): string {
     ),
     ...notCapturedLines(manifest.notCaptured),
     `Consistency: ${consistency}${pause}`,
-    `Snapshot ${shortId(snapshot.summary.id)} ${manifest.outcome} in ${formatMs(elapsedMs)}: ` +
+    `Snapshot ${shortId(snapshot.summary.id)} ${wholeWord(manifest)} in ${formatMs(elapsedMs)}: ` +
       `${formatBytes(snapshot.processedBytes)} captured, ${formatBytes(snapshot.addedBytes)} added`,
   ].join('\n');
 }

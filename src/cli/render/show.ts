@@ -2,7 +2,7 @@ import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
 import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { someOf } from '../../model/plural.ts';
 import type { InnerDatabase } from '../../ports/kind.ts';
-import { incompleteSentences, notCapturedLines, outcomeWord } from './captured.ts';
+import { incompleteSentences, notCapturedLines, outcomeWord, wholeWord } from './captured.ts';
 import { formatTable } from './columns.ts';
 import { formatBytes, formatMs } from './units.ts';
 
@@ -22,7 +22,7 @@ export function renderShow(
     component.error?.message ?? component.method ?? '',
   ]);
   return [
-    `Snapshot ${shortId(summary.id)} of ${manifest.stack} on ${manifest.hostname}, ${manifest.outcome}`,
+    `Snapshot ${shortId(summary.id)} of ${manifest.stack} on ${manifest.hostname}, ${wholeWord(manifest)}`,
     `Time ${manifest.time}, consistency ${manifest.consistency}${reason}${pause}`,
     '',
     formatTable(['COMPONENT', 'OUTCOME', 'VERSION', 'HOW'], components),

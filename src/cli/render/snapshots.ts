@@ -1,5 +1,10 @@
-import { shortId, type SnapshotSummary } from '../../model/snapshot.ts';
+import { notWholeTag, shortId, type SnapshotSummary } from '../../model/snapshot.ts';
 import { formatTable } from './columns.ts';
+
+const outcomeOf = (tags: readonly string[]): string => {
+  const outcome = tags.includes('partial') ? 'partial' : 'complete';
+  return tags.includes(notWholeTag) ? `${outcome}, not whole` : outcome;
+};
 
 /** The snapshots of a repository, in their order. */
 export function renderSnapshots(snapshots: readonly SnapshotSummary[]): string {
@@ -8,7 +13,7 @@ export function renderSnapshots(snapshots: readonly SnapshotSummary[]): string {
     time.toISOString().replace('T', ' ').slice(0, 19),
     stack ?? '-',
     hostname,
-    tags.includes('partial') ? 'partial' : 'complete',
+    outcomeOf(tags),
     program ?? '',
   ]);
   return rows.length === 0

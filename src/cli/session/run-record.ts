@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { runLogOf, stackClaimsOf } from '../../composition/index.ts';
 import { toTarsError, type TarsError } from '../../model/errors.ts';
 import { describeFinding } from '../../model/finding.ts';
+import { someOf } from '../../model/plural.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import {
   recordedVerbs,
@@ -15,6 +16,9 @@ import {
 import type { Settings } from '../../settings/load.ts';
 import { exitCodes } from './exit-codes.ts';
 import type { Audience } from '../render/audience.ts';
+
+/** How many places without a component a record names. */
+const namedMax = 5;
 
 /** What a run of a verb is recorded as, and what it excludes. */
 interface RunOptions {
@@ -35,6 +39,7 @@ const resultSchema = z.object({
           error: z.object({ code: z.string(), message: z.string() }).optional(),
         }),
       ),
+      notCaptured: z.array(z.object({ subject: z.string(), status: z.string().optional() })).default([]),
     })
     .optional(),
 });
@@ -117,8 +122,21 @@ export class RunRecorder implements Disposable {
       failed?.error === undefined
         ? undefined
         : { code: failed.error.code, message: `${failed.name}: ${failed.error.message}` };
+    const missing = (manifest?.notCaptured ?? []).filter(({ status }) => status === 'missing');
+    const ofPlaces =
+      missing.length === 0 || exitCode !== exitCodes.partial
+        ? undefined
+        : {
+            code: 'not-captured',
+            message: `it lacks ${someOf(
+              missing.slice(0, namedMax).map(({ subject }) => subject),
+              missing.length,
+            )}`,
+          };
     const error =
-      failure === undefined ? (this.#error ?? ofComponent) : { code: failure.code, message: failure.message };
+      failure === undefined
+        ? (this.#error ?? ofComponent ?? ofPlaces)
+        : { code: failure.code, message: failure.message };
     const retention = this.#retention;
     const outcome = outcomeOf(exitCode);
     const end = { exitCode, outcome, snapshot, capturedBytes, addedBytes, error, retention };

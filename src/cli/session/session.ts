@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
-import { composeStack, hasPendingRestores } from '../../composition/index.ts';
+import { composeStack, hasPendingRestores, withEverything } from '../../composition/index.ts';
 import { removeAbandonedScratch } from '../../disk/run-scratch.ts';
 import { abortError, throwIfAborted } from '../../model/abort.ts';
 import { InterruptedError, TarsError, toTarsError } from '../../model/errors.ts';
@@ -121,7 +121,8 @@ async function removeLeftovers(places: readonly string[], { log }: OperationCont
 async function recoverUnfinished(settings: Settings, env: Environment, ctx: OperationContext): Promise<void> {
   try {
     if (!(await hasPendingRestores(settings))) return;
-    const stack = await composeStack(settings, { includeModels: false }, env);
+    const whole = await withEverything(settings, env, ctx);
+    const stack = await composeStack(whole.settings, { includeModels: false }, env);
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   } catch (error) {
     throwIfAborted(ctx.signal);

@@ -1,6 +1,13 @@
 import { Option, type Command } from 'commander';
-import { archiveDestination, archiveShelf, composeStack, openStore } from '../../composition/index.ts';
+import {
+  archiveDestination,
+  archiveShelf,
+  composeStack,
+  openStore,
+  withEverything,
+} from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
+import { missingFrom } from '../../model/manifest.ts';
 import { toolVersion } from '../../model/version.ts';
 import { backup, planBackup } from '../../operations/backup/backup.ts';
 import { selectComponents } from '../../operations/backup/select.ts';
@@ -11,6 +18,7 @@ import { exitCodes } from '../session/exit-codes.ts';
 import { directoryFromHere } from '../init/choices.ts';
 import { addKeepOptions, collectNames, rulesOfFlags, type KeepFlags } from '../flags.ts';
 import { failureSentences, planValue, renderPlan, renderResult, resultValue } from '../render/backup.ts';
+import { missingSentences } from '../render/captured.ts';
 import { forgetOld } from '../wiring/retention.ts';
 import { runVerb, type Session, type CliContext } from '../session/session.ts';
 
@@ -63,11 +71,9 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     });
   }
   const settings = await session.settings();
-  const stack = await composeStack(
-    settings,
-    { includeModels: flags.includeModels === true, outputDir: flags.outputDir },
-    env,
-  );
+  const overrides = { includeModels: flags.includeModels === true, outputDir: flags.outputDir };
+  const whole = await withEverything(settings, env, ctx, overrides);
+  const stack = await composeStack(whole.settings, overrides, env);
   const skipKinds = [
     ...(flags.skipPostgres === true ? ['postgres'] : []),
     ...(flags.skipChromadb === true ? ['chroma'] : []),
@@ -75,7 +81,13 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
   ];
   const { only, skip } = flags;
   const selected = selectComponents(stack.components, { only, skip, skipKinds });
-  const target = { ...stack, ...selected, stack: stack.name, toolVersion };
+  const names = new Set(selected.components.map(({ name }) => name));
+  const target = {
+    ...{ ...stack, stack: stack.name, toolVersion, components: selected.components },
+    notCaptured: [...selected.notCaptured, ...whole.atRisk],
+    placeNotes: whole.placeNotes,
+    implied: whole.implied.filter(({ component }) => names.has(component)),
+  };
   if (flags.outputDir !== undefined) {
     const directory = directoryFromHere(flags.outputDir, env);
     const destination = archiveDestination(directory, flags.compression ?? 'gzip', settings);
@@ -99,7 +111,13 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
       return exitCodes.partial;
     }
     const { outputDir } = flags;
-    await forgetOld(session, shelf, settings, { outputDir, rules: rulesOfFlags(flags) });
-    return exitCodes.success;
+    await forgetOld(session, shelf, whole.settings, { outputDir, rules: rulesOfFlags(flags) });
+    const missing = missingFrom(result.manifest);
+    // Whoever chooses components knows that the others are missing.
+    const isAsked = selected.components.length < stack.components.length;
+    if (!settings.everything || isAsked || missing.length === 0) return exitCodes.success;
+    for (const message of missingSentences(missing))
+      audience.event({ type: 'message', level: 'warn', message });
+    return exitCodes.partial;
   }
 }

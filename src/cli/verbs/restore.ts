@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { composeStack, kindOf, openArchiveFile, openStore } from '../../composition/index.ts';
+import { composeStack, kindOf, openArchiveFile, openStore, withImplied } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
@@ -17,7 +17,7 @@ import { configurationLeftOut } from '../../operations/restore/other-project.ts'
 import { planRestore } from '../../operations/restore/plan.ts';
 import { executeRestore } from '../../operations/restore/restore.ts';
 import type { SnapshotSource, SnapshotStore } from '../../ports/snapshot-store.ts';
-import { ownerOf } from '../../settings/load.ts';
+import { ownerOf, type Settings } from '../../settings/load.ts';
 import { settingsForProject } from '../../settings/other-project.ts';
 import { exitCodes } from '../session/exit-codes.ts';
 import { planValue, renderPlan, renderResult } from '../render/restore.ts';
@@ -105,7 +105,8 @@ async function restoreFrom(
   flags: RestoreFlags,
 ): Promise<number> {
   const { ctx, audience } = session;
-  const { stack, target } = await targetOf(session, flags);
+  const settings = await withImplied(await session.settings(), await source.manifest(ctx.signal));
+  const { stack, target } = await targetOf(session, settings, flags);
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
   const { project, component: only } = flags;
   const isConfiguration = (kind: string): boolean => kindOf(kind)?.isConfiguration === true;
@@ -125,8 +126,7 @@ async function restoreFrom(
       ? await warnOfMissing(wanted, source, store, ctx)
       : [];
   const planned = await planRestore(source, target, selection, ctx);
-  const { host } = await session.settings();
-  const foreign = foreignHost(host, source.summary, flags.fromHost);
+  const foreign = foreignHost(settings.host, source.summary, flags.fromHost);
   const plan = { ...planned, warnings: [...foreignWarnings(foreign), ...missing, ...planned.warnings] };
   if (flags.dryRun === true) {
     audience.result(planValue(plan), renderPlan(plan, audience.columns));
@@ -165,8 +165,11 @@ async function restoreFrom(
 }
 
 /** The configured stack, or with --project one beside it, whose restores are recorded under a name of its own. */
-async function targetOf(session: Session, { project, composeFile, backupFile }: RestoreFlags) {
-  const settings = await session.settings();
+async function targetOf(
+  session: Session,
+  settings: Settings,
+  { project, composeFile, backupFile }: RestoreFlags,
+) {
   if (project === undefined) {
     if (composeFile !== undefined) {
       throw new ConfigurationError('--compose-file is for restoring into another project', {

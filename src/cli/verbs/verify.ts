@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { composeStack, openStore } from '../../composition/index.ts';
+import { composeStack, openStore, withImplied } from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors } from '../../model/finding.ts';
 import { shortId } from '../../model/snapshot.ts';
@@ -40,7 +40,10 @@ async function run(
 ): Promise<number> {
   const { ctx, audience, env } = session;
   const settings = await session.settings();
-  const stack = await composeStack(settings, { includeModels: false }, session.env);
+  await using store = await openStore(settings, env, ctx);
+  await using source = await openWanted(store, { reference, owner: ownerOf(settings), fromHost }, ctx);
+  const whole = await withImplied(settings, await source.manifest(ctx.signal));
+  const stack = await composeStack(whole, { includeModels: false }, session.env);
   const unknown = only?.find((name) => !stack.components.some((component) => component.name === name));
   if (unknown !== undefined) {
     throw new ConfigurationError(`There is no component ${unknown}`, {
@@ -48,8 +51,6 @@ async function run(
     });
   }
   await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
-  await using store = await openStore(settings, env, ctx);
-  await using source = await openWanted(store, { reference, owner: ownerOf(settings), fromHost }, ctx);
   const { hostname } = source.summary;
   if (hostname !== settings.host && fromHost === undefined)
     ctx.log.warn(`Snapshot ${shortId(source.summary.id)} was taken on ${hostname}; this is ${settings.host}`);

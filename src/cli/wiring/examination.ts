@@ -8,6 +8,8 @@ import {
   lastKitExport,
   openStore,
   runLogOf,
+  withEverything,
+  type WholeSettings,
 } from '../../composition/index.ts';
 import { abandonedScratch, earlierScratch } from '../../disk/run-scratch.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
@@ -62,7 +64,8 @@ export const examineSettings = async (
   settings: Settings,
   env: Environment,
   ctx: OperationContext,
-): Promise<readonly Diagnosis[]> => examine(await checksOf(settings, env), limitMs, ctx);
+): Promise<readonly Diagnosis[]> =>
+  examine(await checksOf(await withEverything(settings, env, ctx), env), limitMs, ctx);
 
 /** Nobody who asks how it stands waits longer for a store that does not answer. */
 const leftoversLimitMs = 5000;
@@ -80,7 +83,8 @@ export async function examineLeftovers(
   // Looking into the stores may take containers: only where there was a restore. A record that cannot be read has been
   // named by now, as every verb looks for restores that were cut off.
   if (!(await journal.mayHaveLeft().catch(() => false))) return [];
-  const checks = componentsOf(settings, env).map((component) => ({
+  const whole = await withEverything(settings, env, ctx);
+  const checks = componentsOf(whole.settings, env).map((component) => ({
     name: component.name,
     examine: (limited: OperationContext) => lookForLeftovers({ components: [component], journal }, limited),
   }));
@@ -111,7 +115,10 @@ function componentsOf(settings: Settings, env: Environment): readonly ExaminedCo
   });
 }
 
-async function checksOf(settings: Settings, env: Environment): Promise<readonly HealthCheck[]> {
+async function checksOf(
+  { settings, placeNotes, atRisk }: WholeSettings,
+  env: Environment,
+): Promise<readonly HealthCheck[]> {
   const components = componentsOf(settings, env);
   const repository = repositoryOf(settings, components, env);
   const hasRepository = await isVisible(join(settings.repository.path, 'config'));
@@ -128,7 +135,7 @@ async function checksOf(settings: Settings, env: Environment): Promise<readonly 
       ),
       components,
     }),
-    ...stackChecks(await stackOf(settings, components, repository, env)),
+    ...stackChecks({ ...(await stackOf(settings, components, repository, env)), placeNotes, atRisk }),
   ];
 }
 

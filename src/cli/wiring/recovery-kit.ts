@@ -1,7 +1,7 @@
 import { composeStack, kindOf, recoveryOf } from '../../composition/index.ts';
 import { toTarsError } from '../../model/errors.ts';
 import { throwIfAborted } from '../../model/abort.ts';
-import type { ComponentManifest } from '../../model/manifest.ts';
+import type { ComponentManifest, ImpliedComponent } from '../../model/manifest.ts';
 import type { Environment } from '../../model/environment.ts';
 import { keyCheck, type RecoveryKit } from '../../model/recovery-kit.ts';
 import { makeKit } from '../../operations/recovery-kit/make-kit.ts';
@@ -34,18 +34,28 @@ export async function recoveryKit(
     repository: repository.path,
     repositoryId: store.id,
     keyCheck: keyCheck(key),
-    recoveryOf: (component: ComponentManifest) => recoveryOf(component, components, homes),
   };
   const starts = startCommands(services, running);
   return makeKit(
     {
       ...{ owner, location: repository.path, store, key, recipients },
       namesArtifacts: (kind) => kindOf(kind)?.recovery.namesArtifacts !== false,
-      stepsFor: (manifest) => recoverySteps({ ...facts, manifest, starts }),
+      stepsFor: (manifest) => {
+        const implied = Object.fromEntries((manifest?.implied ?? []).map(homeOf));
+        const places = { ...implied, ...homes };
+        const recovery = (component: ComponentManifest) => recoveryOf(component, components, places);
+        return recoverySteps({ ...facts, manifest, starts, recoveryOf: recovery });
+      },
     },
     ctx,
   );
 }
+
+/** Where a directory belongs that `tars.yaml` does not name. */
+const homeOf = ({ component, service }: ImpliedComponent): readonly [string, RecoveryHome] => [
+  component,
+  { service, inContainer: true },
+];
 
 async function homesOf(
   settings: Settings,

@@ -14,5 +14,9 @@ export function build(
       : [{ path: inside, live: place.path ?? inside }];
   const trees = places.map((each) => ({ ...each, exclude, keepOut: leftOut.get(each.live) ?? [] }));
   // A container would go on with the directory that was renamed.
-  return createTreesComponent({ name, service, trees, keepDirectory: inContainers, scratchDir });
+  const { sharedWith } = place;
+  return createTreesComponent({
+    ...{ name, service, trees, sharedWith },
+    ...{ keepDirectory: inContainers, scratchDir },
+  });
 }

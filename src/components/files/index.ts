@@ -26,6 +26,8 @@ export interface TreesOptions {
   readonly name: string;
   /** Stopped while its directories are exchanged. */
   readonly service: string | undefined;
+  /** Services beside it that write there, and are stopped as well. */
+  readonly sharedWith?: readonly string[] | undefined;
   readonly trees: readonly Tree[];
   /** The directories are mounted elsewhere, such as in a container, and must not be renamed themselves. */
   readonly keepDirectory?: boolean;
@@ -40,8 +42,9 @@ export interface TreesOptions {
 
 /** Directories with files of any kind, captured while they are used, as they are at the cut. */
 export function createTreesComponent(options: TreesOptions): Component {
-  const { name, service, trees, keepDirectory = false, keepOut = [], scratchDir = tmpdir() } = options;
-  const place: TreesPlace = { name, kind, service, trees, keepDirectory, keepOut, scratchDir };
+  const { name, service, sharedWith = [], trees } = options;
+  const { keepDirectory = false, keepOut = [], scratchDir = tmpdir() } = options;
+  const place: TreesPlace = { name, kind, service, sharedWith, trees, keepDirectory, keepOut, scratchDir };
   return {
     ...{ name, kind, service, precaptures: true },
     probe: (ctx) => probe(place, ctx),

@@ -62,7 +62,10 @@ export async function planTreesRestore(
     ...{ component: place.name, kind: place.kind, steps, warnings, space },
     artifacts: from.artifacts.map(({ path }) => path).filter(inFolders),
     artifactTrees: folders,
-    requires: { stopped: place.service === undefined ? [] : [place.service], running: [] },
+    requires: {
+      stopped: [...(place.service === undefined ? [] : [place.service]), ...place.sharedWith],
+      running: [],
+    },
   };
   return { plan, details: { restoreId, from, leftByRestores } };
 }

@@ -10,6 +10,8 @@ export interface TreesPlace {
   readonly name: string;
   readonly kind: string;
   readonly service: string | undefined;
+  /** Other services that write there. */
+  readonly sharedWith: readonly string[];
   readonly trees: readonly Tree[];
   /** The directories themselves are mounted elsewhere and stay. */
   readonly keepDirectory: boolean;

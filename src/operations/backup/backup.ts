@@ -4,6 +4,7 @@ import { schemaVersionFor, type ComponentManifest, type Manifest } from '../../m
 import type { PublishedSnapshot } from '../../model/snapshot.ts';
 import type { Component, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { PlaceNote } from '../../ports/place-notes.ts';
 import type { Guardian, Runtime } from '../../ports/runtime.ts';
 import type { Provisioner } from '../../ports/provisioner.ts';
 import type { SnapshotDestination } from '../../ports/snapshot-store.ts';
@@ -21,6 +22,10 @@ interface BackupTarget {
   readonly components: readonly Component[];
   /** Left out on request or by configuration, for the manifest. */
   readonly notCaptured: Manifest['notCaptured'];
+  /** What is known of places that no component captures. */
+  readonly placeNotes?: readonly PlaceNote[] | undefined;
+  /** Those of the components that `tars.yaml` does not name. */
+  readonly implied?: Manifest['implied'];
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly pauseMaxMs: number;
@@ -138,7 +143,11 @@ export async function backup(
   if (unknown.length > 0) ctx.log.warn(shellVariablesWarning(unknown));
 
   const times = { startedAt, finishedAt: ctx.clock.now() };
-  const manifest = { ...buildManifest(target, cut, components, times), ...compose, notCaptured };
+  const { implied = [] } = target;
+  const manifest = {
+    ...{ ...buildManifest(target, cut, components, times), ...compose, notCaptured },
+    ...(implied.length === 0 ? {} : { implied }),
+  };
   return { manifest, snapshot: await writer.publish(manifest, ctx) };
 }
 

@@ -3,15 +3,23 @@ import { toTarsError } from '../../model/errors.ts';
 import type { NotCaptured } from '../../model/manifest.ts';
 import type { Component } from '../../ports/component.ts';
 import { coveredPaths, isWithin, withoutCaptured, type CapturedPlace } from '../../model/captured-place.ts';
+import type { PlaceNote } from '../../ports/place-notes.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { Runtime, ServiceMount, UnusedVolume } from '../../ports/runtime.ts';
+
+/** Whose mounts, and what is known of some of them. */
+interface UncapturedQuestion {
+  readonly components: readonly Component[];
+  readonly runtime: Runtime;
+  readonly placeNotes?: readonly PlaceNote[] | undefined;
+}
 
 /**
  * Every mount of the services that no component captures, in the order of services and paths, then the volumes that no
  * service has.
  */
 export async function uncapturedMounts(
-  { components, runtime }: { readonly components: readonly Component[]; readonly runtime: Runtime },
+  { components, runtime, placeNotes = [] }: UncapturedQuestion,
   ctx: OperationContext,
 ): Promise<readonly NotCaptured[]> {
   try {
@@ -21,15 +29,16 @@ export async function uncapturedMounts(
     const places = (await Promise.all(components.map((component) => placesOf(component, ctx)))).flat();
     const covered = places.flatMap((place) => coveredPaths(place, mounts));
     const idle = unused.filter(({ path }) => !covered.some((captured) => isWithin(path, captured)));
+    const notes = new Notes(placeNotes, mounts);
     return [
-      ...(await describeAll(withoutCaptured(mounts, places), ctx)),
-      ...(await describeUnused(idle, ctx)),
+      ...(await describeAll(withoutCaptured(mounts, places), notes, ctx)),
+      ...(await describeUnused(idle, notes, ctx)),
     ];
   } catch (error) {
     throwIfAborted(ctx.signal, error);
     const { message } = toTarsError(error, 'The mounts could not be listed');
     ctx.log.warn(`It is unknown what the services keep outside the components: ${message}`);
-    return [{ subject: unknownMounts, reason: `not known: ${message}` }];
+    return [{ subject: unknownMounts, reason: `not known: ${message}`, status: 'missing' }];
   }
 }
 
@@ -38,16 +47,45 @@ const unknownMounts = 'mounts of the services';
 /** Whether it only says that nobody knows what is not captured. */
 export const isUnknown = ({ subject }: NotCaptured): boolean => subject === unknownMounts;
 
+/** What is known of places that no component captures. */
+class Notes {
+  readonly #notes: readonly { readonly note: PlaceNote; readonly paths: readonly string[] }[];
+
+  constructor(notes: readonly PlaceNote[], mounts: readonly ServiceMount[]) {
+    this.#notes = notes.map((note) => ({
+      note,
+      paths: 'volume' in note.place ? [] : coveredPaths(note.place, mounts),
+    }));
+  }
+
+  /** Of what lies at `path`, in a volume of that name. The first one counts: it was written by a person. */
+  of(path: string, volume: string | undefined): PlaceNote | undefined {
+    return this.#notes.find(({ note: { place }, paths }) =>
+      'volume' in place ? place.volume === volume : paths.some((noted) => isWithin(path, noted)),
+    )?.note;
+  }
+}
+
+/** Without a note nobody has said that it may be missing. */
+const describedBy = (note: PlaceNote | undefined, what: string): Pick<NotCaptured, 'reason' | 'status'> =>
+  note?.mayBeMissing === true
+    ? { reason: note.reason, status: 'left-out' }
+    : { reason: note === undefined ? what : `${what}: ${note.reason}`, status: 'missing' };
+
 async function describeUnused(
   volumes: readonly UnusedVolume[],
+  notes: Notes,
   ctx: OperationContext,
 ): Promise<readonly NotCaptured[]> {
   return Promise.all(
-    volumes.map(async ({ name, measure }) => {
+    volumes.map(async ({ name, path, measure }) => {
       const sizeBytes = await measure(ctx);
       return {
         subject: `volume ${name}`,
-        reason: 'a volume of the project that no container has, and no component captures',
+        ...describedBy(
+          notes.of(path, name),
+          'a volume of the project that no container has, and no component captures',
+        ),
         ...(sizeBytes === undefined ? {} : { sizeBytes }),
       };
     }),
@@ -69,7 +107,10 @@ export async function leftOutPlaces(
 }
 
 /** A component that cannot say where its data is captures none: that is its failure, reported as such. */
-async function placesOf(component: Component, ctx: OperationContext): Promise<readonly CapturedPlace[]> {
+export async function placesOf(
+  component: Component,
+  ctx: OperationContext,
+): Promise<readonly CapturedPlace[]> {
   try {
     return (await component.places?.(ctx)) ?? [];
   } catch {
@@ -90,15 +131,17 @@ export async function mountsOfComponent(
 
 async function describeAll(
   mounts: readonly ServiceMount[],
+  notes: Notes,
   ctx: OperationContext,
 ): Promise<readonly NotCaptured[]> {
   const described: NotCaptured[] = [];
   for (const mount of mounts) {
-    const { service, type, source, destination } = mount;
+    const { service, type, source, destination, path } = mount;
+    const volume = type === 'volume' ? source : undefined;
     const sizeBytes = await mount.measure(ctx);
     described.push({
       subject: `${service}:${destination}`,
-      reason: reasonOf(mount),
+      ...describedBy(notes.of(path, volume), reasonOf(mount)),
       mount: { service, type, source, destination },
       ...(sizeBytes === undefined ? {} : { sizeBytes }),
     });

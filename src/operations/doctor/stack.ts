@@ -1,12 +1,13 @@
 import { ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import { formatBytes } from '../../model/bytes.ts';
-import type { ComponentManifest, Manifest } from '../../model/manifest.ts';
+import type { ComponentManifest, Manifest, NotCaptured } from '../../model/manifest.ts';
 import { counted } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import type { PlacesSlot } from '../../ports/kind.ts';
 import type { RestoreJournal, RestoreOrigin } from '../../ports/journal.ts';
+import type { PlaceNote } from '../../ports/place-notes.ts';
 import type { Provisioner } from '../../ports/provisioner.ts';
 import type { Runtime, Service } from '../../ports/runtime.ts';
 import { describeUndeclared, sortWriters } from '../backup/cut.ts';
@@ -50,6 +51,9 @@ export interface StackUnderExamination {
   readonly provisioner?: Pick<Provisioner, 'shellVariables'> | undefined;
   /** Whether configuration is captured, with its secrets. */
   readonly keepsConfiguration: boolean;
+  /** What is known of places that no component captures, and data that lies in no place. */
+  readonly placeNotes?: readonly PlaceNote[];
+  readonly atRisk?: readonly NotCaptured[];
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
@@ -233,13 +237,16 @@ async function openedOf(
 }
 
 async function lookForUncaptured(
-  { components, runtime }: StackUnderExamination,
+  { components, runtime, placeNotes, atRisk = [] }: StackUnderExamination,
   ctx: OperationContext,
 ): Promise<readonly Outcome[]> {
   const good = await openedOf(components, ctx);
   // Its warning would be said twice.
   const quiet = { ...ctx, log: { ...ctx.log, warn: () => undefined } };
-  const mounts = await uncapturedMounts({ components: good, runtime: await runtime(ctx) }, quiet);
+  const question = { components: good, runtime: await runtime(ctx), placeNotes };
+  const mounts = [...(await uncapturedMounts(question, quiet)), ...atRisk].filter(
+    ({ status }) => status !== 'left-out',
+  );
   if (mounts.length === 0) return [];
   const unknown = mounts.find(isUnknown);
   if (unknown !== undefined)
@@ -250,7 +257,7 @@ async function lookForUncaptured(
   return [
     warning(
       `No component captures ${list.join(', ')}`,
-      'Add a component of kind files for everything that a restore should create again.',
+      'Add a component of kind files for everything that a restore should create again. List under leave_out in tars.yaml what need not come back.',
     ),
   ];
 }

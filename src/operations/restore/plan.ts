@@ -3,6 +3,7 @@ import { artifactsOf } from '../../model/artifact-list.ts';
 import { RestoreRefusedError, ServiceUnavailableError, TarsError, toTarsError } from '../../model/errors.ts';
 import {
   describeIncomplete,
+  missingFrom,
   type ComponentManifest,
   type Manifest,
   type ManifestArtifact,
@@ -82,11 +83,23 @@ export async function planRestore(
     start: [...new Set([...services.start, ...(provision?.plan.start ?? [])])],
     warnings: [
       ...chosen.warnings,
+      ...(selection.only === undefined ? missingWarnings(manifest, provision) : []),
       ...(provision?.plan.warnings ?? []),
       ...services.warnings,
       ...planned.flatMap(({ plan }) => plan.warnings),
     ],
   };
+}
+
+/** What the snapshot does not hold although the services have it. */
+function missingWarnings(manifest: Manifest, provision: PlannedProvision | undefined): readonly string[] {
+  const isNew = (service: string): boolean => provision?.plan.services.includes(service) === true;
+  return missingFrom(manifest).map(({ subject, mount }) => {
+    const service = mount?.service ?? subject.split(':')[0] ?? '';
+    return isNew(service)
+      ? `${subject} will be empty: the snapshot does not hold it`
+      : `${subject} stays as it is, or will be empty: the snapshot does not hold it`;
+  });
 }
 
 async function planComponent(

@@ -2,7 +2,13 @@ import { throwIfAborted } from '../../model/abort.ts';
 import { artifactsOf } from '../../model/artifact-list.ts';
 import { localOffsetAt } from '../../model/calendar.ts';
 import { CorruptionError, messageOf, RepositoryLockedError, TarsError } from '../../model/errors.ts';
-import { encodeManifest, manifestPath, type Manifest, type ManifestArtifact } from '../../model/manifest.ts';
+import {
+  encodeManifest,
+  manifestPath,
+  outcomeTags,
+  type Manifest,
+  type ManifestArtifact,
+} from '../../model/manifest.ts';
 import type { PublishedSnapshot } from '../../model/snapshot.ts';
 import type {
   ArtifactAttributes,
@@ -339,7 +345,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       hostname: label.hostname,
       username: label.username,
       ...ownerOfProcess(),
-      tags: manifest.outcome === 'partial' ? ['tars', 'partial'] : ['tars'],
+      tags: ['tars', ...outcomeTags(manifest)],
       programVersion: `tars ${manifest.toolVersion}`,
       summary: { addedBytes: this.#addedBytes, processedBytes: this.#processedBytes },
     };

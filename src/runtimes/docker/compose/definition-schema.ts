@@ -32,7 +32,10 @@ const serviceSchema = z.object({
     .array(
       z.union([
         z.string(),
-        z.object({ type: z.string(), source: z.string().optional(), target: z.string() }),
+        z.object({
+          ...{ type: z.string(), source: z.string().optional(), target: z.string() },
+          read_only: z.boolean().optional(),
+        }),
       ]),
     )
     .optional(),

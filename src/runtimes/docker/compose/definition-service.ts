@@ -30,6 +30,7 @@ interface DefinedMount {
   /** The volume's name for the Engine, or an absolute path. */
   readonly source: string;
   readonly destination: string;
+  readonly readOnly: boolean;
 }
 
 interface FileContext {
@@ -108,22 +109,38 @@ function mountOf(
   volume: NonNullable<ServiceBody['volumes']>[number],
   { file, base, project }: FileContext,
 ): DefinedMount[] {
-  const { type, source, target } = typeof volume === 'string' ? shortMount(volume) : volume;
+  const {
+    type,
+    source,
+    target,
+    read_only: readOnly = false,
+  } = typeof volume === 'string' ? shortMount(volume) : volume;
   if (source === undefined || (type !== 'volume' && type !== 'bind')) return [];
   if (type === 'bind') {
     const home = source.startsWith('~/') ? `${process.env['HOME'] ?? ''}${source.slice(1)}` : source;
-    return [{ type, source: resolve(base, home), destination: target }];
+    return [{ type, source: resolve(base, home), destination: target, readOnly }];
   }
   const declared = file.volumes?.[source];
   const external = declared?.external ?? false;
   const given = declared?.name ?? (typeof external === 'object' ? external.name : undefined);
   const name = given ?? (external === false ? `${project}_${source}` : source);
-  return [{ type, source: name, destination: target }];
+  return [{ type, source: name, destination: target, readOnly }];
 }
 
-function shortMount(text: string): { type: string; source: string | undefined; target: string } {
-  const [source = '', target] = text.split(':');
-  if (target === undefined) return { type: 'volume', source: undefined, target: source };
+interface ShortMount {
+  readonly type: string;
+  readonly source: string | undefined;
+  readonly target: string;
+  readonly read_only: boolean;
+}
+
+function shortMount(text: string): ShortMount {
+  const [source = '', target, mode = ''] = text.split(':');
+  const readOnly = mode.split(',').includes('ro');
+  if (target === undefined) return { type: 'volume', source: undefined, target: source, read_only: readOnly };
   const isPath = /^[./~]/.test(source);
-  return { type: isPath ? 'bind' : 'volume', source, target: target.replace(/(.)\/$/, '$1') };
+  return {
+    ...{ type: isPath ? 'bind' : 'volume', source, read_only: readOnly },
+    target: target.replace(/(.)\/$/, '$1'),
+  };
 }

@@ -6,13 +6,13 @@ import { ConfigurationError, messageOf } from '../../../model/errors.ts';
 import type { CapturedPlace } from '../../../model/captured-place.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { FoundFile, FoundStore, FoundWriter } from '../../../ports/inventory.ts';
-import type { EngineAddress, ServiceMount } from '../../../ports/runtime.ts';
+import type { EngineAddress } from '../../../ports/runtime.ts';
 import { questionTo, whatAnswers } from './answers.ts';
 import { dataDirectory } from './data-directory.ts';
 import type { DefinedService } from '../compose/definition-service.ts';
 import type { Definition } from '../compose/definition.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
-import { mountsOf } from '../project/mounts.ts';
+import { mountsOf, type ProjectMount } from '../project/mounts.ts';
 import { locatePath } from '../project/places.ts';
 import { composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
 import { recognise, type StoreTraits } from './recognise.ts';
@@ -21,7 +21,7 @@ import { recognise, type StoreTraits } from './recognise.ts';
 export interface SketchedService extends Omit<DefinedService, 'containerName' | 'mounts'> {
   /** Names under which other services reach it. */
   readonly hostNames: readonly string[];
-  readonly mounts: readonly ServiceMount[];
+  readonly mounts: readonly ProjectMount[];
   readonly container: ProjectContainer | undefined;
 }
 
@@ -60,8 +60,8 @@ export function sketchDefinition(
   address: EngineAddress,
 ): readonly SketchedService[] {
   return [...services].map(({ containerName, mounts, ...service }) => {
-    const described = mounts.map(({ type, source, destination }) => ({
-      ...{ type, destination, readOnly: false },
+    const described = mounts.map(({ type, source, destination, readOnly }) => ({
+      ...{ type, destination, readOnly },
       // Where a volume will be is not known yet; its name is as good to compare.
       ...(type === 'volume' ? { volume: source, source: `volume:${source}` } : { source }),
     }));

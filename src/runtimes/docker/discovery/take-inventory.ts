@@ -1,9 +1,9 @@
-import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
-import { withoutCaptured } from '../../../model/captured-place.ts';
+import { isWithin, type CapturedPlace } from '../../../model/captured-place.ts';
+import type { NotCaptured } from '../../../model/manifest.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import type { FoundFile, LeftOutMount, StackInventory } from '../../../ports/inventory.ts';
+import type { FoundFile, FoundPlace, FoundWriter, StackInventory } from '../../../ports/inventory.ts';
 import type { Kinds } from '../../../ports/kind.ts';
 import type { EngineAddress } from '../../../ports/runtime.ts';
 import { ComposeProject, findComposeCli } from '../compose/compose-cli.ts';
@@ -11,6 +11,9 @@ import { derivedProjectName, findComposeFile, withOverride } from '../compose/co
 import { definedServices, readDefinition, type Definition } from '../compose/definition.ts';
 import { connectEngine, findEngine, type Engine } from '../engine/engine.ts';
 import { composeVariables } from '../compose/env-files.ts';
+import { findPlaces } from './find-places.ts';
+import { layerState } from './layer-state.ts';
+import { unusedVolumes } from '../project/mounts.ts';
 import {
   findFiles,
   findStores,
@@ -116,8 +119,13 @@ async function fromContainers(
     ctx,
   );
   const services = sketchContainers(project, address, definition);
-  return describe(services, await findStores(engine, services, place.kinds, ctx), place, ctx, {
-    ...{ project: name, seenThrough: 'containers', composeFiles, envFiles },
+  const stores = await findStores(engine, services, place.kinds, ctx);
+  const others = containers.filter(({ service }) => !stores.some((store) => store.service === service));
+  const atRisk = await Promise.all(others.map((container) => layerState(engine, container, ctx)));
+  return describe(services, stores, place, ctx, {
+    ...{ project: name, directory, seenThrough: 'containers', composeFiles, envFiles },
+    atRisk: atRisk.flat(),
+    unusedVolumes: (await unusedVolumes(engine, project, address)).map((volume) => volume.name),
     mentioned: [...(definition?.files ?? composeFiles), ...envFiles],
     optional: [...(definition?.optional ?? []), ...(envFiles.length > 0 ? [] : [defaultEnvFile])],
     absent: [...(definition?.services.keys() ?? [])]
@@ -155,7 +163,8 @@ async function fromFiles(
   const resolved = await resolvedServices(composeFiles, project, place, ctx);
   const services = sketchDefinition((resolved ?? definition.services).values(), address);
   return describe(services, await findStores(undefined, services, place.kinds, ctx), place, ctx, {
-    ...{ project, seenThrough: 'files', composeFiles, envFiles: [] },
+    ...{ project, directory, seenThrough: 'files', composeFiles, envFiles: [] },
+    ...{ atRisk: [], unusedVolumes: [] },
     mentioned: definition.files,
     optional: [...definition.optional, resolve(directory, '.env')],
     absent: [],
@@ -184,9 +193,13 @@ async function resolvedServices(
 
 interface Origin {
   readonly project: string;
+  /** Where relative paths of the Compose files start. */
+  readonly directory: string;
   readonly seenThrough: StackInventory['seenThrough'];
   readonly composeFiles: readonly string[];
   readonly envFiles: readonly string[];
+  readonly unusedVolumes: readonly string[];
+  readonly atRisk: readonly NotCaptured[];
   readonly mentioned: readonly string[];
   readonly optional: readonly string[];
   /** Services of the Compose files that have no container. */
@@ -198,17 +211,28 @@ async function describe(
   stores: readonly SketchedStore[],
   { address }: Place,
   ctx: OperationContext,
-  { mentioned, optional, absent, ...origin }: Origin,
+  { mentioned, optional, absent, directory, atRisk, ...origin }: Origin,
 ): Promise<StackInventory> {
   const files = await findFiles(services, mentioned, optional);
+  const { project, seenThrough } = origin;
+  const question = {
+    ...{ project, directory, isPlanned: seenThrough === 'files' },
+    mounts: services.flatMap(({ mounts }) => mounts),
+    images: new Map(services.map(({ service, image }) => [service, image])),
+    captured: capturedBy(stores, files),
+  };
+  const found = await findPlaces(question, ctx);
   return {
     ...origin,
     host: hostToWrite(address),
     stores: stores.map(({ data: _data, ...store }) => store),
-    writers: findWriters(services, stores),
+    writers: allWriters(services, stores, found.places),
     files,
-    leftOut: await leftOut(services, stores, files, ctx),
-    notes: notesOn(services, absent, address),
+    ...found,
+    notes: [
+      ...atRisk.map(({ subject, reason }) => `NOT CAPTURED: ${subject}: ${reason}`),
+      ...notesOn(services, absent, address),
+    ],
   };
 }
 
@@ -216,31 +240,30 @@ async function describe(
 const hostToWrite = ({ host, certDir }: EngineAddress): string | undefined =>
   certDir !== undefined || host === 'unix:///var/run/docker.sock' ? undefined : host;
 
-async function leftOut(
+/** Those of the stores, and every service that writes to a directory that is captured. */
+function allWriters(
   services: readonly SketchedService[],
   stores: readonly SketchedStore[],
-  files: readonly FoundFile[],
-  ctx: OperationContext,
-): Promise<readonly LeftOutMount[]> {
-  const places = [
-    ...stores.map(({ data }) => data),
-    ...files.filter(({ problem }) => problem === undefined).map(({ path }) => ({ tree: path })),
-  ];
-  const mounts = withoutCaptured(
-    services.flatMap((service) => service.mounts),
-    places,
-  );
-  return Promise.all(
-    mounts.map(async (mount) => ({
-      ...{ service: mount.service, type: mount.type, source: mount.source, destination: mount.destination },
-      sizeBytes: await mount.measure(ctx),
-      isDirectory: await stat(mount.path).then(
-        (stats) => stats.isDirectory(),
-        () => true,
-      ),
-    })),
-  );
+  places: readonly FoundPlace[],
+): readonly FoundWriter[] {
+  const writers = findWriters(services, stores);
+  const others = services.flatMap(({ service, mounts }) => {
+    if ([...stores, ...writers].some((known) => known.service === service)) return [];
+    const written = mounts.filter(({ readOnly }) => !readOnly).map(({ path }) => path);
+    const own = places.filter((place) => written.some((path) => isWithin(path, place.path)));
+    return own.length === 0 ? [] : [{ service, why: `writes to ${own.map(({ name }) => name).join(', ')}` }];
+  });
+  return [...writers, ...others];
 }
+
+/** What stores and the configuration capture. */
+const capturedBy = (
+  stores: readonly SketchedStore[],
+  files: readonly FoundFile[],
+): readonly CapturedPlace[] => [
+  ...stores.map(({ data }) => data),
+  ...files.filter(({ problem }) => problem === undefined).map(({ path }) => ({ tree: path })),
+];
 
 function notesOn(
   services: readonly SketchedService[],

@@ -13,18 +13,26 @@ import { projectVolumes, type Project, type ProjectContainer } from './project.t
 const entriesMax = 10_000;
 const measureMaxMs = 2000;
 
+/** A mount, with what the Engine says of it beside. */
+export interface ProjectMount extends ServiceMount {
+  readonly readOnly: boolean;
+  /** The Engine mounts the volume only while a container uses it. */
+  readonly onDemand?: true;
+}
+
 /** Volumes and directories that containers have from outside, once for each service. */
 export function mountsOf(
   containers: readonly Pick<ProjectContainer, 'service' | 'mounts'>[],
   { host }: EngineAddress,
-): readonly ServiceMount[] {
-  const found = new Map<string, ServiceMount>();
+): readonly ProjectMount[] {
+  const found = new Map<string, ProjectMount>();
   for (const { service, mounts } of containers) {
-    for (const { type, volume, source: path, destination, onDemand } of mounts) {
+    for (const { type, volume, source: path, destination, readOnly, onDemand } of mounts) {
       if (type === 'tmpfs') continue;
-      const mount: ServiceMount = {
-        ...{ service, type, path, destination },
+      const mount: ProjectMount = {
+        ...{ service, type, path, destination, readOnly },
         source: volume ?? path,
+        ...(onDemand === undefined ? {} : { onDemand }),
         measure: measureAt(path, onDemand === true ? '' : host),
       };
       found.set(JSON.stringify([service, destination, path]), mount);

@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { ConfigurationError, ServiceUnavailableError } from '../../../model/errors.ts';
+import { isWithin } from '../../../model/captured-place.ts';
 import type { Engine } from '../engine/engine.ts';
 import { containersOf } from './project.ts';
 import {
@@ -13,7 +14,7 @@ import {
 } from './project.ts';
 
 /** Where a path of a container is, seen from the Engine's machine. */
-interface LocatedPath {
+export interface LocatedPath {
   readonly mount: ContainerMount;
   /** On the Engine's machine. */
   readonly hostPath: string;
@@ -41,6 +42,46 @@ export async function storeContainer(
   if (container.problem !== undefined)
     throw new ServiceUnavailableError(container.problem, { hint: unknownHint });
   return container;
+}
+
+/**
+ * The container of a service in which a directory is looked up. Several are as good as one where all have the same
+ * directory there. @throws as {@link storeContainer}
+ */
+export async function directoryContainer(
+  engine: Engine,
+  projectName: string,
+  service: string,
+  inside: string,
+): Promise<ProjectContainer> {
+  const containers = containersOf(await readProject(engine, projectName), service);
+  const paths = await Promise.all(
+    containers.map(async (container) => (await locatePath(container, inside))?.hostPath),
+  );
+  const [first] = paths;
+  const isShared = first !== undefined && containers.length > 1 && paths.every((path) => path === first);
+  const shown = containers.find(({ state }) => state === 'running') ?? containers[0];
+  return isShared && shown !== undefined && shown.problem === undefined
+    ? shown
+    : storeContainer(engine, projectName, service);
+}
+
+/** Other services of the project that write to `hostPath`, or to something in it. */
+export async function otherWriters(
+  engine: Engine,
+  projectName: string,
+  service: string,
+  hostPath: string,
+): Promise<readonly string[]> {
+  const { containers } = await readProject(engine, projectName);
+  const writers = containers.filter(({ mounts }) =>
+    mounts.some(
+      ({ source, readOnly }) => !readOnly && (isWithin(source, hostPath) || isWithin(hostPath, source)),
+    ),
+  );
+  return [...new Set(writers.map((container) => container.service))]
+    .filter((name) => name !== service)
+    .sort();
 }
 
 const unknownHint =

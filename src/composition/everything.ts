@@ -1,0 +1,169 @@
+import { kinds } from '../components/registry.ts';
+import { relationsOf } from '../components/wrappers/kept-apart.ts';
+import { throwIfAborted } from '../model/abort.ts';
+import type { CapturedPlace } from '../model/captured-place.ts';
+import { freeName } from '../model/component-name.ts';
+import { toTarsError } from '../model/errors.ts';
+import type { Environment } from '../model/environment.ts';
+import type { ImpliedComponent, Manifest, NotCaptured } from '../model/manifest.ts';
+import type { OperationContext } from '../ports/context.ts';
+import type { FoundPlace } from '../ports/inventory.ts';
+import type { ConfiguredComponent } from '../ports/kind.ts';
+import type { PlaceNote } from '../ports/place-notes.ts';
+import type { Settings } from '../settings/load.ts';
+import type { StackContext, StackOverrides } from './components.ts';
+import type { DockerStack } from './docker.ts';
+import { placesOfTars } from './reserved-places.ts';
+
+/** The stack of `tars.yaml`, with what follows from `everything: true`. */
+export interface WholeSettings {
+  /** With a component of kind `files` for each place that none of `tars.yaml` captures. */
+  readonly settings: Settings;
+  readonly implied: readonly ImpliedComponent[];
+  readonly placeNotes: readonly PlaceNote[];
+  /** Data in containers themselves. */
+  readonly atRisk: readonly NotCaptured[];
+}
+
+/**
+ * Adds what `everything: true` says to `settings`, as the project's containers are now. Changes nothing. Without that
+ * line, and where the containers cannot be looked at, the settings stay as they are.
+ */
+export async function withEverything(
+  settings: Settings,
+  overrides: StackOverrides,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<WholeSettings> {
+  const leftOut = Object.entries(settings.leave_out).map(([key, reason]) => noteOf(key, reason));
+  const nothing = { settings, implied: [], placeNotes: leftOut, atRisk: [] };
+  if (!settings.everything || settings.docker === undefined) return nothing;
+  const { DockerStack: Docker } = await import('./docker.ts');
+  const docker = await Docker.open(settings.docker, settings, env, overrides);
+  try {
+    return await addPlaces(docker, settings, overrides, leftOut, env, ctx);
+  } catch (error) {
+    throwIfAborted(ctx.signal, error);
+    // The components fail by the same cause, and say so; here it costs what nobody has named.
+    const { message } = toTarsError(error, 'The containers could not be inspected');
+    ctx.log.warn(`What the services keep beside the components in tars.yaml is not captured: ${message}`);
+    return nothing;
+  }
+}
+
+/** `web:/app/cache`, or `volume NAME`. */
+function noteOf(key: string, reason: string): PlaceNote {
+  const volume = /^volume (\S+)$/.exec(key)?.[1];
+  const at = key.indexOf(':');
+  const place = volume === undefined ? { tree: key.slice(at + 1), service: key.slice(0, at) } : { volume };
+  return { place, reason, mayBeMissing: true };
+}
+
+async function addPlaces(
+  docker: DockerStack,
+  settings: Settings,
+  overrides: StackOverrides,
+  leftOut: readonly PlaceNote[],
+  env: Environment,
+  ctx: OperationContext,
+): Promise<WholeSettings> {
+  const known = await knownPlaces(docker, settings, overrides, env, ctx);
+  const quiet = leftOut.flatMap(({ place }) => ('volume' in place ? [] : [place]));
+  const volumes = new Set(leftOut.flatMap(({ place }) => ('volume' in place ? [place.volume] : [])));
+  const found = await docker.findPlaces(known.captured, quiet, ctx);
+  const notes: PlaceNote[] = found.leftOut.map(({ path, reason, problem }) => ({
+    place: { tree: path },
+    reason: reason ?? problem ?? '',
+    mayBeMissing: reason !== undefined,
+  }));
+  const components: Record<string, ConfiguredComponent> = {};
+  const implied: ImpliedComponent[] = [];
+  const taken = new Set(Object.keys(settings.components));
+  for (const place of found.places) {
+    if (place.type === 'volume' && volumes.has(place.source)) continue;
+    const conflict = await conflictOf(place, settings, env);
+    if (conflict !== undefined) {
+      notes.push({ place: { tree: place.path }, reason: conflict, mayBeMissing: true });
+      continue;
+    }
+    const { service, inside } = place;
+    const name = freeName(place.name, taken);
+    components[name] = directoryComponent({ component: name, service, inside });
+    implied.push({ component: name, service, inside });
+  }
+  const isLeftOut = ({ subject }: NotCaptured): boolean => subject in settings.leave_out;
+  return {
+    settings: { ...settings, components: { ...settings.components, ...components } },
+    implied,
+    placeNotes: [...leftOut, ...known.notes, ...notes],
+    atRisk: found.atRisk.filter((each) => !isLeftOut(each)),
+  };
+}
+
+interface KnownPlaces {
+  readonly captured: readonly CapturedPlace[];
+  /** Why parts of them are not captured. */
+  readonly notes: readonly PlaceNote[];
+}
+
+/** What the components of `tars.yaml` capture, or were told not to. */
+async function knownPlaces(
+  docker: DockerStack,
+  settings: Settings,
+  overrides: StackOverrides,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<KnownPlaces> {
+  const reserved = await placesOfTars(settings, env, overrides);
+  const stack: StackContext = { settings, overrides, knownSecrets: [], reserved };
+  const found = await Promise.all(
+    Object.entries(settings.components).map(async ([name, component]): Promise<KnownPlaces> => {
+      const { service, container, places } = component;
+      if (service !== undefined && places.inside !== undefined && !places.inside.isWhole) {
+        const place = { tree: places.inside.path, service };
+        const reason = `what exclude: of ${name} in tars.yaml names`;
+        return { captured: [place], notes: [{ place, reason, mayBeMissing: true }] };
+      }
+      const composed = await docker.component(name, component, stack, undefined);
+      try {
+        return { captured: (await composed.places?.(ctx)) ?? [], notes: [] };
+      } catch (error) {
+        throwIfAborted(ctx.signal, error);
+        // Where a store's data is cannot be told: none of its mounts is taken for anything else.
+        const isStore = container !== undefined && service !== undefined;
+        return { captured: isStore ? [{ tree: '/', service }] : [], notes: [] };
+      }
+    }),
+  );
+  return {
+    captured: found.flatMap(({ captured }) => captured),
+    notes: found.flatMap(({ notes }) => notes),
+  };
+}
+
+/** Why a place must not be touched, as tars needs it itself. */
+async function conflictOf(
+  { name, path }: FoundPlace,
+  settings: Settings,
+  env: Environment,
+): Promise<string | undefined> {
+  const reserved = await placesOfTars(settings, env);
+  const { conflicts } = await relationsOf({ name, own: [path], leavesOut: 'parts', reserved });
+  return conflicts.length === 0 ? undefined : conflicts.join('; ');
+}
+
+/** As `tars.yaml` would name it. */
+function directoryComponent({ component: name, service, inside }: ImpliedComponent): ConfiguredComponent {
+  const kind = kinds.find((each) => each.name === 'files');
+  if (kind === undefined) throw new RangeError('There is no kind files');
+  const parsed = kind.schema((path) => path).parse({ kind: 'files', service, inside });
+  return parsed.complete({ name, hasDocker: true, label: `component ${name}` });
+}
+
+/** Adds the components of a snapshot that `tars.yaml` does not name and that followed from `everything: true`. */
+export function withImplied(settings: Settings, { implied = [] }: Pick<Manifest, 'implied'>): Settings {
+  if (!settings.everything || settings.docker === undefined) return settings;
+  const unnamed = implied.filter(({ component }) => !(component in settings.components));
+  const components = Object.fromEntries(unnamed.map((each) => [each.component, directoryComponent(each)]));
+  return { ...settings, components: { ...settings.components, ...components } };
+}

@@ -1,0 +1,64 @@
+import { coveredPaths, type CapturedPlace } from '../../../model/captured-place.ts';
+import type { NotCaptured } from '../../../model/manifest.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import type { EngineAddress } from '../../../ports/runtime.ts';
+import type { Engine } from '../engine/engine.ts';
+import { mountsOf } from '../project/mounts.ts';
+import type { Project, ProjectContainer } from '../project/project.ts';
+import { findPlaces, type FoundPlaces } from './find-places.ts';
+import { layerState } from './layer-state.ts';
+import { isStore, recognise, type StoreTraits } from './recognise.ts';
+
+/** What a project's services keep, and what of it is in no place that could be captured. */
+export interface ProjectPlaces extends FoundPlaces {
+  /** Data in containers themselves. */
+  readonly atRisk: readonly NotCaptured[];
+}
+
+interface ProjectPlacesQuestion {
+  /** What components capture. */
+  readonly captured: readonly CapturedPlace[];
+  /** What need not be captured, whatever it is. */
+  readonly leaveOut: readonly CapturedPlace[];
+  readonly kinds: readonly StoreTraits[];
+}
+
+/** The places of a project with containers, as {@link findPlaces} judges them. Changes nothing. */
+export async function findProjectPlaces(
+  engine: Engine,
+  address: EngineAddress,
+  { name: project, containers, composeFiles, workingDir }: Project,
+  { captured, leaveOut, kinds }: ProjectPlacesQuestion,
+  ctx: OperationContext,
+): Promise<ProjectPlaces> {
+  const mounts = mountsOf(containers, address);
+  const question = {
+    ...{ project, directory: workingDir ?? directoryOf(composeFiles), mounts, captured, leaveOut },
+    isPlanned: false,
+    images: new Map(containers.map(({ service, image }) => [service, image])),
+    refused: new Map(containers.flatMap((container) => dataOfStore(container, kinds, mounts))),
+  };
+  const others = containers.filter((container) => !isStore(container, kinds));
+  const [found, atRisk] = await Promise.all([
+    findPlaces(question, ctx),
+    Promise.all(others.map((container) => layerState(engine, container, ctx))),
+  ]);
+  return { ...found, atRisk: atRisk.flat() };
+}
+
+const directoryOf = ([first]: readonly string[]): string | undefined => first?.replace(/\/[^/]*$/, '');
+
+/** A copy of the files of a server that runs is no backup of it. Where a component has them, none is asked for. */
+function dataOfStore(
+  container: ProjectContainer,
+  kinds: readonly StoreTraits[],
+  mounts: Parameters<typeof coveredPaths>[1],
+): readonly (readonly [string, string])[] {
+  const told = recognise(container, kinds);
+  if (told === undefined || told.store === 'none' || container.state === 'stopped') return [];
+  const { service } = container;
+  const { kind, expectedDirectory } = told.store;
+  const reason = `the data of ${service}, which looks like a store of kind ${kind}: add a component with kind: ${kind} and service: ${service}`;
+  const paths = coveredPaths({ store: expectedDirectory(container), service }, mounts);
+  return paths.map((path) => [path, reason] as const);
+}
