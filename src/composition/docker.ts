@@ -15,6 +15,10 @@ import type { EngineAddress, Runtime } from '../ports/runtime.ts';
 import type { DerivedContent, ServerContainer, StorePlace } from '../ports/store-place.ts';
 import { dataDirectory, notMounted } from '../runtimes/docker/discovery/data-directory.ts';
 import { findProjectPlaces, type ProjectPlaces } from '../runtimes/docker/discovery/project-places.ts';
+import {
+  unheldSecrets as findUnheldSecrets,
+  type HeldSecrets,
+} from '../runtimes/docker/discovery/unheld-secrets.ts';
 import { connectEngine, findEngine, type Engine } from '../runtimes/docker/engine/engine.ts';
 import { containerRunner } from '../runtimes/docker/engine/exec.ts';
 import { createDockerRuntime } from '../runtimes/docker/index.ts';
@@ -204,6 +208,15 @@ export class DockerStack {
     const project = await readProject(this.#engine, this.#project);
     const question = { captured, leaveOut, kinds: storeTraits(kinds) };
     return findProjectPlaces(this.#engine, this.#address, project, question, ctx);
+  }
+
+  /** Keys and passwords that nothing of `held` has; see {@link findUnheldSecrets}. */
+  async unheldSecrets(held: Omit<HeldSecrets, 'values'>, ctx: OperationContext): Promise<readonly string[]> {
+    const project = await readProject(this.#engine, this.#project);
+    // What only a shell had is captured with the configuration.
+    const { variables } = await this.provisioner.shellVariables(ctx);
+    const values = new Set(variables.flatMap(({ value }) => value ?? []));
+    return findUnheldSecrets(this.#engine, this.#address, project, { ...held, values });
   }
 
   /** Where its data is follows from the container, its server's address from the rest. */

@@ -1,4 +1,5 @@
 import { kinds } from '../components/registry.ts';
+import { configurationTexts, looksSecret } from '../components/config/exposed.ts';
 import { relationsOf } from '../components/wrappers/kept-apart.ts';
 import { throwIfAborted } from '../model/abort.ts';
 import type { CapturedPlace } from '../model/captured-place.ts';
@@ -158,6 +159,29 @@ function directoryComponent({ component: name, service, inside }: ImpliedCompone
   if (kind === undefined) throw new RangeError('There is no kind files');
   const parsed = kind.schema((path) => path).parse({ kind: 'files', service, inside });
   return parsed.complete({ name, hasDocker: true, label: `component ${name}` });
+}
+
+/**
+ * Keys and passwords of the applications that no component holds: their names alone.
+ * @param settings with what follows from `everything: true`
+ */
+export async function unheldSecrets(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  if (settings.docker === undefined) return [];
+  const overrides = { includeModels: false };
+  const { DockerStack: Docker } = await import('./docker.ts');
+  const docker = await Docker.open(settings.docker, settings, env, overrides);
+  const { captured } = await knownPlaces(docker, settings, overrides, env, ctx);
+  const files = Object.values(settings.components).flatMap(({ configuration }) => configuration?.files ?? []);
+  const [texts, reserved] = await Promise.all([
+    configurationTexts(files, ctx.signal),
+    placesOfTars(settings, env),
+  ]);
+  const own = reserved.filter(({ owner }) => owner === 'tars').map(({ path }) => path);
+  return docker.unheldSecrets({ captured, texts, own, isSecret: looksSecret }, ctx);
 }
 
 /** Adds the components of a snapshot that `tars.yaml` does not name and that followed from `everything: true`. */

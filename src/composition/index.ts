@@ -76,6 +76,15 @@ export async function withEverything(
   return (await import('./everything.ts')).withEverything(settings, overrides, env, ctx);
 }
 
+/** See {@link import('./everything.ts').unheldSecrets}. */
+export async function unheldSecrets(
+  settings: Settings,
+  env: Environment,
+  ctx: OperationContext,
+): Promise<readonly string[]> {
+  return (await import('./everything.ts')).unheldSecrets(settings, env, ctx);
+}
+
 /** See {@link import('./everything.ts').withImplied}. */
 export async function withImplied(
   settings: Settings,

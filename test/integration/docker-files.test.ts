@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
 import { tars } from '../fixtures/cli.ts';

@@ -8,6 +8,7 @@ import {
   lastKitExport,
   openStore,
   runLogOf,
+  unheldSecrets,
   withEverything,
   type WholeSettings,
 } from '../../composition/index.ts';
@@ -135,7 +136,11 @@ async function checksOf(
       ),
       components,
     }),
-    ...stackChecks({ ...(await stackOf(settings, components, repository, env)), placeNotes, atRisk }),
+    ...stackChecks({
+      ...(await stackOf(settings, components, repository, env)),
+      ...{ placeNotes, atRisk },
+      unheldSecrets: (ctx) => unheldSecrets(settings, env, ctx),
+    }),
   ];
 }
 

@@ -16,6 +16,20 @@ export async function exposedConfigFiles(
   return exposed;
 }
 
+/** The configuration files as text; those that cannot be read are left out. */
+export async function configurationTexts(
+  paths: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const read = await Promise.all(paths.map((path) => readConfigFiles([path], signal).catch(() => [])));
+  throwIfAborted(signal);
+  return read.flat().map(({ bytes }) => decodeText(bytes).text);
+}
+
+/** Whether the value of a variable is one that is never shown. */
+export const looksSecret = (name: string, value: string): boolean =>
+  redactFile('variables.env', `${name}=${JSON.stringify(value)}\n`, []).secrets.length > 0;
+
 /** A file that cannot be read, or is none, is somebody else's finding. */
 async function holdsSecret(path: string, known: readonly string[], signal: AbortSignal): Promise<boolean> {
   const files = await readConfigFiles([path], signal).catch(() => []);

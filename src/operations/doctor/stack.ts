@@ -1,7 +1,7 @@
 import { ServiceUnavailableError, toTarsError } from '../../model/errors.ts';
 import { formatBytes } from '../../model/bytes.ts';
 import type { ComponentManifest, Manifest, NotCaptured } from '../../model/manifest.ts';
-import { counted } from '../../model/plural.ts';
+import { counted, someOf } from '../../model/plural.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
@@ -54,6 +54,8 @@ export interface StackUnderExamination {
   /** What is known of places that no component captures, and data that lies in no place. */
   readonly placeNotes?: readonly PlaceNote[];
   readonly atRisk?: readonly NotCaptured[];
+  /** Names of keys and passwords of the applications that no component holds. */
+  readonly unheldSecrets?: (ctx: OperationContext) => Promise<readonly string[]>;
   readonly runtime: (ctx: OperationContext) => Promise<Runtime>;
   readonly services: (ctx: OperationContext) => Promise<readonly Service[]>;
   /** Of the stack's newest snapshot; undefined when there is none, or the repository does not open. */
@@ -73,6 +75,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     { name: 'cut', follows: true, examine: (ctx) => lookAtCut(stack, ctx) },
     { name: 'left out', follows: true, examine: (ctx) => lookForLeftOut(stack, ctx) },
     { name: 'not captured', follows: true, examine: (ctx) => lookForUncaptured(stack, ctx) },
+    { name: 'secrets', follows: true, examine: (ctx) => lookForSecrets(stack, ctx) },
     { name: 'restore', follows: true, examine: (ctx) => lookAtRestore(stack, ctx) },
     { name: 'variables', examine: (ctx) => lookAtVariables(stack, ctx) },
     { name: 'leftovers', follows: true, examine: (ctx) => lookForLeftovers(stack, ctx) },
@@ -258,6 +261,23 @@ async function lookForUncaptured(
     warning(
       `No component captures ${list.join(', ')}`,
       'Add a component of kind files for everything that a restore should create again. List under leave_out in tars.yaml what need not come back.',
+    ),
+  ];
+}
+
+/** How many secrets are named. */
+const secretsMax = 10;
+
+async function lookForSecrets(
+  { unheldSecrets }: StackUnderExamination,
+  ctx: OperationContext,
+): Promise<readonly Outcome[]> {
+  const names = (await unheldSecrets?.(ctx)) ?? [];
+  if (names.length === 0) return [];
+  return [
+    warning(
+      `No component holds ${someOf(names.slice(0, secretsMax), names.length)}: a restored application may not be able to read its own data`,
+      'Put a variable into a file that the Compose file names, and list files under files: of the config component in tars.yaml.',
     ),
   ];
 }

@@ -10,6 +10,11 @@ test('data that lies in a container itself is found by its directory or by its d
   ]);
 });
 
+test('a key that an application made in its container is named itself', () => {
+  const changed = ['/app/backend', '/app/backend/.webui_secret_key', '/app/server/.env', '/app/server/x.js'];
+  assert.deepEqual(unmountedState(changed, []), ['/app/backend/.webui_secret_key', '/app/server/.env']);
+});
+
 test('mounts, empty directories and what programs write at each start are none', () => {
   const changed = [
     ...['/data', '/data/inner', '/uploads', '/tmp/x.db', '/run/a.sqlite', '/var/cache/data/x', '/etc/data/x'],

@@ -1,4 +1,4 @@
-import { dirname } from 'node:path/posix';
+import { basename, dirname } from 'node:path/posix';
 import { z } from 'zod';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { isWithin } from '../../../model/captured-place.ts';
@@ -6,6 +6,7 @@ import type { NotCaptured } from '../../../model/manifest.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { answerLimit, type Engine } from '../engine/engine.ts';
 import type { ProjectContainer } from '../project/project.ts';
+import { looksLikeKey } from './unheld-secrets.ts';
 
 /** Of the Engine's answer: 0 changed, 1 added, 2 removed, since the container was created. */
 const changesSchema = z.array(z.object({ Path: z.string(), Kind: z.number() })).nullable();
@@ -21,7 +22,7 @@ const stateDirectory = /^(?:\/[^/]+){0,4}?\/(data|storage|uploads?|databases?|pe
 const namedMax = 5;
 
 /**
- * Directories in which a container keeps data though nothing is mounted there: it is lost with the container. None where
+ * Where a container keeps data or keys though nothing is mounted there: they are lost with the container. None where
  * the Engine does not say what has changed in it.
  */
 export async function layerState(
@@ -48,7 +49,7 @@ export async function layerState(
   }));
 }
 
-/** The directories of `changed` files that look like data, outside of what is mounted. */
+/** The directories of `changed` files that look like data, and files that look like keys, outside of what is mounted. */
 export function unmountedState(changed: readonly string[], mounted: readonly string[]): readonly string[] {
   const parents = new Set(changed.map((path) => dirname(path)));
   const files = changed.filter(
@@ -60,7 +61,9 @@ export function unmountedState(changed: readonly string[], mounted: readonly str
   );
   const directories = files.flatMap((path) => {
     const named = stateDirectory.exec(path)?.[0];
-    return named ?? (databaseName.test(path) ? dirname(path) : []);
+    if (named !== undefined) return named;
+    if (databaseName.test(path)) return dirname(path);
+    return looksLikeKey(dirname(path), basename(path)) ? path : [];
   });
   return [...new Set(directories)].sort().slice(0, namedMax);
 }
