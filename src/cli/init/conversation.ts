@@ -2,11 +2,10 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { findProjects, takeInventory, type ProjectSelector } from '../../composition/index.ts';
 import { ConfigurationError, hasErrno, isDenied, messageOf } from '../../model/errors.ts';
-import type { FoundPlace, LeftOutMount, StackInventory } from '../../ports/inventory.ts';
+import type { StackInventory } from '../../ports/inventory.ts';
 import type { Settings } from '../../settings/load.ts';
 import type { Environment } from '../../model/environment.ts';
 import { clockText, type CareValues } from '../../settings/template-sections.ts';
-import { formatBytes } from '../render/units.ts';
 import type { Option, Questions } from '../render/questions.ts';
 import type { Session } from '../session/session.ts';
 import {
@@ -18,6 +17,7 @@ import {
   type InitFlags,
 } from './choices.ts';
 import { hasPassword, liesInside } from './create.ts';
+import { askAboutLarge } from './large.ts';
 import { holdsRepository, lookAround, type LocalStores } from './look-around.ts';
 
 /**
@@ -34,7 +34,7 @@ export async function askForChoices(
 ): Promise<Choices> {
   const { ctx, env } = session;
   const found = await askWhat(flags, session, questions);
-  const what = 'project' in found ? await askAboutLarge(found, session, questions) : found;
+  const what = 'project' in found ? await askAboutLarge(found, questions, ctx.signal) : found;
   for (const line of foundLines(what)) ctx.log.info(line);
   const places = placesOf(flags, settingsPath, what, env);
   const repositoryPath =
@@ -104,41 +104,6 @@ const labelOf = (selector: ProjectSelector): string =>
 function storesOf({ proposals }: LocalStores): string {
   const found = proposals.filter(({ isFound }) => isFound).map(({ kind }) => kind);
   return found.length === 0 ? 'none answers on its default port' : found.join(', ');
-}
-
-/** Larger than that, or so many times what all others hold: whether it is captured is asked. */
-const largeBytes = 10 * 2 ** 30;
-const largeTimes = 5;
-/** Beside next to nothing, everything is large. */
-const smallBytes = 2 ** 30;
-
-/** Whoever leaves a large directory out has said so. */
-async function askAboutLarge(
-  inventory: StackInventory,
-  { ctx }: Session,
-  questions: Questions,
-): Promise<StackInventory> {
-  const { places } = inventory;
-  const left: FoundPlace[] = [];
-  for (const place of places.filter((each) => isLarge(each, places))) {
-    const { service, inside, sizeBytes = 0 } = place;
-    const question = `${service}:${inside} holds ${formatBytes(sizeBytes)}. Do you want to back it up?`;
-    if (!(await questions.confirm(question, ctx.signal))) left.push(place);
-  }
-  const leftOut = left.map(({ inside: destination, ...place }): LeftOutMount => ({
-    ...{ ...place, destination, isDirectory: true, problem: undefined },
-    reason: 'large, and left out on request',
-  }));
-  return {
-    ...inventory,
-    places: places.filter((place) => !left.includes(place)),
-    leftOut: [...inventory.leftOut, ...leftOut],
-  };
-}
-
-function isLarge({ sizeBytes = 0 }: FoundPlace, places: readonly FoundPlace[]): boolean {
-  const all = places.reduce((sum, place) => sum + (place.sizeBytes ?? 0), 0);
-  return sizeBytes > largeBytes || (sizeBytes > smallBytes && sizeBytes > largeTimes * (all - sizeBytes));
 }
 
 function foundLines(what: StackInventory | LocalStores): readonly string[] {
