@@ -12,7 +12,7 @@ import type { FoundPlace } from '../ports/inventory.ts';
 import type { ConfiguredComponent } from '../ports/kind.ts';
 import type { PlaceNote } from '../ports/place-notes.ts';
 import type { Settings } from '../settings/load.ts';
-import type { StackContext, StackOverrides } from './components.ts';
+import { servicesOfStores, type StackContext, type StackOverrides } from './components.ts';
 import type { DockerStack } from './docker.ts';
 import { placesOfTars } from './reserved-places.ts';
 
@@ -79,6 +79,8 @@ async function addPlaces(
   }));
   const components: Record<string, ConfiguredComponent> = {};
   const implied: ImpliedComponent[] = [];
+  const writing: string[] = [];
+  const stores = servicesOfStores(settings.components);
   const taken = new Set(Object.keys(settings.components));
   for (const place of found.places) {
     if (place.type === 'volume' && volumes.has(place.source)) continue;
@@ -91,13 +93,27 @@ async function addPlaces(
     const name = freeName(place.name, taken);
     components[name] = directoryComponent({ component: name, service, inside });
     implied.push({ component: name, service, inside });
+    writing.push(...place.writers.filter((writer) => !stores.has(writer)));
   }
   const isLeftOut = ({ subject }: NotCaptured): boolean => subject in settings.leave_out;
   return {
-    settings: { ...settings, components: { ...settings.components, ...components } },
+    settings: {
+      ...settings,
+      components: { ...settings.components, ...components },
+      services: withWriters(settings.services, writing),
+    },
     implied,
     placeNotes: [...leftOut, ...known.notes, ...notes],
     atRisk: found.atRisk.filter((each) => !isLeftOut(each)),
+  };
+}
+
+/** As `init` would have declared them; what `tars.yaml` says of one counts. */
+function withWriters(services: Settings['services'], writing: readonly string[]): Settings['services'] {
+  const found = { depends_on: [], start_timeout_ms: 120_000, writer: true };
+  return {
+    ...services,
+    ...Object.fromEntries([...new Set(writing)].map((name) => [name, { ...found, ...services[name] }])),
   };
 }
 

@@ -81,11 +81,11 @@ const project: StackInventory = {
   places: [
     {
       ...{ name: 'redis', service: 'app', inside: '/data', type: 'volume', source: 'home_redis' },
-      ...{ path: '/v', sizeBytes: 5 << 20, others: ['worker:/srv'] },
+      ...{ path: '/v', sizeBytes: 5 << 20, others: ['worker:/srv'], writers: ['app'] },
     },
     {
       ...{ name: 'data', service: 'app', inside: '/app data', type: 'bind', source: '/srv/${data}' },
-      ...{ path: '/srv/${data}', sizeBytes: undefined, others: [] },
+      ...{ path: '/srv/${data}', sizeBytes: undefined, others: [], writers: ['app'] },
     },
   ],
   leftOut: [

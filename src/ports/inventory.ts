@@ -76,6 +76,8 @@ export interface FoundPlace {
   readonly sizeBytes: number | undefined;
   /** Other mounts of it, or of something in it: `worker:/srv`. */
   readonly others: readonly string[];
+  /** The services that may write there. */
+  readonly writers: readonly string[];
 }
 
 /** A mount that none of the proposed components captures. */

@@ -40,6 +40,7 @@ function planLines(plan: StackRestorePlan): readonly string[] {
       ...(steps.length === 0 ? ['Nothing to do'] : steps).map((step) => `    - ${step}`),
     ]),
     `  stop for the swap: ${plan.stop.join(', ') || 'nothing'}; then start: ${plan.start.join(', ') || 'nothing'}`,
+    ...(plan.restart.length === 0 ? [] : [`  restart after the swap: ${plan.restart.join(', ')}`]),
     ...plan.warnings.map((warning) => `  Warning: ${warning}`),
   ];
 }

@@ -36,6 +36,8 @@ export interface StackRestorePlan {
   readonly stop: readonly string[];
   /** Services started for staging or afterwards, in the order of starting: stores first, then what ran before. */
   readonly start: readonly string[];
+  /** Services that are stopped and started anew after the swap. */
+  readonly restart: readonly string[];
   /** What is verified before anything is changed: {@link artifactsNeeded} reads it. */
   readonly artifacts: { readonly count: number; readonly sizeBytes: number };
   readonly warnings: readonly string[];
@@ -226,6 +228,8 @@ interface ServicePlan {
   readonly start: readonly string[];
   /** Those that must be down while data is exchanged, also when they are down already. */
   readonly offline: readonly string[];
+  /** Those that must run while their own data is exchanged, and that are started anew for what else was. */
+  readonly restart: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -240,8 +244,11 @@ export async function planServices(
   ctx: OperationContext,
 ): Promise<ServicePlan> {
   const services = startOrder(await target.runtime.discover(ctx));
-  const mustStop = new Set(planned.flatMap(({ plan }) => plan.requires.stopped));
   const mustRun = new Set(planned.flatMap(({ plan }) => plan.requires.running));
+  const down = [...new Set(planned.flatMap(({ plan }) => plan.requires.stopped))];
+  // A store that is exchanged through its server may have directories beside its data, such as settings.
+  const mustStop = new Set(down.filter((service) => !mustRun.has(service)));
+  const restart = down.filter((service) => mustRun.has(service));
   const stores = new Set(
     planned.flatMap(({ component }) => (component.service === undefined ? [] : [component.service])),
   );
@@ -271,5 +278,5 @@ export async function planServices(
   const start = services
     .filter(({ name }) => stores.has(name) || stop.includes(name))
     .map(({ name }) => name);
-  return { stop, start, offline: [...mustStop], warnings };
+  return { stop, start, offline: [...mustStop], restart, warnings };
 }

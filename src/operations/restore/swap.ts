@@ -14,7 +14,8 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   const services = await planServices(plan.planned, target, ctx);
   const records = [...entry().records, ...staged.map(({ staged: data }) => data.record)];
   const mounts = await journalledMounts(staged, run);
-  await note({ stopped: services.stop, offline: services.offline, records, mounts });
+  const stopped = [...services.stop, ...services.restart];
+  await note({ stopped, offline: services.offline, records, mounts });
   for (const service of services.stop) {
     ctx.log.info(`Stopping ${service}`);
     await target.runtime.stop(service, ctx);
@@ -26,12 +27,14 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
     await data.swap(ctx);
   }
   await requireStillDown(services.offline, run);
+  // They are started with the stores.
+  for (const service of services.restart) await target.runtime.stop(service, ctx);
   const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
   // From now on what was created is started like what was stopped, whoever does it.
   const fresh = plan.provision?.plan.start ?? [];
-  await note({ phase: 'swapped', stopped: [...new Set([...services.stop, ...fresh])] });
+  await note({ phase: 'swapped', stopped: [...new Set([...stopped, ...fresh])] });
 }
 
 /** Where the data is that is exchanged. */

@@ -79,8 +79,15 @@ function found(
 ): FoundPlace {
   const { service, destination: inside } = shownBy;
   const others = mounts.slice(1).map(subjectOf);
+  const writers = [
+    ...new Set(mounts.filter(({ readOnly }) => !readOnly).map((mount) => mount.service)),
+  ].sort();
   const sizeBytes = judged.find(({ place }) => place.path === path)?.sizeBytes;
-  return { ...{ name, service, inside, type, source, path, sizeBytes }, others: [...new Set(others)].sort() };
+  return {
+    ...{ name, service, inside, type, source, path, sizeBytes },
+    others: [...new Set(others)].sort(),
+    writers,
+  };
 }
 
 const leftOutMounts = ({ place, look, sizeBytes, reason, problem }: Judged): LeftOutMount[] =>

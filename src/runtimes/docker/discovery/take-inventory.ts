@@ -1,6 +1,6 @@
 import { dirname, resolve } from 'node:path';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
-import { isWithin, type CapturedPlace } from '../../../model/captured-place.ts';
+import type { CapturedPlace } from '../../../model/captured-place.ts';
 import type { NotCaptured } from '../../../model/manifest.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { FoundFile, FoundPlace, FoundWriter, StackInventory } from '../../../ports/inventory.ts';
@@ -247,10 +247,9 @@ function allWriters(
   places: readonly FoundPlace[],
 ): readonly FoundWriter[] {
   const writers = findWriters(services, stores);
-  const others = services.flatMap(({ service, mounts }) => {
+  const others = services.flatMap(({ service }) => {
     if ([...stores, ...writers].some((known) => known.service === service)) return [];
-    const written = mounts.filter(({ readOnly }) => !readOnly).map(({ path }) => path);
-    const own = places.filter((place) => written.some((path) => isWithin(path, place.path)));
+    const own = places.filter((place) => place.writers.includes(service));
     return own.length === 0 ? [] : [{ service, why: `writes to ${own.map(({ name }) => name).join(', ')}` }];
   });
   return [...writers, ...others];
