@@ -175,7 +175,7 @@ export class DockerStack {
       });
     };
     return createPlacedComponent({
-      ...{ name, kind: component.kind, service },
+      ...{ name, kind: component.kind, service, precaptures: true },
       // By its path on the machine: what else is mounted below it in the container lies elsewhere.
       places: async () => (isWhole ? [{ tree: (await find()).located.hostPath }] : []),
       where: async () => (await find()).located.hostPath,

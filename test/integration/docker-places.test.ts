@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
+import type { Diagnosis } from '../../src/operations/doctor/doctor.ts';
 import type { SnapshotSummary } from '../../src/model/snapshot.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
@@ -105,6 +106,8 @@ test(
     });
     assert.deepEqual(Object.keys(written['services'] ?? {}).sort(), ['bare', 'web', 'worker']);
 
+    // A busy machine is no reason for less than a cut.
+    await edit((text) => `${text}\npause_max_ms: 60000\n`);
     const first = manifestIn(await ok('backup', '--json'));
     assert.deepEqual(
       first.components.map(({ name }) => name).sort(),
@@ -117,7 +120,19 @@ test(
         ['web:/etc/localtime', 'left-out'],
       ],
     );
+    assert.equal(first.consistency, 'cut', first.consistencyReason);
     assert.match(await ok('show'), / complete\n[^]*Left out: web:\/app\/\.cache \(a cache, /);
+
+    // A file that Compose does not name, and that no component holds.
+    await writeFile(join(small.directory, '.env.production'), 'APP_KEY=quiet-harbour-12\n');
+    const { diagnoses } = JSON.parse(await ok('doctor', '--json')) as { diagnoses: Diagnosis[] };
+    const found = diagnoses.filter(
+      ({ check }) => check === 'application secrets' || check === 'not captured',
+    );
+    assert.deepEqual(
+      found.map(({ state, found: text }) => [state, text.split(':')[0]]),
+      [['warning', `No component holds ${join(small.directory, '.env.production')}`]],
+    );
 
     // A service with a volume and one that writes into itself are added, and no one edits tars.yaml.
     const late = {
@@ -171,5 +186,8 @@ test(
     const lost = await ok('restore', '--dry-run');
     for (const [name] of parts) assert.match(lost, new RegExp(`Restore ${name} into its new container`));
     assert.match(lost, /Restore late into its new container/);
+    await ok('restore', '--yes');
+    assert.equal(await inWeb(look), kept.replace(/\nc$/, ''));
+    assert.equal(await small.project.exec('late', ['cat', '/kept/l']), 'l');
   },
 );

@@ -9,6 +9,8 @@ interface PlacedOptions {
   readonly name: string;
   readonly kind: string;
   readonly service: string;
+  /** See {@link Component.precaptures}. */
+  readonly precaptures?: boolean;
   /** See {@link Component.places}. */
   readonly places: (ctx: OperationContext) => Promise<readonly CapturedPlace[]>;
   /** Where its service is right now: as long as this is equal, {@link locate} gives the same component. */
@@ -29,14 +31,13 @@ export function createPlacedComponent({
   name,
   kind,
   service,
+  precaptures = false,
   places,
   where,
   locate,
 }: PlacedOptions): Component {
   return {
-    name,
-    kind,
-    service,
+    ...{ name, kind, service, precaptures },
     places,
     leftOut: async (ctx) => (await (await locate(false, ctx)).leftOut?.(ctx)) ?? [],
     probe: async (ctx) => (await locate(true, ctx)).probe(ctx),

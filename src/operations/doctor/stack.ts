@@ -75,7 +75,7 @@ export function stackChecks(stack: StackUnderExamination): readonly HealthCheck[
     { name: 'cut', follows: true, examine: (ctx) => lookAtCut(stack, ctx) },
     { name: 'left out', follows: true, examine: (ctx) => lookForLeftOut(stack, ctx) },
     { name: 'not captured', follows: true, examine: (ctx) => lookForUncaptured(stack, ctx) },
-    { name: 'secrets', follows: true, examine: (ctx) => lookForSecrets(stack, ctx) },
+    { name: 'application secrets', follows: true, examine: (ctx) => lookForSecrets(stack, ctx) },
     { name: 'restore', follows: true, examine: (ctx) => lookAtRestore(stack, ctx) },
     { name: 'variables', examine: (ctx) => lookAtVariables(stack, ctx) },
     { name: 'leftovers', follows: true, examine: (ctx) => lookForLeftovers(stack, ctx) },
