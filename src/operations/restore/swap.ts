@@ -29,7 +29,9 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   await requireStillDown(services.offline, run);
   // They are started with the stores.
   for (const service of services.restart) await target.runtime.stop(service, ctx);
-  const stores = new Set(staged.flatMap(({ component }) => component.service ?? []));
+  // Whoever has nothing but directories there starts after the comparison: it may write to a store at once.
+  const servers = staged.filter(({ component }) => component.precaptures !== true);
+  const stores = new Set(servers.flatMap(({ component }) => component.service ?? []));
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
   // From now on what was created is started like what was stopped, whoever does it.
