@@ -35,6 +35,13 @@ export interface DemoReport {
   readonly kept: string | undefined;
 }
 
+export interface DemoOptions {
+  /** Whether everything stays where it lies. */
+  readonly keep: boolean;
+  /** How many passages of the novel are loaded at most; default: all. */
+  readonly passagesMax?: number;
+}
+
 /** Visits that must have been written before the backups begin, so that there is something in flight to lose. */
 const visitsBeforeBackup = 50;
 
@@ -42,23 +49,24 @@ const visitsBeforeBackup = 50;
  * The whole main job on a private stack: load, back up twice while an application writes, destroy everything,
  * restore, compare. Leaves nothing behind unless `keep`.
  */
-export async function runDemo(
-  options: { readonly keep: boolean },
-  ctx: OperationContext,
-): Promise<DemoReport> {
+export async function runDemo(options: DemoOptions, ctx: OperationContext): Promise<DemoReport> {
   const root = await mkdtemp(join(tmpdir(), 'tars-demo-'));
   try {
-    const report = await demonstrate(root, ctx);
+    const report = await demonstrate(root, options, ctx);
     return { ...report, kept: options.keep ? root : undefined };
   } finally {
     if (!options.keep) await rm(root, { recursive: true, force: true });
   }
 }
 
-async function demonstrate(root: string, ctx: OperationContext): Promise<Omit<DemoReport, 'kept'>> {
+async function demonstrate(
+  root: string,
+  { passagesMax }: DemoOptions,
+  ctx: OperationContext,
+): Promise<Omit<DemoReport, 'kept'>> {
   ctx.log.info('Starting a private PostgreSQL, Redis and Chroma');
   await using demo = await startDemoStack(root, ctx);
-  const passages = await loadPassages();
+  const passages = (await loadPassages()).slice(0, passagesMax);
   ctx.log.info(`Loading ${passages.length} passages of Moby-Dick with embeddings into every store`);
   await loadStack(demo, passages);
   const before = await observe(demo);

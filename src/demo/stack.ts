@@ -33,18 +33,30 @@ export interface Passwords {
   readonly redis: string;
 }
 
+export interface DemoChoices {
+  /** Default: random ones. */
+  readonly passwords?: Passwords;
+  /** Size of the model's weights; default: 24 MiB. */
+  readonly modelBytes?: number;
+}
+
+const defaultModelBytes = 24 << 20;
+
 const newPassword = (): string => randomBytes(12).toString('base64url');
 
 /** Starts the stack under `root` and writes the `tars.yaml` an operator would have written. */
 export async function startDemoStack(
   root: string,
   ctx: OperationContext,
-  passwords: Passwords = { postgres: newPassword(), redis: newPassword() },
+  {
+    passwords = { postgres: newPassword(), redis: newPassword() },
+    modelBytes = defaultModelBytes,
+  }: DemoChoices = {},
 ): Promise<DemoStack> {
   await chmod(root, 0o755);
   const servers = await startServers(root, passwords, ctx);
   try {
-    const paths = await writeFiles(root, passwords, servers);
+    const paths = await writeFiles(root, { passwords, modelBytes }, servers);
     return demoStack(root, paths, servers, passwords, ctx);
   } catch (error) {
     await stopAll(allOf(servers));
@@ -91,7 +103,11 @@ type Paths = Pick<
   'settingsPath' | 'repositoryPath' | 'configFile' | 'modelStore' | 'ledgerFile'
 > & { readonly writerPlan: string };
 
-async function writeFiles(root: string, passwords: Passwords, servers: Servers): Promise<Paths> {
+async function writeFiles(
+  root: string,
+  { passwords, modelBytes }: Required<DemoChoices>,
+  servers: Servers,
+): Promise<Paths> {
   const { postgres, redis, chroma } = servers;
   const paths = {
     settingsPath: join(root, 'tars.yaml'),
@@ -113,7 +129,7 @@ async function writeFiles(root: string, passwords: Passwords, servers: Servers):
   await writeFile(join(root, 'postgres-password'), passwords.postgres, secret);
   await writeFile(join(root, 'redis-password'), passwords.redis, secret);
   await writeConfiguration(paths.configFile, passwords, chroma.url);
-  await writeModelStore(paths.modelStore);
+  await writeModelStore(paths.modelStore, modelBytes);
   await writeFile(paths.settingsPath, stringify(settingsFor({ root, ...paths, ...servers })), secret);
   return paths;
 }
@@ -163,7 +179,7 @@ async function writeConfiguration(path: string, passwords: Passwords, chromaUrl:
 }
 
 /** A small locally created model in Ollama's on-disk layout: a manifest and two blobs named by their digests. */
-async function writeModelStore(path: string): Promise<void> {
+async function writeModelStore(path: string, weightBytes: number): Promise<void> {
   const blobs = join(path, 'blobs');
   const tagFolder = join(path, 'manifests', 'registry.ollama.ai', 'library', 'tars-mini');
   await mkdir(blobs, { recursive: true });
@@ -177,7 +193,7 @@ async function writeModelStore(path: string): Promise<void> {
     Buffer.from(JSON.stringify({ model_format: 'gguf', model_family: 'tars' })),
     'application/vnd.docker.container.image.v1+json',
   );
-  const weights = Buffer.concat([Buffer.from('GGUF'), randomBytes(24 << 20)]);
+  const weights = Buffer.concat([Buffer.from('GGUF'), randomBytes(weightBytes)]);
   const layer = await store(weights, 'application/vnd.ollama.image.model');
   const manifest = {
     schemaVersion: 2,

@@ -22,6 +22,8 @@ import { processState } from '../fixtures/processes.ts';
 
 /** Every other one is aimed at the pause of the writer; the rest may hit anything. */
 const kills = counted(2, 50);
+/** Chroma keeps up to 1,000 in its log alone; a campaign has an index as well. */
+const passages = counted(300, 1500);
 const pauseMaxMs = 5000;
 /** What a loaded machine may take to write one visit. */
 const visitTimeoutMs = 20_000;
@@ -103,7 +105,7 @@ test(`kill -9 of ${kills} backups loses nothing, whatever the moment (seed ${cam
   t.after(() => rm(root, { recursive: true, force: true }));
   const ctx = testContext();
   await using demo = await startTestStack(root, ctx);
-  await loadStack(demo, (await loadPassages()).slice(0, 1500));
+  await loadStack(demo, (await loadPassages()).slice(0, passages));
   const command = async (...args: string[]): Promise<string> => {
     const { exitCode, stdout, stderr } = await tars(['--config', demo.settingsPath, ...args]);
     assert.equal(exitCode, 0, `tars ${args.join(' ')}: ${stderr}`);

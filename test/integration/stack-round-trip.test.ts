@@ -8,10 +8,12 @@ import { tars } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const rounds = counted(1, 10);
+/** Chroma writes 1,000 of them into its index and keeps the rest in its log; the campaign loads the whole novel. */
+const passagesMax = counted(1200, 1e6);
 
 for (let round = 1; round <= rounds; round++) {
   test(`a whole stack under write load comes back equal (${round} of ${rounds})`, async (t) => {
-    const { kept, ...report } = await runDemo({ keep: true }, testContext());
+    const { kept, ...report } = await runDemo({ keep: true, passagesMax }, testContext());
     assert.ok(kept);
     t.after(() => rm(kept, { recursive: true, force: true }));
     assert.deepEqual(
