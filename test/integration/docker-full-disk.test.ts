@@ -4,6 +4,7 @@ import { mkdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { stringify } from 'yaml';
+import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { eventually } from '../fixtures/processes.ts';
@@ -12,6 +13,7 @@ import { smallProject, type SmallProject } from '../fixtures/docker/small-projec
 const docker = await dockerForTests();
 const root = process.getuid?.() === 0;
 const megabyte = 1 << 20;
+const password = 'quite-long-enough';
 
 const setting = (text: string): string[] => ['-c', text];
 
@@ -64,6 +66,7 @@ async function fillUp(small: SmallProject, disk: string): Promise<void> {
   for (const columns of ['body', 'id, body', 'body, id']) await sql(`CREATE INDEX ON kept (${columns})`);
   const run = await tarsOn(small);
   assert.equal((await run('init')).exitCode, 0);
+  await cheapenKey(join(small.directory, 'repository'), password);
   const backup = await run('backup', '--json');
   assert.equal(backup.exitCode, 0, backup.stderr);
   await sql("UPDATE kept SET body = 'live' WHERE id = 1");
@@ -119,6 +122,6 @@ async function tarsOn(small: SmallProject): Promise<(...args: readonly string[])
     components: { postgres: { service: 'store' } },
   };
   await writeFile(join(small.directory, 'tars.yaml'), stringify(settings), { mode: 0o600 });
-  const env = { TARS_PASSWORD: 'quite-long-enough' };
+  const env = { TARS_PASSWORD: password };
   return (...args) => tars(args, { cwd: small.directory, env });
 }

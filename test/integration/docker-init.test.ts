@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import type { Manifest } from '../../src/model/manifest.ts';
 import type { Diagnosis } from '../../src/operations/doctor/doctor.ts';
 import type { StackInventory } from '../../src/ports/inventory.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
+import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
 import { compareWithLedger } from '../fixtures/docker/ledger.ts';
@@ -18,12 +19,14 @@ import { eventually } from '../fixtures/processes.ts';
 const docker = await dockerForTests();
 const { skip } = docker;
 
+const password = 'long enough';
+
 type Run = (...args: readonly string[]) => Promise<CliRun>;
 
 /** `tars` in the project's directory, as its operator would run it. */
 function tarsIn(directory: string): { run: Run; ok: Run } {
   const env = {
-    TARS_PASSWORD: 'long enough',
+    TARS_PASSWORD: password,
     XDG_STATE_HOME: join(directory, 'state'),
     DOCKER_HOST: docker.engine.host,
   };
@@ -83,7 +86,10 @@ async function initialised(project: StartedProject, ok: Run, version: 'v1' | 'v2
   const wish = { v1: ['--project', project.name], v2: ['--compose', 'compose.yaml'] }[version];
   const { stdout: said } = await ok('init', ...wish);
   const settingsPath = join(project.directory, 'tars.yaml');
-  assertWritten(await readFile(settingsPath, 'utf8'), project);
+  const text = await readFile(settingsPath, 'utf8');
+  assertWritten(text, project);
+  const { repository } = parse(text) as { repository: { path: string } };
+  await cheapenKey(resolve(project.directory, repository.path), password);
   // A busy machine is no reason for less than a cut.
   await appendFile(settingsPath, '\npause_max_ms: 60000\n');
   assert.match(said, /db +postgres +by its image postgres:15/);
@@ -225,7 +231,7 @@ test(
       ];
       const { stdout } = await tars(args, {
         cwd: project.directory,
-        env: { TARS_PASSWORD: 'long enough', DOCKER_HOST: docker.engine.host, ...env },
+        env: { TARS_PASSWORD: password, DOCKER_HOST: docker.engine.host, ...env },
       });
       return (JSON.parse(stdout) as { inventory: StackInventory }).inventory;
     };

@@ -16,7 +16,7 @@ import { eventually } from '../fixtures/processes.ts';
 const docker = await dockerForTests();
 const { skip } = docker;
 
-const kills = counted(3, 50);
+const kills = counted(2, 50);
 /** More than a busy machine needs for a cut, and less than a person would. */
 const pauseMaxMs = 20_000;
 
