@@ -27,7 +27,7 @@ import {
   seededRandom,
   type CollectionDump,
 } from '../fixtures/chroma-http.ts';
-import { counted } from '../fixtures/campaign.ts';
+import { counted, isCampaign } from '../fixtures/campaign.ts';
 import { testContext } from '../fixtures/context.ts';
 
 const seed = 20261124;
@@ -225,7 +225,9 @@ describe(`logical round trip (seed ${seed})`, { timeout: 300_000 }, () => {
     const beforeRestore = await dumpAll(raw);
     const idsBefore = beforeRestore.map((dump) => [...dump].map(([name, found]) => [name, found.id]).sort());
     // Renames of the swap: two per collection, one for the collection that was deleted.
-    for (let renames = 0; renames <= 11; renames++) {
+    // Those of the collections in the middle are like those of the first and the last.
+    const prefixes = isCampaign ? Array.from({ length: 12 }, (_, renames) => renames) : [0, 1, 2, 9, 10, 11];
+    for (const renames of prefixes) {
       const staged = await stageInto(server.url, `u${renames}`);
       const record = JSON.parse(JSON.stringify(staged.record)) as SwapRecord;
       await carryOut(record, renames);

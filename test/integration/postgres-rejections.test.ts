@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
 import type { Finding } from '../../src/model/finding.ts';
+import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { testContext } from '../fixtures/context.ts';
 import { allRows, startBench, takeSnapshot, type PostgresBench } from '../fixtures/postgres.ts';
@@ -81,11 +82,13 @@ before(async () => {
     },
   };
   await mkdir(join(bench.root, 'scratch'));
-  await writeFile(join(bench.root, 'key'), 'a password for these tests\n', { mode: 0o600 });
+  const secret = 'a password for these tests';
+  await writeFile(join(bench.root, 'key'), `${secret}\n`, { mode: 0o600 });
   await writeFile(join(bench.root, 'tars.yaml'), stringify(settings), { mode: 0o600 });
   run = (...args) => tars(['--config', join(bench.root, 'tars.yaml'), ...args]);
   const { exitCode, stderr } = await run('init');
   assert.equal(exitCode, 0, stderr);
+  await cheapenKey(join(bench.root, 'repository'), secret);
 });
 after(() => bench[Symbol.asyncDispose]());
 

@@ -10,18 +10,18 @@ import { startChroma } from '../../src/demo/servers/chroma.ts';
 import { freePort, type PickPort, type PrivateServer } from '../../src/demo/servers/common.ts';
 import { startPostgres } from '../../src/demo/servers/postgres.ts';
 import { startRedis } from '../../src/demo/servers/redis.ts';
-import { startDemoStack } from '../../src/demo/stack.ts';
 import { createProcessRuntime } from '../../src/runtimes/process/index.ts';
 import { ServiceUnavailableError } from '../../src/model/errors.ts';
 import { testContext } from '../fixtures/context.ts';
 import { processesOf } from '../fixtures/leftovers.ts';
+import { startTestPostgres, startTestStack } from '../fixtures/postgres-cluster.ts';
 import { eventually } from '../fixtures/processes.ts';
 
 const ctx = testContext();
 
 type Start = (directory: string, pickPort: PickPort) => Promise<PrivateServer>;
 const starts: Readonly<Record<string, Start>> = {
-  PostgreSQL: (directory, pickPort) => startPostgres(directory, 'pw-1234567', pickPort),
+  PostgreSQL: (directory, pickPort) => startTestPostgres(directory, { pickPort }),
   Redis: (directory, pickPort) => startRedis(directory, ctx, { password: 'pw-1234567', pickPort }),
   Chroma: (directory, pickPort) => startChroma(directory, ctx, pickPort),
 };
@@ -147,7 +147,7 @@ test('a stack whose user fails leaves no process and no directory', async () => 
   const failing = async (): Promise<void> => {
     await using here = await place();
     root = here.root;
-    await using demo = await startDemoStack(root, ctx);
+    await using demo = await startTestStack(root, ctx);
     assert.ok((await processesOf(root)).length >= 2, demo.root);
     throw new Error('deliberate');
   };
@@ -160,6 +160,6 @@ test('a stack that starts only in part leaves no process', async () => {
   await using here = await place();
   // PostgreSQL starts; nothing that has to be waited for does.
   const clock = { ...ctx.clock, sleep: () => Promise.reject(new Error('deliberate')) };
-  await assert.rejects(startDemoStack(here.root, { ...ctx, clock }));
+  await assert.rejects(startTestStack(here.root, { ...ctx, clock }));
   assert.deepEqual(await processesOf(here.root), []);
 });

@@ -14,7 +14,7 @@ import { RepositoryDirectory } from '../fixtures/repositories.ts';
 import { stockRestics, systemRestic, type StockRestic } from '../fixtures/restic.ts';
 import { forgetSnapshot, linkedCopy, packBytes, SnapshotHistory } from '../fixtures/snapshot-history.ts';
 
-const snapshots = counted(20, 200);
+const snapshots = counted(12, 200);
 const rounds = counted(2, 50);
 const mebibyte = 1 << 20;
 const sizes = {

@@ -1,18 +1,21 @@
 import { execa } from 'execa';
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { addModel } from '../fixtures/bulk-stack.ts';
 import { campaignSeed, counted } from '../fixtures/campaign.ts';
+import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { cliPath, tars } from '../fixtures/cli.ts';
 
-const modelBytes = counted(512 << 20, 2 ** 33);
+/** An index file is written after 256 MiB: some of the model must be left then. */
+const modelBytes = counted(288 << 20, 2 ** 33);
 /** The run dies when it has saved so many index files; the last of them come late in a run. */
 const indexFilesBeforeKill = counted(1, 12);
-const deadlineMs = counted(60_000, 600_000);
+const dieAtIndex = fileURLToPath(new URL('../fixtures/die-at-index.ts', import.meta.url));
 
 interface Listed {
   readonly blobs: readonly string[];
@@ -23,6 +26,7 @@ interface Place {
   readonly root: string;
   readonly settingsPath: string;
   readonly repositoryPath: string;
+  readonly passwordFile: string;
   readonly restic: (...args: string[]) => Promise<string>;
 }
 
@@ -53,7 +57,7 @@ async function modelStack(): Promise<Place> {
     assert.equal(run.exitCode, 0, `restic ${args.join(' ')}: ${run.all}`);
     return run.stdout.trim();
   };
-  return { root, settingsPath, repositoryPath, restic };
+  return { root, settingsPath, repositoryPath, passwordFile, restic };
 }
 
 /** Whole files only: one that is being written has another name yet. */
@@ -62,22 +66,13 @@ const names = async (directory: string): Promise<string[]> =>
     .filter((entry) => entry.isFile() && /^[0-9a-f]{64}$/.test(entry.name))
     .map(({ name }) => name);
 
-/** Starts a backup and kills it as soon as it has saved the wanted number of index files. */
-async function killAfterIndex({ settingsPath, repositoryPath }: Place): Promise<void> {
-  const child = execa(process.execPath, [cliPath, '--config', settingsPath, 'backup'], {
-    reject: false,
-    all: true,
+/** Starts a backup, which dies as soon as it has saved the wanted number of index files. */
+async function killAfterIndex({ settingsPath }: Place): Promise<void> {
+  const args = ['--import', dieAtIndex, cliPath, '--config', settingsPath, 'backup'];
+  const { signal, all } = await execa(process.execPath, args, {
+    ...{ reject: false, all: true, stdin: 'ignore' },
+    env: { TARS_INDEX_FILES: String(indexFilesBeforeKill) },
   });
-  const ended = new AbortController();
-  void child.then(() => ended.abort());
-  const untilMs = performance.now() + deadlineMs;
-  while ((await names(join(repositoryPath, 'index'))).length < indexFilesBeforeKill) {
-    assert.ok(!ended.signal.aborted, 'the backup ended before it saved an index');
-    assert.ok(performance.now() < untilMs, `no index file within ${deadlineMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-  child.kill('SIGKILL');
-  const { signal, all } = await child;
   assert.equal(signal, 'SIGKILL', all);
 }
 
@@ -100,10 +95,11 @@ async function indexed({ restic }: Place): Promise<Listed> {
 test(`a backup of a ${modelBytes / 2 ** 20} MiB model goes on where a killed one was (seed ${campaignSeed})`, async (t) => {
   const place = await modelStack();
   t.after(() => rm(place.root, { recursive: true, force: true }));
-  const { settingsPath, repositoryPath, restic } = place;
+  const { settingsPath, repositoryPath, passwordFile, restic } = place;
   const command = (...args: string[]): ReturnType<typeof tars> => tars(['--config', settingsPath, ...args]);
   const init = await command('init');
   assert.equal(init.exitCode, 0, init.stderr);
+  await cheapenKey(repositoryPath, (await readFile(passwordFile, 'utf8')).trim());
 
   await killAfterIndex(place);
   const before = await indexed(place);

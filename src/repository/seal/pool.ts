@@ -56,7 +56,9 @@ interface Batch {
  */
 export class SealPool implements AsyncDisposable {
   readonly #options: SealPoolOptions;
-  readonly #members: Member[];
+  readonly #settings: WorkerSettings;
+  readonly #workers: number;
+  readonly #members: Member[] = [];
   readonly #freeSlots: Slot[];
   readonly #slotWaiters: ((slot: Slot) => void)[] = [];
   readonly #batches = new Map<number, Batch>();
@@ -74,18 +76,13 @@ export class SealPool implements AsyncDisposable {
 
   constructor(options: SealPoolOptions) {
     this.#options = options;
-    const workers = options.workers ?? Math.min(workersMax, availableParallelism());
+    this.#workers = options.workers ?? Math.min(workersMax, availableParallelism());
     const shared = Array.from(
-      { length: workers * slotsPerWorker + 1 },
+      { length: this.#workers * slotsPerWorker + 1 },
       () => new SharedArrayBuffer(chunkMaxBytes),
     );
     this.#freeSlots = shared.map((buffer, number) => ({ number, bytes: new Uint8Array(buffer) }));
-    const settings: WorkerSettings = {
-      key: options.key,
-      compressionLevel: options.compressionLevel,
-      slots: shared,
-    };
-    this.#members = Array.from({ length: workers }, () => this.#startMember(settings));
+    this.#settings = { key: options.key, compressionLevel: options.compressionLevel, slots: shared };
   }
 
   /** Waits for a free slot. Every slot must be submitted or released. */
@@ -108,9 +105,9 @@ export class SealPool implements AsyncDisposable {
    * is sealed behind that, and the slot released then.
    */
   submit(slot: Slot, chunkBytes: readonly number[], compress: boolean): Promise<Uint8Array> {
-    const member = this.#members.reduce((a, b) => (b.batches.size < a.batches.size ? b : a));
     const batch = this.#nextBatch++;
     return this.#wait((resolve) => {
+      const member = this.#leastBusy();
       this.#batches.set(batch, { slot, member, hashed: resolve });
       member.batches.add(batch);
       this.#post(member, {
@@ -189,10 +186,20 @@ export class SealPool implements AsyncDisposable {
     await Promise.allSettled(this.#stores);
   }
 
-  #startMember(settings: WorkerSettings): Member {
+  /** Starts another one only when all have something to do: a small snapshot needs one. */
+  #leastBusy(): Member {
+    const least = this.#members.toSorted((a, b) => a.batches.size - b.batches.size)[0];
+    if (least !== undefined && (least.batches.size === 0 || this.#members.length === this.#workers))
+      return least;
+    const started = this.#startMember();
+    this.#members.push(started);
+    return started;
+  }
+
+  #startMember(): Member {
     const entry = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const worker = new Worker(new URL(entry, import.meta.url), {
-      workerData: settings,
+      workerData: this.#settings,
       resourceLimits: workerLimits,
     });
     const member: Member = { worker, batches: new Set(), flushed: undefined };
