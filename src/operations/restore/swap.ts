@@ -29,14 +29,19 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   await requireStillDown(services.offline, run);
   // They are started with the stores.
   for (const service of services.restart) await target.runtime.stop(service, ctx);
-  // Whoever has nothing but directories there starts after the comparison: it may write to a store at once.
   const servers = staged.filter(({ component }) => component.precaptures !== true);
-  const stores = new Set(servers.flatMap(({ component }) => component.service ?? []));
+  const stores = servicesOf(servers);
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
-  // From now on what was created is started like what was stopped, whoever does it.
+  // From now on what was created is started like what was stopped, whoever does it. So is a service that has nothing but
+  // directories: it may write to a store at once, so it starts after the comparison.
   const fresh = plan.provision?.plan.start ?? [];
-  await note({ phase: 'swapped', stopped: [...new Set([...stopped, ...fresh])] });
+  const others = [...servicesOf(staged)].filter((service) => !stores.has(service));
+  await note({ phase: 'swapped', stopped: [...new Set([...stopped, ...fresh, ...others])] });
+}
+
+function servicesOf(staged: readonly StagedComponent[]): ReadonlySet<string> {
+  return new Set(staged.flatMap(({ component }) => component.service ?? []));
 }
 
 /** Where the data is that is exchanged. */
