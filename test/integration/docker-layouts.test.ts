@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import type { Manifest } from '../../src/model/manifest.ts';
 import { isCampaign } from '../fixtures/campaign.ts';
 import { cheapenKey } from '../fixtures/cheap-key.ts';
 import { tars } from '../fixtures/cli.ts';
 import { attachApp, type CountingApp } from '../fixtures/docker/counting-app.ts';
-import { dockerForTests } from '../fixtures/docker/engine.ts';
+import { composeCommand, dockerForTests } from '../fixtures/docker/engine.ts';
 import { oddLayouts, textOf, type OddLayout } from '../fixtures/docker/odd-layouts.ts';
 import { attachProject, removeProject, type DockerProject } from '../fixtures/docker/project.ts';
 import { eventually } from '../fixtures/processes.ts';
@@ -64,12 +64,12 @@ async function lay(layout: OddLayout): Promise<Laid> {
   return {
     ...{ directory, project, apps },
     async up() {
-      for (const args of layout.up) await engine.compose('v2', args, { cwd: directory });
+      for (const args of layout.up) await engine.compose('v2', named(args), { cwd: directory });
     },
     async lose() {
       await removeAll();
       for (const entry of await readdir(root))
-        if (entry !== name && entry !== 'repository') await rm(join(root, entry), { recursive: true });
+        if (![name, 'repository', 'bin'].includes(entry)) await rm(join(root, entry), { recursive: true });
       for (const entry of await readdir(directory))
         if (entry !== 'tars.yaml') await rm(join(directory, entry), { recursive: true });
     },
@@ -88,15 +88,26 @@ async function lay(layout: OddLayout): Promise<Laid> {
   };
 }
 
+/** A PATH with the Compose that brings the layouts up: each version computes hashes of its own. */
+async function composePath(bin: string): Promise<string> {
+  const [compose = '', ...plugin] = await composeCommand('v2');
+  if (plugin.length === 0) {
+    await mkdir(bin);
+    await symlink(compose, join(bin, 'docker-compose'));
+  }
+  return `${bin}${delimiter}${process.env['PATH'] ?? ''}`;
+}
+
 /** `tars` as the operator of a layout runs it. */
-function operatorOf({ directory }: Laid): (...args: readonly string[]) => Promise<string> {
+async function operatorOf({ directory }: Laid): Promise<(...args: readonly string[]) => Promise<string>> {
+  const path = await composePath(join(dirname(directory), 'bin'));
   const env = {
     TARS_PASSWORD: password,
     XDG_STATE_HOME: join(dirname(directory), 'state'),
     DOCKER_HOST: docker.engine.host,
   };
   return async (...args) => {
-    const done = await tars(args, { cwd: directory, env });
+    const done = await tars(args, { cwd: directory, env, path });
     assert.equal(done.exitCode, 0, `tars ${args.join(' ')}:\n${done.stderr}\n${done.stdout}`);
     return done.stdout;
   };
@@ -115,7 +126,7 @@ for (const layout of tried) {
       await laid.project.exec(service, ['sh', '-ec', script]);
     const kept = await laid.look();
     const before = await laid.containers();
-    const ok = operatorOf(laid);
+    const ok = await operatorOf(laid);
 
     const repository = join(dirname(laid.directory), 'repository');
     await ok('init', '--yes', '--repository', repository);
