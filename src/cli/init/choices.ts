@@ -51,24 +51,37 @@ export async function choicesOfFlags(
   return { ...placesOf(flags, settingsPath, what, env), what, care: noCare };
 }
 
-/** What a conversation proposes, without one. @throws ConfigurationError when there is more than one proposal */
+/** What a conversation proposes, without one. @throws ConfigurationError when it is not clear which project is meant */
 export async function proposedChoices(
   flags: InitFlags,
   settingsPath: string,
   { env, ctx }: Session,
 ): Promise<Choices> {
-  const selector = selectedProject(flags) ?? onlyProject(await findProjects(process.cwd(), env))?.selector;
-  const what = selector === undefined ? await lookAround(env) : await takeInventory(selector, env, ctx);
+  const named = selectedProject(flags);
+  const found = named === undefined ? await findProjects(process.cwd(), env) : [];
+  const selector = named ?? projectHere(found)?.selector;
+  const what =
+    selector === undefined ? await localStores(found, env) : await takeInventory(selector, env, ctx);
   return { ...placesOf(flags, settingsPath, what, env), what, care: proposedCare };
 }
 
-/** That of the Compose file here; else the only one there is. */
-function onlyProject(found: readonly FoundProject[]): FoundProject | undefined {
-  const [first, ...others] = found;
-  if (first === undefined || 'composeFile' in first.selector || others.length === 0) return first;
-  throw new ConfigurationError('Docker has several Compose projects with stores', {
-    hint: `Name one of them: ${found.map(({ flags }) => flags).join(', ')}`,
+/** The one of this directory. A project of another directory is taken only where somebody names it. */
+function projectHere(found: readonly FoundProject[]): FoundProject | undefined {
+  const [first, ...others] = found.filter(({ isHere }) => isHere);
+  if (first === undefined || others.length === 0) return first;
+  throw new ConfigurationError('Several Compose projects run from this directory', {
+    hint: `Name one of them: ${[first, ...others].map(({ flags }) => flags).join(', ')}`,
   });
+}
+
+/** @throws ConfigurationError when nothing answers here, and a project of another directory may be meant */
+async function localStores(found: readonly FoundProject[], env: Environment): Promise<LocalStores> {
+  const local = await lookAround(env);
+  if (found.length === 0 || local.proposals.some(({ isFound }) => isFound)) return local;
+  throw new ConfigurationError(
+    'No Compose project runs from this directory, it has no Compose file, and no store answers on this machine',
+    { hint: `To back up another project, name it: ${found.map(({ flags }) => flags).join(', ')}` },
+  );
 }
 
 /** Which project flags name. @throws ConfigurationError when they name two */

@@ -63,14 +63,29 @@ export async function readComposeTexts(
   directory: string,
   variables: Environment,
 ): Promise<readonly ComposeText[]> {
-  const texts: ComposeText[] = [];
+  return [...(await readAll(composeFiles, directory, variables)).values()];
+}
+
+/** {@link readComposeTexts}, the paths alone. */
+export async function readComposePaths(
+  composeFiles: readonly string[],
+  directory: string,
+  variables: Environment,
+): Promise<readonly string[]> {
+  return [...(await readAll(composeFiles, directory, variables)).keys()];
+}
+
+async function readAll(
+  composeFiles: readonly string[],
+  directory: string,
+  variables: Environment,
+): Promise<ReadonlyMap<string, ComposeText>> {
+  const texts = new Map<string, ComposeText>();
   const queue = composeFiles.map((path) => ({ path, base: directory, variables }));
-  const read = new Set<string>();
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-    if (read.has(next.path) || read.size >= composeFilesMax) continue;
-    read.add(next.path);
+    if (texts.has(next.path) || texts.size >= composeFilesMax) continue;
     const value = await parsedFile(next.path);
-    texts.push({ value, variables: next.variables });
+    texts.set(next.path, { value, variables: next.variables });
     const { include } = includingSchema.safeParse(value).data ?? {};
     for (const included of includedFiles(named(include ?? [], next.variables), next.base))
       queue.push({ ...included, variables: await includedVariables(included, next.variables) });

@@ -1,6 +1,5 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { statIfThere } from '../../../disk/is-there.ts';
 import { ConfigurationError, messageOf } from '../../../model/errors.ts';
 import type { CapturedPlace } from '../../../model/captured-place.ts';
@@ -14,7 +13,7 @@ import type { Definition } from '../compose/definition.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
 import { mountsOf, type ProjectMount } from '../project/mounts.ts';
 import { locatePath } from '../project/places.ts';
-import { composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
+import { composeCall, composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
 import { recognise, type StoreTraits } from './recognise.ts';
 
 /** A service as its container or, where there is none, the Compose file describes it. */
@@ -251,11 +250,7 @@ export async function projectsOf(engine: Engine, composeFile: string): Promise<r
       all: true,
       filters: { label: [composeLabels.configFiles] },
     });
-    const made = listed.filter(({ Labels: labels }) =>
-      (labels[composeLabels.configFiles] ?? '')
-        .split(',')
-        .some((file) => resolve(labels[composeLabels.workingDir] ?? '/', file) === composeFile),
-    );
+    const made = listed.filter(({ Labels: labels }) => composeCall(labels).files.includes(composeFile));
     return [...new Set(made.flatMap(({ Labels: labels }) => labels[composeLabels.project] ?? []))].sort();
   } catch (error) {
     throw engineError(error, 'Cannot list the containers');

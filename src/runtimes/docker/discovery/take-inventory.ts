@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import type { CapturedPlace } from '../../../model/captured-place.ts';
@@ -24,8 +25,8 @@ import {
   type SketchedService,
   type SketchedStore,
 } from './inventory.ts';
-import { envFilesOf } from '../provision/record.ts';
 import { listProjects, readProject, type Project } from '../project/project.ts';
+import { shellWord } from '../../../model/shell-word.ts';
 import { isStore, storeTraits, type StoreTraits } from './recognise.ts';
 import type { Environment } from '../../../model/environment.ts';
 
@@ -76,7 +77,10 @@ async function noSuchProject(name: string, engine: Engine): Promise<Configuratio
   });
 }
 
-/** The project with containers that were made from the file: whatever its name, unless several were. */
+/**
+ * The project with containers that were made from the file, whatever its name, unless several were; else the one that
+ * runs from the file's directory under the name that Compose would give it.
+ */
 async function projectOf(
   composeFile: string,
   derivedName: string,
@@ -93,7 +97,12 @@ async function projectOf(
   }
   const [first] = names;
   const name = names.length > 1 && names.includes(derivedName) ? derivedName : first;
-  if (name === undefined) return undefined;
+  if (name === undefined) {
+    const other = await readProject(engine, derivedName);
+    if (other.containers.length === 0 || !(await runsFrom(other, dirname(composeFile)))) return undefined;
+    ctx.log.warn(`The project ${derivedName} runs from other files: ${other.composeFiles.join(', ')}`);
+    return other;
+  }
   if (names.length > 1 && name !== derivedName) {
     throw new ConfigurationError(`Several projects were made from ${composeFile}: ${names.join(', ')}`, {
       hint: 'Name one of them: tars init --project NAME',
@@ -111,7 +120,7 @@ async function fromContainers(
   const { containers, composeFiles, name } = project;
   const directory = project.workingDir ?? dirname(composeFiles[0] ?? '/');
   const defaultEnvFile = resolve(directory, '.env');
-  const envFiles = envFilesOf(containers).filter((path) => path !== defaultEnvFile);
+  const envFiles = project.envFiles.filter((path) => path !== defaultEnvFile);
   const definition = await definitionIfReadable(
     composeFiles,
     name,
@@ -292,43 +301,59 @@ export interface FoundProject {
   /** What names it on the command line. */
   readonly flags: string;
   readonly why: string;
+  /** Whether it is of the directory that was asked about. */
+  readonly isHere: boolean;
 }
 
-/** The project of the Compose file in `directory`, then those of the Engine that have stores. Changes nothing. */
+/**
+ * The projects that run from `directory`, whatever their files are called; without one, that of the Compose file there;
+ * then the others of the Engine that have stores. Changes nothing.
+ */
 export async function findProjects(
   directory: string,
   kinds: Kinds,
   env: Environment,
 ): Promise<readonly FoundProject[]> {
   const composeFile = await findComposeFile(directory);
-  const ofFile =
-    composeFile === undefined
-      ? []
-      : [
-          {
-            selector: { composeFile },
-            flags: `--compose ${composeFile}`,
-            why: `There is a Compose file here, ${composeFile}`,
-          },
-        ];
+  const ofFile = composeFile === undefined ? [] : [projectOfFile(composeFile)];
   try {
     const engine = await connectEngine(await findEngine(undefined, env));
     const names = await listProjects(engine);
     const projects = await Promise.all(names.map((name) => readProject(engine, name)));
-    const withStores = projects.filter(
-      ({ containers, composeFiles }) =>
-        (composeFile === undefined || !composeFiles.includes(composeFile)) &&
-        containers.some((container) => isStore(container, storeTraits(kinds))),
+    const placed = await Promise.all(
+      projects.map(async (project) => ({ project, isHere: await runsFrom(project, directory) })),
     );
-    const running = withStores.map(({ name: project }) => ({
-      selector: { project },
-      flags: `--project ${project}`,
-      why: `Docker has a Compose project with stores, ${project}`,
-    }));
-    return [...ofFile, ...running];
+    const here = placed.filter(({ isHere }) => isHere);
+    const others = placed.filter(
+      ({ project, isHere }) =>
+        !isHere && project.containers.some((container) => isStore(container, storeTraits(kinds))),
+    );
+    return [...(here.length > 0 ? here.map(runningProject) : ofFile), ...others.map(runningProject)];
   } catch (error) {
     // Without an Engine there is nothing more to find.
     if (error instanceof TarsError) return ofFile;
     throw error;
   }
+}
+
+const projectOfFile = (composeFile: string): FoundProject => ({
+  ...{ selector: { composeFile }, flags: `--compose ${shellWord(composeFile)}`, isHere: true },
+  why: `There is a Compose file here, ${composeFile}`,
+});
+
+function runningProject({ project, isHere }: { project: Project; isHere: boolean }): FoundProject {
+  const { name } = project;
+  const why = isHere
+    ? `The Compose project ${name} runs from this directory`
+    : `Docker has a Compose project with stores, ${name}`;
+  return { selector: { project: name }, flags: `--project ${name}`, why, isHere };
+}
+
+/** Whether Compose was run there, or with a file that lies there. */
+async function runsFrom({ workingDirs, composeFiles }: Project, directory: string): Promise<boolean> {
+  // A directory that is gone is called what it was called.
+  const real = (path: string): Promise<string> => realpath(path).catch(() => path);
+  const places = [...workingDirs, ...composeFiles.map((file) => dirname(file))];
+  const [here, ...all] = await Promise.all([directory, ...places].map(real));
+  return all.includes(here ?? directory);
 }

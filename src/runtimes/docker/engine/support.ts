@@ -1,5 +1,4 @@
 import type { ContainerInspectInfo } from 'dockerode';
-import { resolve } from 'node:path';
 import type { ContainerInspector, SupportedContainer } from '../../../ports/support.ts';
 import {
   answerLimit,
@@ -10,7 +9,7 @@ import {
   type EngineEnvironment,
 } from './engine.ts';
 import { joinStreams } from './frames.ts';
-import { composeLabels } from '../project/project.ts';
+import { composeCall, composeLabels } from '../project/project.ts';
 
 /** The containers of a project for a support bundle. Connects to nothing before it is asked. */
 export function createContainerInspector(
@@ -52,7 +51,7 @@ export function createContainerInspector(
     },
     async composeFiles(signal) {
       const [, all] = await inspected(signal);
-      return [...new Set(all.flatMap(composeFilesOf))];
+      return [...new Set(all.flatMap(({ Config: { Labels: labels } }) => composeCall(labels).files))];
     },
   };
 }
@@ -68,12 +67,6 @@ async function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
     signal.removeEventListener('abort', abort);
   }
 }
-
-const composeFilesOf = ({ Config: { Labels: labels } }: ContainerInspectInfo): string[] =>
-  (labels[composeLabels.configFiles] ?? '')
-    .split(',')
-    .filter((file) => file !== '')
-    .map((file) => resolve(labels[composeLabels.workingDir] ?? '/', file));
 
 function supported(engine: Engine, info: ContainerInspectInfo): SupportedContainer {
   const name = info.Name.replace(/^\//, '');

@@ -1,9 +1,9 @@
 import type { ContainerInfo, ContainerInspectInfo } from 'dockerode';
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { whenMissing } from '../../../disk/is-there.ts';
+import { callOf, wholeCalls, type ComposeCall } from './project-files.ts';
 import { answerLimit, engineError, engineStatus, type Engine } from '../engine/engine.ts';
 
 /** Where a directory of a container comes from. */
@@ -61,9 +61,14 @@ export interface Project {
   readonly containers: readonly ProjectContainer[];
   /** Services that must run before the one named by the key. */
   readonly dependencies: ReadonlyMap<string, readonly string[]>;
-  /** Absolute; empty when no container says. */
+  /** Absolute; empty when no container says. Without those that others include. */
   readonly composeFiles: readonly string[];
+  /** Files of variables that Compose was given beside them. */
+  readonly envFiles: readonly string[];
+  /** Where relative paths of the first of them start. */
   readonly workingDir: string | undefined;
+  /** Everywhere that Compose was run for it. */
+  readonly workingDirs: readonly string[];
 }
 
 /** Labels both Compose 1 and 2 put on what they create (docker/compose, `pkg/api/labels.go`). */
@@ -73,6 +78,7 @@ export const composeLabels = {
   oneOff: 'com.docker.compose.oneoff',
   workingDir: 'com.docker.compose.project.working_dir',
   configFiles: 'com.docker.compose.project.config_files',
+  environmentFile: 'com.docker.compose.project.environment_file',
   /** Since Compose 2: `postgres:service_healthy:false,redis:service_started:false`. */
   dependsOn: 'com.docker.compose.depends_on',
   volume: 'com.docker.compose.volume',
@@ -99,12 +105,14 @@ export async function readProject(engine: Engine, name: string, signal?: AbortSi
       .filter((container) => container !== undefined)
       .sort((a, b) => (a.name < b.name ? -1 : 1));
     const containers = await withVolumeOptions(engine, found, limit);
-    const composeFiles = composeFilesOf(containers);
+    const calls = containers.map(({ labels }) => composeCall(labels));
+    const whole = await wholeCalls(calls);
+    const composeFiles = distinct(whole.flatMap(({ files }) => files));
     return {
-      name,
-      containers,
-      composeFiles,
-      workingDir: containers.map(({ labels }) => labels[composeLabels.workingDir]).find(Boolean),
+      ...{ name, containers, composeFiles },
+      envFiles: distinct(whole.flatMap(({ envFiles }) => envFiles)),
+      workingDir: whole[0]?.workingDir,
+      workingDirs: distinct(calls.flatMap(({ workingDir }) => workingDir ?? [])),
       dependencies: await readDependencies(containers, composeFiles),
     };
   } catch (error) {
@@ -330,17 +338,15 @@ function publishedPortsOf(info: ContainerInspectInfo): ProjectContainer['publish
   return ports;
 }
 
-/** Compose 1 writes them relative to the working directory. */
-function composeFilesOf(containers: readonly ProjectContainer[]): string[] {
-  const files = containers.flatMap(({ labels }) => {
-    const base = labels[composeLabels.workingDir] ?? '/';
-    return (labels[composeLabels.configFiles] ?? '')
-      .split(',')
-      .filter((file) => file !== '')
-      .map((file) => resolve(base, file));
+/** How Compose was called that made a container with these labels. */
+export const composeCall = (labels: Readonly<Record<string, string | undefined>>): ComposeCall =>
+  callOf({
+    workingDir: labels[composeLabels.workingDir],
+    files: labels[composeLabels.configFiles],
+    envFiles: labels[composeLabels.environmentFile],
   });
-  return [...new Set(files)];
-}
+
+const distinct = (values: readonly string[]): string[] => [...new Set(values)];
 
 const composeFileSchema = z.object({
   services: z.record(

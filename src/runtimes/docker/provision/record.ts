@@ -1,4 +1,4 @@
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import tar from 'tar-stream';
 import { throwIfAborted } from '../../../model/abort.ts';
 import type { ComposeRecord, RecordedService, RecordedVolume } from '../../../model/manifest.ts';
@@ -14,9 +14,8 @@ import { readComposeTexts } from '../compose/includes.ts';
 import { inspectImage, orElse } from './images.ts';
 import { noSuchProject } from '../project/places.ts';
 import { shellVariables } from '../compose/shell-variables.ts';
-import { composeLabels, readProject, type Project, type ProjectContainer } from '../project/project.ts';
+import { readProject, type Project, type ProjectContainer } from '../project/project.ts';
 
-const environmentFileLabel = 'com.docker.compose.project.environment_file';
 const configHashLabel = 'com.docker.compose.config-hash';
 const versionLabel = 'com.docker.compose.version';
 
@@ -39,9 +38,10 @@ export async function readShellVariables(
   given: Pick<RecordedProject, 'project' | 'composeFiles' | 'envFiles'>,
   signal?: AbortSignal,
 ): Promise<ShellVariables> {
-  const { containers, composeFiles, workingDir } = await readProject(engine, given.project, signal);
+  const project = await readProject(engine, given.project, signal);
+  const { containers, composeFiles, workingDir } = project;
   const files = given.composeFiles.length > 0 ? given.composeFiles : composeFiles;
-  const envFiles = given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers);
+  const envFiles = given.envFiles.length > 0 ? given.envFiles : project.envFiles;
   const [first] = files;
   const directory = workingDir ?? (first === undefined ? undefined : dirname(first));
   if (directory === undefined) return { directory, variables: [] };
@@ -108,7 +108,7 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
     (await unlessUnknown('Environment of the shell', readShellVariables(engine, given), ctx)) ?? noVariables;
   const files = {
     files: given.composeFiles.length > 0 ? given.composeFiles : composeFiles,
-    envFiles: given.envFiles.length > 0 ? given.envFiles : envFilesOf(containers),
+    envFiles: given.envFiles.length > 0 ? given.envFiles : found.envFiles,
   };
   const changed = await changedServices(given, found, files, shell, ctx);
   if (changed.length > 0) ctx.log.warn(changedWarning(changed));
@@ -118,7 +118,7 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
     ...(composeVersion === undefined ? {} : { composeVersion }),
     ...(workingDir === undefined ? {} : { workingDir }),
     composeFiles: [...composeFiles],
-    envFiles: envFilesOf(containers),
+    envFiles: [...found.envFiles],
     ...(shell.variables.length === 0 ? {} : { shellVariables: shell.variables.map((each) => each.name) }),
     services,
     volumes,
@@ -165,17 +165,6 @@ async function recordService(
     ...(health === undefined ? {} : { health }),
     ...(configHash === undefined ? {} : { configHash }),
   };
-}
-
-/** Compose 1 writes them relative to the working directory, as it does with the files. */
-export function envFilesOf(containers: readonly ProjectContainer[]): string[] {
-  const files = containers.flatMap(({ labels }) =>
-    (labels[environmentFileLabel] ?? '')
-      .split(',')
-      .filter((file) => file !== '')
-      .map((file) => resolve(labels[composeLabels.workingDir] ?? '/', file)),
-  );
-  return [...new Set(files)];
 }
 
 async function recordVolumes(
