@@ -10,6 +10,8 @@ import { parseArgs } from 'node:util';
 const timeoutMs = 7_200_000;
 const minutesFile = new URL('../test/campaign-minutes.json', import.meta.url);
 
+const lighter = `--import=${new URL('lighter-tests.ts', import.meta.url).href}`;
+
 /** Files that run together in one part. */
 interface Part {
   readonly name: string;
@@ -54,7 +56,8 @@ function nameOf(file: string): string {
 
 function run({ name, files, environment }: Part): void {
   const startMs = performance.now();
-  const options = ['--test', '--test-concurrency=1', '--test-force-exit', `--test-timeout=${timeoutMs}`];
+  const runner = ['--test', '--test-concurrency=1', '--test-force-exit', `--test-timeout=${timeoutMs}`];
+  const options = [lighter, ...runner];
   const { status } = spawnSync('node', [...options, ...files], {
     stdio: 'inherit',
     env: { ...process.env, ...environment, TARS_CAMPAIGN: 'full' },
