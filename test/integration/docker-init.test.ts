@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
@@ -66,6 +67,7 @@ for (const version of ['v1', 'v2'] as const) {
         left = project;
         assert.equal(await project.health('cache'), 'running', 'it has no health check');
         const { ok } = tarsIn(project.directory);
+        await assertNotAdopted(project);
         await initialised(project, ok, version);
         const manifest = await backedUp(project, ok);
         if (version === 'v2') await assertHealthy(ok);
@@ -80,6 +82,21 @@ for (const version of ['v1', 'v2'] as const) {
       assert.equal(await docker.engine.docker(volumes), '', 'the volume from outside is removed too');
     },
   );
+}
+
+/** From another directory a project is named, and not taken: that would back up what nobody asked for. */
+async function assertNotAdopted({ name }: StartedProject): Promise<void> {
+  const elsewhere = await mkdtemp(join(tmpdir(), 'tars-elsewhere-'));
+  try {
+    const { exitCode, stderr } = await tarsIn(elsewhere).run('init', '--yes');
+    const written = await readFile(join(elsewhere, 'tars.yaml'), 'utf8').catch(() => undefined);
+    assert.doesNotMatch(written ?? '', new RegExp(name));
+    // Stores that answer on this machine would be taken.
+    if (written === undefined) assert.match(stderr, new RegExp(`--project ${name}`));
+    assert.equal(exitCode === 0, written !== undefined, stderr);
+  } finally {
+    await rm(elsewhere, { recursive: true });
+  }
 }
 
 async function initialised(project: StartedProject, ok: Run, version: 'v1' | 'v2'): Promise<void> {
@@ -347,7 +364,7 @@ test(
     const without = await run('init', '--repository', 'second');
     assert.match(
       without.stdout,
-      /There is a Compose file here.*\n.*tars init --compose .*docker-compose\.yml/,
+      /The Compose project \S+ runs from this directory\. To fill in .*\n.*tars init --project /,
     );
     const unknown = await run(
       '--config',

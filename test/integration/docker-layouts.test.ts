@@ -114,7 +114,7 @@ async function operatorOf({ directory }: Laid): Promise<(...args: readonly strin
 }
 
 /** In the gate, those whose traits no other test has. */
-const tried = isCampaign ? oddLayouts : oddLayouts.slice(0, 2);
+const tried = isCampaign ? oddLayouts : oddLayouts.slice(1, 3);
 
 for (const layout of tried) {
   test(`all of a project comes back: ${layout.traits}`, { skip: docker.skip }, async () => {

@@ -121,7 +121,7 @@ async function agreeTo(settings: Settings, flags: InitFlags, session: Session): 
 /** What this could have been told; only a hint. */
 async function suggest({ env }: Session): Promise<FoundProject | undefined> {
   const [first, ...others] = await findProjects(process.cwd(), env);
-  return first !== undefined && ('composeFile' in first.selector || others.length === 0) ? first : undefined;
+  return first !== undefined && (first.isHere || others.length === 0) ? first : undefined;
 }
 
 /** The key was made and must be shown, whatever becomes of this. */

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, test } from 'node:test';
+import { callOf, wholeCalls, type ComposeCall } from './project-files.ts';
+
+const root = await mkdtemp(join(tmpdir(), 'tars-project-files-'));
+after(() => rm(root, { recursive: true, force: true }));
+const at = (path: string): string => join(root, path);
+
+async function write(files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(at(path)), { recursive: true });
+    await writeFile(at(path), text);
+  }
+}
+
+const call = (directory: string, ...files: readonly string[]): ComposeCall => ({
+  workingDir: at(directory),
+  files: files.map(at),
+  envFiles: [],
+});
+
+test('labels of both versions of Compose give absolute paths', () => {
+  assert.deepEqual(callOf({ workingDir: '/p', files: 'a.yml,/q/b.yml', envFiles: undefined }), {
+    workingDir: '/p',
+    files: ['/p/a.yml', '/q/b.yml'],
+    envFiles: [],
+  });
+  assert.deepEqual(callOf({ workingDir: '', files: undefined, envFiles: '' }), {
+    workingDir: undefined,
+    files: [],
+    envFiles: [],
+  });
+});
+
+test('a call whose files another one includes or names adds nothing', async () => {
+  await write({
+    'a/.env': 'PART=part\n',
+    'a/compose.yaml': 'include:\n  - ${PART}/compose.yaml\n',
+    'a/part/compose.yaml': 'include: [deep/compose.yaml]\n',
+    'a/part/deep/compose.yaml': 'services: {}\n',
+    'a/more.yaml': 'services: {}\n',
+  });
+  const whole = call('a', 'a/compose.yaml');
+  const part = call('a/part', 'a/part/compose.yaml');
+  const deep = call('a/part/deep', 'a/part/deep/compose.yaml');
+  assert.deepEqual(await wholeCalls([deep, part, whole, part]), [whole]);
+  const both = call('a', 'a/compose.yaml', 'a/more.yaml');
+  assert.deepEqual(await wholeCalls([whole, deep, both]), [both]);
+});
+
+test('calls with files of their own are all kept, in their order', async () => {
+  await write({ 'b/one.yaml': 'services: {}\n', 'b/two.yaml': 'services: {}\n' });
+  const [one, two] = [call('b', 'b/one.yaml'), call('b', 'b/two.yaml')];
+  assert.deepEqual(await wholeCalls([two, one, two]), [two, one]);
+});
+
+test('files that include each other are one call, the first', async () => {
+  await write({ 'c/x.yaml': 'include: [y.yaml]\n', 'c/y.yaml': 'include: [x.yaml]\n' });
+  const [x, y] = [call('c', 'c/x.yaml'), call('c', 'c/y.yaml')];
+  assert.deepEqual(await wholeCalls([y, x]), [y]);
+});
+
+test('a file that is gone includes nothing, and labels without files are no call', async () => {
+  const gone = call('d', 'd/gone.yaml');
+  assert.deepEqual(await wholeCalls([gone, { workingDir: undefined, files: [], envFiles: [] }]), [gone]);
+});
