@@ -7,7 +7,7 @@ import { mountsOf } from '../project/mounts.ts';
 import type { Project, ProjectContainer } from '../project/project.ts';
 import { findPlaces, type FoundPlaces } from './find-places.ts';
 import { layerState } from './layer-state.ts';
-import { isStore, recognise, type StoreTraits } from './recognise.ts';
+import { isStore, storeOf, type StoreTraits } from './recognise.ts';
 
 /** What a project's services keep, and what of it is in no place that could be captured. */
 export interface ProjectPlaces extends FoundPlaces {
@@ -54,10 +54,10 @@ function dataOfStore(
   kinds: readonly StoreTraits[],
   mounts: Parameters<typeof coveredPaths>[1],
 ): readonly (readonly [string, string])[] {
-  const told = recognise(container, kinds);
-  if (told === undefined || told.store === 'none' || container.state === 'stopped') return [];
+  const store = storeOf(container, kinds);
+  if (store === undefined || container.state === 'stopped') return [];
   const { service } = container;
-  const { kind, expectedDirectory } = told.store;
+  const { kind, expectedDirectory } = store;
   const reason = `the data of ${service}, which looks like a store of kind ${kind}: add a component with kind: ${kind} and service: ${service}`;
   const paths = coveredPaths({ store: expectedDirectory(container), service }, mounts);
   return paths.map((path) => [path, reason] as const);

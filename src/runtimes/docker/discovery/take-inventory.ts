@@ -21,6 +21,7 @@ import {
   projectsOf,
   sketchContainers,
   sketchDefinition,
+  type FoundRoles,
   type SketchedService,
   type SketchedStore,
 } from './inventory.ts';
@@ -119,10 +120,10 @@ async function fromContainers(
     ctx,
   );
   const services = sketchContainers(project, address, definition);
-  const stores = await findStores(engine, services, place.kinds, ctx);
-  const others = containers.filter(({ service }) => !stores.some((store) => store.service === service));
+  const roles = await findStores(engine, services, place.kinds, ctx);
+  const others = containers.filter(({ service }) => !roles.stores.some((store) => store.service === service));
   const atRisk = await Promise.all(others.map((container) => layerState(engine, container, ctx)));
-  return describe(services, stores, place, ctx, {
+  return describe(services, roles, place, ctx, {
     ...{ project: name, directory, seenThrough: 'containers', composeFiles, envFiles },
     atRisk: atRisk.flat(),
     unusedVolumes: (await unusedVolumes(engine, project, address)).map((volume) => volume.name),
@@ -208,7 +209,7 @@ interface Origin {
 
 async function describe(
   services: readonly SketchedService[],
-  stores: readonly SketchedStore[],
+  { stores, notes }: FoundRoles,
   { address }: Place,
   ctx: OperationContext,
   { mentioned, optional, absent, directory, atRisk, ...origin }: Origin,
@@ -231,6 +232,7 @@ async function describe(
     ...found,
     notes: [
       ...atRisk.map(({ subject, reason }) => `NOT CAPTURED: ${subject}: ${reason}`),
+      ...notes,
       ...notesOn(services, absent, address),
     ],
   };

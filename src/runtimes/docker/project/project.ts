@@ -33,6 +33,8 @@ export interface ProjectContainer {
   readonly imageId: string;
   /** `unknown` while it restarts, and where the Engine does not tell. */
   readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** It ended by itself, successfully, and the Engine does not start it again: a job that is done looks like this. */
+  readonly hasFinished?: boolean;
   /** Why nothing but its name, its image and its volumes is known of it. */
   readonly problem?: string;
   /** What the container's own health check says; undefined without one. */
@@ -263,6 +265,7 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
     image: info.Config.Image,
     imageId: info.Image,
     state: stateOf(info.State),
+    hasFinished: hasFinished(info),
     health: healthOf(info.State.Health?.Status),
     environment: environmentOf(info.Config.Env),
     argv: [info.Path, ...info.Args],
@@ -294,6 +297,11 @@ function stateOf(state: ContainerInspectInfo['State']): ProjectContainer['state'
   if (state.Paused) return 'paused';
   if (state.Restarting) return 'unknown';
   return state.Running ? 'running' : 'stopped';
+}
+
+function hasFinished({ State: { Status: status, ExitCode: code }, HostConfig }: ContainerInspectInfo): boolean {
+  const policy = HostConfig.RestartPolicy?.Name ?? '';
+  return status === 'exited' && code === 0 && ['', 'no', 'on-failure'].includes(policy);
 }
 
 function healthOf(status: string | undefined): ProjectContainer['health'] {
