@@ -1,0 +1,120 @@
+import { chmod, chown } from 'node:fs/promises';
+import { isThere, statIfThere } from '../../../disk/is-there.ts';
+import { makeDirectories } from '../../../disk/make-directories.ts';
+import { isWithin } from '../../../model/captured-place.ts';
+import { RestoreRefusedError, toTarsError } from '../../../model/errors.ts';
+import type { Ownership, RecordedBind } from '../../../model/manifest.ts';
+import { shellWord } from '../../../model/shell-word.ts';
+import type { CreatedResources, ProvisionRequest } from '../../../ports/provisioner.ts';
+import { readProject, type ProjectContainer } from '../project/project.ts';
+import type { DockerProvisionerOptions, Situation } from './situation.ts';
+
+/** Files and directories of this machine that containers have mounted, as they are now. */
+export async function recordBinds(
+  containers: readonly Pick<ProjectContainer, 'service' | 'mounts'>[],
+): Promise<RecordedBind[]> {
+  const services = new Map<string, Set<string>>();
+  for (const { service, mounts } of containers)
+    for (const { type, source, isDirectory } of mounts)
+      if (type === 'bind' || isDirectory === true)
+        services.set(source, (services.get(source) ?? new Set()).add(service));
+  const found = await Promise.all(
+    [...services].sort().map(async ([path, users]): Promise<RecordedBind[]> => {
+      const stats = await statIfThere(path).catch(() => undefined);
+      if (stats === undefined || !(stats.isFile() || stats.isDirectory())) return [];
+      return [
+        {
+          ...{ path, kind: stats.isFile() ? 'file' : 'directory', services: [...users].sort() },
+          ...{ uid: Number(stats.uid), gid: Number(stats.gid), mode: Number(stats.mode) & 0o7777 },
+        },
+      ];
+    }),
+  );
+  return found.flat();
+}
+
+/** Paths that a machine has by itself, or does without. */
+const ofMachine = /^\/(etc|usr|lib|lib64|proc|sys|dev|run|var\/run)\//;
+
+/**
+ * Files that services to be created have mounted and that no one brings back. The Engine would put an empty directory in
+ * the place of each.
+ * @throws RestoreRefusedError naming all of them
+ */
+export async function requireFiles(
+  { project, model, missing }: Pick<Situation, 'model' | 'missing'> & { readonly project: string },
+  { recorded, restorable }: Pick<ProvisionRequest, 'recorded' | 'restorable'>,
+): Promise<void> {
+  const binds = recorded?.binds ?? [];
+  // What lies in a directory that is mounted too comes back with it.
+  const inDirectory = (path: string): boolean =>
+    binds.some((bind) => bind.kind === 'directory' && isWithin(path, bind.path));
+  const mounted = binds
+    .filter(({ kind, services }) => kind === 'file' && services.some((service) => missing.includes(service)))
+    .map(({ path }) => path)
+    .filter((path) => model === undefined || isMounted(path, model, missing));
+  const granted = missing.flatMap((service) => model?.services.get(service)?.files ?? []);
+  const lost: string[] = [];
+  for (const path of new Set([...mounted, ...granted])) {
+    if (ofMachine.test(path) || restorable.includes(path) || inDirectory(path)) continue;
+    if (!(await isThere(path))) lost.push(path);
+  }
+  if (lost.length === 0) return;
+  throw new RestoreRefusedError(
+    `Services of the project ${project} have ${lost.join(', ')} mounted, which ${lost.length === 1 ? 'is' : 'are'} neither on this machine nor in the snapshot`,
+    {
+      hint: `Put ${lost.length === 1 ? 'it' : 'them'} there, or create ${lost.length === 1 ? 'an empty file' : 'empty files'} (install -D -m 644 /dev/null ${lost.map(shellWord).join('; install -D -m 644 /dev/null ')}), then run this again.`,
+    },
+  );
+}
+
+/** The files of today may mount it no more. */
+const isMounted = (
+  path: string,
+  { services }: NonNullable<Situation['model']>,
+  missing: readonly string[],
+): boolean =>
+  missing.some((service) =>
+    (services.get(service)?.mounts ?? []).some(({ type, source }) => type === 'bind' && source === path),
+  );
+
+/**
+ * Creates the directories that the created containers have mounted, with the owner and mode that they had: the Engine
+ * would create them as root's, and only at the start. What is there already stays what it is.
+ * @returns what was created, each after the one that it lies in
+ */
+export async function createDirectories(
+  { engine, project, stores }: DockerProvisionerOptions,
+  { containers }: CreatedResources,
+  recorded: ProvisionRequest['recorded'],
+): Promise<readonly string[]> {
+  const ids = new Set(containers.map(({ id }) => id));
+  const binds = new Map((recorded?.binds ?? []).map((bind) => [bind.path, bind]));
+  const found = await readProject(engine, project);
+  const created: string[] = [];
+  for (const { service, mounts } of found.containers.filter(({ id }) => ids.has(id))) {
+    for (const { type, source, isDirectory } of mounts) {
+      if (isDirectory !== true && type !== 'bind') continue;
+      const bind = binds.get(source);
+      // A store puts its data there before the Engine creates what no one has recorded.
+      const isWanted =
+        bind === undefined ? isDirectory === true || stores.has(service) : bind.kind === 'directory';
+      if (!isWanted || (await isThere(source))) continue;
+      created.push(...(await createDirectory(source, bind)));
+    }
+  }
+  return created;
+}
+
+async function createDirectory(path: string, owned: Ownership | undefined): Promise<readonly string[]> {
+  try {
+    const created = await makeDirectories(path, 0o755);
+    if (owned !== undefined) {
+      if (process.getuid?.() === 0) await chown(path, owned.uid, owned.gid);
+      await chmod(path, owned.mode);
+    }
+    return created;
+  } catch (error) {
+    throw toTarsError(error, `Cannot create the directory ${path}`);
+  }
+}

@@ -1,0 +1,139 @@
+import { RestoreRefusedError } from '../../../model/errors.ts';
+import type { RecordedNetwork, RecordedVolume } from '../../../model/manifest.ts';
+import { shellWord } from '../../../model/shell-word.ts';
+import type { OperationContext } from '../../../ports/context.ts';
+import type { ProvisionRequest } from '../../../ports/provisioner.ts';
+import { engineError, type Engine } from '../engine/engine.ts';
+import { composeLabels } from '../project/project.ts';
+import { hasVolume } from './created.ts';
+import { canCreate, createNetwork, hasNetwork, networkLine } from './networks.ts';
+import type { Situation } from './situation.ts';
+
+/** What Compose expects to be there and does not create. */
+interface MissingExternals {
+  readonly networks: readonly RecordedNetwork[];
+  readonly volumes: readonly RecordedVolume[];
+}
+
+interface ExternalNames {
+  readonly networks: readonly string[];
+  readonly volumes: readonly string[];
+}
+
+/**
+ * The networks and volumes from outside the project that the services to be created need and that are not there. All of
+ * them can be created as they were recorded.
+ * @throws RestoreRefusedError naming the others, with the lines that create them
+ */
+export async function missingExternals(
+  engine: Engine,
+  situation: Situation,
+  { recorded }: ProvisionRequest,
+): Promise<MissingExternals> {
+  const wanted = externalNames(situation, recorded);
+  const networks = await absent(wanted.networks, (name) => hasNetwork(engine, name));
+  const volumes = await absent(wanted.volumes, (name) => hasVolume(engine, name));
+  const known = {
+    networks: networks.map((name) => [name, recorded?.networks?.find((each) => each.name === name)] as const),
+    volumes: volumes.map((name) => [name, recorded?.volumes.find((each) => each.name === name)] as const),
+  };
+  const lines = [
+    ...known.networks.flatMap(([name, then]) =>
+      then !== undefined && canCreate(then)
+        ? []
+        : [[`the network ${name}`, networkLine(name, then)] as const],
+    ),
+    ...known.volumes.flatMap(([name, then]) =>
+      then?.hasOptions === false ? [] : [[`the volume ${name}`, volumeLine(name, then)] as const],
+    ),
+  ];
+  if (lines.length > 0) {
+    const what = lines.map(([name]) => name).join(', ');
+    throw new RestoreRefusedError(
+      `The project ${situation.files.project} needs ${what}, which ${lines.length === 1 ? 'is' : 'are'} missing and which neither Compose nor tars can create`,
+      {
+        hint: `Create ${lines.length === 1 ? 'it as it was' : 'them as they were'}, then run this again: ${lines.map(([, line]) => line).join('; ')}`,
+      },
+    );
+  }
+  return {
+    networks: known.networks.flatMap(([, then]) => then ?? []),
+    volumes: known.volumes.flatMap(([, then]) => then ?? []),
+  };
+}
+
+/** Until the Compose files are back, the record says what the services need. */
+function externalNames({ model, missing }: Situation, recorded: ProvisionRequest['recorded']): ExternalNames {
+  if (model === undefined) {
+    const networks = (recorded?.networks ?? []).filter(({ services }) =>
+      services.some((service) => missing.includes(service)),
+    );
+    // Compose marks those that it creates.
+    const volumes = (recorded?.volumes ?? []).filter(
+      ({ service, labels, name }) =>
+        missing.includes(service) && labels[composeLabels.project] === undefined && !anonymous.test(name),
+    );
+    return { networks: networks.map(({ name }) => name), volumes: volumes.map(({ name }) => name) };
+  }
+  const services = missing.flatMap((name) => model.services.get(name) ?? []);
+  const external = (keys: readonly string[], of: typeof model.volumes): string[] =>
+    keys.flatMap((key) => {
+      const shared = of.get(key);
+      return shared?.external === true ? [shared.name] : [];
+    });
+  return {
+    networks: external(
+      services.flatMap(({ networks }) => networks),
+      model.networks,
+    ),
+    volumes: external(
+      services.flatMap(({ mounts }) =>
+        mounts.flatMap(({ type, source }) => (type === 'volume' ? source : [])),
+      ),
+      model.volumes,
+    ),
+  };
+}
+
+/** The Engine names a volume so that no one has named. */
+const anonymous = /^[0-9a-f]{64}$/;
+
+async function absent(
+  names: readonly string[],
+  isThere: (name: string) => Promise<boolean>,
+): Promise<readonly string[]> {
+  const unique = [...new Set(names)].sort();
+  const there = await Promise.all(unique.map(isThere));
+  return unique.filter((_, i) => there[i] === false);
+}
+
+/** Options of a volume may hold passwords and are not recorded. */
+function volumeLine(name: string, recorded: RecordedVolume | undefined): string {
+  const driver = recorded === undefined || recorded.driver === 'local' ? '' : `--driver ${recorded.driver} `;
+  const options = recorded?.hasOptions === true ? '--opt KEY=VALUE ' : '';
+  return `docker volume create ${driver}${options}${shellWord(name)}`;
+}
+
+/** For a person: what {@link createExternals} will do. */
+export const externalSteps = ({ networks, volumes }: MissingExternals): readonly string[] => [
+  ...networks.map(
+    ({ name, driver, ranges }) =>
+      `Create the network ${name}, which the Compose files expect to be there (${[driver, ...ranges.map(({ subnet }) => subnet)].join(', ')})`,
+  ),
+  ...volumes.map(({ name }) => `Create the volume ${name}, which the Compose files expect to be there`),
+];
+
+/** Creates them, and returns the ids of the networks. `created` has each as soon as it exists. */
+export async function createExternals(
+  engine: Engine,
+  { networks, volumes }: MissingExternals,
+  created: string[],
+  ctx: OperationContext,
+): Promise<void> {
+  for (const network of networks) created.push(await createNetwork(engine, network, ctx));
+  for (const { name, driver, labels } of volumes) {
+    await engine.createVolume({ Name: name, Driver: driver, Labels: labels }).catch((error: unknown) => {
+      throw engineError(error, `Cannot create the volume ${name}`);
+    });
+  }
+}
