@@ -94,6 +94,7 @@ const leftOutMounts = ({ place, look, sizeBytes, reason, problem }: Judged): Lef
   place.mounts.map(({ service, type, source, destination, path }) => ({
     ...{ service, type, source, destination, path, sizeBytes, reason, problem },
     isDirectory: look.kind === 'directory' || look.kind === 'unknown',
+    isFile: look.kind === 'file' && look.canRead,
   }));
 
 async function judge(

@@ -2,11 +2,12 @@ import { chmod, chown } from 'node:fs/promises';
 import { isThere, statIfThere } from '../../../disk/is-there.ts';
 import { makeDirectories } from '../../../disk/make-directories.ts';
 import { isWithin } from '../../../model/captured-place.ts';
-import { RestoreRefusedError, toTarsError } from '../../../model/errors.ts';
+import { toTarsError } from '../../../model/errors.ts';
 import type { Ownership, RecordedBind } from '../../../model/manifest.ts';
 import { shellWord } from '../../../model/shell-word.ts';
 import type { CreatedResources, ProvisionRequest } from '../../../ports/provisioner.ts';
 import { readProject, type ProjectContainer } from '../project/project.ts';
+import type { Lacking } from './externals.ts';
 import type { DockerProvisionerOptions, Situation } from './situation.ts';
 
 /** Files and directories of this machine that containers have mounted, as they are now. */
@@ -39,12 +40,11 @@ const ofMachine = /^\/(etc|usr|lib|lib64|proc|sys|dev|run|var\/run)\//;
 /**
  * Files that services to be created have mounted and that no one brings back. The Engine would put an empty directory in
  * the place of each.
- * @throws RestoreRefusedError naming all of them
  */
-export async function requireFiles(
-  { project, model, missing }: Pick<Situation, 'model' | 'missing'> & { readonly project: string },
+export async function lackingFiles(
+  { model, missing }: Pick<Situation, 'model' | 'missing'>,
   { recorded, restorable }: Pick<ProvisionRequest, 'recorded' | 'restorable'>,
-): Promise<void> {
+): Promise<readonly Lacking[]> {
   const binds = recorded?.binds ?? [];
   // What lies in a directory that is mounted too comes back with it.
   const inDirectory = (path: string): boolean =>
@@ -54,18 +54,13 @@ export async function requireFiles(
     .map(({ path }) => path)
     .filter((path) => model === undefined || isMounted(path, model, missing));
   const granted = missing.flatMap((service) => model?.services.get(service)?.files ?? []);
-  const lost: string[] = [];
+  const lacking: Lacking[] = [];
   for (const path of new Set([...mounted, ...granted])) {
     if (ofMachine.test(path) || restorable.includes(path) || inDirectory(path)) continue;
-    if (!(await isThere(path))) lost.push(path);
+    if (!(await isThere(path)))
+      lacking.push({ what: `the file ${path}`, line: `install -D -m 644 /dev/null ${shellWord(path)}` });
   }
-  if (lost.length === 0) return;
-  throw new RestoreRefusedError(
-    `Services of the project ${project} have ${lost.join(', ')} mounted, which ${lost.length === 1 ? 'is' : 'are'} neither on this machine nor in the snapshot`,
-    {
-      hint: `Put ${lost.length === 1 ? 'it' : 'them'} there, or create ${lost.length === 1 ? 'an empty file' : 'empty files'} (install -D -m 644 /dev/null ${lost.map(shellWord).join('; install -D -m 644 /dev/null ')}), then run this again.`,
-    },
-  );
+  return lacking;
 }
 
 /** The files of today may mount it no more. */

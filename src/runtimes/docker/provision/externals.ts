@@ -5,6 +5,7 @@ import type { OperationContext } from '../../../ports/context.ts';
 import type { ProvisionRequest } from '../../../ports/provisioner.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
 import { composeLabels } from '../project/project.ts';
+import { lackingFiles } from './binds.ts';
 import { hasVolume } from './created.ts';
 import { canCreate, createNetwork, hasNetwork, networkLine } from './networks.ts';
 import type { Situation } from './situation.ts';
@@ -20,46 +21,58 @@ interface ExternalNames {
   readonly volumes: readonly string[];
 }
 
+/** Something that a person has to create or bring. */
+export interface Lacking {
+  readonly what: string;
+  /** The shell line that creates it; a file is empty then. */
+  readonly line: string;
+}
+
 /**
  * The networks and volumes from outside the project that the services to be created need and that are not there. All of
  * them can be created as they were recorded.
- * @throws RestoreRefusedError naming the others, with the lines that create them
+ * @throws RestoreRefusedError naming whatever else they need and no one brings back, with the lines that create it
  */
 export async function missingExternals(
   engine: Engine,
   situation: Situation,
-  { recorded }: ProvisionRequest,
+  request: ProvisionRequest,
 ): Promise<MissingExternals> {
+  const { recorded } = request;
   const wanted = externalNames(situation, recorded);
-  const networks = await absent(wanted.networks, (name) => hasNetwork(engine, name));
-  const volumes = await absent(wanted.volumes, (name) => hasVolume(engine, name));
-  const known = {
-    networks: networks.map((name) => [name, recorded?.networks?.find((each) => each.name === name)] as const),
-    volumes: volumes.map((name) => [name, recorded?.volumes.find((each) => each.name === name)] as const),
-  };
-  const lines = [
-    ...known.networks.flatMap(([name, then]) =>
-      then !== undefined && canCreate(then)
-        ? []
-        : [[`the network ${name}`, networkLine(name, then)] as const],
-    ),
-    ...known.volumes.flatMap(([name, then]) =>
-      then?.hasOptions === false ? [] : [[`the volume ${name}`, volumeLine(name, then)] as const],
-    ),
-  ];
-  if (lines.length > 0) {
-    const what = lines.map(([name]) => name).join(', ');
-    throw new RestoreRefusedError(
-      `The project ${situation.files.project} needs ${what}, which ${lines.length === 1 ? 'is' : 'are'} missing and which neither Compose nor tars can create`,
-      {
-        hint: `Create ${lines.length === 1 ? 'it as it was' : 'them as they were'}, then run this again: ${lines.map(([, line]) => line).join('; ')}`,
-      },
-    );
-  }
+  const networks = (await absent(wanted.networks, (name) => hasNetwork(engine, name))).map((name) => ({
+    name,
+    then: recorded?.networks?.find((each) => each.name === name),
+  }));
+  const volumes = (await absent(wanted.volumes, (name) => hasVolume(engine, name))).map((name) => ({
+    name,
+    then: recorded?.volumes.find((each) => each.name === name),
+  }));
+  refuseLacking(situation.files.project, [
+    ...networks
+      .filter(({ then }) => then === undefined || !canCreate(then))
+      .map(({ name, then }) => ({ what: `the network ${name}`, line: networkLine(name, then) })),
+    ...volumes
+      .filter(({ then }) => then?.hasOptions !== false)
+      .map(({ name, then }) => ({ what: `the volume ${name}`, line: volumeLine(name, then) })),
+    ...(await lackingFiles(situation, request)),
+  ]);
   return {
-    networks: known.networks.flatMap(([, then]) => then ?? []),
-    volumes: known.volumes.flatMap(([, then]) => then ?? []),
+    networks: networks.flatMap(({ then }) => then ?? []),
+    volumes: volumes.flatMap(({ then }) => then ?? []),
   };
+}
+
+function refuseLacking(project: string, lacking: readonly Lacking[]): void {
+  if (lacking.length === 0) return;
+  const what = lacking.map((each) => each.what).join(', ');
+  const hasFile = lacking.some((each) => each.what.startsWith('the file '));
+  throw new RestoreRefusedError(
+    `The containers of the project ${project} need ${what}: neither on this machine nor in the snapshot`,
+    {
+      hint: `Create what is missing${hasFile ? ', or copy the files there (these lines create empty ones)' : ''}, then run this again: ${lacking.map(({ line }) => line).join('; ')}`,
+    },
+  );
 }
 
 /** Until the Compose files are back, the record says what the services need. */

@@ -64,7 +64,8 @@ export async function recordNetworks(
 
 async function readNetwork(engine: Engine, name: string): Promise<z.infer<typeof networkSchema> | undefined> {
   try {
-    return networkSchema.parse(await engine.getNetwork(name).inspect());
+    // A network may be called anything.
+    return networkSchema.parse(await engine.getNetwork(encodeURIComponent(name)).inspect());
   } catch (error) {
     if (engineStatus(error) === 404) return undefined;
     throw engineError(error, `Cannot inspect the network ${name}`);

@@ -16,7 +16,7 @@ import { awaitContainerHealth } from './health.ts';
 import { compareImages, requireImages, type ServiceImage } from './images.ts';
 import { readShellVariables, recordProject } from './record.ts';
 import { readSituation, type DockerProvisionerOptions, type Situation } from './situation.ts';
-import { createDirectories, requireFiles } from './binds.ts';
+import { createDirectories } from './binds.ts';
 import { createExternals, externalSteps, missingExternals } from './externals.ts';
 import { missingVolumes, restoreRoots } from './volumes.ts';
 import { readProject } from '../project/project.ts';
@@ -56,7 +56,6 @@ async function plan(
   const warnings = [...(await imageWarnings(options, images, request))];
   await requireNothingShared(options, situation, request);
   const externals = await missingExternals(options.engine, situation, request);
-  await requireFiles({ ...situation, project: options.project }, request);
   const needed = missing.length > 0;
   const unset = needed ? await unsetVariables(request.recorded?.shellVariables ?? [], files) : [];
   if (unset.length > 0) warnings.push(unsetWarning(unset));
@@ -160,7 +159,6 @@ async function create(
   await imageWarnings(options, imagesOf(situation, request), request);
   await requireNothingShared(options, situation, request);
   const externals = await missingExternals(engine, situation, request);
-  await requireFiles({ ...situation, project }, request);
   const networks: string[] = [];
   const directories: string[] = [];
   const createdNow = async (): Promise<CreatedResources> => {
