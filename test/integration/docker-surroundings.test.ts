@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { randomInt } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -14,15 +15,20 @@ const docker = await dockerForTests();
 
 const idle = { image: 'tars-test/backend:1', command: ['sleep', '600'], init: true };
 
+/** The first three numbers of the addresses in a network of its own: tests of other checkouts may run beside. */
+const range = `10.213.${randomInt(256)}`;
+
 /** Names and places outside the project. */
 interface Outside {
   readonly edge: string;
+  /** A network in which no address is fixed. */
+  readonly side: string;
   readonly vault: string;
   readonly directory: string;
 }
 
 /** What must be there before `up`, of every sort, in one service that has a captured directory too. */
-const services = ({ directory }: Outside): Record<string, object> => ({
+const services = ({ directory, vault }: Outside): Record<string, object> => ({
   web: {
     ...idle,
     user: '1000:1000',
@@ -31,13 +37,14 @@ const services = ({ directory }: Outside): Record<string, object> => ({
       ...['./conf.d:/etc/web/conf.d', './hot:/app/.cache', 'vault:/var/cache/web/cache'],
       ...[`${directory}/acme.json:/acme.json`, './big.iso:/big.iso:ro'],
     ],
-    networks: { edge: { ipv4_address: '10.213.77.9' }, default: {} },
+    container_name: `${vault}-web`,
+    networks: { edge: { ipv4_address: `${range}.9` }, side: {}, default: {} },
     secrets: ['pw'],
   },
 });
 
-const topLevel = ({ edge, vault, directory }: Outside): object => ({
-  networks: { edge: { external: true, name: edge }, default: {} },
+const topLevel = ({ edge, side, vault, directory }: Outside): object => ({
+  networks: { edge: { external: true, name: edge }, side: { external: true, name: side }, default: {} },
   volumes: { vault: { external: true, name: vault } },
   secrets: { pw: { file: join(directory, 'pw.txt') } },
 });
@@ -61,8 +68,8 @@ async function prepare(small: SmallProject, outside: Outside): Promise<void> {
   await small.project.exec('web', ['sh', '-c', fill]);
 }
 
-const createOutside = async ({ edge, vault }: Outside): Promise<void> => {
-  const own = ['--subnet', '10.213.77.0/24', '--gateway', '10.213.77.1', '--label', 'site=here'];
+const createOutside = async ({ edge, side, vault }: Outside): Promise<void> => {
+  const own = ['--subnet', `${range}.0/24`, '--gateway', `${range}.1`, '--label', 'site=here'];
   await docker.engine.docker([
     'network',
     'create',
@@ -71,11 +78,12 @@ const createOutside = async ({ edge, vault }: Outside): Promise<void> => {
     'com.docker.network.driver.mtu=1400',
     edge,
   ]);
+  await docker.engine.docker(['network', 'create', side]);
   await docker.engine.docker(['volume', 'create', '--label', 'site=here', vault]);
 };
 
-const removeOutside = async ({ edge, vault }: Outside): Promise<void> => {
-  await docker.engine.docker(['network', 'rm', edge]);
+const removeOutside = async ({ edge, side, vault }: Outside): Promise<void> => {
+  await docker.engine.docker(['network', 'rm', edge, side]);
   await docker.engine.docker(['volume', 'rm', vault]);
 };
 
@@ -90,7 +98,7 @@ test(
   async () => {
     const directory = await mkdtemp(join(tmpdir(), 'tars-outside-'));
     const id = directory.slice(-6);
-    const outside = { edge: `su-edge-${id}`, vault: `su-vault-${id}`, directory };
+    const outside = { edge: `su-edge-${id}`, side: `su-side-${id}`, vault: `su-vault-${id}`, directory };
     const files = { '.env': 'A=1\n', Caddyfile: ':80\n', 'late.conf': 'late\n' };
     await using small = await smallProject(docker.engine, 'su-', services(outside), { files });
     await using cleanup = new AsyncDisposableStack();
@@ -127,13 +135,14 @@ test(
     );
     const { manifest } = JSON.parse(await ok('backup', '--json')) as { manifest: Manifest };
     assert.deepEqual(manifest.impliedFiles, [own('late.conf')]);
-    const [network] = manifest.compose?.networks ?? [];
-    assert.ok(network);
+    const [network, side] = manifest.compose?.networks ?? [];
+    assert.ok(network !== undefined && side !== undefined);
+    assert.deepEqual([side.name, side.hasFixedAddress], [outside.side, false]);
     assert.deepEqual(network, {
       ...{ name: outside.edge, services: ['web'], driver: 'bridge', scope: 'local' },
       ...{ internal: false, attachable: false, ipv6: false, hasFixedAddress: true },
       ...{ options: { 'com.docker.network.driver.mtu': '1400' }, labels: { site: 'here' } },
-      ranges: [{ subnet: '10.213.77.0/24', gateway: '10.213.77.1' }],
+      ranges: [{ subnet: `${range}.0/24`, gateway: `${range}.1` }],
     });
     const kinds = new Map(manifest.compose?.binds?.map(({ path, kind }) => [path, kind]));
     assert.equal(kinds.get(own('conf.d')), 'directory');
@@ -166,9 +175,28 @@ test(
     assert.deepEqual(await remains(docker.engine, small.name), []);
     await writeFile(own('big.iso'), '');
     const plan = await ok('restore', '--dry-run');
-    assert.match(plan, new RegExp(`Create the network ${outside.edge}.*\\(bridge, 10\\.213\\.77\\.0/24\\)`));
+    assert.match(plan, new RegExp(`Create the network ${outside.edge}.*\\(bridge, ${range}\\.0/24\\)`));
     assert.match(plan, new RegExp(`Create the volume ${outside.vault}`));
-    await ok('restore', '--yes');
+    // The container's name is taken: whatever was created goes again.
+    await docker.engine.docker(['create', '--name', `${outside.vault}-web`, idle.image]);
+    const failed = await run('restore', '--yes');
+    await docker.engine.docker(['rm', `${outside.vault}-web`]);
+    assert.equal(failed.exitCode, 1, failed.stderr);
+    assert.deepEqual(await remains(docker.engine, small.name), []);
+    const left = ['ls', '--quiet', '--filter', `name=${id}`];
+    assert.equal(await docker.engine.docker(['network', ...left]), '');
+    assert.equal(await docker.engine.docker(['volume', ...left]), '');
+    await assert.rejects(stat(own('hot')), { code: 'ENOENT' });
+
+    // So are the addresses of a network in which none is fixed.
+    const taken = `su-taken-${id}`;
+    await docker.engine.docker(['network', 'create', '--subnet', side.ranges[0]?.subnet ?? '', taken]);
+    cleanup.defer(async () => {
+      await docker.engine.docker(['network', 'rm', taken]);
+    });
+    const restored = await run('restore', '--yes');
+    assert.equal(restored.exitCode, 0, restored.stderr);
+    assert.match(restored.stderr, new RegExp(`${outside.side} gets other addresses than at the capture`));
 
     assert.equal(await readFile(small.composeFile, 'utf8'), lost);
     assert.equal(await readFile(own('late.conf'), 'utf8'), 'late\n');
@@ -194,6 +222,6 @@ test(
     } = JSON.parse(again) as Record<string, object>;
     assert.deepEqual(options, network.options);
     assert.deepEqual(labels, network.labels);
-    assert.match(JSON.stringify(members), /10\.213\.77\.9/);
+    assert.match(JSON.stringify(members), new RegExp(`${range}\\.9`));
   },
 );

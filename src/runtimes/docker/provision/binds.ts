@@ -5,6 +5,7 @@ import { isWithin } from '../../../model/captured-place.ts';
 import { toTarsError } from '../../../model/errors.ts';
 import type { Ownership, RecordedBind } from '../../../model/manifest.ts';
 import { shellWord } from '../../../model/shell-word.ts';
+import { isOfMachine } from '../../../model/surroundings.ts';
 import type { CreatedResources, ProvisionRequest } from '../../../ports/provisioner.ts';
 import { readProject, type ProjectContainer } from '../project/project.ts';
 import type { Lacking } from './externals.ts';
@@ -34,9 +35,6 @@ export async function recordBinds(
   return found.flat();
 }
 
-/** Paths that a machine has by itself, or does without. */
-const ofMachine = /^\/(etc|usr|lib|lib64|proc|sys|dev|run|var\/run)\//;
-
 /**
  * Files that services to be created have mounted and that no one brings back. The Engine would put an empty directory in
  * the place of each.
@@ -56,7 +54,7 @@ export async function lackingFiles(
   const granted = missing.flatMap((service) => model?.services.get(service)?.files ?? []);
   const lacking: Lacking[] = [];
   for (const path of new Set([...mounted, ...granted])) {
-    if (ofMachine.test(path) || restorable.includes(path) || inDirectory(path)) continue;
+    if (isOfMachine(path) || restorable.includes(path) || inDirectory(path)) continue;
     if (!(await isThere(path)))
       lacking.push({ what: `the file ${path}`, line: `install -D -m 644 /dev/null ${shellWord(path)}` });
   }
@@ -88,12 +86,14 @@ export async function createDirectories(
   const found = await readProject(engine, project);
   const created: string[] = [];
   for (const { service, mounts } of found.containers.filter(({ id }) => ids.has(id))) {
-    for (const { type, source, isDirectory } of mounts) {
+    for (const { type, source, isDirectory, readOnly } of mounts) {
       if (isDirectory !== true && type !== 'bind') continue;
       const bind = binds.get(source);
-      // A store puts its data there before the Engine creates what no one has recorded.
+      // Data is put there before the Engine would create what no one has recorded.
       const isWanted =
-        bind === undefined ? isDirectory === true || stores.has(service) : bind.kind === 'directory';
+        bind === undefined
+          ? isDirectory === true || (stores.has(service) && !readOnly)
+          : bind.kind === 'directory';
       if (!isWanted || (await isThere(source))) continue;
       created.push(...(await createDirectory(source, bind)));
     }

@@ -1,13 +1,12 @@
 import { RestoreRefusedError } from '../../../model/errors.ts';
 import type { RecordedNetwork, RecordedVolume } from '../../../model/manifest.ts';
-import { shellWord } from '../../../model/shell-word.ts';
+import { externalVolumes, networkLine, volumeLine } from '../../../model/surroundings.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ProvisionRequest } from '../../../ports/provisioner.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
-import { composeLabels } from '../project/project.ts';
 import { lackingFiles } from './binds.ts';
 import { hasVolume } from './created.ts';
-import { canCreate, createNetwork, hasNetwork, networkLine } from './networks.ts';
+import { canCreate, createNetwork, hasNetwork } from './networks.ts';
 import type { Situation } from './situation.ts';
 
 /** What Compose expects to be there and does not create. */
@@ -81,11 +80,7 @@ function externalNames({ model, missing }: Situation, recorded: ProvisionRequest
     const networks = (recorded?.networks ?? []).filter(({ services }) =>
       services.some((service) => missing.includes(service)),
     );
-    // Compose marks those that it creates.
-    const volumes = (recorded?.volumes ?? []).filter(
-      ({ service, labels, name }) =>
-        missing.includes(service) && labels[composeLabels.project] === undefined && !anonymous.test(name),
-    );
+    const volumes = externalVolumes(recorded).filter(({ service }) => missing.includes(service));
     return { networks: networks.map(({ name }) => name), volumes: volumes.map(({ name }) => name) };
   }
   const services = missing.flatMap((name) => model.services.get(name) ?? []);
@@ -108,9 +103,6 @@ function externalNames({ model, missing }: Situation, recorded: ProvisionRequest
   };
 }
 
-/** The Engine names a volume so that no one has named. */
-const anonymous = /^[0-9a-f]{64}$/;
-
 async function absent(
   names: readonly string[],
   isThere: (name: string) => Promise<boolean>,
@@ -118,13 +110,6 @@ async function absent(
   const unique = [...new Set(names)].sort();
   const there = await Promise.all(unique.map(isThere));
   return unique.filter((_, i) => there[i] === false);
-}
-
-/** Options of a volume may hold passwords and are not recorded. */
-function volumeLine(name: string, recorded: RecordedVolume | undefined): string {
-  const driver = recorded === undefined || recorded.driver === 'local' ? '' : `--driver ${recorded.driver} `;
-  const options = recorded?.hasOptions === true ? '--opt KEY=VALUE ' : '';
-  return `docker volume create ${driver}${options}${shellWord(name)}`;
 }
 
 /** For a person: what {@link createExternals} will do. */
@@ -136,17 +121,24 @@ export const externalSteps = ({ networks, volumes }: MissingExternals): readonly
   ...volumes.map(({ name }) => `Create the volume ${name}, which the Compose files expect to be there`),
 ];
 
-/** Creates them, and returns the ids of the networks. `created` has each as soon as it exists. */
+/** What {@link createExternals} has created: ids of networks, names of volumes. */
+interface CreatedExternals {
+  readonly networks: string[];
+  readonly volumes: string[];
+}
+
+/** Creates them; `created` has each as soon as it exists. */
 export async function createExternals(
   engine: Engine,
   { networks, volumes }: MissingExternals,
-  created: string[],
+  created: CreatedExternals,
   ctx: OperationContext,
 ): Promise<void> {
-  for (const network of networks) created.push(await createNetwork(engine, network, ctx));
+  for (const network of networks) created.networks.push(await createNetwork(engine, network, ctx));
   for (const { name, driver, labels } of volumes) {
     await engine.createVolume({ Name: name, Driver: driver, Labels: labels }).catch((error: unknown) => {
       throw engineError(error, `Cannot create the volume ${name}`);
     });
+    created.volumes.push(name);
   }
 }

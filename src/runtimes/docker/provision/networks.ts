@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { RecordedNetwork } from '../../../model/manifest.ts';
 import type { OperationContext } from '../../../ports/context.ts';
-import { shellWord } from '../../../model/shell-word.ts';
+import { networkLine } from '../../../model/surroundings.ts';
 import { engineError, engineStatus, type Engine } from '../engine/engine.ts';
 import { composeLabels, type Project } from '../project/project.ts';
 
@@ -78,31 +78,6 @@ export const hasNetwork = async (engine: Engine, name: string): Promise<boolean>
 
 /** Only a manager of a swarm creates others. */
 export const canCreate = ({ scope }: RecordedNetwork): boolean => scope === 'local';
-
-/** The shell line that creates a network. @param recorded what is known of it */
-export function networkLine(name: string, recorded: RecordedNetwork | undefined): string {
-  if (recorded === undefined) return `docker network create ${shellWord(name)}`;
-  const { driver, internal, attachable, ipv6, options, labels, ranges } = recorded;
-  const pairs = (flag: string, entries: Readonly<Record<string, string>>): string[] =>
-    Object.entries(entries).flatMap(([key, value]) => [flag, `${key}=${value}`]);
-  return [
-    ...['docker', 'network', 'create'],
-    ...(driver === 'bridge' ? [] : ['--driver', driver]),
-    ...ranges.flatMap(({ subnet, gateway, ipRange }) => [
-      ...['--subnet', subnet],
-      ...(gateway === undefined ? [] : ['--gateway', gateway]),
-      ...(ipRange === undefined ? [] : ['--ip-range', ipRange]),
-    ]),
-    ...(internal ? ['--internal'] : []),
-    ...(attachable ? ['--attachable'] : []),
-    ...(ipv6 ? ['--ipv6'] : []),
-    ...pairs('--opt', options),
-    ...pairs('--label', labels),
-    name,
-  ]
-    .map(shellWord)
-    .join(' ');
-}
 
 /**
  * Creates a network as it was recorded, and returns its id. Its addresses may be taken on another machine: where no

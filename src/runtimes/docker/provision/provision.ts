@@ -159,14 +159,19 @@ async function create(
   await imageWarnings(options, imagesOf(situation, request), request);
   await requireNothingShared(options, situation, request);
   const externals = await missingExternals(engine, situation, request);
-  const networks: string[] = [];
+  const own: { networks: string[]; volumes: string[] } = { networks: [], volumes: [] };
   const directories: string[] = [];
   const createdNow = async (): Promise<CreatedResources> => {
     const created = await createdSince(engine, project, before);
-    return { ...created, networks: [...created.networks, ...networks], directories };
+    return {
+      ...created,
+      networks: [...created.networks, ...own.networks],
+      volumes: [...new Set([...created.volumes, ...own.volumes])],
+      directories,
+    };
   };
   try {
-    await createExternals(engine, externals, networks, ctx);
+    await createExternals(engine, externals, own, ctx);
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
     await new ComposeProject(cli, address, files).create([first, ...others], ctx);
     const created = await createdNow();
