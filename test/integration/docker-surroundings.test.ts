@@ -41,6 +41,8 @@ const services = ({ directory, vault }: Outside): Record<string, object> => ({
     networks: { edge: { ipv4_address: `${range}.9` }, side: {}, default: {} },
     secrets: ['pw'],
   },
+  // It has no volume, with which the Engine would create the directory.
+  proxy: { ...idle, volumes: ['./sites.d:/etc/sites.d'] },
 });
 
 const topLevel = ({ edge, side, vault, directory }: Outside): object => ({
@@ -53,7 +55,7 @@ async function prepare(small: SmallProject, outside: Outside): Promise<void> {
   const model = parse(await readFile(small.composeFile, 'utf8')) as object;
   // Also Compose 1 reads it.
   await writeFile(small.composeFile, JSON.stringify({ version: '3.7', ...model, ...topLevel(outside) }));
-  for (const name of ['app', 'conf.d', 'hot']) {
+  for (const name of ['app', 'conf.d', 'hot', 'sites.d']) {
     await mkdir(join(small.directory, name));
     await chown(join(small.directory, name), 1000, 1000);
   }
@@ -66,6 +68,7 @@ async function prepare(small: SmallProject, outside: Outside): Promise<void> {
   await small.compose('up', '-d');
   const fill = 'echo d >/app/data/d && echo a=1 >/etc/web/conf.d/a.conf && echo c >/app/.cache/c';
   await small.project.exec('web', ['sh', '-c', fill]);
+  await writeFile(join(small.directory, 'sites.d', 's'), 's\n');
 }
 
 const createOutside = async ({ edge, side, vault }: Outside): Promise<void> => {
@@ -166,7 +169,16 @@ test(
     );
 
     // All is lost.
-    for (const name of ['app', 'conf.d', 'hot', '.env', 'Caddyfile', 'late.conf', 'docker-compose.yml'])
+    for (const name of [
+      'app',
+      'conf.d',
+      'hot',
+      'sites.d',
+      '.env',
+      'Caddyfile',
+      'late.conf',
+      'docker-compose.yml',
+    ])
       await rm(own(name), { recursive: true });
     await rm(directory, { recursive: true });
     const named = await run('restore', '--dry-run');
@@ -199,6 +211,7 @@ test(
     assert.match(restored.stderr, new RegExp(`${outside.side} gets other addresses than at the capture`));
 
     assert.equal(await readFile(small.composeFile, 'utf8'), lost);
+    assert.equal(await readFile(own('sites.d/s'), 'utf8'), 's\n');
     assert.equal(await readFile(own('late.conf'), 'utf8'), 'late\n');
     assert.equal(await readFile(join(directory, 'acme.json'), 'utf8'), '{"key":1}\n');
     assert.equal(await readFile(join(directory, 'pw.txt'), 'utf8'), 'quiet-harbour-12\n');

@@ -175,6 +175,7 @@ async function create(
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
     await new ComposeProject(cli, address, files).create([first, ...others], ctx);
     const created = await createdNow();
+    // Before anything is read through a container: the Engine then creates as root's what is missing.
     directories.push(...(await createDirectories(options, created, request.recorded)));
     await restoreRoots(options, created, request.recorded);
     return { ...created, directories };
