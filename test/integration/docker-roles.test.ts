@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
@@ -7,6 +7,7 @@ import type { Manifest } from '../../src/model/manifest.ts';
 import type { StackInventory } from '../../src/ports/inventory.ts';
 import { tars, type CliRun } from '../fixtures/cli.ts';
 import { dockerForTests } from '../fixtures/docker/engine.ts';
+import { removeProject } from '../fixtures/docker/project.ts';
 import { smallProject } from '../fixtures/docker/small-project.ts';
 import { eventually } from '../fixtures/processes.ts';
 
@@ -63,7 +64,9 @@ test(
         files: { 'migrate.sh': 'exit 0\n', 'nightly.sh': '#!/bin/sh\nexec sleep 600\n' },
       },
     );
-    const { name, directory, project } = small;
+    const { name, directory, project, composeFile } = small;
+    // Compose 1 takes a bare `no` for a truth value.
+    await writeFile(composeFile, JSON.stringify(parse(await readFile(composeFile, 'utf8'))));
     await project.docker(
       'run',
       '--rm',
@@ -139,6 +142,17 @@ test(
     await ok('status');
     await ok('forget', '--keep-last', '1', '--yes');
     assert.equal((JSON.parse(await ok('snapshots', '--json')) as unknown[]).length, 1);
+
+    // All is lost: a restore runs no job again, as that may write to what was restored.
+    await removeProject(docker.engine, name);
+    for (const path of ['dumps', 'docker-compose.yml', 'nightly.sh', 'migrate.sh'])
+      await rm(join(directory, path), { recursive: true });
+    await ok('restore', '--yes');
+    for (const job of ['warm', 'seed', 'pull', 'migrate'])
+      assert.equal(await project.health(job), 'created', job);
+    assert.equal(await project.health('nightly'), 'running');
+    assert.equal(await project.exec('cache', ['redis-cli', 'get', 'warm']), '1');
+    assert.equal(await project.exec('admin', ['cat', '/var/lib/pgadmin/pgadmin4.db']), 'a');
 
     // Whoever has named such a job in tars.yaml is told what it is.
     const declared = text.replace(/^components:\n/m, '$&  seed:\n    kind: redis\n    service: seed\n');
