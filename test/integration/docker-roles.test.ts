@@ -31,6 +31,9 @@ const stores = {
   llm: { image: ollama, volumes: ['models:/root/.ollama'] },
 };
 
+/** A job that comes first by its name, and whose container people remove. */
+const rights = { ...backend, command: ['true'], volumes: ['admin:/a'] };
+
 /** Each has a store's image, port or data, and is none. */
 const others = {
   pool: { ...backend, entrypoint: ['node', '-e', pooler], command: [], expose: ['5432'], depends_on: ['db'] },
@@ -58,7 +61,7 @@ test(
     await using small = await smallProject(
       docker.engine,
       'ro-',
-      { ...stores, ...others },
+      { ...stores, ...others, aaa: rights },
       {
         volumes: ['db', 'cache', 'models', 'admin'],
         files: { 'migrate.sh': 'exit 0\n', 'nightly.sh': '#!/bin/sh\nexec sleep 600\n' },
@@ -80,7 +83,7 @@ test(
     );
     await mkdir(join(directory, 'dumps'));
     await small.compose('up', '-d');
-    for (const job of ['warm', 'seed', 'pull', 'migrate'])
+    for (const job of ['warm', 'seed', 'pull', 'migrate', 'aaa'])
       await eventually(`${job} ends`, async () => (await project.health(job)) === 'exited');
     await eventually('the pooler passes on what the database answers', async () =>
       /1/.test(
@@ -130,8 +133,13 @@ test(
     assert.deepEqual(components['admin'], { kind: 'files', service: 'admin', inside: '/var/lib/pgadmin' });
     assert.deepEqual(components['dumps'], { kind: 'files', service: 'nightly', inside: '/dumps' });
 
+    for (const job of ['warm', 'seed', 'pull', 'migrate', 'aaa'])
+      assert.ok(!text.includes(`service: ${job}\n`), job);
+
     await appendFile(join(directory, 'tars.yaml'), '\npause_max_ms: 60000\n');
     await ok('backup');
+    // As docker container prune does.
+    await project.docker('rm', ...['seed', 'migrate', 'aaa'].map((job) => `${name}-${job}-1`));
     const { manifest } = JSON.parse(await ok('backup', '--json')) as { manifest: Manifest };
     assert.equal(manifest.outcome, 'complete');
     assert.equal(manifest.consistency, 'cut', manifest.consistencyReason);
@@ -148,19 +156,18 @@ test(
     for (const path of ['dumps', 'docker-compose.yml', 'nightly.sh', 'migrate.sh'])
       await rm(join(directory, path), { recursive: true });
     await ok('restore', '--yes');
-    for (const job of ['warm', 'seed', 'pull', 'migrate'])
-      assert.equal(await project.health(job), 'created', job);
+    for (const job of ['warm', 'pull']) assert.equal(await project.health(job), 'created', job);
     assert.equal(await project.health('nightly'), 'running');
     assert.equal(await project.exec('cache', ['redis-cli', 'get', 'warm']), '1');
     assert.equal(await project.exec('admin', ['cat', '/var/lib/pgadmin/pgadmin4.db']), 'a');
 
     // Whoever has named such a job in tars.yaml is told what it is.
-    const declared = text.replace(/^components:\n/m, '$&  seed:\n    kind: redis\n    service: seed\n');
+    const declared = text.replace(/^components:\n/m, '$&  warm:\n    kind: redis\n    service: warm\n');
     await writeFile(join(directory, 'tars.yaml'), declared);
     const { stdout } = await run('doctor');
     assert.match(
       stdout.replaceAll(/\s+/g, ' '),
-      /seed of the project \S+ runs redis-cli, not a server of Redis.*Remove the component with service: seed/,
+      /warm of the project \S+ runs redis-cli, sleep, not a server of Redis.*Remove the component with service: warm/,
     );
   },
 );

@@ -2,6 +2,7 @@ import { isWithin } from '../../../model/captured-place.ts';
 import { argumentWords } from '../../../model/container-arguments.ts';
 import { programsOf, type ContainerProgram } from '../../../model/container-programs.ts';
 import type { Kinds, RecognitionSlot } from '../../../ports/kind.ts';
+import { isAnonymous } from './state-places.ts';
 import { serviceLabel, type ContainerMount, type ProjectContainer } from '../project/project.ts';
 
 /** A kind of store that can have a container of its own. */
@@ -67,6 +68,13 @@ export function recognise(
   return isTold ? { store, by } : { store: 'unknown' };
 }
 
+/** Whether it has a store's image or port, and is a job: it runs clients, or has ended and is no store that it says. */
+export function isJob(service: RecognisedService, stores: readonly StoreTraits[]): boolean {
+  const told = recognise(service, stores);
+  if (told?.store === 'none') return told.why !== undefined;
+  return told?.store === 'unknown' && service.hasFinished === true;
+}
+
 /** Whether a container says that it runs a store. */
 export const isStore = (service: RecognisedService, stores: readonly StoreTraits[]): boolean =>
   storeOf(service, stores) !== undefined;
@@ -105,13 +113,10 @@ function dataMounts(service: RecognisedService, store: StoreTraits): RecognisedS
   );
 }
 
-/** The Engine gives such a name to a volume that an image declares and no one has named. */
-const anonymous = /^[0-9a-f]{64}$/;
-
 /** Images of jobs and backups declare the volume too, so that only one that somebody has named tells. */
 const hasNamedData = (service: RecognisedService, store: StoreTraits): boolean =>
   dataMounts(service, store).some(
-    ({ type, volume, source }) => type === 'bind' || !anonymous.test(volume ?? source),
+    ({ type, volume, source }) => type === 'bind' || !isAnonymous(volume ?? source),
   );
 
 /** Whether its command is a file that the project mounts, which may do anything. */

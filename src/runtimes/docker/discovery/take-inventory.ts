@@ -14,6 +14,7 @@ import { composeVariables } from '../compose/env-files.ts';
 import { findPlaces } from './find-places.ts';
 import { layerState } from './layer-state.ts';
 import { unusedVolumes } from '../project/mounts.ts';
+import { endedServices } from './project-places.ts';
 import {
   findFiles,
   findStores,
@@ -27,7 +28,7 @@ import {
 } from './inventory.ts';
 import { envFilesOf } from '../provision/record.ts';
 import { listProjects, readProject, type Project } from '../project/project.ts';
-import { isStore, storeTraits, type StoreTraits } from './recognise.ts';
+import { isJob, isStore, storeTraits, type StoreTraits } from './recognise.ts';
 import type { Environment } from '../../../model/environment.ts';
 
 /** Which project `tars init` is asked to look at. */
@@ -121,7 +122,9 @@ async function fromContainers(
   );
   const services = sketchContainers(project, address, definition);
   const roles = await findStores(engine, services, place.kinds, ctx);
-  const others = containers.filter(({ service }) => !roles.stores.some((store) => store.service === service));
+  const others = containers.filter(
+    (each) => !isJob(each, place.kinds) && !roles.stores.some(({ service }) => service === each.service),
+  );
   const atRisk = await Promise.all(others.map((container) => layerState(engine, container, ctx)));
   return describe(services, roles, place, ctx, {
     ...{ project: name, directory, seenThrough: 'containers', composeFiles, envFiles },
@@ -210,7 +213,7 @@ interface Origin {
 async function describe(
   services: readonly SketchedService[],
   { stores, notes }: FoundRoles,
-  { address }: Place,
+  { address, kinds }: Place,
   ctx: OperationContext,
   { mentioned, optional, absent, directory, atRisk, ...origin }: Origin,
 ): Promise<StackInventory> {
@@ -221,13 +224,18 @@ async function describe(
     mounts: services.flatMap(({ mounts }) => mounts),
     images: new Map(services.map(({ service, image }) => [service, image])),
     captured: capturedBy(stores, files),
+    ...endedServices(
+      services.flatMap(({ container }) => container ?? []),
+      kinds,
+    ),
   };
   const found = await findPlaces(question, ctx);
   return {
     ...origin,
     host: hostToWrite(address),
     stores: stores.map(({ data: _data, ...store }) => store),
-    writers: allWriters(services, stores, found.places),
+    // A writer that tars cannot find costs the cut, and what has ended is often removed.
+    writers: allWriters(services, stores, found.places).filter(({ service }) => !question.ended.has(service)),
     files,
     ...found,
     notes: [
