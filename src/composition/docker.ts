@@ -37,7 +37,7 @@ import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume/volume.ts';
 import { kinds } from '../components/registry.ts';
-import { storeTraits } from '../runtimes/docker/discovery/recognise.ts';
+import { recognise, storeTraits } from '../runtimes/docker/discovery/recognise.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
 import type { Settings } from '../settings/load.ts';
 import type { Environment } from '../model/environment.ts';
@@ -291,7 +291,14 @@ export class DockerStack {
     };
   }
 
-  #notRunning({ service, state }: ProjectContainer): ServiceUnavailableError {
+  #notRunning(container: ProjectContainer): ServiceUnavailableError {
+    const { service, state } = container;
+    const told = recognise(container, storeTraits(kinds));
+    if (told?.store === 'none' && told.why !== undefined) {
+      return new ServiceUnavailableError(`${service} of the project ${this.#project} ${told.why}`, {
+        hint: `Remove the component with service: ${service} from components: in tars.yaml.`,
+      });
+    }
     if (state === 'unknown') {
       return new ServiceUnavailableError(
         `${service} of the project ${this.#project} restarts again and again`,

@@ -8,7 +8,7 @@ import { toTarsError } from '../model/errors.ts';
 import type { Environment } from '../model/environment.ts';
 import type { ImpliedComponent, Manifest, NotCaptured } from '../model/manifest.ts';
 import type { OperationContext } from '../ports/context.ts';
-import type { FoundPlace } from '../ports/inventory.ts';
+import type { LeftOutMount } from '../ports/inventory.ts';
 import type { ConfiguredComponent } from '../ports/kind.ts';
 import type { PlaceNote } from '../ports/place-notes.ts';
 import type { Settings } from '../settings/load.ts';
@@ -21,9 +21,18 @@ export interface WholeSettings {
   /** With a component of kind `files` for each place that none of `tars.yaml` captures. */
   readonly settings: Settings;
   readonly implied: readonly ImpliedComponent[];
+  /** Single files that the first configuration component holds beside those of `tars.yaml`. */
+  readonly impliedFiles: ImpliedFiles | undefined;
   readonly placeNotes: readonly PlaceNote[];
   /** Data in containers themselves. */
   readonly atRisk: readonly NotCaptured[];
+}
+
+/** Files in a configuration component. */
+interface ImpliedFiles {
+  readonly component: string;
+  /** Absolute. */
+  readonly paths: readonly string[];
 }
 
 /**
@@ -37,7 +46,7 @@ export async function withEverything(
   ctx: OperationContext,
 ): Promise<WholeSettings> {
   const leftOut = Object.entries(settings.leave_out).map(([key, reason]) => noteOf(key, reason));
-  const nothing = { settings, implied: [], placeNotes: leftOut, atRisk: [] };
+  const nothing = { settings, implied: [], impliedFiles: undefined, placeNotes: leftOut, atRisk: [] };
   if (!settings.everything || settings.docker === undefined) return nothing;
   const { DockerStack: Docker } = await import('./docker.ts');
   const docker = await Docker.open(settings.docker, settings, env, overrides);
@@ -72,11 +81,14 @@ async function addPlaces(
   const quiet = leftOut.flatMap(({ place }) => ('volume' in place ? [] : [place]));
   const volumes = new Set(leftOut.flatMap(({ place }) => ('volume' in place ? [place.volume] : [])));
   const found = await docker.findPlaces(known.captured, quiet, ctx);
-  const notes: PlaceNote[] = found.leftOut.map(({ path, reason, problem }) => ({
-    place: { tree: path },
-    reason: reason ?? problem ?? '',
-    mayBeMissing: reason !== undefined,
-  }));
+  const files = await addFiles(found.leftOut, settings, env);
+  const notes: PlaceNote[] = found.leftOut
+    .filter(({ path }) => files?.implied.paths.includes(path) !== true)
+    .map(({ path, reason, problem }) => ({
+      place: { tree: path },
+      reason: reason ?? files?.tooLarge.get(path) ?? problem ?? '',
+      mayBeMissing: reason !== undefined,
+    }));
   const components: Record<string, ConfiguredComponent> = {};
   const implied: ImpliedComponent[] = [];
   const writing: string[] = [];
@@ -84,7 +96,7 @@ async function addPlaces(
   const taken = new Set(Object.keys(settings.components));
   for (const place of found.places) {
     if (place.type === 'volume' && volumes.has(place.source)) continue;
-    const conflict = await conflictOf(place, settings, env);
+    const conflict = await conflictOf(place.name, place.path, settings, env);
     if (conflict !== undefined) {
       notes.push({ place: { tree: place.path }, reason: conflict, mayBeMissing: true });
       continue;
@@ -99,13 +111,70 @@ async function addPlaces(
   return {
     settings: {
       ...settings,
-      components: { ...settings.components, ...components },
+      components: { ...settings.components, ...files?.components, ...components },
       services: withWriters(settings.services, writing),
     },
     implied,
+    impliedFiles: files?.implied,
     placeNotes: [...leftOut, ...known.notes, ...notes],
     atRisk: found.atRisk.filter((each) => !isLeftOut(each)),
   };
+}
+
+interface AddedFiles {
+  readonly implied: ImpliedFiles;
+  /** The configuration component that holds them. */
+  readonly components: Settings['components'];
+  /** Why others are in none, by their path. */
+  readonly tooLarge: ReadonlyMap<string, string>;
+}
+
+/** A configuration is read into memory as a whole, and its component takes no more than four times as much. */
+const impliedFilesBytesMax = 4 << 20;
+
+/** Single files that services have mounted, such as `acme.json`. Undefined where no component could hold them. */
+async function addFiles(
+  leftOut: readonly LeftOutMount[],
+  settings: Settings,
+  env: Environment,
+): Promise<AddedFiles | undefined> {
+  const [component] = configurationsOf(settings);
+  if (component === undefined) return undefined;
+  const paths: string[] = [];
+  const tooLarge = new Map<string, string>();
+  let totalBytes = 0;
+  for (const { path, isFile, reason, sizeBytes = 0 } of leftOut) {
+    if (isFile !== true || reason !== undefined || paths.includes(path) || tooLarge.has(path)) continue;
+    if (totalBytes + sizeBytes > impliedFilesBytesMax) {
+      tooLarge.set(
+        path,
+        'a single file that is too large for the configuration: mount its directory instead',
+      );
+      continue;
+    }
+    if ((await conflictOf(component, path, settings, env)) !== undefined) continue;
+    totalBytes += sizeBytes;
+    paths.push(path);
+  }
+  return { implied: { component, paths }, components: withFiles(settings, paths), tooLarge };
+}
+
+/** The names of the components that hold the configuration. */
+const configurationsOf = ({ components }: Settings): readonly string[] =>
+  Object.entries(components).flatMap(([name, { configuration }]) =>
+    configuration === undefined ? [] : [name],
+  );
+
+/** The components, of which the first with configuration holds `paths` too. */
+function withFiles(settings: Settings, paths: readonly string[]): Settings['components'] {
+  const [name = ''] = configurationsOf(settings);
+  const component = settings.components[name];
+  if (component === undefined) return settings.components;
+  const listed = component.configuration?.files ?? [];
+  const added = paths
+    .filter((path) => !listed.includes(path))
+    .reduce((each, path) => each.configuration?.with(path) ?? each, component);
+  return { ...settings.components, [name]: added };
 }
 
 /** As `init` would have declared them; what `tars.yaml` says of one counts. */
@@ -160,7 +229,8 @@ async function knownPlaces(
 
 /** Why a place must not be touched, as tars needs it itself. */
 async function conflictOf(
-  { name, path }: FoundPlace,
+  name: string,
+  path: string,
   settings: Settings,
   env: Environment,
 ): Promise<string | undefined> {
@@ -200,10 +270,16 @@ export async function unheldSecrets(
   return docker.unheldSecrets({ captured, texts, own, isSecret: looksSecret }, ctx);
 }
 
-/** Adds the components of a snapshot that `tars.yaml` does not name and that followed from `everything: true`. */
-export function withImplied(settings: Settings, { implied = [] }: Pick<Manifest, 'implied'>): Settings {
+/**
+ * Adds the components of a snapshot that `tars.yaml` does not name and that followed from `everything: true`, and the files
+ * of its configuration.
+ */
+export function withImplied(
+  settings: Settings,
+  { implied = [], impliedFiles = [] }: Pick<Manifest, 'implied' | 'impliedFiles'>,
+): Settings {
   if (!settings.everything || settings.docker === undefined) return settings;
   const unnamed = implied.filter(({ component }) => !(component in settings.components));
   const components = Object.fromEntries(unnamed.map((each) => [each.component, directoryComponent(each)]));
-  return { ...settings, components: { ...settings.components, ...components } };
+  return { ...settings, components: { ...withFiles(settings, impliedFiles), ...components } };
 }

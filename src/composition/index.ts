@@ -88,9 +88,9 @@ export async function unheldSecrets(
 /** See {@link import('./everything.ts').withImplied}. */
 export async function withImplied(
   settings: Settings,
-  manifest: Pick<Manifest, 'implied'>,
+  manifest: Pick<Manifest, 'implied' | 'impliedFiles'>,
 ): Promise<Settings> {
-  return manifest.implied === undefined
+  return manifest.implied === undefined && manifest.impliedFiles === undefined
     ? settings
     : (await import('./everything.ts')).withImplied(settings, manifest);
 }

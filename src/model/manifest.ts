@@ -83,16 +83,46 @@ const recordedServiceSchema = z.object({
   configHash: z.string().optional(),
 });
 
+const ownershipSchema = z.object({ uid: z.number().int(), gid: z.number().int(), mode: z.number().int() });
+
 const recordedVolumeSchema = z.object({
   name: z.string(),
-  /** The service of the component whose data is in it. */
+  /** A service that has it. Up to 1.0.12 only services of components. */
   service: z.string(),
   driver: z.string(),
   labels: z.record(z.string(), z.string()),
   /** It has options of its driver, which may hold passwords and are not recorded. */
   hasOptions: z.boolean(),
   /** Its root directory's owner and mode. */
-  root: z.object({ uid: z.number().int(), gid: z.number().int(), mode: z.number().int() }).optional(),
+  root: ownershipSchema.optional(),
+});
+
+/** A network that the project uses and that Compose did not create for it. */
+const recordedNetworkSchema = z.object({
+  name: z.string(),
+  /** Services that are in it. */
+  services: z.array(z.string()),
+  driver: z.string(),
+  /** `local`, or `swarm` for one that only a swarm can have. */
+  scope: z.string(),
+  internal: z.boolean(),
+  attachable: z.boolean(),
+  ipv6: z.boolean(),
+  options: z.record(z.string(), z.string()),
+  labels: z.record(z.string(), z.string()),
+  ranges: z.array(
+    z.object({ subnet: z.string(), gateway: z.string().optional(), ipRange: z.string().optional() }),
+  ),
+  /** A service has a fixed address in it, so that the ranges must be these. */
+  hasFixedAddress: z.boolean(),
+});
+
+/** A file or directory of the machine that services have mounted. */
+const recordedBindSchema = z.object({
+  path: z.string(),
+  kind: z.enum(['file', 'directory']),
+  services: z.array(z.string()),
+  ...ownershipSchema.shape,
 });
 
 const composeRecordSchema = z.object({
@@ -108,6 +138,10 @@ const composeRecordSchema = z.object({
   shellVariables: z.array(z.string()).optional(),
   services: z.array(recordedServiceSchema),
   volumes: z.array(recordedVolumeSchema),
+  /** Absent up to 1.0.12, as {@link binds}. */
+  networks: z.array(recordedNetworkSchema).optional(),
+  /** Those that this machine could look at. */
+  binds: z.array(recordedBindSchema).optional(),
 });
 
 const notCapturedSchema = z.object({
@@ -160,6 +194,8 @@ const manifestSchema = z.object({
   notCaptured: z.array(notCapturedSchema),
   /** Those of {@link components} that come from `everything: true`; a restore finds their places by it. */
   implied: z.array(impliedSchema).optional(),
+  /** Files that the first configuration component holds beside those of `tars.yaml`, by `everything: true`. Absolute. */
+  impliedFiles: z.array(z.string()).optional(),
   /** The Compose project at the time of the capture, for a stack of Docker's. */
   compose: composeRecordSchema.optional(),
 });
@@ -182,6 +218,12 @@ export type ComposeRecord = z.infer<typeof composeRecordSchema>;
 export type RecordedService = z.infer<typeof recordedServiceSchema>;
 /** One volume of that project. */
 export type RecordedVolume = z.infer<typeof recordedVolumeSchema>;
+/** See {@link recordedNetworkSchema}. */
+export type RecordedNetwork = z.infer<typeof recordedNetworkSchema>;
+/** See {@link recordedBindSchema}. */
+export type RecordedBind = z.infer<typeof recordedBindSchema>;
+/** Owner and mode of a file or directory. */
+export type Ownership = z.infer<typeof ownershipSchema>;
 
 /** The schema version of a manifest with these components: lists of artifacts came with the second. */
 export function schemaVersionFor(components: readonly ComponentManifest[]): number {

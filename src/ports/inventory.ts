@@ -90,6 +90,8 @@ export interface LeftOutMount {
   readonly sizeBytes: number | undefined;
   /** Files, such as a socket, are nothing to capture as a directory. */
   readonly isDirectory: boolean;
+  /** It is a single file that can be read. */
+  readonly isFile?: boolean;
   /** Why a restore need not bring it back; undefined where it should. */
   readonly reason: string | undefined;
   /** Why it cannot be captured although a restore should bring it back. */

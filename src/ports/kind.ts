@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { ComponentManifest, ComposeRecord } from '../model/manifest.ts';
 import type { RecoveryStep } from '../model/recovery-kit.ts';
+import type { ContainerProgram } from '../model/container-programs.ts';
 import type { Amount } from '../model/shrinkage.ts';
 import type { Environment } from '../model/environment.ts';
 import type { Component } from './component.ts';
@@ -234,6 +235,13 @@ export interface RecognitionSlot {
   readonly isPortTelling: boolean;
   /** Whether a server of the kind is at that address. */
   readonly answers: (address: ServerAddress, ask: ServerQuestions) => Promise<boolean>;
+  /** Whether only its server answers so. Absent: yes. Poolers and proxies of some kinds give the same answer. */
+  readonly isAnswerTelling?: boolean;
+  /**
+   * What a program is: the kind's server, or one that belongs to it and keeps nothing, such as a client. Undefined for
+   * any other. Absent: programs tell nothing.
+   */
+  readonly programRole?: (program: ContainerProgram) => 'server' | 'client' | undefined;
   /** The port it is told to use. */
   readonly toldPort?: (container: ContainerSketch) => string | undefined;
   /** Whether it takes encrypted connections alone. */

@@ -126,6 +126,8 @@ export interface CreatedResources {
   readonly volumes: readonly string[];
   /** Ids. */
   readonly networks: readonly string[];
+  /** Absolute, each after the one that it lies in. Absent up to 1.0.12. */
+  readonly directories?: readonly string[] | undefined;
 }
 
 /** A container that a provisioning made, so that it may take it away again. */

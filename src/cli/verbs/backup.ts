@@ -87,6 +87,10 @@ async function run(session: Session, flags: BackupFlags): Promise<number> {
     notCaptured: [...selected.notCaptured, ...whole.atRisk],
     placeNotes: whole.placeNotes,
     implied: whole.implied.filter(({ component }) => names.has(component)),
+    impliedFiles:
+      whole.impliedFiles !== undefined && names.has(whole.impliedFiles.component)
+        ? whole.impliedFiles.paths
+        : [],
   };
   if (flags.outputDir !== undefined) {
     const directory = directoryFromHere(flags.outputDir, env);

@@ -23,6 +23,10 @@ export const container: ContainerSlot<ChromaSettings> = {
         if (heartbeat.safeParse(await ask.json(address, `/api/${version}/heartbeat`)).success) return true;
       return false;
     },
+    programRole: ({ name, args }) => {
+      if (name === 'chroma' && args.length > 0) return args[0] === 'run' ? 'server' : 'client';
+      return args.some((word) => word.startsWith('chromadb.app:')) ? 'server' : undefined;
+    },
     expectedDirectory,
     dataDirectory,
     isUnusedMount: (destination) =>

@@ -5,6 +5,9 @@ import type { PostgresSettings } from './settings.ts';
 const port = 5432;
 /** An SSLRequest (PostgreSQL's "Message Formats"), which is answered by one letter. */
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
+const servers = /^(postgres|postmaster|pg_ctl|pg_ctlcluster)$/;
+const clients =
+  /^(psql|pgbench|pg_(dump|dumpall|restore|isready|basebackup|receivewal|recvlogical|amcheck)|(create|drop)(db|user)|(vacuum|reindex|cluster)db)$/;
 
 export const container: ContainerSlot<PostgresSettings> = {
   recognition: {
@@ -14,6 +17,8 @@ export const container: ContainerSlot<PostgresSettings> = {
     port,
     isPortTelling: true,
     answers: async (address, ask) => /^[SN]$/.test(await ask.say(address, sslRequest)),
+    isAnswerTelling: false,
+    programRole: ({ name }) => (servers.test(name) ? 'server' : clients.test(name) ? 'client' : undefined),
     toldPort: (sketch) => argumentOf(sketch, '-p') ?? sketch.environment['PGPORT'],
     password({ environment }) {
       if (environment['POSTGRES_PASSWORD']) return Promise.resolve('known');

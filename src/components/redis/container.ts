@@ -1,4 +1,5 @@
 import { argumentOf } from '../../model/container-arguments.ts';
+import type { ContainerProgram } from '../../model/container-programs.ts';
 import type { ContainerSketch, ContainerSlot, Credentials } from '../../ports/kind.ts';
 import type { ProgramCall } from '../../ports/programs.ts';
 import { redisTls } from './settings.ts';
@@ -14,6 +15,8 @@ export const container: ContainerSlot<RedisSettings> = {
     port,
     isPortTelling: true,
     answers: async (address, ask) => /^(\+PONG|-NOAUTH|-DENIED)/.test(await ask.say(address, 'PING\r\n')),
+    isAnswerTelling: false,
+    programRole,
     toldPort: (sketch) => argumentOf(sketch, isTlsOnly(sketch) ? '--tls-port' : '--port'),
     isTlsOnly,
     password: async (sketch, ask) =>
@@ -38,6 +41,13 @@ export const container: ContainerSlot<RedisSettings> = {
     identityCall: runIdCall,
   },
 };
+
+/** A sentinel watches over servers and keeps no data. */
+function programRole({ name, args }: ContainerProgram): 'server' | 'client' | undefined {
+  if (/^(redis|valkey|keydb)-(cli|benchmark|sentinel|check-(aof|rdb))$/.test(name)) return 'client';
+  if (!/^(redis|valkey|keydb|redis-stack)-server$/.test(name)) return undefined;
+  return args.includes('--sentinel') ? 'client' : 'server';
+}
 
 /** It has no port without TLS. */
 function isTlsOnly(sketch: ContainerSketch): boolean {

@@ -26,6 +26,8 @@ interface BackupTarget {
   readonly placeNotes?: readonly PlaceNote[] | undefined;
   /** Those of the components that `tars.yaml` does not name. */
   readonly implied?: Manifest['implied'];
+  /** Files of their configuration that `tars.yaml` does not name. */
+  readonly impliedFiles?: readonly string[];
   readonly runtime: Runtime;
   readonly guardian: Guardian;
   readonly pauseMaxMs: number;
@@ -143,10 +145,11 @@ export async function backup(
   if (unknown.length > 0) ctx.log.warn(shellVariablesWarning(unknown));
 
   const times = { startedAt, finishedAt: ctx.clock.now() };
-  const { implied = [] } = target;
+  const { implied = [], impliedFiles = [] } = target;
   const manifest = {
     ...{ ...buildManifest(target, cut, components, times), ...compose, notCaptured },
     ...(implied.length === 0 ? {} : { implied }),
+    ...(impliedFiles.length === 0 ? {} : { impliedFiles: [...impliedFiles] }),
   };
   return { manifest, snapshot: await writer.publish(manifest, ctx) };
 }

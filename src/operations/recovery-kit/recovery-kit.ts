@@ -1,6 +1,7 @@
 import { artifactTotals } from '../../model/artifact-list.ts';
 import type { ComponentManifest, ComposeRecord, Manifest } from '../../model/manifest.ts';
 import type { RecoveryStep } from '../../model/recovery-kit.ts';
+import { surroundingLines } from '../../model/surroundings.ts';
 import { shellWord } from '../../model/shell-word.ts';
 import { recoveryPhases, type RecoveryPart, type RecoveryPhase } from '../../ports/kind.ts';
 
@@ -97,7 +98,9 @@ function fetchStep({ stack, hostname, manifest }: RecoveryFacts): RecoveryStep {
   };
 }
 
-function createStep({ project, workingDir, composeFiles, envFiles }: ComposeRecord): RecoveryStep {
+function createStep(compose: ComposeRecord): RecoveryStep {
+  const { project, workingDir, composeFiles, envFiles } = compose;
+  const before = surroundingLines(compose);
   const flags = [
     `-p ${shellWord(project)}`,
     ...(workingDir === undefined ? [] : [`--project-directory ${shellWord(workingDir)}`]),
@@ -109,8 +112,14 @@ function createStep({ project, workingDir, composeFiles, envFiles }: ComposeReco
     text: [
       'Missing images are pulled or built; manifest.json names them with their digests. Of all programs, this step ' +
         'needs only Docker with Compose 2.',
+      ...(before.length === 0
+        ? []
+        : [
+            'The first lines create what Compose does not create. Leave out what is there already. If a subnet is taken, ' +
+              'leave out --subnet and --gateway.',
+          ]),
     ],
-    commands: [`compose() { docker compose ${flags.join(' ')} "$@"; }`, 'compose up --no-start'],
+    commands: [...before, `compose() { docker compose ${flags.join(' ')} "$@"; }`, 'compose up --no-start'],
   };
 }
 

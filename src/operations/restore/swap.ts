@@ -34,9 +34,15 @@ export async function swapAll(staged: readonly StagedComponent[], run: Run): Pro
   await startServices(stores, target.runtime, ctx);
   for (const { component } of staged) await waitReady(component, target.runtime, ctx);
   // From now on what was created is started like what was stopped, whoever does it. So is a service that has nothing but
-  // directories: it may write to a store at once, so it starts after the comparison.
+  // directories: it may write to a store at once, so it starts after the comparison. One that did not run at the capture
+  // is a job, or was stopped on purpose.
   const fresh = plan.provision?.plan.start ?? [];
-  const others = [...servicesOf(staged)].filter((service) => !stores.has(service));
+  const recorded = plan.manifest.compose?.services ?? [];
+  const isIdle = (service: string): boolean => {
+    const own = recorded.filter(({ name }) => name === service);
+    return own.length > 0 && own.every(({ state }) => state === 'stopped');
+  };
+  const others = [...servicesOf(staged)].filter((service) => !stores.has(service) && !isIdle(service));
   await note({ phase: 'swapped', stopped: [...new Set([...stopped, ...fresh, ...others])] });
 }
 

@@ -53,6 +53,7 @@ const entrySchema = z.object({
       containers: z.array(z.object({ id: z.string(), service: z.string(), empty: z.boolean() })),
       volumes: z.array(z.string()),
       networks: z.array(z.string()),
+      directories: z.array(z.string()).optional(),
     })
     .optional(),
 });

@@ -32,6 +32,8 @@ export interface ComposeService {
   readonly mounts: readonly ComposeMount[];
   /** Keys of networks. */
   readonly networks: readonly string[];
+  /** Files of the machine that it has as secrets or configs, absolute. */
+  readonly files: readonly string[];
 }
 
 /** Where a service has data from outside its container. */
@@ -64,6 +66,8 @@ const portSchema = z.union([
   z.number(),
   z.object({ published: z.union([z.string(), z.number()]).optional() }),
 ]);
+const resourceSchema = z.object({ file: z.string().optional() }).nullable();
+const grantSchema = z.union([z.string(), z.object({ source: z.string() })]);
 const modelSchema = z.object({
   services: z.record(
     z.string(),
@@ -75,8 +79,12 @@ const modelSchema = z.object({
       ports: z.array(portSchema).optional(),
       volumes: z.array(mountSchema).optional(),
       networks: z.union([z.array(z.string()), z.record(z.string(), z.unknown())]).optional(),
+      secrets: z.array(grantSchema).optional(),
+      configs: z.array(grantSchema).optional(),
     }),
   ),
+  secrets: z.record(z.string(), resourceSchema).nullish(),
+  configs: z.record(z.string(), resourceSchema).nullish(),
   volumes: z.record(z.string(), nameSchema).nullish(),
   networks: z.record(z.string(), nameSchema).nullish(),
 });
@@ -107,12 +115,24 @@ export function composeModel(value: unknown, project: string, major: number): Co
           publishedPorts: (service.ports ?? []).flatMap(publishedPort),
           mounts: (service.volumes ?? []).flatMap(mountOf),
           networks: networkKeys(service.networks),
+          files: [
+            ...filesOf(service.secrets, parsed.data.secrets),
+            ...filesOf(service.configs, parsed.data.configs),
+          ],
         },
       ]),
     ),
     volumes: namesOf(volumes ?? {}, project),
     networks: namesOf({ default: null, ...networks }, project),
   };
+}
+
+function filesOf(
+  grants: readonly z.infer<typeof grantSchema>[] = [],
+  resources: Readonly<Record<string, z.infer<typeof resourceSchema>>> | null | undefined,
+): readonly string[] {
+  const names = grants.map((grant) => (typeof grant === 'string' ? grant : grant.source));
+  return names.flatMap((name) => resources?.[name]?.file ?? []).filter((path) => path.startsWith('/'));
 }
 
 function networkKeys(networks: readonly string[] | Record<string, unknown> | undefined): readonly string[] {

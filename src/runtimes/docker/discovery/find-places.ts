@@ -9,7 +9,7 @@ import type { FoundPlace, LeftOutMount } from '../../../ports/inventory.ts';
 import type { ProjectMount } from '../project/mounts.ts';
 import { reasonToLeaveOut } from './leave-out.ts';
 import { lookAt, unseen, type PlaceLook } from './look.ts';
-import { outermost, placesOf, type StatePlace } from './state-places.ts';
+import { isAnonymous, outermost, placesOf, type StatePlace } from './state-places.ts';
 
 /** What a project's services keep outside themselves, and what is known of it. */
 export interface PlacesQuestion {
@@ -25,6 +25,10 @@ export interface PlacesQuestion {
   readonly leaveOut?: readonly CapturedPlace[];
   /** Why a component of kind `files` must not have a place, by its path. */
   readonly refused?: ReadonlyMap<string, string>;
+  /** See {@link placesOf}. */
+  readonly ended?: ReadonlySet<string>;
+  /** Services with a store's image that are none, and whose unnamed volumes stay empty. */
+  readonly jobs?: ReadonlySet<string>;
   /** Whether the services do not exist yet, so that what they will have cannot be looked at. */
   readonly isPlanned: boolean;
 }
@@ -94,19 +98,26 @@ const leftOutMounts = ({ place, look, sizeBytes, reason, problem }: Judged): Lef
   place.mounts.map(({ service, type, source, destination, path }) => ({
     ...{ service, type, source, destination, path, sizeBytes, reason, problem },
     isDirectory: look.kind === 'directory' || look.kind === 'unknown',
+    isFile: look.kind === 'file' && look.canRead,
   }));
 
 async function judge(
   place: StatePlace,
   taken: readonly string[],
-  { images, isPlanned, refused }: PlacesQuestion,
+  { images, isPlanned, refused, jobs = new Set() }: PlacesQuestion,
   ctx: OperationContext,
 ): Promise<Judged> {
   const isAhead = isPlanned && place.type === 'volume';
   const look = isAhead || place.shownBy.onDemand === true ? unseen : await lookAt(place.path);
   const sizeBytes = await place.shownBy.measure(ctx);
   const services = place.mounts.flatMap(({ service }) => images.get(service) ?? []);
-  const reason = reasonToLeaveOut(place, { look, sizeBytes, images: services });
+  const isOfJob =
+    place.type === 'volume' &&
+    isAnonymous(place.source) &&
+    place.mounts.every(({ service }) => jobs.has(service));
+  const reason = isOfJob
+    ? 'an unnamed volume of a job'
+    : reasonToLeaveOut(place, { look, sizeBytes, images: services });
   const problem = refused?.get(place.path) ?? (isAhead ? undefined : problemOf(place, look, taken));
   return { place, look, sizeBytes, reason, problem: reason === undefined ? problem : undefined };
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { statIfThere } from '../../../disk/is-there.ts';
 import { ConfigurationError, messageOf } from '../../../model/errors.ts';
-import type { CapturedPlace } from '../../../model/captured-place.ts';
+import { coveredPaths, isWithin, type CapturedPlace } from '../../../model/captured-place.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { FoundFile, FoundStore, FoundWriter } from '../../../ports/inventory.ts';
 import type { EngineAddress } from '../../../ports/runtime.ts';
@@ -14,7 +14,7 @@ import { engineError, type Engine } from '../engine/engine.ts';
 import { mountsOf, type ProjectMount } from '../project/mounts.ts';
 import { locatePath } from '../project/places.ts';
 import { composeCall, composeLabels, type Project, type ProjectContainer } from '../project/project.ts';
-import { recognise, type StoreTraits } from './recognise.ts';
+import { reasonNoStore, recognise, runsServer, type StoreTraits } from './recognise.ts';
 
 /** A service as its container or, where there is none, the Compose file describes it. */
 export interface SketchedService extends Omit<DefinedService, 'containerName' | 'mounts'> {
@@ -73,38 +73,95 @@ export function sketchDefinition(
   });
 }
 
-/** The stores among the services, in their order. */
+/** Which services are stores, and why some that look like one are not. */
+export interface FoundRoles {
+  /** In the order of the services. */
+  readonly stores: readonly SketchedStore[];
+  /** For a person. */
+  readonly notes: readonly string[];
+}
+
+/** The stores among the services. */
 export async function findStores(
   engine: Engine | undefined,
   services: readonly SketchedService[],
   kinds: readonly StoreTraits[],
   ctx: OperationContext,
-): Promise<readonly SketchedStore[]> {
-  const found = await Promise.all(services.map((service) => findStore(engine, service, kinds, ctx)));
-  return found.filter((store) => store !== undefined);
+): Promise<FoundRoles> {
+  const judged = await Promise.all(
+    services.map(async (sketch) => ({ sketch, role: await judgeRole(sketch, kinds, ctx) })),
+  );
+  const stores = judged.flatMap(({ sketch, role }) =>
+    role === undefined || 'why' in role ? [] : [{ sketch, role }],
+  );
+  // A job that prepares a store has the store's data too.
+  const jobs = stores.filter(
+    (each) => !isServer(each) && stores.some((other) => isServer(other) && haveSameData(each, other)),
+  );
+  const reasons = [
+    ...judged.flatMap(({ sketch: { service }, role }) =>
+      role !== undefined && 'why' in role ? [`${service} ${role.why}`] : [],
+    ),
+    ...jobs.map(({ sketch: { service } }) => `${service} has the data of a service that runs the server`),
+  ];
+  const real = stores.filter((each) => !jobs.includes(each));
+  return {
+    stores: await Promise.all(real.map(({ sketch, role }) => describeStore(engine, role, sketch, ctx))),
+    notes: reasons.map((reason) => `${reason}. It is not captured as a store`),
+  };
 }
 
-async function findStore(
-  engine: Engine | undefined,
+interface JudgedStore {
+  readonly sketch: SketchedService;
+  readonly role: StoreRole;
+}
+
+const isServer = ({ sketch, role }: JudgedStore): boolean =>
+  role.by === 'label' || runsServer(sketch, role.store);
+
+function haveSameData(one: JudgedStore, other: JudgedStore): boolean {
+  const [path, otherPath] = [one, other].map(({ sketch: { service, mounts, ...sketch }, role }) => {
+    const place = { store: role.store.expectedDirectory(sketch), service };
+    return coveredPaths(place, mounts)[0];
+  });
+  return path !== undefined && path === otherPath;
+}
+
+interface StoreRole {
+  readonly store: StoreTraits;
+  readonly by: 'label' | 'image' | 'port' | 'answer';
+}
+
+/** What a service is, by what it says and, where that leaves it open, by what answers; undefined for no store. */
+async function judgeRole(
   sketch: SketchedService,
   kinds: readonly StoreTraits[],
-  ctx: OperationContext,
-): Promise<SketchedStore | undefined> {
-  const { service, image, container } = sketch;
-  const told = recognise(sketch, kinds);
-  if (told?.store === 'none') return undefined;
-  const answering =
-    told === undefined && container?.state === 'running'
-      ? await whatAnswers(container, kinds, ctx.signal)
-      : undefined;
-  const store = told?.store ?? answering;
+  { signal }: OperationContext,
+): Promise<StoreRole | { readonly why: string } | undefined> {
+  const { container } = sketch;
+  const told = recognise({ ...sketch, hasFinished: container?.hasFinished }, kinds);
+  if (told?.store === 'none') return told.why === undefined ? undefined : { why: told.why };
+  if (told !== undefined && told.store !== 'unknown') return told;
+  if (container?.state !== 'running') return undefined;
+  const store = await whatAnswers(container, kinds, signal);
   if (store === undefined) return undefined;
+  const why = reasonNoStore(sketch, store);
+  return why === undefined ? { store, by: 'answer' } : { why };
+}
+
+async function describeStore(
+  engine: Engine | undefined,
+  { store, by }: StoreRole,
+  sketch: SketchedService,
+  ctx: OperationContext,
+): Promise<SketchedStore> {
+  const { service, image } = sketch;
   const how = {
     label: 'by its label com.tars.service',
     image: `by its image ${image}`,
     port: `by its port ${store.port} alone`,
     answer: `by what answers on its port ${store.port}`,
-  }[told?.by ?? 'answer'];
+  }[by];
   const place = await placeOf(engine, store, sketch);
   const port = portOf(store, sketch);
   const found = {
@@ -142,7 +199,7 @@ async function placeOf(
 }
 
 const isMounted = ({ mounts }: SketchedService, directory: string): boolean =>
-  mounts.some(({ destination }) => directory === destination || directory.startsWith(`${destination}/`));
+  mounts.some(({ destination }) => isWithin(directory, destination));
 
 function portOf(store: StoreTraits, sketch: SketchedService): number | undefined {
   const port = Number(store.toldPort?.(sketch));

@@ -30,7 +30,7 @@ function reason(sketch: Sketch): string | undefined {
   const sizeBytes = 'sizeBytes' in sketch ? sketch.sizeBytes : 1000;
   return reasonToLeaveOut(place, {
     look: {
-      ...{ kind, canAccess: true },
+      ...{ kind, canRead: true, canAccess: true },
       names: names.filter((name) => !name.includes('/')),
       below: names.filter((name) => name.includes('/')),
     },

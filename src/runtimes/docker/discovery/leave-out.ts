@@ -57,7 +57,8 @@ export function reasonToLeaveOut(place: StatePlace, evidence: PlaceEvidence): st
 function ofMachine({ type, source, mounts }: StatePlace, { look }: PlaceEvidence): string | undefined {
   if (type !== 'bind') return undefined;
   if (timeZone.test(source)) return 'the time zone of this machine';
-  if (look.kind === 'socket' || source.endsWith('.sock')) return 'a socket';
+  const isUnseen = look.kind === 'missing' || look.kind === 'unknown';
+  if (look.kind === 'socket' || (isUnseen && source.endsWith('.sock'))) return 'a socket';
   const readOnly = mounts.every((mount) => mount.readOnly);
   const isMachine = machinePaths.test(source) || (readOnly && machineFiles.test(source));
   return isMachine ? 'belongs to this machine' : undefined;
@@ -97,6 +98,8 @@ function reasonOfPath(path: string): string | undefined {
   if (isWithin(path, '/var/log') || logName.test(last)) return 'logs';
   if (isWithin(path, '/tmp') || isWithin(path, '/var/tmp') || temporaryName.test(last))
     return 'temporary files';
+  // Compose puts secrets there.
+  if (isWithin(path, '/run/secrets')) return undefined;
   if (isWithin(path, '/run') || isWithin(path, '/var/run')) return 'sockets and process ids';
   return isWithin(path, '/dev') ? 'devices' : undefined;
 }

@@ -6,6 +6,7 @@ import { isMissing } from '../../../disk/is-there.ts';
 /** What lies at a path, as far as this process sees it. */
 export interface PlaceLook {
   readonly kind: 'directory' | 'file' | 'socket' | 'other' | 'missing' | 'unknown';
+  readonly canRead: boolean;
   /** Whether this process may read and write it. */
   readonly canAccess: boolean;
   /** What lies in the directory, or some of it. */
@@ -15,7 +16,7 @@ export interface PlaceLook {
 }
 
 /** What cannot be looked at from here. */
-export const unseen: PlaceLook = { kind: 'unknown', canAccess: false, names: [], below: [] };
+export const unseen: PlaceLook = { kind: 'unknown', canRead: false, canAccess: false, names: [], below: [] };
 
 const namesMax = 200;
 const directoriesMax = 20;
@@ -35,12 +36,12 @@ export async function lookAt(path: string): Promise<PlaceLook> {
   } catch (error) {
     return isMissing(error) ? { ...unseen, kind: 'missing' } : unseen;
   }
-  const rights = constants.R_OK | constants.W_OK | (kind === 'directory' ? constants.X_OK : 0);
-  const canAccess = await access(path, rights).then(
-    () => true,
-    () => false,
-  );
-  if (kind !== 'directory') return { ...unseen, kind, canAccess };
+  const enter = kind === 'directory' ? constants.X_OK : 0;
+  const [canRead, canAccess] = await Promise.all([
+    may(path, constants.R_OK | enter),
+    may(path, constants.R_OK | constants.W_OK | enter),
+  ]);
+  if (kind !== 'directory') return { ...unseen, kind, canRead, canAccess };
   const entries = await entriesOf(path);
   const directories = entries.filter(({ isDirectory }) => isDirectory).slice(0, directoriesMax);
   const below = await Promise.all(
@@ -48,8 +49,14 @@ export async function lookAt(path: string): Promise<PlaceLook> {
       (await entriesOf(join(path, name))).map((entry) => `${name}/${entry.name}`),
     ),
   );
-  return { kind, canAccess, names: entries.map(({ name }) => name), below: below.flat() };
+  return { kind, canRead, canAccess, names: entries.map(({ name }) => name), below: below.flat() };
 }
+
+const may = (path: string, rights: number): Promise<boolean> =>
+  access(path, rights).then(
+    () => true,
+    () => false,
+  );
 
 /** What may not be listed counts as empty: whoever captures it says so. */
 async function entriesOf(

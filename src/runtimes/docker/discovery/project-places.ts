@@ -7,7 +7,7 @@ import { mountsOf } from '../project/mounts.ts';
 import type { Project, ProjectContainer } from '../project/project.ts';
 import { findPlaces, type FoundPlaces } from './find-places.ts';
 import { layerState } from './layer-state.ts';
-import { isStore, recognise, type StoreTraits } from './recognise.ts';
+import { isJob, isStore, storeOf, type StoreTraits } from './recognise.ts';
 
 /** What a project's services keep, and what of it is in no place that could be captured. */
 export interface ProjectPlaces extends FoundPlaces {
@@ -35,15 +35,27 @@ export async function findProjectPlaces(
   const question = {
     ...{ project, directory: workingDir ?? directoryOf(composeFiles), mounts, captured, leaveOut },
     isPlanned: false,
+    ...endedServices(containers, kinds),
     images: new Map(containers.map(({ service, image }) => [service, image])),
     refused: new Map(containers.flatMap((container) => dataOfStore(container, kinds, mounts))),
   };
-  const others = containers.filter((container) => !isStore(container, kinds));
+  const others = containers.filter((each) => !isStore(each, kinds) && !isJob(each, kinds));
   const [found, atRisk] = await Promise.all([
     findPlaces(question, ctx),
     Promise.all(others.map((container) => layerState(engine, container, ctx))),
   ]);
   return { ...found, atRisk: atRisk.flat() };
+}
+
+/** For {@link findPlaces}: services that have ended, and those of them that are known to be jobs. */
+export function endedServices(
+  containers: readonly ProjectContainer[],
+  kinds: readonly StoreTraits[],
+): { readonly ended: ReadonlySet<string>; readonly jobs: ReadonlySet<string> } {
+  const jobs = containers.filter((container) => isJob(container, kinds));
+  const ended = containers.filter((container) => container.hasFinished === true || jobs.includes(container));
+  const named = (of: typeof containers): ReadonlySet<string> => new Set(of.map(({ service }) => service));
+  return { ended: named(ended), jobs: named(jobs) };
 }
 
 const directoryOf = ([first]: readonly string[]): string | undefined => first?.replace(/\/[^/]*$/, '');
@@ -54,10 +66,10 @@ function dataOfStore(
   kinds: readonly StoreTraits[],
   mounts: Parameters<typeof coveredPaths>[1],
 ): readonly (readonly [string, string])[] {
-  const told = recognise(container, kinds);
-  if (told === undefined || told.store === 'none' || container.state === 'stopped') return [];
+  const store = storeOf(container, kinds);
+  if (store === undefined || container.state === 'stopped') return [];
   const { service } = container;
-  const { kind, expectedDirectory } = told.store;
+  const { kind, expectedDirectory } = store;
   const reason = `the data of ${service}, which looks like a store of kind ${kind}: add a component with kind: ${kind} and service: ${service}`;
   const paths = coveredPaths({ store: expectedDirectory(container), service }, mounts);
   return paths.map((path) => [path, reason] as const);

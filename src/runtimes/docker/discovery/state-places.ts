@@ -23,13 +23,15 @@ interface PlaceOrigin {
   readonly project: string;
   /** The project's directory on this machine, where it is known. */
   readonly directory: string | undefined;
+  /** Services that have ended: their containers may be removed at any time. */
+  readonly ended?: ReadonlySet<string>;
 }
 
 /** The places that `mounts` show; two mounts are of one place where they lead to the same path. */
 export function placesOf(mounts: readonly ProjectMount[], origin: PlaceOrigin): readonly StatePlace[] {
   const byPath = Map.groupBy(mounts, ({ path }) => path);
   return [...byPath].flatMap(([path, of]) => {
-    const [shownBy, ...others] = [...of].sort(byUse);
+    const [shownBy, ...others] = [...of].sort(byUse(origin.ended ?? new Set()));
     if (shownBy === undefined) return [];
     const { type, source } = shownBy;
     return [{ name: nameOf(shownBy, origin), path, type, source, shownBy, mounts: [shownBy, ...others] }];
@@ -49,19 +51,21 @@ export function outermost(places: readonly StatePlace[]): readonly StatePlace[] 
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** A service that writes to it comes first, then the order of names, so that the choice stays the same. */
-function byUse(a: ProjectMount, b: ProjectMount): number {
-  if (a.readOnly !== b.readOnly) return a.readOnly ? 1 : -1;
-  const key = ({ service, destination }: ProjectMount): string => `${service}\0${destination}`;
-  return key(a) < key(b) ? -1 : 1;
+/**
+ * A service that stays comes first, of these one that writes to it, then the order of names, so that the choice stays the
+ * same.
+ */
+function byUse(ended: ReadonlySet<string>): (a: ProjectMount, b: ProjectMount) => number {
+  const key = ({ service, destination, readOnly }: ProjectMount): string =>
+    `${ended.has(service) ? 1 : 0}${readOnly ? 1 : 0}${service}\0${destination}`;
+  return (a, b) => (key(a) < key(b) ? -1 : 1);
 }
 
-/** The Engine names a volume so that nobody has named. */
-const anonymous = /^[0-9a-f]{64}$/;
+/** Whether nobody has named a volume: then the Engine does, so. */
+export const isAnonymous = (volume: string): boolean => /^[0-9a-f]{64}$/.test(volume);
 
 function nameOf({ type, source, service, destination }: ProjectMount, origin: PlaceOrigin): string {
-  if (type === 'volume' && anonymous.test(source))
-    return componentName(`${service}-${basename(destination)}`);
+  if (type === 'volume' && isAnonymous(source)) return componentName(`${service}-${basename(destination)}`);
   if (type === 'volume') {
     const own = `${origin.project}_`;
     return componentName(source.startsWith(own) ? source.slice(own.length) : source);

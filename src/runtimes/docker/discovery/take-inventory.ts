@@ -15,6 +15,7 @@ import { composeVariables } from '../compose/env-files.ts';
 import { findPlaces } from './find-places.ts';
 import { layerState } from './layer-state.ts';
 import { unusedVolumes } from '../project/mounts.ts';
+import { endedServices } from './project-places.ts';
 import {
   findFiles,
   findStores,
@@ -22,12 +23,13 @@ import {
   projectsOf,
   sketchContainers,
   sketchDefinition,
+  type FoundRoles,
   type SketchedService,
   type SketchedStore,
 } from './inventory.ts';
 import { listProjects, readProject, type Project } from '../project/project.ts';
 import { shellWord } from '../../../model/shell-word.ts';
-import { isStore, storeTraits, type StoreTraits } from './recognise.ts';
+import { isJob, isStore, storeTraits, type StoreTraits } from './recognise.ts';
 import type { Environment } from '../../../model/environment.ts';
 
 /** Which project `tars init` is asked to look at. */
@@ -128,10 +130,12 @@ async function fromContainers(
     ctx,
   );
   const services = sketchContainers(project, address, definition);
-  const stores = await findStores(engine, services, place.kinds, ctx);
-  const others = containers.filter(({ service }) => !stores.some((store) => store.service === service));
+  const roles = await findStores(engine, services, place.kinds, ctx);
+  const others = containers.filter(
+    (each) => !isJob(each, place.kinds) && !roles.stores.some(({ service }) => service === each.service),
+  );
   const atRisk = await Promise.all(others.map((container) => layerState(engine, container, ctx)));
-  return describe(services, stores, place, ctx, {
+  return describe(services, roles, place, ctx, {
     ...{ project: name, directory, seenThrough: 'containers', composeFiles, envFiles },
     atRisk: atRisk.flat(),
     unusedVolumes: (await unusedVolumes(engine, project, address)).map((volume) => volume.name),
@@ -217,8 +221,8 @@ interface Origin {
 
 async function describe(
   services: readonly SketchedService[],
-  stores: readonly SketchedStore[],
-  { address }: Place,
+  { stores, notes }: FoundRoles,
+  { address, kinds }: Place,
   ctx: OperationContext,
   { mentioned, optional, absent, directory, atRisk, ...origin }: Origin,
 ): Promise<StackInventory> {
@@ -229,17 +233,23 @@ async function describe(
     mounts: services.flatMap(({ mounts }) => mounts),
     images: new Map(services.map(({ service, image }) => [service, image])),
     captured: capturedBy(stores, files),
+    ...endedServices(
+      services.flatMap(({ container }) => container ?? []),
+      kinds,
+    ),
   };
   const found = await findPlaces(question, ctx);
   return {
     ...origin,
     host: hostToWrite(address),
     stores: stores.map(({ data: _data, ...store }) => store),
-    writers: allWriters(services, stores, found.places),
+    // A writer that tars cannot find costs the cut, and what has ended is often removed.
+    writers: allWriters(services, stores, found.places).filter(({ service }) => !question.ended.has(service)),
     files,
     ...found,
     notes: [
       ...atRisk.map(({ subject, reason }) => `NOT CAPTURED: ${subject}: ${reason}`),
+      ...notes,
       ...notesOn(services, absent, address),
     ],
   };

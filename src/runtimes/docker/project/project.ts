@@ -33,6 +33,8 @@ export interface ProjectContainer {
   readonly imageId: string;
   /** `unknown` while it restarts, and where the Engine does not tell. */
   readonly state: 'running' | 'stopped' | 'paused' | 'unknown';
+  /** It ended by itself, successfully, and the Engine does not start it again: a job that is done looks like this. */
+  readonly hasFinished?: boolean;
   /** Why nothing but its name, its image and its volumes is known of it. */
   readonly problem?: string;
   /** What the container's own health check says; undefined without one. */
@@ -48,6 +50,8 @@ export interface ProjectContainer {
   /** Its addresses in the networks it is in; empty while it does not run, and where it has the machine's network. */
   readonly addresses: readonly string[];
   readonly addresses6: readonly string[];
+  /** Names of the networks that it is in, and whether its address there is fixed. */
+  readonly networks?: ReadonlyMap<string, { readonly isFixed: boolean }>;
   /** Whether it has the network of the Engine's machine. */
   readonly hostNetwork: boolean;
   readonly labels: Readonly<Record<string, string>>;
@@ -271,6 +275,7 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
     image: info.Config.Image,
     imageId: info.Image,
     state: stateOf(info.State),
+    hasFinished: hasFinished(info),
     health: healthOf(info.State.Health?.Status),
     environment: environmentOf(info.Config.Env),
     argv: [info.Path, ...info.Args],
@@ -285,6 +290,7 @@ function describeContainer(info: ContainerInspectInfo): ProjectContainer {
     addresses6: Object.values(info.NetworkSettings.Networks)
       .map(({ GlobalIPv6Address: address }) => address)
       .filter((address) => address !== ''),
+    networks: networksOf(info.NetworkSettings.Networks),
     hostNetwork: info.HostConfig.NetworkMode === 'host',
     labels,
     stopGraceMs: graceOf(info.Config),
@@ -302,6 +308,30 @@ function stateOf(state: ContainerInspectInfo['State']): ProjectContainer['state'
   if (state.Paused) return 'paused';
   if (state.Restarting) return 'unknown';
   return state.Running ? 'running' : 'stopped';
+}
+
+function networksOf(
+  networks: ContainerInspectInfo['NetworkSettings']['Networks'],
+): NonNullable<ProjectContainer['networks']> {
+  const isFixed = (config: unknown): boolean =>
+    addressConfigSchema.safeParse(config).data?.IPv4Address !== undefined ||
+    addressConfigSchema.safeParse(config).data?.IPv6Address !== undefined;
+  return new Map(
+    Object.entries(networks).map(([name, { IPAMConfig: config }]) => [name, { isFixed: isFixed(config) }]),
+  );
+}
+
+const addressConfigSchema = z.object({
+  IPv4Address: z.string().min(1).optional(),
+  IPv6Address: z.string().min(1).optional(),
+});
+
+function hasFinished({
+  State: { Status: status, ExitCode: code },
+  HostConfig,
+}: ContainerInspectInfo): boolean {
+  const policy = HostConfig.RestartPolicy?.Name ?? '';
+  return status === 'exited' && code === 0 && ['', 'no', 'on-failure'].includes(policy);
 }
 
 function healthOf(status: string | undefined): ProjectContainer['health'] {

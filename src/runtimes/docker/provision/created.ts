@@ -1,4 +1,7 @@
+import { rmdir } from 'node:fs/promises';
 import { z } from 'zod';
+import { isMissing } from '../../../disk/is-there.ts';
+import { hasErrno, toTarsError } from '../../../model/errors.ts';
 import { throwIfAborted } from '../../../model/abort.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import type { CreatedResources, ExistingResources } from '../../../ports/provisioner.ts';
@@ -149,7 +152,7 @@ async function emptyVolumes(engine: Engine, names: readonly string[]): Promise<r
 /** Removes exactly what was created. Tries all, and says what is left. */
 export async function removeAll(
   engine: Engine,
-  { containers, volumes, networks }: CreatedResources,
+  { containers, volumes, networks, directories = [] }: CreatedResources,
   ctx: OperationContext,
 ): Promise<readonly string[]> {
   const left: string[] = [];
@@ -171,6 +174,13 @@ export async function removeAll(
   }
   for (const name of volumes) await attempt(`The volume ${name}`, () => engine.getVolume(name).remove());
   for (const id of networks) await attempt('A network', () => engine.getNetwork(id).remove());
+  for (const path of [...directories].reverse()) {
+    // Someone may have put something there.
+    await rmdir(path).catch((error: unknown) => {
+      if (!isMissing(error) && !hasErrno(error, 'ENOTEMPTY'))
+        left.push(toTarsError(error, `The directory ${path} could not be removed`).message);
+    });
+  }
   return left;
 }
 

@@ -41,6 +41,7 @@ export async function awaitContainerHealth(
     const { Running: running, Restarting: restarting, Health: health } = info.State;
     if (running && !restarting && (!expectsHealthy || health?.Status === 'healthy')) return [];
     const ended = !running && !restarting;
+    if (ended && then?.state === 'stopped') return [];
     const givenUp = expectsHealthy && health?.Status === 'unhealthy';
     const graceMs = givenUp ? secondThoughtMs : graceMsOf(check);
     deadlineMs = Math.min(deadlineMs, ctx.clock.monotonicMs() + graceMs);

@@ -16,7 +16,9 @@ import { awaitContainerHealth } from './health.ts';
 import { compareImages, requireImages, type ServiceImage } from './images.ts';
 import { readShellVariables, recordProject } from './record.ts';
 import { readSituation, type DockerProvisionerOptions, type Situation } from './situation.ts';
-import { createDirectories, createExternalVolumes, missingVolumes, restoreRoots } from './volumes.ts';
+import { createDirectories } from './binds.ts';
+import { createExternals, externalSteps, missingExternals } from './externals.ts';
+import { missingVolumes, restoreRoots } from './volumes.ts';
 import { readProject } from '../project/project.ts';
 import { readShellFile } from '../compose/shell-file.ts';
 
@@ -53,11 +55,13 @@ async function plan(
   const volumes = await missingVolumes(options, situation, request);
   const warnings = [...(await imageWarnings(options, images, request))];
   await requireNothingShared(options, situation, request);
+  const externals = await missingExternals(options.engine, situation, request);
   const needed = missing.length > 0;
   const unset = needed ? await unsetVariables(request.recorded?.shellVariables ?? [], files) : [];
   if (unset.length > 0) warnings.push(unsetWarning(unset));
   const steps = needed
     ? [
+        ...externalSteps(externals),
         `Create the containers of ${missing.join(', ')}${volumes.length === 0 ? '' : ` and the volumes ${volumes.join(', ')}`} from ${files.files.join(', ')} with ${cli?.command.join(' ') ?? ''}; nothing is started, pulled or built`,
       ]
     : [];
@@ -154,17 +158,30 @@ async function create(
   }
   await imageWarnings(options, imagesOf(situation, request), request);
   await requireNothingShared(options, situation, request);
+  const externals = await missingExternals(engine, situation, request);
+  const own: { networks: string[]; volumes: string[] } = { networks: [], volumes: [] };
+  const directories: string[] = [];
+  const createdNow = async (): Promise<CreatedResources> => {
+    const created = await createdSince(engine, project, before);
+    return {
+      ...created,
+      networks: [...created.networks, ...own.networks],
+      volumes: [...new Set([...created.volumes, ...own.volumes])],
+      directories,
+    };
+  };
   try {
-    await createExternalVolumes(engine, model, missing, request.recorded);
+    await createExternals(engine, externals, own, ctx);
     ctx.log.info(`Creating the containers of ${missing.join(', ')}`);
     await new ComposeProject(cli, address, files).create([first, ...others], ctx);
-    const created = await createdSince(engine, project, before);
-    await createDirectories(options, created);
+    const created = await createdNow();
+    // Before anything is read through a container: the Engine then creates as root's what is missing.
+    directories.push(...(await createDirectories(options, created, request.recorded)));
     await restoreRoots(options, created, request.recorded);
-    return created;
+    return { ...created, directories };
   } catch (error) {
     const fresh = { ...ctx, signal: new AbortController().signal };
-    const left = await removeAll(engine, await createdSince(engine, project, before), fresh);
+    const left = await removeAll(engine, await createdNow(), fresh);
     for (const sentence of left) ctx.log.warn(sentence);
     throw toTarsError(error, `Cannot create the containers of the project ${project}`);
   }

@@ -11,7 +11,9 @@ import { openArchive } from '../engine/container-archive.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
 import { composeVariables } from '../compose/env-files.ts';
 import { readComposeTexts } from '../compose/includes.ts';
+import { recordBinds } from './binds.ts';
 import { inspectImage, orElse } from './images.ts';
+import { recordNetworks } from './networks.ts';
 import { noSuchProject } from '../project/places.ts';
 import { shellVariables } from '../compose/shell-variables.ts';
 import { readProject, type Project, type ProjectContainer } from '../project/project.ts';
@@ -25,8 +27,6 @@ interface RecordedProject {
   /** For Compose, which makes a connection of its own. */
   readonly address: EngineAddress;
   readonly project: string;
-  /** Services of components. */
-  readonly stores: ReadonlySet<string>;
   /** What tars.yaml says, before what the containers say. */
   readonly composeFiles: readonly string[];
   readonly envFiles: readonly string[];
@@ -95,15 +95,14 @@ const changedWarning = (services: readonly string[]): string =>
  * @throws ConfigurationError when nothing of it is there
  */
 export async function recordProject(given: RecordedProject, ctx: OperationContext): Promise<ComposeRecord> {
-  const { engine, project: projectName, stores } = given;
+  const { engine, project: projectName } = given;
   const found = await readProject(engine, projectName);
   const { containers, composeFiles, workingDir } = found;
   throwIfAborted(ctx.signal);
   if (containers.length === 0) throw await noSuchProject(engine, projectName);
   const services = await Promise.all(containers.map((container) => recordService(engine, container, ctx)));
   const volumes: RecordedVolume[] = [];
-  for (const container of containers.filter(({ service }) => stores.has(service)))
-    volumes.push(...(await recordVolumes(engine, container, ctx)));
+  for (const container of containers) volumes.push(...(await recordVolumes(engine, container, ctx)));
   const shell =
     (await unlessUnknown('Environment of the shell', readShellVariables(engine, given), ctx)) ?? noVariables;
   const files = {
@@ -122,6 +121,8 @@ export async function recordProject(given: RecordedProject, ctx: OperationContex
     ...(shell.variables.length === 0 ? {} : { shellVariables: shell.variables.map((each) => each.name) }),
     services,
     volumes,
+    networks: (await unlessUnknown('The networks', recordNetworks(engine, found), ctx)) ?? [],
+    binds: await recordBinds(containers),
   };
 }
 
