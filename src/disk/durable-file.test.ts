@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { syncsOf, whileDirectoriesFail } from '../../test/fixtures/watched-fsync.ts';
 import {
   createDurably,
   publishDurably,
@@ -79,4 +80,71 @@ test('an entry is replaced in the directory that is open, whatever has its path 
   await replaceDurablyIn(held, 'note', 'text');
   assert.equal(await readFile(join(root, 'elsewhere/note'), 'utf8'), 'text');
   assert.deepEqual(await readdir(path), []);
+});
+
+test('the bytes are synced before a name leads to them, and the name afterwards', async (t) => {
+  const root = await directoryOf(t);
+  const at = (name: string): string => join(root, name);
+  const bytes = [Buffer.from('on'), Buffer.from('e')];
+  assert.deepEqual(await syncsOf(() => createDurably(at('a'), bytes)), [
+    { file: 'a', text: 'one' },
+    { directory: ['a'] },
+  ]);
+  assert.deepEqual(await syncsOf(() => createDurably(at('b'), bytes, { syncParent: false })), [
+    { file: 'b', text: 'one' },
+  ]);
+  assert.deepEqual(await syncsOf(() => replaceDurably(at('a'), 'two')), [
+    { file: 'a.tmp', text: 'two' },
+    { directory: ['a', 'b'] },
+  ]);
+  using held = OpenDirectory.open(root);
+  assert.deepEqual(await syncsOf(() => replaceDurablyIn(held, 'c', 'two')), [
+    { file: 'c.tmp', text: 'two' },
+    { directory: ['a', 'b', 'c'] },
+  ]);
+  assert.deepEqual(await syncsOf(() => publishDurably(at('d'), bytes, { signal })), [
+    { file: 'd-tmp-*', text: 'one' },
+    { directory: ['a', 'b', 'c', 'd'] },
+  ]);
+  assert.deepEqual(await syncsOf(() => publishDurably(at('e'), bytes, { signal, durable: false })), []);
+  const replaced = await syncsOf(() => {
+    replaceDurablySync(at('a'), 'three');
+    return Promise.resolve();
+  });
+  assert.deepEqual(replaced, [{ file: 'a.tmp', text: 'three' }]);
+});
+
+test('a new file whose directory cannot be synced is removed, and an old one is not', async (t) => {
+  const root = await directoryOf(t);
+  const path = join(root, 'file');
+  const disk = { code: 'EIO' };
+  await whileDirectoriesFail(async () => {
+    await assert.rejects(createDurably(path, 'one'), disk);
+    assert.deepEqual(await readdir(root), []);
+    await assert.rejects(publishDurably(path, [Buffer.from('one')], { signal }), disk);
+    assert.deepEqual(await readdir(root), []);
+  });
+  await createDurably(path, 'one');
+  await whileDirectoriesFail(async () => {
+    await assert.rejects(createDurably(path, 'two'), { code: 'EEXIST' });
+    await assert.rejects(replaceDurably(path, 'two'), disk);
+  });
+  assert.deepEqual(await readdir(root), ['file']);
+});
+
+test('a directory with the name of the temporary file is removed where the directory is private', async (t) => {
+  const root = await directoryOf(t);
+  using held = OpenDirectory.open(root);
+  await mkdir(join(root, 'note.tmp/inner'), { recursive: true });
+  await replaceDurablyIn(held, 'note', 'text');
+  assert.deepEqual(await readdir(root), ['note']);
+  assert.equal(await readFile(join(root, 'note'), 'utf8'), 'text');
+});
+
+test('what cannot be put in place leaves no temporary file', async (t) => {
+  const root = await directoryOf(t);
+  await mkdir(join(root, 'directory'));
+  await assert.rejects(replaceDurably(join(root, 'directory'), 'text'), { code: 'EISDIR' });
+  assert.throws(() => replaceDurablySync(join(root, 'directory'), 'text'), { code: 'EISDIR' });
+  assert.deepEqual(await readdir(root), ['directory']);
 });

@@ -6,6 +6,7 @@ import { throwIfAborted } from '../model/abort.ts';
 import { isSystemError } from '../model/errors.ts';
 import { isThere } from './is-there.ts';
 import type { OpenDirectory } from './open-directory.ts';
+import { removeTree } from './remove-tree.ts';
 import {
   syncDescriptorNow,
   syncDirectory,
@@ -36,7 +37,8 @@ export async function createDurably(
   options: NewFile & { readonly syncParent?: boolean } = {},
 ): Promise<void> {
   await writeNew(path, content, { ...options, durable: true });
-  if (options.syncParent !== false) await syncDirectoryIfReadable(dirname(path));
+  if (options.syncParent === false) return;
+  await orRemove(path, syncDirectoryIfReadable(dirname(path)));
 }
 
 /**
@@ -48,7 +50,7 @@ export async function replaceDurably(path: string, content: Content, options: Ne
   // What a run that was killed left.
   await rm(temporary, { force: true });
   await writeNew(temporary, content, { ...options, durable: true });
-  await rename(temporary, path);
+  await orRemove(temporary, rename(temporary, path));
   await syncDirectoryIfReadable(dirname(path));
 }
 
@@ -57,21 +59,33 @@ export async function replaceDurably(path: string, content: Content, options: Ne
  * @param name of ASCII characters
  * @param directory only this user and root can enter it
  */
-export const replaceDurablyIn = (directory: OpenDirectory, name: string, content: Content): Promise<void> =>
-  replaceDurably(`/proc/self/fd/${directory.descriptor}/${name}`, content);
+export async function replaceDurablyIn(
+  directory: OpenDirectory,
+  name: string,
+  content: Content,
+): Promise<void> {
+  // Also a directory, which an earlier owner of the directory may have left there.
+  await removeTree(directory, temporaryOf(name));
+  await replaceDurably(`/proc/self/fd/${directory.descriptor}/${name}`, content);
+}
 
 /** {@link replaceDurably} with mode 0600, for what must not let others continue meanwhile. */
 export function replaceDurablySync(path: string, text: string): void {
   const temporary = temporaryOf(path);
   rmSync(temporary, { force: true });
-  const file = openSync(temporary, 'wx', 0o600);
   try {
-    writeFileSync(file, text);
-    syncDescriptorNow(file);
-  } finally {
-    closeSync(file);
+    const file = openSync(temporary, 'wx', 0o600);
+    try {
+      writeFileSync(file, text);
+      syncDescriptorNow(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
   }
-  renameSync(temporary, path);
 }
 
 const temporaryOf = (path: string): string => `${path}.tmp`;
@@ -137,7 +151,7 @@ async function writeNew(
   { mode = 0o600, finish, durable }: NewFile & { readonly durable: boolean },
 ): Promise<void> {
   const file = await open(path, 'wx', mode);
-  try {
+  const fill = async (): Promise<void> => {
     try {
       for await (const part of typeof content === 'string' ? [Buffer.from(content)] : content)
         for (let at = 0; at < part.length;) at += (await file.write(part, at)).bytesWritten;
@@ -146,6 +160,14 @@ async function writeNew(
     } finally {
       await file.close();
     }
+  };
+  await orRemove(path, fill());
+}
+
+/** Waits for `work`; when it fails, the file that it was about is removed. */
+async function orRemove(path: string, work: Promise<void>): Promise<void> {
+  try {
+    await work;
   } catch (error) {
     await rm(path, { force: true }).catch(() => undefined);
     throw error;

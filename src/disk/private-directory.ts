@@ -21,9 +21,9 @@ export async function openPrivateDirectory(path: string): Promise<PrivateDirecto
   opened[Symbol.dispose]();
   throw new TarsError(
     'access-denied',
-    `${path} is not the directory that tars created: another user may write there`,
+    `Cannot use ${path}: another user owns it, or may write there, so it may not be what tars created`,
     {
-      hint: 'Find out who may write to the directory it is in. Move this one away, then run the restore again.',
+      hint: 'Look at what it holds, and at who may write to the directory above it. Move it away, then run the restore again.',
     },
   );
 }

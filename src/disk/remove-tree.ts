@@ -1,5 +1,5 @@
-import { chmodSync, readFileSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { chmodSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { hasErrno, TarsError } from '../model/errors.ts';
 import { isThere } from './is-there.ts';
@@ -62,8 +62,8 @@ async function removeOrEnter(parent: OpenDirectory, name: string, levels: Level[
     return 0;
   }
   directory.close();
-  throw new TarsError('access-denied', `Cannot delete ${name}: another file system is mounted there`, {
-    hint: 'Unmount it, then run the command again.',
+  throw new TarsError('access-denied', `Cannot delete ${pathIn(parent, name)}: something is mounted there`, {
+    hint: 'Unmount it with umount, then run the command again.',
   });
 }
 
@@ -75,7 +75,13 @@ function openWritable(parent: OpenDirectory, name: string): OpenDirectory {
   const directory = parent.openDirectory(name);
   if (isSameFile(before.stat(), directory.stat())) return directory;
   directory.close();
-  throw new TarsError('access-denied', `${name} was replaced while it was deleted`);
+  throw new TarsError(
+    'access-denied',
+    `Another program replaced ${pathIn(parent, name)} while it was deleted`,
+    {
+      hint: 'Stop the program that writes there, then run the command again.',
+    },
+  );
 }
 
 async function leave(levels: Level[], top: OpenDirectory): Promise<void> {
@@ -92,6 +98,10 @@ async function ifThere(removal: Promise<void>): Promise<void> {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
 }
+
+/** For errors: where the kernel says that the directory is now. */
+const pathIn = ({ descriptor }: OpenDirectory, name: string): string =>
+  join(readlinkSync(`/proc/self/fd/${descriptor}`), name);
 
 /** The kernel's number of the mount that a directory was reached through: a bind mount has one of its own. */
 function mountOf({ descriptor }: OpenDirectory): string | undefined {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { ChildProcess } from 'node:child_process';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
+import { execa } from 'execa';
 import { signalChild, startProgram } from './start-program.ts';
 
 const quiet = { reject: false, stdin: 'ignore' } as const;
@@ -25,4 +27,22 @@ test('a program that could not be started is never signalled: its handle has no 
   assert.equal(signalChild(missing), false);
   assert.equal((await missing).code, 'ENOENT');
   assert.equal(kill.mock.callCount(), 0);
+});
+
+test('a program that fails and is not waited for is an unhandled rejection, as without a signal', async () => {
+  const module = JSON.stringify(new URL('./start-program.ts', import.meta.url).href);
+  const script = `import { startProgram } from ${module};
+    startProgram('false', [], {}, new AbortController().signal);`;
+  const args = ['--input-type=module', '--eval', script];
+  const { exitCode, stderr } = await execa(process.execPath, args, { reject: false });
+  assert.equal(exitCode, 1, stderr);
+  assert.match(stderr, /Command failed with exit code 1: false/);
+});
+
+test('a program that has ended leaves nothing at the signal', async () => {
+  const { signal } = new AbortController();
+  await startProgram('true', [], quiet, signal);
+  await startProgram('false', [], quiet, signal);
+  await startProgram('/nonexistent/program', [], quiet, signal);
+  assert.deepEqual(getEventListeners(signal, 'abort'), []);
 });

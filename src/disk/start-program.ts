@@ -22,11 +22,13 @@ export function startProgram<ProgramOptionsType extends ProgramOptions>(
 ) {
   if (signal !== undefined) throwIfAborted(signal);
   const child = execa(file, args, options);
-  if (signal === undefined) return child;
+  // One that could not be started has no pid, and emits no exit.
+  if (signal === undefined || child.pid === undefined) return child;
   const stop = (): void => void signalChild(child);
-  const forget = (): void => signal.removeEventListener('abort', stop);
   signal.addEventListener('abort', stop, { once: true });
-  child.then(forget, forget);
+  // Not when the promise settles: to wait for it there would make its rejection a handled one.
+  const handle = child as unknown as ChildProcess;
+  handle.once('exit', () => signal.removeEventListener('abort', stop));
   return child;
 }
 

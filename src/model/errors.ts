@@ -185,3 +185,18 @@ export function toTarsError(error: unknown, what: string): TarsError {
     hint === undefined ? { cause: error } : { hint, cause: error },
   );
 }
+
+/**
+ * {@link toTarsError}, with `what` also before a TarsError's message: for one that was thrown where its subject was not
+ * known. An interruption stays as it is.
+ */
+export function withSubject(error: unknown, what: string): TarsError {
+  if (!(error instanceof TarsError) || error.code === 'interrupted') return toTarsError(error, what);
+  const { code, hint, context } = error;
+  const message = `${what}: ${error.message}`;
+  const options = { hint, context, cause: error };
+  // Told apart by its class.
+  return code === 'corruption'
+    ? new CorruptionError(message, options)
+    : new TarsError(code, message, options);
+}

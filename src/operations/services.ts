@@ -1,4 +1,5 @@
 import { throwIfAborted } from '../model/abort.ts';
+import { formatMs } from '../model/duration.ts';
 import { messageOf, TarsError, type ErrorCode } from '../model/errors.ts';
 import type { Component } from '../ports/component.ts';
 import type { OperationContext } from '../ports/context.ts';
@@ -67,7 +68,7 @@ export async function waitReady(
       const hint = 'Read the log of its service.';
       const nowMs = ctx.clock.monotonicMs();
       if (nowMs >= deadlineMs) {
-        const message = `${component.name} was not ready within ${readyTimeoutMs} ms: ${detail}`;
+        const message = `${component.name} was not ready within ${formatMs(readyTimeoutMs)}: ${detail}`;
         throw new TarsError('timeout', message, { hint, cause });
       }
       if (nowMs >= lookMs) {

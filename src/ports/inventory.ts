@@ -31,8 +31,11 @@ export interface FoundStore {
   readonly how: string;
   /** The password's file on this machine, when the container is given one. */
   readonly passwordFile: string | undefined;
-  /** `known`: from the container's environment or command. `needed`: it asks for one that is not known. */
-  readonly password: 'known' | 'file' | 'none' | 'needed';
+  /**
+   * `known`: from the container's environment or command. `needed`: it asks for one that is not known. `unknown`: it does
+   * not answer, so whether it asks for one is not known.
+   */
+  readonly password: 'known' | 'file' | 'none' | 'needed' | 'unknown';
   /** When it is not the usual one. */
   readonly port: number | undefined;
   /** It takes encrypted connections alone. */

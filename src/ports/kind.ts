@@ -297,11 +297,11 @@ export interface ServerQuestions {
 export type PasswordQuestion = (bytes: string) => Promise<string>;
 
 /**
- * `known`: from the container's environment or command. `needed`: it asks for one that is not known. Or a file in the
- * container, and what holds where no path of this machine leads to it.
+ * `known`: from the container's environment or command. `needed`: it asks for one that is not known. `unknown`: it does
+ * not answer. Or a file in the container, and what holds where no path of this machine leads to it.
  */
-type PasswordSource =
-  'known' | 'none' | 'needed' | { readonly file: string; readonly otherwise: 'none' | 'needed' };
+export type PasswordSource =
+  'known' | 'none' | 'needed' | 'unknown' | { readonly file: string; readonly otherwise: 'none' | 'needed' };
 
 /** What a client logs in with. */
 export interface Credentials {

@@ -122,10 +122,16 @@ function storeLines(store: FoundStore, name: string): string[] {
     ...(port === undefined ? [] : [`    port: ${port}`]),
     ...proposal.map((line) => `    ${line}`),
     ...(passwordFile === undefined ? [] : [`    password_file: ${scalar(passwordFile)}`]),
-    ...(password === 'needed'
-      ? ['    # password_file: FILE # a file with its password, which the container does not show']
-      : []),
+    ...passwordComment(password),
   ];
+}
+
+function passwordComment(password: FoundStore['password']): readonly string[] {
+  if (password === 'needed')
+    return ['    # password_file: FILE # a file with its password, which the container does not show'];
+  if (password === 'unknown')
+    return ['    # password_file: FILE # a file with its password, if it asks for one: it did not answer'];
+  return [];
 }
 
 function configLines({ files }: StackInventory, paths: Paths): string[] {

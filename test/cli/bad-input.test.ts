@@ -170,7 +170,9 @@ test('an archive in the clear holds no secret, and a damaged one is refused befo
   const sound = await tars(['check', '--backup-file', file]);
   assert.equal(sound.exitCode, 0, sound.stderr);
   await writeFile(file, bytes.subarray(0, bytes.length - 700));
-  assert.equal((await tars(['check', '--backup-file', file])).exitCode, 1);
+  const damaged = await tars(['check', '--backup-file', file]);
+  assert.equal(damaged.exitCode, 1);
+  assert.match(damaged.stdout, /^Damaged: .*\n {2}1\. Check another copy of the archive/);
   const before = await readFile(join(root, 'app.env'), 'utf8');
   const restored = await run(['restore', '--backup-file', file, '--yes', '--restore-config']);
   assert.equal(restored.exitCode, 1);

@@ -210,11 +210,16 @@ test('--yes does the same without a terminal, and never over a tars.yaml that is
   assert.equal(exitCode, 0, stderr);
   const { wroteSettings, diagnoses, inventory } = JSON.parse(stdout) as {
     readonly wroteSettings: boolean;
-    readonly inventory: { readonly project: string };
+    readonly inventory: { readonly project: string; readonly stores: readonly object[] };
     readonly diagnoses: readonly Diagnosis[];
   };
   assert.ok(wroteSettings);
   assert.equal(inventory.project, 'home');
+  const fields = ['service', 'kind', 'how', 'port', 'tls', 'password', 'passwordFile', 'warning'];
+  assert.deepEqual(
+    inventory.stores.flatMap((store) => Object.keys(store)).filter((name) => !fields.includes(name)),
+    [],
+  );
   // Without an Engine no store can be reached; that is said, and is no reason not to have written all this.
   const stores = diagnoses.filter(({ check }) => check === 'store postgres');
   assert.deepEqual(

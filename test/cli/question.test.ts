@@ -22,12 +22,13 @@ after(() => stack[Symbol.asyncDispose]());
 /** Runs a restore on a terminal of 50 columns, types `keys` at its question and returns what the terminal showed. */
 async function answer(
   keys: string,
+  term = 'xterm',
 ): Promise<{ readonly exitCode: number | undefined; readonly shown: string }> {
   const words = [process.execPath, cliPath, '--config', stack.settingsPath, 'restore', '--restore-config'];
   const command = `stty cols 50; exec ${words.map((word) => `'${word}'`).join(' ')}`;
   const child = execa('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     reject: false,
-    env: { NO_COLOR: '1', TERM: 'xterm', SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
+    env: { NO_COLOR: '1', TERM: term, SHELL: '/bin/sh', TARS_CONFIG: undefined, TARS_PASSWORD: undefined },
     buffer: false,
   });
   let shown = '';
@@ -60,6 +61,14 @@ test('no answer but yes is a yes', async () => {
     assert.match(shown, /Nothing was restored or changed/);
     assert.equal(await readFile(stack.appEnv, 'utf8'), present);
   }
+});
+
+test('a terminal that knows no control sequences gets none, and can be left', async () => {
+  const left = await answer('ye\u0003', 'dumb');
+  assert.equal(left.exitCode, 130, left.shown);
+  assert.doesNotMatch(left.shown, /\u001b/);
+  assert.match(left.shown, /\[y\/N\] ye/);
+  assert.match(left.shown, /\[ERROR\] Interrupted; nothing was changed/);
 });
 
 test('the lines of the plan are broken between words, where the terminal would break them anywhere', async () => {

@@ -13,6 +13,7 @@ import {
   stat,
   symlink,
   truncate,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -126,6 +127,7 @@ async function newIdentity(name: string): Promise<{ file: string; recipient: str
 test('into a repository: redacted views and true copies, restored with content, mode, owner and time', async () => {
   const component = componentWith();
   const before = await tree(live);
+  await utimes(envFile, new Date(), new Date('2001-02-03T04:05:06Z'));
   const stats = await stat(envFile);
   const manifest = await capture(component, true);
   const stored = await tree(join(snapshot, 'config'));
@@ -142,7 +144,7 @@ test('into a repository: redacted views and true copies, restored with content, 
   assert.deepEqual(await tree(live), before);
   const restored = await stat(envFile);
   assert.deepEqual([restored.uid, restored.gid], [stats.uid, stats.gid]);
-  assert.ok(Math.abs(restored.mtimeMs - stats.mtimeMs) < 1000);
+  assert.equal(restored.mtimeMs, stats.mtimeMs);
   assert.deepEqual(await component.verify(manifest, ctx, noArtifacts), []);
 
   await component.generation(staged.record).undo(ctx);

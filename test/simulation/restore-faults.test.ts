@@ -115,6 +115,44 @@ test('what cannot be staged is named with its store, and that nothing has change
   }
 });
 
+test('what was staged is discarded at once when a later store cannot be, or differs from what was captured', async () => {
+  const calls = await callsOf({}, true);
+  for (const failing of ['stage plain', 'verify staged files']) {
+    for (const kind of ['refuse', 'late'] as const) {
+      const world = new World();
+      world.fault = { at: calls.indexOf(failing) + 1, kind };
+      // Also after an interruption, on a signal of its own.
+      world.alsoAt = { at: calls.indexOf('stage databases') + 1, kind: 'abort' };
+      await attempt(world, {});
+      const after = world.calls.slice(world.fault.at);
+      for (const name of names) {
+        // A stage that fails takes its own away.
+        if (failing === `stage ${name}`) continue;
+        const discarded = after.indexOf(`discard ${name}`);
+        const where = `${kind} at ${failing}: ${name} of ${after.join()}`;
+        assert.ok(discarded >= 0 && discarded < after.indexOf(`remove staged ${name}`), where);
+      }
+      assert.deepEqual(world.violations, []);
+    }
+  }
+});
+
+test('an interruption while a store is exchanged exchanges no other', async () => {
+  const calls = await callsOf({}, true);
+  const swaps = calls.filter((call) => call.startsWith('swap '));
+  assert.equal(swaps.length, names.length);
+  for (const [index, swap] of swaps.entries()) {
+    const world = new World();
+    world.fault = { at: calls.indexOf(swap) + 1, kind: 'abort' };
+    const outcome = await attempt(world, {});
+    if (index < swaps.length - 1) assert.ok('error' in outcome, swap);
+    assert.deepEqual(
+      world.calls.filter((call) => call.startsWith('swap ')),
+      swaps.slice(0, index + 1),
+    );
+  }
+});
+
 /** Killed when every store was exchanged and the journal did not know it yet. */
 async function cutOffInSwap(): Promise<World> {
   const calls = await callsOf({}, true);

@@ -230,7 +230,11 @@ export class World {
           store.staged = false;
           if (name === 'plain' && this.supervised !== undefined) this.running.add(this.supervised);
         }),
-      discard: () => this.#call(`discard ${name}`, removeStaged),
+      discard: ({ signal }) =>
+        this.#call(`discard ${name}`, () => {
+          this.#require(!signal.aborted, `discarded ${name} on a signal that has aborted`);
+          removeStaged();
+        }),
     };
     return {
       name,

@@ -44,12 +44,22 @@ export async function askForChoices(
     'Keep the last 3 snapshots, 7 daily, 4 weekly, 12 monthly; forget others?',
     ctx.signal,
   );
-  const [repository, key] = [`the repository ${repositoryPath}`, `its key ${places.passwordFile}`];
-  const question = (await holdsRepository(repositoryPath))
-    ? `Create ${settingsPath} for the existing repository ${repository}, with ${key}?`
-    : `Create ${settingsPath}, ${repository} and ${key}?`;
+  const question = await lastQuestion(settingsPath, { ...places, repositoryPath }, env);
   await requireYes(question, ctx.signal, questions);
   return { ...places, repositoryPath, what, care: { nightly, retention } };
+}
+
+/** Names what is created; a repository and a key that are there already are used as they are. */
+async function lastQuestion(
+  settingsPath: string,
+  { repositoryPath, passwordFile }: Pick<Choices, 'repositoryPath' | 'passwordFile'>,
+  env: Environment,
+): Promise<string> {
+  if (await holdsRepository(repositoryPath))
+    return `Create ${settingsPath} for the existing repository ${repositoryPath}?`;
+  return (await hasPassword(passwordFile, env))
+    ? `Create ${settingsPath} and the repository ${repositoryPath}?`
+    : `Create ${settingsPath}, the repository ${repositoryPath} and its key ${passwordFile}?`;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { FoundProject } from '../../composition/index.ts';
-import type { StackInventory } from '../../ports/inventory.ts';
+import type { FoundStore, StackInventory } from '../../ports/inventory.ts';
 import { counted } from '../../model/plural.ts';
 import type { Settings } from '../../settings/load.ts';
 import { hasErrors, type Diagnosis } from '../../operations/doctor/doctor.ts';
@@ -105,11 +105,7 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
     ...stores.flatMap(({ service, warning }) =>
       warning === undefined ? [] : [`Warning: ${service} ${warning}`],
     ),
-    ...stores.flatMap(({ service, password }) =>
-      password === 'needed'
-        ? [`Warning: the password of ${service} is unknown: set it in ${settingsPath}`]
-        : [],
-    ),
+    ...stores.flatMap((store) => passwordLines(store, settingsPath)),
     ...notCapturedLines(
       leftOut.map(({ service, destination, sizeBytes, reason, problem }) => ({
         subject: `${service}:${destination}`,
@@ -120,6 +116,15 @@ export function renderInventory(settingsPath: string, inventory: StackInventory)
     ),
     ...unusedVolumes.map((name) => `Not captured: volume ${name} (no service has it)`),
     ...notes.map((note) => `Note: ${note}`),
+  ];
+}
+
+function passwordLines({ service, password }: FoundStore, settingsPath: string): readonly string[] {
+  if (password === 'needed')
+    return [`Warning: the password of ${service} is unknown: set it in ${settingsPath}`];
+  if (password !== 'unknown') return [];
+  return [
+    `Note: ${service} did not answer, so it is unknown whether it asks for a password: if it does, set it in ${settingsPath}`,
   ];
 }
 

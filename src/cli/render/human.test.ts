@@ -53,3 +53,22 @@ test('a result that is piped elsewhere keeps its bytes, messages are for people 
   assert.equal(stdout, `a result of ${hostile}\n\tand more\n`);
   assert.doesNotMatch(stderr, /[^\P{Cc}\n\t]/u);
 });
+
+test('a live line is drawn only where the terminal can take it away again', (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const drawn = (capable: boolean, isTTY: boolean): string => {
+    const stderr = new Screen(isTTY);
+    using audience = humanAudience({
+      stdout: new Screen(isTTY) as unknown as NodeJS.WriteStream,
+      stderr: stderr as unknown as NodeJS.WriteStream,
+      stdin: new PassThrough() as unknown as NodeJS.ReadStream,
+      ...{ color: false, capable, verbose: false, monotonicMs: () => 0 },
+    });
+    audience.event({ type: 'task-started', task: 'staging redis', totalBytes: undefined });
+    t.mock.timers.tick(1000);
+    return stderr.text;
+  };
+  assert.match(drawn(true, true), /^staging redis 0 s/);
+  assert.equal(drawn(false, true), '');
+  assert.equal(drawn(true, false), '');
+});

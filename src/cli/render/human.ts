@@ -40,7 +40,9 @@ export function humanAudience({
     progress.erase();
     stderr.write(`${labels[label]} ${visible(text)}\n`);
   };
-  const progress = new ProgressDisplay({ stderr, monotonicMs, say });
+  const terminal = { stdin, stderr, capable };
+  const questions = terminalQuestions(terminal);
+  const progress = new ProgressDisplay({ stderr, isLive: stderr.isTTY && capable, monotonicMs, say });
 
   const onEvent = (event: OperationEvent): void => {
     switch (event.type) {
@@ -81,10 +83,10 @@ export function humanAudience({
     },
     confirm(question, signal) {
       progress.erase();
-      return askYes(question, { stdin, stderr }, signal);
+      return askYes(question, terminal, signal);
     },
     ...(stdout.isTTY && stdout.columns > 0 ? { columns: stdout.columns } : {}),
-    ...(capable && stdin.isTTY && stderr.isTTY ? { questions: terminalQuestions({ stdin, stderr }) } : {}),
+    ...(questions === undefined ? {} : { questions }),
     [Symbol.dispose]: () => progress[Symbol.dispose](),
   };
 }

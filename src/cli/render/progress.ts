@@ -19,6 +19,8 @@ interface RunningTask {
 /** Where progress is shown, and what it is timed by. */
 interface ProgressOptions {
   readonly stderr: NodeJS.WriteStream;
+  /** It is a terminal that can take a line away again. */
+  readonly isLive: boolean;
   readonly monotonicMs: () => number;
   /** Writes a whole line. */
   readonly say: (label: 'info' | 'ok', text: string) => void;
@@ -73,9 +75,9 @@ export class ProgressDisplay implements Disposable {
   }
 
   #show(): void {
-    const { stderr, monotonicMs, say } = this.#options;
+    const { stderr, isLive, monotonicMs, say } = this.#options;
     const nowMs = monotonicMs();
-    if (stderr.isTTY) {
+    if (isLive) {
       const line = [...this.#tasks].map(([name, task]) => describe(name, task, nowMs)).join(' · ');
       this.erase();
       stderr.write(fit(visible(line), (stderr.columns || 80) - 1));

@@ -1,5 +1,7 @@
 import { Writable } from 'node:stream';
+import type { Environment } from '../../model/environment.ts';
 import { InterruptedError } from '../../model/errors.ts';
+import { typedLine, type Terminal } from './typed-line.ts';
 import { visible } from './visible.ts';
 
 /** One of several answers. */
@@ -29,16 +31,18 @@ export interface Questions {
 /** Loaded when the first question is asked: most runs ask none. */
 const prompts = () => import('@clack/prompts');
 
-/** Where the operator sits. */
-interface Terminal {
-  readonly stdin: NodeJS.ReadStream;
-  readonly stderr: NodeJS.WriteStream;
-}
+/** Whether the terminal of that environment knows control sequences. */
+export const isCapable = (env: Environment): boolean => env['TERM'] !== 'dumb';
 
-const isTerminal = ({ stdin, stderr }: Terminal): boolean => stdin.isTTY && stderr.isTTY;
+const isTerminal = ({ stdin, stderr }: Pick<Terminal, 'stdin' | 'stderr'>): boolean =>
+  stdin.isTTY && stderr.isTTY;
 
-/** Questions asked on a terminal; Ctrl-C while one stands is an InterruptedError. */
-export function terminalQuestions(terminal: Terminal): Questions {
+/**
+ * Questions asked on a terminal; Ctrl-C while one stands is an InterruptedError. Undefined where there is none, or none
+ * that can show them.
+ */
+export function terminalQuestions(terminal: Terminal): Questions | undefined {
+  if (!isTerminal(terminal) || !terminal.capable) return undefined;
   const askAbout = <T>(
     message: string,
     signal: AbortSignal,
@@ -79,9 +83,10 @@ export async function askYes(
   signal: AbortSignal,
 ): Promise<boolean | undefined> {
   if (!isTerminal(terminal)) return undefined;
-  const { text } = await prompts();
   const about = { message: `${question} [y/N]`, untouched: 'nothing was changed' };
-  const answer = await ask<string | undefined>(terminal, about, signal, text);
+  const answer = terminal.capable
+    ? await ask<string | undefined>(terminal, about, signal, (await prompts()).text)
+    : await askPlainly(terminal, about, false, signal);
   return /^y(es)?$/i.test(answer?.trim() ?? '');
 }
 
@@ -95,9 +100,27 @@ export async function askSecret(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (!isTerminal(terminal)) return undefined;
-  const { password } = await prompts();
   const about = { message, untouched: 'nothing was changed' };
+  if (!terminal.capable) return askPlainly(terminal, about, true, signal);
+  const { password } = await prompts();
   return ask<string>(terminal, about, signal, (common) => password({ ...common, mask: '' }));
+}
+
+/** A question, and what its interruption leaves. */
+interface About {
+  readonly message: string;
+  readonly untouched: string;
+}
+
+async function askPlainly(
+  terminal: Terminal,
+  { message, untouched }: About,
+  isSecret: boolean,
+  signal: AbortSignal,
+): Promise<string> {
+  const answer = await typedLine(terminal, visible(message), isSecret, signal);
+  if (answer === undefined) throw new InterruptedError(`Interrupted; ${untouched}`);
+  return answer;
 }
 
 interface CommonOptions {
@@ -122,7 +145,7 @@ function sized(stderr: NodeJS.WriteStream): Writable {
  */
 async function ask<T>(
   { stdin, stderr }: Terminal,
-  { message, untouched }: { readonly message: string; readonly untouched: string },
+  { message, untouched }: About,
   signal: AbortSignal,
   prompt: (common: CommonOptions) => Promise<T | symbol>,
 ): Promise<T> {

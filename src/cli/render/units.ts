@@ -1,14 +1,8 @@
 import { formatMoment } from '../../model/calendar.ts';
 
 export { formatBytes } from '../../model/bytes.ts';
+export { formatMs } from '../../model/duration.ts';
 export { formatMoment };
-
-/** `93500` -> `1 min 34 s`, `1234` -> `1.2 s`, `12` -> `12 ms`. */
-export function formatMs(durationMs: number): string {
-  if (durationMs < 1000) return `${Math.round(durationMs)} ms`;
-  if (durationMs < 60_000) return `${(durationMs / 1000).toFixed(1)} s`;
-  return `${Math.floor(durationMs / 60_000)} min ${Math.round((durationMs % 60_000) / 1000)} s`;
-}
 
 /** A long time in its largest unit: `40 s`, `5 min`, `15 h`, `3 days`. */
 export function formatAge(ageMs: number): string {

@@ -14,6 +14,7 @@ import type { Environment } from '../../model/environment.ts';
 import { exitCodeOf } from './exit-codes.ts';
 import { contextFor, type Audience } from '../render/audience.ts';
 import { humanAudience } from '../render/human.ts';
+import { isCapable } from '../render/questions.ts';
 import { jsonAudience } from '../render/json.ts';
 import { RunRecorder } from './run-record.ts';
 
@@ -56,7 +57,7 @@ export async function runVerb(
 ): Promise<void> {
   const options = command.optsWithGlobals<GlobalOptions>();
   const { env, stdout, stderr, stdin, signal } = cli;
-  const capable = env['TERM'] !== 'dumb';
+  const capable = isCapable(env);
   const color = stderr.isTTY && env['NO_COLOR'] === undefined && capable;
   using recorder = new RunRecorder(command);
   using audience = recorder.listening(

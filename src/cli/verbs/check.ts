@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
 import { checkArchiveFile, openStore } from '../../composition/index.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
-import { stepsToHeal } from '../../operations/verify/heal.ts';
+import { stepsForArchive, stepsToHeal } from '../../operations/verify/heal.ts';
 import { exitCodes } from '../session/exit-codes.ts';
 import { renderDamage, renderSound } from '../render/check.ts';
 import { runVerb, type Session, type CliContext } from '../session/session.ts';
@@ -26,23 +26,28 @@ export function addCheck(program: Command, cli: CliContext): void {
 }
 
 async function run({ ctx, audience, env, settings }: Session, flags: CheckFlags): Promise<number> {
-  const conclude = (findings: readonly Finding[], value: object, sound: string): number => {
+  const conclude = (
+    findings: readonly Finding[],
+    steps: readonly string[],
+    value: object,
+    sound: string,
+  ): number => {
     for (const finding of findings) audience.event({ type: 'finding', finding });
     if (!hasErrors(findings)) {
       audience.result({ ...value, findings }, sound);
       return exitCodes.success;
     }
-    const steps = stepsToHeal(findings);
     audience.result({ ...value, findings, steps }, renderDamage(findings, steps));
     return exitCodes.error;
   };
   if (flags.backupFile !== undefined) {
     const findings = await checkArchiveFile(flags.backupFile, tmpdir(), ctx);
-    return conclude(findings, { archive: flags.backupFile }, `${flags.backupFile} is sound`);
+    const steps = stepsForArchive(findings);
+    return conclude(findings, steps, { archive: flags.backupFile }, `${flags.backupFile} is sound`);
   }
   const readData = flags.readData === true;
   await using store = await openStore(await settings(), env, ctx);
   const report = await store.check({ readData }, ctx);
   const { findings, ...counts } = report;
-  return conclude(findings, counts, renderSound(report, readData));
+  return conclude(findings, stepsToHeal(findings), counts, renderSound(report, readData));
 }

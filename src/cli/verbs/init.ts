@@ -5,7 +5,7 @@ import { throwIfAborted } from '../../model/abort.ts';
 import { findProjects, placeConflicts, type FoundProject } from '../../composition/index.ts';
 import { ConfigurationError, toTarsError } from '../../model/errors.ts';
 import type { Diagnosis } from '../../operations/doctor/doctor.ts';
-import type { StackInventory } from '../../ports/inventory.ts';
+import type { FoundStore, StackInventory } from '../../ports/inventory.ts';
 import { loadSettings } from '../../composition/settings.ts';
 import { settingsCandidates, type Settings } from '../../settings/load.ts';
 import { examineSetup } from '../wiring/examination.ts';
@@ -150,10 +150,15 @@ function valueOf({ settingsPath, settings, isNew, inventory, ...outcome }: Outco
   const { path, password_file: keyFile } = settings.repository;
   return {
     ...{ settings: settingsPath, repository: path, keyFile, wroteSettings: isNew, tookRepository },
-    inventory,
+    inventory: inventory && { ...inventory, stores: inventory.stores.map(valueOfStore) },
     suggestion: suggestion && { flags: suggestion.flags, why: suggestion.why },
     diagnoses,
   };
+}
+
+/** Without what only words the comments of `tars.yaml`. */
+function valueOfStore({ riskIfUnmounted: _risk, proposal: _lines, ...found }: FoundStore): unknown {
+  return found;
 }
 
 function render(outcome: Outcome, columns: number | undefined): string {

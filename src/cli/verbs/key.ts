@@ -5,7 +5,7 @@ import { shortId } from '../../model/snapshot.ts';
 import { trimAsRestic } from '../../settings/password-text.ts';
 import { readPasswordFile } from '../../settings/secrets.ts';
 import { exitCodes } from '../session/exit-codes.ts';
-import { askSecret } from '../render/questions.ts';
+import { askSecret, isCapable } from '../render/questions.ts';
 import { renderKeys, whereItIsKept } from '../render/key.ts';
 import { runVerb, type Session, type CliContext } from '../session/session.ts';
 import { addKeyExport } from './key-export.ts';
@@ -102,10 +102,10 @@ async function passwd(
 /** Asked twice on the terminal, unless a file has it. Never an argument, which every user of the machine could see. */
 async function newPassword(
   { newPasswordFile }: NewPasswordFlags,
-  { stdin, stderr, signal }: CliContext,
+  { env, stdin, stderr, signal }: CliContext,
 ): Promise<string> {
   if (newPasswordFile !== undefined) return requireText(await readPasswordFile(newPasswordFile));
-  const terminal = { stdin, stderr };
+  const terminal = { stdin, stderr, capable: isCapable(env) };
   const first = await askSecret('New password', terminal, signal);
   if (first === undefined) {
     throw new ConfigurationError('There is no terminal to ask for the new password', {

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { createDurably } from '../../disk/durable-file.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { realPathIfThere } from '../../disk/real-path.ts';
+import { formatBytes } from '../../model/bytes.ts';
 import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
@@ -127,7 +128,9 @@ async function collect(source: ArtifactSource, path: string, signal: AbortSignal
     sizeBytes += chunk.byteLength;
     // Placeholders may make a redacted view longer than its file.
     if (sizeBytes > 4 * configBytesMax)
-      throw new CorruptionError(`${path} in the snapshot is larger than a configuration can be`);
+      throw new CorruptionError(
+        `${path} in the snapshot is larger than ${formatBytes(4 * configBytesMax)}, so tars did not capture it as configuration`,
+      );
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

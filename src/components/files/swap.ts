@@ -131,11 +131,12 @@ class Place implements Disposable {
   private requirePrivate(directory: OpenDirectory): OpenDirectory {
     if (directory.isPrivate) return directory;
     directory.close();
+    const path = `${this.exchange.holder}/${this.exchange.previous}`;
     throw new TarsError(
       'restore-failed',
-      `${this.exchange.holder}/${this.exchange.previous} is not the directory that tars created: another user may write there`,
+      `Cannot use ${path}: another user owns it, or may write there, so it may not be what tars created`,
       {
-        hint: 'Move it away, and check its content before you delete it. Then run the restore again.',
+        hint: 'Look at what it holds, and at who may write to the directory above it. Move it away, then run the restore again.',
       },
     );
   }
@@ -210,7 +211,9 @@ async function swapWhole(
   await move(staged, contentName, holder, name);
   await holder.sync();
   if (isSameFile(holder.lstat(name), content)) return;
-  throw new TarsError('restore-failed', `${exchange.live} was replaced while it was restored`);
+  throw new TarsError('restore-failed', `Another program replaced ${exchange.live} while it was restored`, {
+    hint: 'Stop the program that writes there, then run the restore again.',
+  });
 }
 
 function requireFree(directory: OpenDirectory, name: string, path: string): void {

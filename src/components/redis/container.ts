@@ -1,6 +1,12 @@
 import { argumentOf } from '../../model/container-arguments.ts';
 import type { ContainerProgram } from '../../model/container-programs.ts';
-import type { ContainerSketch, ContainerSlot, Credentials } from '../../ports/kind.ts';
+import type {
+  ContainerSketch,
+  ContainerSlot,
+  Credentials,
+  PasswordQuestion,
+  PasswordSource,
+} from '../../ports/kind.ts';
 import type { ProgramCall } from '../../ports/programs.ts';
 import { redisTls } from './settings.ts';
 import type { RedisSettings } from './settings.ts';
@@ -19,8 +25,7 @@ export const container: ContainerSlot<RedisSettings> = {
     programRole,
     toldPort: (sketch) => argumentOf(sketch, isTlsOnly(sketch) ? '--tls-port' : '--port'),
     isTlsOnly,
-    password: async (sketch, ask) =>
-      credentials(sketch).password ? 'known' : /^-NOAUTH/.test(await ask('PING\r\n')) ? 'needed' : 'none',
+    password: passwordOf,
     credentials,
     expectedDirectory: (sketch) => argumentOf(sketch, '--dir') ?? '/data',
     riskIfUnmounted: 'AT RISK',
@@ -56,6 +61,14 @@ function isTlsOnly(sketch: ContainerSketch): boolean {
 
 function credentials(sketch: ContainerSketch): Credentials {
   return { password: argumentOf(sketch, '--requirepass') ?? sketch.environment['REDIS_PASSWORD'] };
+}
+
+async function passwordOf(sketch: ContainerSketch, ask: PasswordQuestion): Promise<PasswordSource> {
+  if (credentials(sketch).password) return 'known';
+  const answer = await ask('PING\r\n');
+  if (answer === '') return 'unknown';
+  // A server that asks for one says so before anything else.
+  return answer.startsWith('-NOAUTH') ? 'needed' : 'none';
 }
 
 /** Prints `INFO server`. The password is not on the command line. */

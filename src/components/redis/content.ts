@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Finding } from '../../model/finding.ts';
-import { CorruptionError, TarsError, toTarsError } from '../../model/errors.ts';
+import { CorruptionError, TarsError, withSubject } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Bytes } from '../../ports/artifacts.ts';
 import { DigestSum } from './rdb/part-hasher.ts';
@@ -91,9 +91,10 @@ export async function readContent(
     const end = await walkRdb(open(), counting);
     return { end, content: counting.content() };
   } catch (error) {
-    const unread = await unreadOf(error, open);
+    // Of two errors the first is about the damage.
+    const unread = await unreadOf(error, open).catch(() => undefined);
     if (unread !== undefined) return unread;
-    throw toTarsError(error, `Cannot read ${what}`);
+    throw withSubject(error, `Cannot read ${what}`);
   }
 }
 

@@ -150,8 +150,10 @@ export class FileSwap implements Generation {
     const { previousDir } = this.#place;
     return new TarsError(
       'restore-failed',
-      `${previousDir} is not the directory that tars created: another user may write there`,
-      { hint: 'Move it away, and check its content before you delete it. Then run the restore again.' },
+      `Cannot use ${previousDir}: another user owns it, or may write there, so it may not be what tars created`,
+      {
+        hint: 'Look at what it holds, and at who may write to the directory above it. Move it away, then run the restore again.',
+      },
     );
   }
 

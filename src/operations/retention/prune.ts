@@ -110,6 +110,9 @@ function parseBytes(text: string, flag: string): number {
 }
 
 function unfit(flag: string, text: string): ConfigurationError {
-  const forms = flag === '--max-unused' ? '5% (below 100%), 200M or unlimited' : '500M, 10G or 0';
-  return new ConfigurationError(`${flag} cannot be "${text}"`, { hint: `Give something like ${forms}.` });
+  const forms =
+    flag === '--max-unused'
+      ? 'a percentage below 100% such as 5%, a size such as 200M, or unlimited'
+      : 'a size such as 500M or 10G, or 0';
+  return new ConfigurationError(`${flag} cannot be "${text}"`, { hint: `Use ${forms}.` });
 }

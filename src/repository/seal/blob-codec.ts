@@ -109,7 +109,9 @@ function decompress(payload: Buffer, uncompressedBytes: number, what: string): B
     throw new CorruptionError(`The ${what} cannot be decompressed`, { cause });
   }
   if (plaintext.length !== uncompressedBytes) {
-    throw new CorruptionError(`The ${what} has ${plaintext.length} bytes instead of ${uncompressedBytes}`);
+    throw new CorruptionError(
+      `The ${what} decompresses to ${plaintext.length} bytes, and its index says ${uncompressedBytes}`,
+    );
   }
   return plaintext;
 }

@@ -99,7 +99,8 @@ async function crontab(
     },
     ctx.signal,
   );
-  throwIfAborted(ctx.signal);
+  // One that ended well has changed the crontab, whatever came meanwhile.
+  if (result.exitCode !== 0) throwIfAborted(ctx.signal);
   if (hasErrno(result.cause, 'ENOENT') || hasErrno(result, 'ENOENT')) {
     throw new ConfigurationError('There is no crontab program here', {
       hint: 'Install cron, or run `tars daemon` instead.',

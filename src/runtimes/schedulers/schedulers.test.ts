@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -10,6 +10,7 @@ import fc from 'fast-check';
 import { testContext } from '../../../test/fixtures/context.ts';
 import { scheduled } from '../../../test/fixtures/schedule.ts';
 import type { ScheduledStack } from '../../ports/scheduler.ts';
+import { createCronScheduler } from './cron.ts';
 import { crontabBlock, splitCrontab } from './crontab-block.ts';
 import { createSystemdScheduler } from './systemd.ts';
 import { systemdUnits, unitMarker, unitNames } from './systemd-units.ts';
@@ -131,6 +132,70 @@ test('units that the same tars.yaml had under another name are removed, those of
     else process.env['XDG_CONFIG_HOME'] = before;
     await rm(root, { recursive: true, force: true });
   }
+});
+
+/**
+ * Runs `work` with `program` as a script on the PATH. The script can interrupt the work with `interrupt`, and ends by
+ * the SIGTERM that it gets for that.
+ */
+async function withProgram(
+  program: string,
+  script: readonly string[],
+  work: (directory: string, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const root = await mkdtemp(join(tmpdir(), 'tars-program-'));
+  const before = { ...process.env };
+  const abort = new AbortController();
+  const interrupt = (): void => abort.abort();
+  process.on('SIGWINCH', interrupt);
+  const lines = [
+    '#!/bin/sh',
+    `cd '${root}'`,
+    'interrupt() { kill -WINCH $PPID; while :; do sleep 0.1; done; }',
+  ];
+  try {
+    await writeFile(join(root, program), [...lines, ...script, ''].join('\n'), { mode: 0o755 });
+    Object.assign(process.env, { PATH: `${root}:${before['PATH'] ?? ''}`, XDG_CONFIG_HOME: root });
+    await work(root, abort.signal);
+  } finally {
+    process.off('SIGWINCH', interrupt);
+    process.env['PATH'] = before['PATH'];
+    if (before['XDG_CONFIG_HOME'] === undefined) delete process.env['XDG_CONFIG_HOME'];
+    else process.env['XDG_CONFIG_HOME'] = before['XDG_CONFIG_HOME'];
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+/** What crontab and systemctl do when they end well although a SIGTERM comes in the middle. */
+const endsWell = "trap 'exit 0' TERM";
+
+test('an interruption that comes after the crontab was written is none, and one before it is', async () => {
+  const listing =
+    '[ "$1" = -l ] && { cat table 2>/dev/null || { echo "no crontab for me" >&2; exit 1; }; exit; }';
+  const install = async (signal: AbortSignal): Promise<void> => {
+    const plan = await createCronScheduler().planInstall(stack(), testContext());
+    await plan.execute(testContext(signal));
+  };
+  await withProgram('crontab', [listing, endsWell, 'cat >table', 'interrupt'], async (root, signal) => {
+    await install(signal);
+    assert.ok(signal.aborted);
+    assert.equal(await readFile(join(root, 'table'), 'latin1'), crontabBlock(stack()));
+  });
+  await withProgram('crontab', [listing, 'interrupt', 'cat >table'], async (root, signal) => {
+    await assert.rejects(install(signal), { code: 'interrupted' });
+    assert.ok(!existsSync(join(root, 'table')));
+  });
+});
+
+test('an interruption that comes after the last change of systemd is none', async () => {
+  const last = '[ "$2" = restart ] && interrupt';
+  await withProgram('systemctl', [endsWell, 'echo "$*" >>calls', last, 'exit 0'], async (root, signal) => {
+    const plan = await createSystemdScheduler(true).planInstall(stack(), testContext());
+    await plan.execute(testContext(signal));
+    assert.ok(signal.aborted);
+    const calls = (await readFile(join(root, 'calls'), 'utf8')).trimEnd().split('\n');
+    assert.equal(calls.at(-1), plan.commands.at(-1)?.slice(1).join(' '));
+  });
 });
 
 const hasSystemd = existsSync('/usr/bin/systemd-analyze');

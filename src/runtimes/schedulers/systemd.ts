@@ -178,8 +178,8 @@ async function run([program = '', ...args]: readonly string[], ctx: OperationCon
     },
     ctx.signal,
   );
-  throwIfAborted(ctx.signal);
   if (result.exitCode === 0) return;
+  throwIfAborted(ctx.signal);
   const said = result.stderr.trim();
   throw new TarsError(
     'subprocess',

@@ -172,6 +172,28 @@ test('of what 1.0.12 recorded, a repository takes the runs that are not older th
   assert.deepEqual(idsFor(undefined), ['before', 'after'], 'while it cannot be looked at');
 });
 
+test('what 1.0.12 recorded of retention is understood, and it understands what is recorded now', async () => {
+  const directory = join(root, 'retention');
+  const file = join(directory, 'home.runs.jsonl');
+  const log = createRunLog(directory, runOwner('home'));
+  const retention = {
+    ...{ heldBack: ['redis has 1 key'], letGo: ['postgres'], ahead: [{ id: 'abc', time: minute(9) }] },
+    command: 'tars forget --keep-last 3 --allow-shrunk',
+  };
+  log.begin({ verb: 'forget', options: [] }, minute(0)).finish({ ...ok, retention }, minute(1));
+  assert.deepEqual(log.runs()[0]?.end?.retention, retention);
+  const [, finished = ''] = (await readFile(file, 'utf8')).split('\n');
+  assert.match(finished, /"cure":"tars forget --keep-last 3 --allow-shrunk","letGo":\["postgres"\]/);
+  const former = { ...retention, command: undefined, cure: 'tars forget --allow-shrunk', failure: 'locked' };
+  const common = { id: 'former', at: minute(2).toISOString() };
+  const started = { ...common, type: 'started', verb: 'backup', options: [], pid: 1, processStart: 'x' };
+  const ended = { ...common, type: 'finished', end: { ...ok, retention: former } };
+  await appendFile(file, `${JSON.stringify(started)}\n${JSON.stringify(ended)}\n`);
+  assert.deepEqual(log.runs()[1]?.end?.retention, {
+    ...{ ...retention, command: 'tars forget --allow-shrunk', failure: 'locked' },
+  });
+});
+
 test('a repository is known by its config file, and by what was there last while its disk is away', async () => {
   const [directory, repository] = [join(root, 'marks'), join(root, 'repository')];
   const mark = createRepositoryMark(directory, repository);

@@ -34,7 +34,7 @@ interface HnswHeader {
 
 function parseHeader(bytes: Buffer, directory: string): HnswHeader {
   const refuse = (why: string): never => {
-    throw new CorruptionError(`${join(directory, 'header.bin')} ${why}`);
+    throw new CorruptionError(`The vector index ${directory} is damaged: its header.bin ${why}`);
   };
   if (bytes.length !== headerBytes) return refuse(`has ${bytes.length} bytes instead of ${headerBytes}`);
   if (bytes.readInt32LE(0) !== 1)
@@ -59,7 +59,7 @@ function parseHeader(bytes: Buffer, directory: string): HnswHeader {
     vectorBytes > 0 &&
     vectorBytes % 4 === 0 &&
     vectorBytes <= 1 << 24;
-  return sane ? header : refuse('contradicts itself');
+  return sane ? header : refuse('holds numbers that contradict one another');
 }
 
 /**

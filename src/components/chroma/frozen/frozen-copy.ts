@@ -242,7 +242,9 @@ export function requireSqlite(
 ): asserts listing is VolumeListing {
   if (listing?.entries.get(sqliteFileName)?.type === 'file') return;
   throw new TarsError('capture-failed', `There is no ${sqliteFileName} in ${label}`, {
-    hint: 'Chroma 1.0 moved its data from /chroma/chroma to /data: mount the volume where this version keeps it.',
+    hint:
+      'Mount the volume where this version of Chroma keeps its data: /data since 1.0, /chroma/chroma before. ' +
+      'Then start Chroma, check that its collections are there, and run the backup again.',
   });
 }
 

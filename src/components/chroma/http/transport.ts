@@ -1,5 +1,6 @@
 import { abortError } from '../../../model/abort.ts';
 import { connectionFailure } from '../../../model/connection-failure.ts';
+import { formatMs } from '../../../model/duration.ts';
 import { ConfigurationError, ServiceUnavailableError, TarsError } from '../../../model/errors.ts';
 import { hideSecrets } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -154,7 +155,7 @@ export class ChromaTransport {
       const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
       return new TarsError(
         'timeout',
-        `Chroma at ${this.location} did not answer ${method} ${path} within ${timeoutMs} ms`,
+        `Chroma at ${this.location} did not answer ${method} ${path} within ${formatMs(timeoutMs)}`,
         { hint: 'Check the load of the server, then run this again.' },
       );
     }

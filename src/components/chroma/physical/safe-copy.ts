@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { isMissing } from '../../../disk/is-there.ts';
 import { throwIfAborted } from '../../../model/abort.ts';
 import { CleanupStack } from '../../../model/cleanup-stack.ts';
+import { formatMs } from '../../../model/duration.ts';
 import { hasErrno, messageOf, TarsError, toTarsError } from '../../../model/errors.ts';
 import { openScratch, type ScratchDirectory } from '../../../disk/run-scratch.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -128,7 +129,7 @@ export class SafeCopy implements PersistCopy {
     if (!(await this.#holder.lock(timeoutMs, Math.ceil(holdMs)))) {
       throw new TarsError(
         'capture-failed',
-        `${this.source} was being written to for all of ${timeoutMs} ms`,
+        `Other programs wrote to ${this.source} without a gap for ${formatMs(timeoutMs)}`,
         {
           hint: 'Run the backup again when fewer writers are busy, or declare these services as writers, so that tars pauses them.',
         },

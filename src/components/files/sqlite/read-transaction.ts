@@ -66,5 +66,8 @@ function requireOpened(path: string, { inode, deviceId }: FileIdentity): void {
     const stats = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false });
     return stats?.ino === inode && (deviceId === undefined || stats.dev === deviceId);
   });
-  if (!isOpen) throw new TarsError('capture-failed', `${path} was replaced while it was opened`);
+  if (!isOpen)
+    throw new TarsError('capture-failed', `Another program replaced ${path} while it was opened`, {
+      hint: 'Run the backup again. If this happens each time, declare the service that replaces it as a writer, so that tars pauses it.',
+    });
 }

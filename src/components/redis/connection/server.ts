@@ -1,3 +1,4 @@
+import { formatMs } from '../../../model/duration.ts';
 import { ServiceUnavailableError, TarsError } from '../../../model/errors.ts';
 import type { OperationContext } from '../../../ports/context.ts';
 import { RedisReplyError, type RedisConnection } from './connection.ts';
@@ -80,9 +81,13 @@ export async function waitIdle(connection: RedisConnection, ctx: OperationContex
     if (!told) ctx.log.info('Waiting for Redis to finish a save or rewrite');
     told = true;
     if (ctx.clock.monotonicMs() > deadlineMs) {
-      throw new TarsError('timeout', `Redis has been busy saving or rewriting for ${idleTimeoutMs} ms`, {
-        hint: 'Read its log; a save that never ends points to a slow or full disk.',
-      });
+      throw new TarsError(
+        'timeout',
+        `Redis has been saving, or rewriting its log, for ${formatMs(idleTimeoutMs)}, and cannot begin another save meanwhile`,
+        {
+          hint: 'Read the log of Redis, and look for a slow or full disk. Run this again once INFO persistence shows rdb_bgsave_in_progress:0 and aof_rewrite_in_progress:0.',
+        },
+      );
     }
     await ctx.clock.sleep(idlePollMs, ctx.signal);
   }

@@ -36,7 +36,9 @@ export async function storeContainer(
     const list = containers.map(({ name, state }) => `${name} (${state})`).join(', ');
     throw new ConfigurationError(
       `${service} of the project ${projectName} has ${containers.length} containers, and tars cannot tell which holds the data: ${list}`,
-      { hint: 'Remove the one that is left over with docker rm, or scale the service to one.' },
+      {
+        hint: 'Remove the container that is left over: docker rm NAME. If the service is scaled, scale it to one.',
+      },
     );
   }
   if (container.problem !== undefined)
