@@ -53,7 +53,9 @@ export function endedServices(
   kinds: readonly StoreTraits[],
 ): { readonly ended: ReadonlySet<string>; readonly jobs: ReadonlySet<string> } {
   const jobs = containers.filter((container) => isJob(container, kinds));
-  const ended = containers.filter((container) => container.hasFinished === true || jobs.includes(container));
+  const hasEnded = (container: ProjectContainer): boolean =>
+    container.hasFinished === true || (jobs.includes(container) && container.state !== 'running');
+  const ended = containers.filter(hasEnded);
   const named = (of: typeof containers): ReadonlySet<string> => new Set(of.map(({ service }) => service));
   return { ended: named(ended), jobs: named(jobs) };
 }
