@@ -101,10 +101,16 @@ async function addPlaces(
       notes.push({ place: { tree: place.path }, reason: conflict, mayBeMissing: true });
       continue;
     }
-    const { service, inside } = place;
+    const { service, inside, exclude } = place;
     const name = freeName(place.name, taken);
-    components[name] = directoryComponent({ component: name, service, inside });
-    implied.push({ component: name, service, inside });
+    const one = {
+      component: name,
+      service,
+      inside,
+      ...(exclude.length === 0 ? {} : { exclude: [...exclude] }),
+    };
+    components[name] = directoryComponent(one);
+    implied.push(one);
     writing.push(...place.writers.filter((writer) => !stores.has(writer)));
   }
   const isLeftOut = ({ subject }: NotCaptured): boolean => subject in settings.leave_out;
@@ -240,10 +246,11 @@ async function conflictOf(
 }
 
 /** As `tars.yaml` would name it. */
-function directoryComponent({ component: name, service, inside }: ImpliedComponent): ConfiguredComponent {
+function directoryComponent(implied: ImpliedComponent): ConfiguredComponent {
+  const { component: name, service, inside, exclude } = implied;
   const kind = kinds.find((each) => each.name === 'files');
   if (kind === undefined) throw new RangeError('There is no kind files');
-  const parsed = kind.schema((path) => path).parse({ kind: 'files', service, inside });
+  const parsed = kind.schema((path) => path).parse({ kind: 'files', service, inside, exclude });
   return parsed.complete({ name, hasDocker: true, label: `component ${name}` });
 }
 

@@ -81,11 +81,17 @@ const project: StackInventory = {
   places: [
     {
       ...{ name: 'redis', service: 'app', inside: '/data', type: 'volume', source: 'home_redis' },
-      ...{ path: '/v', sizeBytes: 5 << 20, others: ['worker:/srv'], writers: ['app'] },
+      ...{ path: '/v', sizeBytes: 5 << 20, others: ['worker:/srv'], writers: ['app'], exclude: [] },
     },
     {
       ...{ name: 'data', service: 'app', inside: '/app data', type: 'bind', source: '/srv/${data}' },
-      ...{ path: '/srv/${data}', sizeBytes: undefined, others: [], writers: ['app'] },
+      ...{
+        path: '/srv/${data}',
+        sizeBytes: undefined,
+        others: [],
+        writers: ['app'],
+        exclude: ['/a [b]', '/c'],
+      },
     },
   ],
   leftOut: [
@@ -123,7 +129,10 @@ test('every place is an active component, and what is left out says why', () => 
   const components = written['components'] as Record<string, unknown>;
   // A store has its name already.
   assert.deepEqual(components['redis-2'], { kind: 'files', service: 'app', inside: '/data' });
-  assert.deepEqual(components['data'], { kind: 'files', service: 'app', inside: '/app data' });
+  assert.deepEqual(components['data'], {
+    ...{ kind: 'files', service: 'app', inside: '/app data' },
+    exclude: ['/a [b]', '/c'],
+  });
   assert.match(text, /^ {2}redis-2: # volume home_redis, 5.00 MiB; the same as worker:\/srv$/m);
   assert.equal(written['everything'], true);
   assert.deepEqual(written['leave_out'], { 'app:/var/log': 'logs' });

@@ -172,6 +172,8 @@ const impliedSchema = z.object({
   service: z.string(),
   /** The path in its container. */
   inside: z.string(),
+  /** Patterns of what other components capture of it. Absent: none. */
+  exclude: z.array(z.string()).optional(),
 });
 
 const manifestSchema = z.object({

@@ -81,6 +81,8 @@ export interface FoundPlace {
   readonly others: readonly string[];
   /** The services that may write there. */
   readonly writers: readonly string[];
+  /** Patterns of what other components capture of it. */
+  readonly exclude: readonly string[];
 }
 
 /** A mount that none of the proposed components captures. */

@@ -160,7 +160,7 @@ function placesLines(places: readonly FoundPlace[], taken: Set<string>, paths: P
   return [
     '  # Volumes and directories of the services; while one is restored, its services are stopped.',
     ...places.flatMap((place) => {
-      const { service, inside, type, source, sizeBytes, others } = place;
+      const { service, inside, type, source, sizeBytes, others, exclude } = place;
       const what = type === 'volume' ? `volume ${source}` : paths.of(source);
       const size = sizeBytes === undefined ? '' : `, ${formatBytes(sizeBytes)}`;
       const shared = others.length === 0 ? '' : `; the same as ${others.join(', ')}`;
@@ -169,6 +169,12 @@ function placesLines(places: readonly FoundPlace[], taken: Set<string>, paths: P
         '    kind: files',
         `    service: ${scalar(service)}`,
         `    inside: ${scalar(inside)}`,
+        ...(exclude.length === 0
+          ? []
+          : [
+              '    exclude: # other components capture these',
+              ...exclude.map((each) => `      - ${scalar(each)}`),
+            ]),
       ];
     }),
   ];

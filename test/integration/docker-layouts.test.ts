@@ -114,7 +114,7 @@ async function operatorOf({ directory }: Laid): Promise<(...args: readonly strin
 }
 
 /** In the gate, those whose traits no other test has. */
-const tried = isCampaign ? oddLayouts : oddLayouts.slice(1, 3);
+const tried = oddLayouts.filter(({ isInGate }) => isCampaign || isInGate === true);
 
 for (const layout of tried) {
   test(`all of a project comes back: ${layout.traits}`, { skip: docker.skip }, async () => {

@@ -7,7 +7,7 @@ const gib = 2 ** 30;
 
 const place = (name: string, sizeBytes: number | undefined): FoundPlace => ({
   ...{ name, service: name, inside: '/data', type: 'volume', source: name, path: `/v/${name}` },
-  ...{ sizeBytes, others: [], writers: [name] },
+  ...{ sizeBytes, others: [], writers: [name], exclude: [] },
 });
 
 async function asked(

@@ -1,3 +1,4 @@
+import { relative } from 'node:path/posix';
 import {
   coveredPaths,
   isWithin,
@@ -59,11 +60,9 @@ export async function findPlaces(question: PlacesQuestion, ctx: OperationContext
   const open = withoutCaptured(question.mounts, [...question.captured, ...(question.leaveOut ?? [])]);
   const covered = question.captured.flatMap((place) => coveredPaths(place, question.mounts));
   const taken = await directoriesOf(covered);
-  const judged = await Promise.all(
-    placesOf(open, question).map((place) => judge(place, taken, question, ctx)),
-  );
+  const judged = await Promise.all(placesOf(open, question).map((place) => judge(place, question, ctx)));
   const good = judged.filter(({ reason, problem }) => reason === undefined && problem === undefined);
-  const places = outermost(good.map(({ place }) => place)).map((place) => found(place, good));
+  const places = outermost(good.map(({ place }) => place)).map((place) => found(place, good, taken));
   const isInside = ({ place }: Judged): boolean => places.some(({ path }) => isWithin(place.path, path));
   return {
     places,
@@ -80,6 +79,7 @@ const subjectOf = ({ service, destination }: Pick<LeftOutMount, 'service' | 'des
 function found(
   { name, path, type, source, shownBy, mounts }: StatePlace,
   judged: readonly Judged[],
+  taken: readonly string[],
 ): FoundPlace {
   const { service, destination: inside } = shownBy;
   const others = mounts.slice(1).map(subjectOf);
@@ -91,7 +91,19 @@ function found(
     ...{ name, service, inside, type, source, path, sizeBytes },
     others: [...new Set(others)].sort(),
     writers,
+    exclude: patternsWithin(path, taken),
   };
+}
+
+/** Of directories in `outer`: as in a .gitignore there. */
+export function patternsWithin(outer: string, directories: readonly string[]): readonly string[] {
+  const inner = directories.filter((path) => path !== outer && isWithin(path, outer));
+  const outermostOnly = inner.filter(
+    (path) => !inner.some((other) => other !== path && isWithin(path, other)),
+  );
+  return [...new Set(outermostOnly)]
+    .sort()
+    .map((path) => `/${relative(outer, path).replaceAll(/[\\*?[\]]|\s$/g, String.raw`\$&`)}`);
 }
 
 const leftOutMounts = ({ place, look, sizeBytes, reason, problem }: Judged): LeftOutMount[] =>
@@ -103,7 +115,6 @@ const leftOutMounts = ({ place, look, sizeBytes, reason, problem }: Judged): Lef
 
 async function judge(
   place: StatePlace,
-  taken: readonly string[],
   { images, isPlanned, refused, jobs = new Set() }: PlacesQuestion,
   ctx: OperationContext,
 ): Promise<Judged> {
@@ -118,22 +129,15 @@ async function judge(
   const reason = isOfJob
     ? 'an unnamed volume of a job'
     : reasonToLeaveOut(place, { look, sizeBytes, images: services });
-  const problem = refused?.get(place.path) ?? (isAhead ? undefined : problemOf(place, look, taken));
+  const problem = refused?.get(place.path) ?? (isAhead ? undefined : problemOf(place, look));
   return { place, look, sizeBytes, reason, problem: reason === undefined ? problem : undefined };
 }
 
 /** Why a component of kind `files` cannot capture it. */
-function problemOf(
-  { path, type, source, shownBy }: StatePlace,
-  look: PlaceLook,
-  taken: readonly string[],
-): string | undefined {
+function problemOf({ path, type, source, shownBy }: StatePlace, look: PlaceLook): string | undefined {
   if (shownBy.onDemand === true)
     return `the Engine mounts the volume ${source} only while ${shownBy.service} runs, so it could not be restored in place`;
   if (type === 'other') return 'neither a volume nor a directory of this machine';
-  const inner = taken.find((other) => other !== path && isWithin(other, path));
-  if (inner !== undefined)
-    return `another component captures ${inner}, which lies in it: add a component of kind files for each other directory in it`;
   if (look.kind === 'missing') return `${path} is not on this machine`;
   if (look.kind === 'file') return 'a single file, which no configuration component names';
   if (look.kind === 'socket' || look.kind === 'other') return 'neither a file nor a directory';
