@@ -51,6 +51,8 @@ const others = {
     ...{ image: postgres, restart: 'unless-stopped', entrypoint: ['/nightly.sh'] },
     volumes: ['./nightly.sh:/nightly.sh:ro', './dumps:/dumps'],
   },
+  // Only what it runs tells, and it goes on running.
+  proxy: { ...backend, command: ['sleep', '600'], expose: ['6379'], depends_on: ['cache'] },
   admin: { ...backend, command: ['sleep', '600'], expose: ['80'], volumes: ['admin:/var/lib/pgadmin'] },
 };
 
@@ -121,6 +123,8 @@ test(
       inventory: StackInventory;
     };
     assert.deepEqual(inventory.stores.map(({ service }) => service).sort(), ['cache', 'db', 'llm']);
+    const writers = inventory.writers.map(({ service }) => service).sort();
+    assert.deepEqual(writers, ['admin', 'nightly', 'pool', 'proxy'], 'what has ended is none');
     const notes = inventory.notes.join('\n');
     for (const said of [
       /pool answers as PostgreSQL and keeps nothing in \/var\/lib\/postgresql\/data/,

@@ -47,14 +47,14 @@ export async function findProjectPlaces(
   return { ...found, atRisk: atRisk.flat() };
 }
 
-/** For {@link findPlaces}: services that have ended, and those of them that are known to be jobs. */
+/** For {@link findPlaces}: services that have ended, and those that are known to be jobs, running or not. */
 export function endedServices(
   containers: readonly ProjectContainer[],
   kinds: readonly StoreTraits[],
 ): { readonly ended: ReadonlySet<string>; readonly jobs: ReadonlySet<string> } {
   const jobs = containers.filter((container) => isJob(container, kinds));
   const hasEnded = (container: ProjectContainer): boolean =>
-    container.hasFinished === true || (jobs.includes(container) && container.state !== 'running');
+    container.hasFinished === true || (jobs.includes(container) && container.state === 'stopped');
   const ended = containers.filter(hasEnded);
   const named = (of: typeof containers): ReadonlySet<string> => new Set(of.map(({ service }) => service));
   return { ended: named(ended), jobs: named(jobs) };
