@@ -111,6 +111,7 @@ async function addPlaces(
     };
     components[name] = directoryComponent(one);
     implied.push(one);
+    if (exclude.length > 0) notes.push(partNote({ tree: inside, service }, exclude));
     writing.push(...place.writers.filter((writer) => !stores.has(writer)));
   }
   const isLeftOut = ({ subject }: NotCaptured): boolean => subject in settings.leave_out;
@@ -182,6 +183,12 @@ function withFiles(settings: Settings, paths: readonly string[]): Settings['comp
     .reduce((each, path) => each.configuration?.with(path) ?? each, component);
   return { ...settings.components, [name]: added };
 }
+
+/** Of a directory that is captured around what other components capture in it. */
+const partNote = (place: PlaceNote['place'], exclude: readonly string[]): PlaceNote => ({
+  ...{ place, mayBeMissing: true },
+  reason: `other components capture ${exclude.join(', ')} in it`,
+});
 
 /** As `init` would have declared them; what `tars.yaml` says of one counts. */
 function withWriters(services: Settings['services'], writing: readonly string[]): Settings['services'] {
