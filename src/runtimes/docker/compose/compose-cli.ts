@@ -86,13 +86,12 @@ export class ComposeProject {
   /** The files in one, with every variable put in. @throws ConfigurationError when Compose cannot read them */
   async config(ctx: OperationContext): Promise<unknown> {
     // Services of profiles are part of it: without them others may depend on nothing.
-    const profiles = this.#cli.major === 1 ? [] : ['--profile', '*'];
-    return parse(await this.#run([...profiles, 'config'], ctx));
+    return parse(await this.#run([...this.#allProfiles, 'config'], ctx));
   }
 
-  /** For each service, Compose's digest of the definition of its container. */
+  /** For each service, also those of profiles, Compose's digest of the definition of its container. */
   async hashes(ctx: OperationContext): Promise<ReadonlyMap<string, string>> {
-    const lines = (await this.#run(['config', '--hash', '*'], ctx)).split('\n');
+    const lines = (await this.#run([...this.#allProfiles, 'config', '--hash', '*'], ctx)).split('\n');
     return new Map(
       lines.flatMap((line) => {
         const [service, hash] = line.trim().split(/\s+/);
@@ -109,6 +108,11 @@ export class ComposeProject {
     // Version 1 pulls only what is not here, which was looked at before.
     const pull = this.#cli.major === 1 ? [] : ['--pull', 'never'];
     await this.#run(['up', '--no-start', '--no-recreate', '--no-build', ...pull, ...services], ctx);
+  }
+
+  /** Version 1 has no pattern for profiles. */
+  get #allProfiles(): readonly string[] {
+    return this.#cli.major === 1 ? [] : ['--profile', '*'];
   }
 
   async #run(args: readonly string[], ctx: OperationContext): Promise<string> {
