@@ -188,8 +188,6 @@ async function removeStaged(
     try {
       await removeStagedOf(component, entry, target, ctx);
     } catch (error) {
-      // Without its container there is no way to it. If it comes back, doctor finds what was staged.
-      if (await isMissing(component, target, ctx)) continue;
       left.push(
         `The data that restore ${entry.restoreId} staged for ${component.name} could not be removed: ${messageOf(error)}`,
       );
@@ -219,6 +217,8 @@ async function removeStagedOf(
     await component.removeStaged(entry.restoreId, ctx);
   } catch (error) {
     if (toTarsError(error, component.name).code !== 'service-unavailable') throw error;
+    // Without its container there is no way to it. If it comes back, doctor finds what was staged.
+    if (await isMissing(component, target, ctx)) return;
     await requireServer(component, entry, target, ctx);
     await component.removeStaged(entry.restoreId, ctx);
   }
