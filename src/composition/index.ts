@@ -97,9 +97,12 @@ export async function withImplied(
 }
 
 /** See {@link import('./captured-file.ts').capturedFileIn}. */
-export function capturedFileIn(settings: Settings, source: SnapshotSource, signal: AbortSignal): CapturedFile {
-  return async (path) =>
-    (await import('./captured-file.ts')).capturedFileIn(settings, source, signal)(path);
+export function capturedFileIn(
+  settings: Settings,
+  source: SnapshotSource,
+  signal: AbortSignal,
+): CapturedFile {
+  return async (path) => (await import('./captured-file.ts')).capturedFileIn(settings, source, signal)(path);
 }
 
 /** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */

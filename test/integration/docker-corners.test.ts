@@ -12,11 +12,15 @@ const docker = await dockerForTests();
 const idle = { image: 'tars-test/backend:1', command: ['sleep', '600'], init: true };
 const secretFile = 'outside/pw.txt';
 
+const unlessBroken =
+  '[ ! -e /flags/broken ] || { echo the cause of it; exit 1; }; exec postgres-entrypoint.sh postgres';
+
 const services = {
   db: {
     image: 'postgres:15-tars-test',
     environment: { POSTGRES_PASSWORD_FILE: '/run/secrets/pw' },
-    volumes: ['data:/var/lib/postgresql/data', `./${secretFile}:/run/secrets/pw:ro`],
+    volumes: ['data:/var/lib/postgresql/data', `./${secretFile}:/run/secrets/pw:ro`, './flags:/flags:ro'],
+    entrypoint: ['sh', '-c', unlessBroken],
     healthcheck: { test: ['CMD', 'pg_isready', '-h', '127.0.0.1'], interval: '1s', retries: 60 },
   },
   web: { ...idle, depends_on: ['db'], volumes: ['./conf:/etc/web/conf'] },
@@ -28,7 +32,7 @@ test(
   async () => {
     await using small = await smallProject(docker.engine, 'co-', services, { volumes: ['data'] });
     const { directory } = small;
-    await mkdir(join(directory, 'outside'));
+    for (const name of ['outside', 'flags']) await mkdir(join(directory, name));
     await writeFile(join(directory, secretFile), 'quiet-harbour-77\n', { mode: 0o644 });
     await small.compose('up', '-d', '--wait');
     const psql = (sql: string): Promise<string> =>
@@ -66,16 +70,19 @@ test(
       assert.equal(await readFile(join(directory, secretFile), 'utf8'), 'quiet-harbour-77\n');
     };
     await whole();
-    const kept = await records();
 
     // The mount is gone below a container that exists: root may do all, so rights are not the cause.
     await small.compose('stop', 'web');
     await rm(join(directory, 'conf'), { recursive: true });
     const lacking = await run('restore', '--dry-run', '--component', 'conf');
     assert.equal(lacking.exitCode, 1);
-    assert.match(lacking.stderr, /conf, which web mounts, is not on this machine\n +Create the directory, or start web/);
+    assert.match(
+      lacking.stderr,
+      /conf, which web mounts, is not on this machine\n +Create the directory, or start web/,
+    );
     await ok('restore', '--yes', '--component', 'conf');
     await whole();
+    const kept = await records();
 
     // A directory cannot be created, and what was staged cannot be looked for: the next verbs do their work all the same.
     await lose();
@@ -90,6 +97,16 @@ test(
     assert.doesNotMatch(status.stderr, /secret file/);
     assert.deepEqual(await records(), kept, 'nothing is left to recover');
     await rm(join(directory, 'conf'));
+
+    // The server ends at its start: its log goes with its container, so the end of it is in the error.
+    await writeFile(join(directory, 'flags/broken'), '');
+    const ended = await run('restore', '--yes');
+    assert.equal(ended.exitCode, 1);
+    assert.match(ended.stderr, /has stopped again after its start/);
+    assert.match(ended.stderr, /The end of the log of db, whose container is removed:\n +\| the cause of it/);
+    assert.match(ended.stderr, /Read the end of its log above/);
+    assert.deepEqual(await records(), kept);
+    await rm(join(directory, 'flags/broken'));
     await ok('restore', '--yes');
     await whole();
   },

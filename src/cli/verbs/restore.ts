@@ -185,7 +185,11 @@ async function targetOf(
         hint: 'Add --project NAME, or name the files in docker.compose_files of tars.yaml.',
       });
     }
-    const stack = await composeStack(settings, { includeModels: false, backupFile, capturedFile }, session.env);
+    const stack = await composeStack(
+      settings,
+      { includeModels: false, backupFile, capturedFile },
+      session.env,
+    );
     return { stack, target: { ...stack, stack: stack.name } };
   }
   const files = (composeFile ?? []).map((file) => resolve(file));

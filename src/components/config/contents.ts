@@ -26,7 +26,12 @@ export async function capturedContent(
   const { trueCopy, files } = parseConfigFacts(from.facts, from.name);
   const file = files.find((captured) => captured.path === path);
   if (file === undefined || trueCopy === 'none') return undefined;
-  const contentOf = await contents({ ageIdentityFile }, { trueCopy, folder: from.name, files }, source, signal);
+  const contentOf = await contents(
+    { ageIdentityFile },
+    { trueCopy, folder: from.name, files },
+    source,
+    signal,
+  );
   return contentOf(file);
 }
 
