@@ -9,6 +9,7 @@ import type { Component } from '../ports/component.ts';
 import type { ConfiguredComponent, LeftOutWays } from '../ports/kind.ts';
 import type { StorePlace } from '../ports/store-place.ts';
 import type { Settings } from '../settings/load.ts';
+import type { CapturedFile } from '../settings/secrets.ts';
 import { placesOfOthers, placesOfTars, type RunPlaces } from './reserved-places.ts';
 
 /** Overrides of settings by flags. */
@@ -19,6 +20,8 @@ export interface StackOverrides extends RunPlaces {
   readonly beside?: Settings['components'];
   /** The project the configured one is a copy of and must not touch. */
   readonly apartFrom?: string;
+  /** Where secret files are read from that are missing on this machine. */
+  readonly capturedFile?: CapturedFile;
 }
 
 /** What all components are built with. */

@@ -36,6 +36,7 @@ import { shellFileName, shellFileText } from '../runtimes/docker/compose/shell-f
 import { createServerProof } from '../runtimes/docker/server-proof.ts';
 import { createContainerHold } from '../runtimes/docker/volume/volume-hold.ts';
 import { createDockerVolume } from '../runtimes/docker/volume/volume.ts';
+import { isVisible } from '../disk/is-there.ts';
 import { kinds } from '../components/registry.ts';
 import { recognise, storeTraits } from '../runtimes/docker/discovery/recognise.ts';
 import { createGuardian } from '../runtimes/guardian/index.ts';
@@ -188,11 +189,7 @@ export class DockerStack {
           const composed = await composeComponent(name, component, stack, { path: hostPath });
           return createCaptureOnlyComponent(composed, problem);
         }
-        if (!accessible) {
-          throw new TarsError('access-denied', `This user may not read and write ${hostPath}`, {
-            hint: 'Run tars as root, or give this user access to that directory.',
-          });
-        }
+        if (!accessible) throw await inaccessible(mount.source, container);
         const sharedWith = await otherWriters(this.#engine, this.#project, service, hostPath);
         return composeComponent(name, component, stack, { path: hostPath, sharedWith });
       },
@@ -311,6 +308,18 @@ export class DockerStack {
       hint: `Start it: docker compose -p ${this.#project} ${state === 'paused' ? 'unpause' : 'start'} ${service}`,
     });
   }
+}
+
+/** Why this process cannot use a directory that is mounted: a missing one is missing for root, too. */
+async function inaccessible(path: string, { service }: ProjectContainer): Promise<TarsError> {
+  if (await isVisible(path)) {
+    return new TarsError('access-denied', `This user may not read and write ${path}`, {
+      hint: 'Run tars as root, or give this user access to that directory.',
+    });
+  }
+  return new ServiceUnavailableError(`${path}, which ${service} mounts, is not on this machine`, {
+    hint: `Create the directory, or start ${service}, for which the Engine creates it. If the Engine runs on another machine, run tars there.`,
+  });
 }
 
 /** The Engine lets go of it when the container ends, and a restore has to stop the container. */

@@ -37,6 +37,7 @@ import {
   furtherSecrets,
   readPasswordFile,
   repositoryPasswords,
+  type CapturedFile,
 } from '../settings/secrets.ts';
 import { createFileJournal } from '../storage/journal/file-journal.ts';
 import { createRepositoryMark, type RepositoryMark } from '../storage/journal/repository-mark.ts';
@@ -95,6 +96,15 @@ export async function withImplied(
     : (await import('./everything.ts')).withImplied(settings, manifest);
 }
 
+/** See {@link import('./captured-file.ts').capturedFileIn}. */
+export function capturedFileIn(
+  settings: Settings,
+  source: SnapshotSource,
+  signal: AbortSignal,
+): CapturedFile {
+  return async (path) => (await import('./captured-file.ts')).capturedFileIn(settings, source, signal)(path);
+}
+
 /** Builds the adapters that `settings` ask for. Opens nothing. @throws TarsError when a secret cannot be read */
 export async function composeStack(
   settings: Settings,
@@ -103,7 +113,7 @@ export async function composeStack(
 ): Promise<Stack> {
   const passwords = new Map<string, string | undefined>();
   for (const [name, component] of Object.entries(settings.components)) {
-    passwords.set(name, await componentPassword(component.secrets));
+    passwords.set(name, await componentPassword(component.secrets, overrides.capturedFile));
   }
   const further = await furtherSecrets(settings, env);
   const knownSecrets = [...passwords.values(), ...further].filter((secret) => secret !== undefined);

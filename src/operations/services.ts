@@ -65,17 +65,18 @@ export async function waitReady(
       throwIfAborted(ctx.signal);
       if (cause instanceof TarsError && incurable.has(cause.code)) throw cause;
       const detail = messageOf(cause);
-      const hint = 'Read the log of its service.';
+      const { service = '' } = component;
+      const told = { hint: 'Read the log of its service.', context: { service }, cause };
       const nowMs = ctx.clock.monotonicMs();
       if (nowMs >= deadlineMs) {
         const message = `${component.name} was not ready within ${formatMs(readyTimeoutMs)}: ${detail}`;
-        throw new TarsError('timeout', message, { hint, cause });
+        throw new TarsError('timeout', message, told);
       }
       if (nowMs >= lookMs) {
         lookMs = nowMs + lookEveryMs;
         if (await hasStopped(component.service, runtime, ctx)) {
           const message = `${component.name} has stopped again after its start: ${detail}`;
-          throw new TarsError('service-unavailable', message, { hint, cause });
+          throw new TarsError('service-unavailable', message, told);
         }
       }
       await ctx.clock.sleep(readyPollMs, ctx.signal);

@@ -55,6 +55,8 @@ export interface Provisioner {
     recorded: ComposeRecord | undefined,
     ctx: OperationContext,
   ): Promise<readonly Finding[]>;
+  /** The last lines of what `service` logged, without its secrets; empty when there are none. */
+  logEnd(service: string, ctx: OperationContext): Promise<string>;
 }
 
 /** What only a shell knew when services were created. */

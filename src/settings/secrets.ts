@@ -1,5 +1,6 @@
 import { startProgram } from '../disk/start-program.ts';
 import { readFile } from 'node:fs/promises';
+import { isThere } from '../disk/is-there.ts';
 import { throwIfAborted } from '../model/abort.ts';
 import { ConfigurationError, hasErrno, TarsError, toTarsError } from '../model/errors.ts';
 import type { Settings } from './load.ts';
@@ -10,10 +11,20 @@ import { readAsRestic, trimAsRestic } from './password-text.ts';
 /** Long enough for a person to unlock a password manager; an unattended run must not wait for ever. */
 const passwordCommandTimeoutMs = 120_000;
 
+/** What a file held when a snapshot was taken; undefined when the snapshot does not hold it. */
+export type CapturedFile = (path: string) => Promise<Uint8Array | undefined>;
+
 /** A file's content without the line ends behind it. @throws TarsError naming the file, never its content */
-async function readSecretFile(path: string): Promise<string> {
-  const text = (await readBytes(path)).toString('utf8');
+async function readSecretFile(path: string, captured?: CapturedFile): Promise<string> {
+  const text = (await readLiveOrCaptured(path, captured)).toString('utf8');
   return text.replace(/^\ufeff/, '').replace(/(\r?\n)+$/, '');
+}
+
+/** A restore onto an empty machine brings the file back only while it runs. */
+async function readLiveOrCaptured(path: string, captured: CapturedFile | undefined): Promise<Buffer> {
+  if (captured === undefined || (await isThere(path))) return readBytes(path);
+  const bytes = await captured(path);
+  return bytes === undefined ? readBytes(path) : Buffer.from(bytes);
 }
 
 /** A password of the repository, as restic reads the same file. @throws TarsError naming the file, never its content */
@@ -56,12 +67,12 @@ const bothWays = (password: string | undefined, before: string, origin: string):
   before: before === password ? undefined : before,
 });
 
-/** A store's password from `password` or `password_file`. */
-export async function componentPassword({
-  password,
-  passwordFile,
-}: StoreSecrets): Promise<string | undefined> {
-  return passwordFile === undefined ? password : readSecretFile(passwordFile);
+/** A store's password from `password` or `password_file`; a missing file is read from `captured`. */
+export async function componentPassword(
+  { password, passwordFile }: StoreSecrets,
+  captured?: CapturedFile,
+): Promise<string | undefined> {
+  return passwordFile === undefined ? password : readSecretFile(passwordFile, captured);
 }
 
 /**

@@ -96,6 +96,33 @@ test('kill -9 at any point of a restore leaves one generation whole, and the nex
   }
 });
 
+/** Errors while staging, while the stores are exchanged, at their start and while the restored data is compared. */
+const failures = [
+  [/^spawn pg_restore/, 1, /I\/O error|EIO/i],
+  [/^rename data.tars-new/, 1, /the previous data was put back/],
+  [/^spawn redis-server/, 1, /the previous data was put back/],
+  [/^open dump\.rdb/, -1, /I\/O error|EIO/i],
+] as const;
+
+// The second and the last leave different things behind.
+for (const [pattern, nth, message] of failures.filter((_, i) => isCampaign || i % 2 === 1)) {
+  test(`an error at ${pattern.source} blocks nothing: the next restore needs no work by hand`, async () => {
+    const failed = await tarsWithFault(restoreArgs(otherThan(live)), {
+      at: stepOf(pattern, nth),
+      fails: true,
+    });
+    assert.equal(failed.exitCode, 1, failed.stderr);
+    assert.match(failed.stderr, message);
+    const next = await stack.run(['restore', stack.snapshots[otherThan(live)], '--yes', '--restore-config']);
+    assert.equal(next.exitCode, 0, next.stderr);
+    assert.doesNotMatch(next.stderr, /was interrupted|another process|tars verify,/);
+    const { side, said } = await settled(pattern.source);
+    assert.equal(side, otherThan(live));
+    assert.doesNotMatch(said, /was interrupted/);
+    live = side;
+  });
+}
+
 /** Interruptions while staging, while the stores are down, and while the restored data is compared. */
 const interruptions = [
   ['SIGINT', /^spawn pg_restore/, 1, /Interrupted; no live data had changed/],

@@ -123,7 +123,9 @@ async function recoverUnfinished(settings: Settings, env: Environment, ctx: Oper
   try {
     if (!(await hasPendingRestores(settings))) return;
     const whole = await withEverything(settings, env, ctx);
-    const stack = await composeStack(whole.settings, { includeModels: false }, env);
+    // A store whose password is missing cannot be put back, and keeps nothing else from being.
+    const overrides = { includeModels: false, capturedFile: () => Promise.resolve(new Uint8Array()) };
+    const stack = await composeStack(whole.settings, overrides, env);
     await recoverInterrupted({ ...stack, stack: stack.name }, stack.journal, ctx);
   } catch (error) {
     throwIfAborted(ctx.signal);

@@ -1,7 +1,14 @@
 import type { Command } from 'commander';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { composeStack, kindOf, openArchiveFile, openStore, withImplied } from '../../composition/index.ts';
+import {
+  capturedFileIn,
+  composeStack,
+  kindOf,
+  openArchiveFile,
+  openStore,
+  withImplied,
+} from '../../composition/index.ts';
 import { ConfigurationError } from '../../model/errors.ts';
 import { hasErrors, type Finding } from '../../model/finding.ts';
 import { openWanted } from '../../operations/restore/choose-snapshot.ts';
@@ -106,7 +113,7 @@ async function restoreFrom(
 ): Promise<number> {
   const { ctx, audience } = session;
   const settings = await withImplied(await session.settings(), await source.manifest(ctx.signal));
-  const { stack, target } = await targetOf(session, settings, flags);
+  const { stack, target } = await targetOf(session, settings, source, flags);
   if (flags.dryRun !== true) await recoverInterrupted(target, stack.journal, ctx);
   const { project, component: only } = flags;
   const isConfiguration = (kind: string): boolean => kindOf(kind)?.isConfiguration === true;
@@ -168,20 +175,26 @@ async function restoreFrom(
 async function targetOf(
   session: Session,
   settings: Settings,
+  source: SnapshotSource,
   { project, composeFile, backupFile }: RestoreFlags,
 ) {
+  const capturedFile = capturedFileIn(settings, source, session.ctx.signal);
   if (project === undefined) {
     if (composeFile !== undefined) {
       throw new ConfigurationError('--compose-file is for restoring into another project', {
         hint: 'Add --project NAME, or name the files in docker.compose_files of tars.yaml.',
       });
     }
-    const stack = await composeStack(settings, { includeModels: false, backupFile }, session.env);
+    const stack = await composeStack(
+      settings,
+      { includeModels: false, backupFile, capturedFile },
+      session.env,
+    );
     return { stack, target: { ...stack, stack: stack.name } };
   }
   const files = (composeFile ?? []).map((file) => resolve(file));
   const apart = settingsForProject(settings, project, files);
-  const overrides = { includeModels: false, apartFrom: settings.docker?.project ?? '' };
+  const overrides = { includeModels: false, apartFrom: settings.docker?.project ?? '', capturedFile };
   const stack = await composeStack(apart, overrides, session.env);
   return { stack, target: { ...stack, stack: `${stack.name}@${project}` } };
 }

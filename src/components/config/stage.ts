@@ -1,21 +1,18 @@
-import { createHash } from 'node:crypto';
 import { chmod, chown, mkdir, readFile, realpath, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { createDurably } from '../../disk/durable-file.ts';
 import { isThere } from '../../disk/is-there.ts';
 import { realPathIfThere } from '../../disk/real-path.ts';
-import { formatBytes } from '../../model/bytes.ts';
-import { CorruptionError, hasErrno, RestoreRefusedError, toTarsError } from '../../model/errors.ts';
+import { hasErrno, toTarsError } from '../../model/errors.ts';
 import type { Finding } from '../../model/finding.ts';
 import type { ArtifactSource } from '../../ports/artifacts.ts';
 import type { Staged } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { swapPaths, wayBackLines, type PathSwap } from '../paths/path-swap.ts';
 import { besidePath } from '../paths/beside-name.ts';
+import { contents, sha256Of } from './contents.ts';
 import type { CapturedFile } from './facts.ts';
-import { configBytesMax, pathInSnapshot } from './files.ts';
 import { liveBytes, restoreConfigHint, type ConfigPlace, type ConfigPlanDetails } from './plan.ts';
-import { unseal } from './sealed.ts';
 import { removeEmptyDirectories } from './swap.ts';
 
 /** One file beside its place: 0600 until the swap, whatever its mode will be. */
@@ -25,8 +22,6 @@ interface StagedFile {
   readonly mode: number;
   readonly sha256: string;
 }
-
-const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 /**
  * Stages what is missing, and what differs where the operator wants it replaced. Without a true copy the redacted
@@ -82,58 +77,6 @@ export async function removeStaged(files: readonly string[], restoreId: string):
       await rm(besidePath(live, 'new', restoreId), { force: true });
     }
   }
-}
-
-/** How to get a file's bytes from the snapshot; checked against the facts where these hold a hash. */
-async function contents(
-  place: ConfigPlace,
-  { trueCopy, folder, files }: ConfigPlanDetails,
-  source: ArtifactSource,
-  signal: AbortSignal,
-): Promise<(file: CapturedFile) => Promise<Uint8Array>> {
-  if (trueCopy !== 'sealed') {
-    const part = trueCopy === 'repository' ? 'true' : 'redacted';
-    return async (file) => {
-      const bytes = await collect(source, `${folder}/${part}/${pathInSnapshot(file.path)}`, signal);
-      return trueCopy === 'repository' ? checked(file, bytes) : bytes;
-    };
-  }
-  if (files.length === 0) return () => Promise.reject(new TypeError('There is no file to restore'));
-  const identityFile = place.ageIdentityFile;
-  if (identityFile === undefined)
-    throw new RestoreRefusedError(`Cannot restore ${folder}: there is no age identity`, {
-      hint: 'Set age_identity_file in tars.yaml to the file that age-keygen wrote.',
-    });
-  const sealed = await unseal(
-    source.open(`${folder}/sealed.age`, signal),
-    identityFile,
-    `${folder}/sealed.age`,
-  );
-  return (file) => {
-    const bytes = sealed.get(pathInSnapshot(file.path));
-    if (bytes !== undefined) return Promise.resolve(checked(file, bytes));
-    return Promise.reject(new CorruptionError(`${folder}/sealed.age does not hold ${file.path}`));
-  };
-}
-
-function checked(file: CapturedFile, bytes: Uint8Array): Uint8Array {
-  if (file.sha256 === undefined || sha256Of(bytes) === file.sha256) return bytes;
-  throw new CorruptionError(`${file.path} in the snapshot differs from what was captured`);
-}
-
-async function collect(source: ArtifactSource, path: string, signal: AbortSignal): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of source.open(path, signal)) {
-    sizeBytes += chunk.byteLength;
-    // Placeholders may make a redacted view longer than its file.
-    if (sizeBytes > 4 * configBytesMax)
-      throw new CorruptionError(
-        `${path} in the snapshot is larger than ${formatBytes(4 * configBytesMax)}, so tars did not capture it as configuration`,
-      );
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 /** The path to swap at, through links; undefined when the live file stays as it is. */

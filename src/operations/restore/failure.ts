@@ -3,9 +3,11 @@ import { putBack } from './put-back.ts';
 import type { Run } from './run.ts';
 
 /** Puts everything back and returns the error to throw, which says how things stand now. */
-export async function putBackAfter(error: unknown, { entry, target, journal, ctx }: Run): Promise<unknown> {
+export async function putBackAfter(error: unknown, run: Run): Promise<unknown> {
+  const { entry, target, journal, ctx } = run;
   const { phase, stopped } = entry();
   const reason = ctx.signal.aborted ? 'it was interrupted' : messageOf(error);
+  const logEnd = await logEndBefore(error, run);
   let left: readonly string[];
   try {
     // A note that failed may have been written all the same: half undone must never be taken for swapped.
@@ -26,7 +28,7 @@ export async function putBackAfter(error: unknown, { entry, target, journal, ctx
   if (left.length > 0) {
     return new TarsError(
       'restore-failed',
-      `The restore failed (${reason}); ${state}, but: ${left.join('; ')}`,
+      `The restore failed (${reason}); ${state}, but: ${left.join('; ')}${logEnd ?? ''}`,
       {
         hint: 'Fix that, then run the same restore again.',
         cause: error,
@@ -35,10 +37,24 @@ export async function putBackAfter(error: unknown, { entry, target, journal, ctx
   }
   if (ctx.signal.aborted) return new InterruptedError(`Interrupted; ${state}`, { cause: error });
   if (untouched) return error;
-  return new TarsError('restore-failed', `The restore failed, ${state}: ${reason}`, {
-    hint: hintOf(error) ?? 'Fix the cause, then run the same restore again.',
+  return new TarsError('restore-failed', `The restore failed, ${state}: ${reason}${logEnd ?? ''}`, {
+    hint:
+      (logEnd === undefined
+        ? hintOf(error)
+        : 'Read the end of its log above, then run the same restore again.') ??
+      'Fix the cause, then run the same restore again.',
     cause: error,
   });
 }
 
 const hintOf = (error: unknown): string | undefined => (error instanceof TarsError ? error.hint : undefined);
+
+/** Of the service that failed, where its container was created by this restore: the log goes with the container. */
+async function logEndBefore(error: unknown, { entry, target, ctx }: Run): Promise<string | undefined> {
+  const service = error instanceof TarsError ? error.context['service'] : undefined;
+  const isNew = entry().created?.containers.some((container) => container.service === service) === true;
+  if (typeof service !== 'string' || !isNew || target.provisioner === undefined) return undefined;
+  const fresh = { ...ctx, signal: new AbortController().signal };
+  const text = await target.provisioner.logEnd(service, fresh).catch(() => '');
+  return text === '' ? undefined : `\nThe end of the log of ${service}, whose container is removed:\n${text}`;
+}

@@ -29,13 +29,15 @@ export async function putBack(
   }
   // Before anything is tidied up: what was staged in a server can only be removed through it.
   const down = await startPrevious(entry, target, fresh);
-  const left = [
-    ...(await removeStaged(withoutComponents(entry, lost), target, fresh)),
-    ...(await removeCreated(entry, target, fresh)),
-  ];
+  const staged = await removeStaged(withoutComponents(entry, lost), target, fresh);
+  const created = await removeCreated(entry, target, fresh);
+  const left = [...staged, ...created];
   if (left.length === 0) await journal.remove(entry.restoreId);
-  // What could not be removed is tried again by the next run.
-  else await journal.write({ ...entry, phase: 'staging', records: [], stopped: [], offline: [] });
+  else {
+    // What could not be removed is tried again by the next run. Data that was staged is in the way of no other restore.
+    const kept: RestoreJournalEntry = { ...entry, phase: 'staging', records: [], stopped: [], offline: [] };
+    await journal.write(created.length > 0 ? kept : { ...kept, creating: undefined, created: undefined });
+  }
   return [...lost.map(({ sentence }) => sentence), ...left, ...down];
 }
 
@@ -194,6 +196,16 @@ async function removeStaged(
   return left;
 }
 
+async function isMissing(
+  { service }: Component,
+  { runtime }: RestoreTarget,
+  ctx: OperationContext,
+): Promise<boolean> {
+  if (service === undefined) return false;
+  const services = await runtime.discover(ctx).catch(() => undefined);
+  return services?.every(({ name, missing }) => name !== service || missing === true) === true;
+}
+
 /** It was staged while its server ran, if that was needed; the server may have gone down with the machine. */
 async function removeStagedOf(
   component: Component,
@@ -205,6 +217,8 @@ async function removeStagedOf(
     await component.removeStaged(entry.restoreId, ctx);
   } catch (error) {
     if (toTarsError(error, component.name).code !== 'service-unavailable') throw error;
+    // Without its container there is no way to it. If it comes back, doctor finds what was staged.
+    if (await isMissing(component, target, ctx)) return;
     await requireServer(component, entry, target, ctx);
     await component.removeStaged(entry.restoreId, ctx);
   }

@@ -86,6 +86,11 @@ async function finding(engine: Engine, info: ContainerInspectInfo, service: stri
   };
 }
 
+/** The last lines that a container logged, indented, without what its environment holds as secrets. */
+export async function logEndOf(engine: Engine, { id, service }: ProjectContainer): Promise<string> {
+  return logEnd(engine, await inspect(engine, id, service));
+}
+
 async function logEnd(engine: Engine, info: ContainerInspectInfo): Promise<string> {
   try {
     const container = engine.getContainer(info.Id);

@@ -12,7 +12,7 @@ import { composeVariables } from '../compose/env-files.ts';
 import { containersOf } from '../project/project.ts';
 import { requireApart } from './apart.ts';
 import { createdSince, existing, neverStarted, removeAll, removeCreated, removeSince } from './created.ts';
-import { awaitContainerHealth } from './health.ts';
+import { awaitContainerHealth, logEndOf } from './health.ts';
 import { compareImages, requireImages, type ServiceImage } from './images.ts';
 import { readShellVariables, recordProject } from './record.ts';
 import { readSituation, type DockerProvisionerOptions, type Situation } from './situation.ts';
@@ -40,6 +40,11 @@ export function createDockerProvisioner(options: DockerProvisionerOptions): Prov
         containers.map((container) => awaitContainerHealth(engine, container, then, ctx)),
       );
       return found.flat();
+    },
+    async logEnd(service) {
+      const containers = containersOf(await readProject(engine, project), service);
+      const ends = await Promise.all(containers.map((container) => logEndOf(engine, container)));
+      return ends.filter((text) => text !== '').join('\n');
     },
   };
 }
