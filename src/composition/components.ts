@@ -1,3 +1,4 @@
+import { holdsSecret, lookedAtBytesMax, type LookedAtFile } from '../components/config/withheld.ts';
 import {
   createKeptApart,
   relationsOf,
@@ -52,7 +53,13 @@ export async function composeComponent(
     scratchDir: settings.scratch_dir,
     inContainers: settings.docker !== undefined,
     includeModels: overrides.includeModels,
-    configuration: { secrets: settings.secrets, ageRecipients: settings.age_recipients, knownSecrets },
+    configuration: {
+      ...{ secrets: settings.secrets, ageRecipients: settings.age_recipients, knownSecrets },
+      look: {
+        bytesMax: lookedAtBytesMax,
+        holdsSecret: (file: LookedAtFile) => holdsSecret(file, knownSecrets),
+      },
+    },
   };
   const buildWithout = (leftOut: LeftOutWays): Component => build({ ...context, leftOut });
   const own = livePlaces(component, place);

@@ -154,6 +154,19 @@ interface ConfigurationKeeping {
   readonly ageRecipients: readonly string[];
   /** Replaced wherever configuration is shown. */
   readonly knownSecrets: readonly string[];
+  /** What files of other components must not go into an archive in the clear. */
+  readonly look: SecretLook;
+}
+
+/** Tells files that hold secrets. */
+export interface SecretLook {
+  /** So much of a file is looked at. */
+  readonly bytesMax: number;
+  readonly holdsSecret: (file: {
+    readonly path: string;
+    readonly head: Uint8Array;
+    readonly isWhole: boolean;
+  }) => boolean;
 }
 
 /** The way back without tars. */

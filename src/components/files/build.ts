@@ -5,7 +5,7 @@ import type { FilesSettings } from './settings.ts';
 
 export function build(
   settings: FilesSettings,
-  { name, place, leftOut, inContainers, scratchDir }: BuildContext,
+  { name, place, leftOut, inContainers, scratchDir, configuration }: BuildContext,
 ): Component {
   const { service, paths = [], inside, exclude } = settings;
   const places =
@@ -17,6 +17,6 @@ export function build(
   const { sharedWith } = place;
   return createTreesComponent({
     ...{ name, service, trees, sharedWith },
-    ...{ keepDirectory: inContainers, scratchDir },
+    ...{ keepDirectory: inContainers, scratchDir, look: configuration.look },
   });
 }

@@ -5,6 +5,7 @@ import { someOf } from '../../model/plural.ts';
 import type { IncompleteList } from '../paths/incomplete.ts';
 import { treeFolder, type CapturedDatabase, type CapturedTree } from './facts.ts';
 import type { FileEntry, TreeEntry } from './tree/entry.ts';
+import { isWithheld } from './withholding-sink.ts';
 import { Lanes } from './tree/lanes.ts';
 import type { Tree } from './tree/scope.ts';
 
@@ -47,6 +48,7 @@ export class TreeSink {
   readonly #folder: string;
   readonly #lanes = new Lanes(filesAtOnce);
   readonly #changing: string[] = [];
+  readonly #withheld: string[] = [];
   #files = 0;
   #sizeBytes = 0;
   #databases = { databases: [] as CapturedDatabase[], databaseCount: 0 };
@@ -91,6 +93,9 @@ export class TreeSink {
       try {
         if (known !== undefined && (await this.#link(entry, await known))) return;
         if (await write()) artifact = this.artifact(entry.path);
+      } catch (error) {
+        if (!isWithheld(error)) throw error;
+        this.#withheld.push(entry.path);
       } finally {
         first?.resolve(artifact);
       }
@@ -153,8 +158,13 @@ export class TreeSink {
       ctx.log.warn(
         `${someOf(changing, this.#changing.length)} in ${tree.path} changed every time it was read; the snapshot keeps the last reading`,
       );
+    const withheld = this.#withheld.sort();
+    if (withheld.length > 0)
+      ctx.log.warn(
+        `${someOf(withheld.slice(0, namedMax), withheld.length)} in ${tree.path} can hold secrets, so this archive, which is not encrypted, leaves them out. A restore keeps the files that are there. Back up into a repository to capture them`,
+      );
     return {
-      ...{ path: tree.path, entries: [], skipped: [], changing },
+      ...{ path: tree.path, entries: [], skipped: withheld, changing },
       ...{ files: this.#files, sizeBytes: this.#sizeBytes, exclude: [...tree.exclude] },
       ...(this.#databases.databaseCount > 0 ? this.#databases : {}),
     };

@@ -130,8 +130,9 @@ export class ComposeProject {
       ctx.signal,
     );
     if (!result.failed) {
-      for (const line of result.stderr.split('\n').filter((text) => /variable is not set/i.test(text)))
-        ctx.log.warn(`Docker Compose: ${line.replace(/^.*?msg=/, '')}`);
+      const unset = unsetVariables(result.stderr);
+      if (unset.length > 0)
+        ctx.log.warn(`Docker Compose: no value is set for ${unset.join(', ')}, so each counts as empty`);
       return result.stdout;
     }
     throwIfAborted(ctx.signal, ctx.signal.reason);
@@ -174,3 +175,8 @@ export async function missingFiles(paths: readonly string[]): Promise<readonly s
   const found = await Promise.all(paths.map(statIfThere));
   return paths.filter((_, i) => found[i] === undefined);
 }
+
+/** The names in Compose's warnings `The "NAME" variable is not set`, each once; Compose quotes its messages or not. */
+export const unsetVariables = (stderr: string): string[] => [
+  ...new Set([...stderr.matchAll(/\bThe \\?"?(\w+)\\?"? variable is not set/g)].map(([, name = '']) => name)),
+];
