@@ -50,6 +50,7 @@ export async function composeComponent(
   const build = await component.adapter();
   const context = {
     ...{ name, place },
+    foreignFiles: reserved.filter(({ owner }) => owner === 'tars').map(({ path }) => path),
     scratchDir: settings.scratch_dir,
     inContainers: settings.docker !== undefined,
     includeModels: overrides.includeModels,

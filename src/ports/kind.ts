@@ -140,6 +140,8 @@ export interface BuildContext {
   readonly place: StorePlace;
   /** What of its places is not its own. */
   readonly leftOut: LeftOutWays;
+  /** Absolute paths of files that tars needs itself, which may have more names. */
+  readonly foreignFiles: readonly string[];
   readonly scratchDir: string;
   /** Whether the stack runs in containers, which keep a directory that was renamed. */
   readonly inContainers: boolean;

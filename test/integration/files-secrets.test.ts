@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { tars } from '../fixtures/cli.ts';
+import { TreeStack } from '../fixtures/tree-stack.ts';
 
 const root = await mkdtemp(join(tmpdir(), 'tars-files-secrets-'));
 after(() => rm(root, { recursive: true, force: true }));
@@ -39,6 +40,8 @@ test('an archive of the project directory has no file with secrets, names those,
     { mode: 0o600 },
   );
   const config = ['--config', join(project, 'tars.yaml')];
+  // Another name, of which the path tells nothing.
+  await link(join(project, 'tars.key'), join(project, 'copy.txt'));
   const backup = await tars([...config, 'backup', '--output-dir', archives]);
   assert.equal(backup.exitCode, 0, backup.stderr);
   const file = (await readdir(archives)).find((name) => name.endsWith('.tar.gz')) ?? '';
@@ -47,7 +50,7 @@ test('an archive of the project directory has no file with secrets, names those,
   assert.doesNotMatch(content, /vX9-?planted|planted recovery key/);
   const names = execFileSync('find', [opened, '-type', 'f', '-printf', '%P\n']).toString();
   for (const name of Object.keys(ordinary)) assert.ok(names.includes(`/${name}\n`), name);
-  assert.doesNotMatch(names, /tars\.(?:yaml|key)/);
+  assert.doesNotMatch(names, /tars\.(?:yaml|key)|copy\.txt/);
   const manifest = execFileSync('find', [
     opened,
     '-name',
@@ -65,7 +68,33 @@ test('an archive of the project directory has no file with secrets, names those,
   await writeFile(join(project, 'notes.txt'), 'changed');
   const restore = await tars([...config, 'restore', '--backup-file', join(archives, file), '--yes']);
   assert.equal(restore.exitCode, 0, restore.stderr);
-  const all = { ...secrets, ...ordinary, 'tars.key': 'planted recovery key 7\n' };
+  const all = {
+    ...secrets,
+    ...ordinary,
+    'tars.key': 'planted recovery key 7\n',
+    'copy.txt': 'planted recovery key 7\n',
+  };
   for (const [name, text] of Object.entries(all))
     assert.equal(await readFile(join(project, name), 'utf8'), text);
+});
+
+test('a hard link of a file that tars needs itself is not captured, and a restore leaves it', async () => {
+  const home = join(root, 'linked');
+  const tree = join(home, 'tree');
+  await mkdir(tree, { recursive: true });
+  await writeFile(join(home, 'key'), 'the key');
+  await link(join(home, 'key'), join(tree, 'other-name'));
+  await writeFile(join(tree, 'data'), 'before');
+  await using stack = await TreeStack.create({
+    trees: [{ path: tree, live: tree, exclude: [], foreignFiles: [join(home, 'key')] }],
+    scratchDir: home,
+  });
+  const captured = await stack.backup();
+  const names = captured.artifacts.map(({ path }) => path.split('/').at(-1));
+  assert.deepEqual(names, ['data']);
+  await writeFile(join(tree, 'data'), 'after');
+  await stack.restore();
+  assert.equal(await readFile(join(tree, 'data'), 'utf8'), 'before');
+  assert.equal(await readFile(join(tree, 'other-name'), 'utf8'), 'the key');
+  assert.deepEqual(await stack.verify(), []);
 });
