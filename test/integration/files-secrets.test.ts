@@ -40,6 +40,8 @@ test('an archive of the project directory has no file with secrets, names those,
     { mode: 0o600 },
   );
   const config = ['--config', join(project, 'tars.yaml')];
+  // Nothing but its other name says what this is.
+  await link(join(project, '.env'), join(project, 'innocent'));
   // Another name, of which the path tells nothing.
   await link(join(project, 'tars.key'), join(project, 'copy.txt'));
   const backup = await tars([...config, 'backup', '--output-dir', archives]);
@@ -50,7 +52,7 @@ test('an archive of the project directory has no file with secrets, names those,
   assert.doesNotMatch(content, /vX9-?planted|planted recovery key/);
   const names = execFileSync('find', [opened, '-type', 'f', '-printf', '%P\n']).toString();
   for (const name of Object.keys(ordinary)) assert.ok(names.includes(`/${name}\n`), name);
-  assert.doesNotMatch(names, /tars\.(?:yaml|key)|copy\.txt/);
+  assert.doesNotMatch(names, /tars\.(?:yaml|key)|copy\.txt|innocent/);
   const manifest = execFileSync('find', [
     opened,
     '-name',

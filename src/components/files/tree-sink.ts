@@ -16,12 +16,22 @@ export const namedMax = 20;
 /** Artifacts by the file that they are a name of. */
 export class HardLinks {
   readonly #first = new Map<string, Promise<string | undefined>>();
+  readonly #withheld = new Set<string>();
 
   static keyOf = ({ deviceId = 0n, inode }: FileIdentity): string => `${deviceId}:${inode}`;
 
   /** Where the file was captured under another name; undefined for the first. */
   find(identity: FileIdentity): Promise<string | undefined> | undefined {
     return hasSeveralNames(identity) ? this.#first.get(HardLinks.keyOf(identity)) : undefined;
+  }
+
+  /** Holds secrets under one of its names, so that it does under all. */
+  withhold(identity: FileIdentity): void {
+    this.#withheld.add(HardLinks.keyOf(identity));
+  }
+
+  isWithheld(identity: FileIdentity): boolean {
+    return this.#withheld.has(HardLinks.keyOf(identity));
   }
 
   /** @param captured resolves to the artifact, or undefined when it could not be captured */
@@ -91,11 +101,17 @@ export class TreeSink {
     await this.#lanes.start(async () => {
       let artifact: string | undefined;
       try {
-        if (known !== undefined && (await this.#link(entry, await known))) return;
+        const existing = await known;
+        if (hasSeveralNames(entry.identity) && hardLinks.isWithheld(entry.identity)) {
+          this.#withheld.push(entry.path);
+          return;
+        }
+        if (known !== undefined && (await this.#link(entry, existing))) return;
         if (await write()) artifact = this.artifact(entry.path);
       } catch (error) {
         if (!isWithheld(error)) throw error;
         this.#withheld.push(entry.path);
+        if (hasSeveralNames(entry.identity)) hardLinks.withhold(entry.identity);
       } finally {
         first?.resolve(artifact);
       }

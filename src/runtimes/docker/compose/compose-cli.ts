@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { statIfThere } from '../../../disk/is-there.ts';
+import { shellWord } from '../../../model/shell-word.ts';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import { hideSecrets, secretsOfEnvironment } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -136,15 +137,20 @@ export class ComposeProject {
       return result.stdout;
     }
     throwIfAborted(ctx.signal, ctx.signal.reason);
-    throw this.#failure(args, await masked(result.stderr, this.#files), result.timedOut);
+    throw this.#failure([file, ...all], args, await masked(result.stderr, this.#files), result.timedOut);
   }
 
-  #failure(args: readonly string[], stderr: string, timedOut: boolean): TarsError {
+  #failure(
+    command: readonly string[],
+    args: readonly string[],
+    stderr: string,
+    timedOut: boolean,
+  ): TarsError {
     const what = args.includes('config') ? 'read the files of' : 'create the containers of';
     const lines = stderr.split('\n').filter((line) => line.trim() !== '');
     const said = timedOut ? 'it took too long' : lines.slice(-4).join('; ') || 'it did not say why';
     const message = `Docker Compose cannot ${what} the project ${this.#files.project}: ${said}`;
-    const hint = `Try it by hand: ${this.#cli.command.join(' ')} -p ${this.#files.project} ${args.join(' ')}`;
+    const hint = `Try it by hand: ${command.map(shellWord).join(' ')}`;
     return args.includes('config')
       ? new ConfigurationError(message, { hint })
       : new TarsError('subprocess', message, { hint });
