@@ -68,8 +68,11 @@ test('an archive of the project directory has no file with secrets, names those,
   }
 
   await writeFile(join(project, 'notes.txt'), 'changed');
+  await rm(join(project, '.env.production'));
   const restore = await tars([...config, 'restore', '--backup-file', join(archives, file), '--yes']);
   assert.equal(restore.exitCode, 0, restore.stderr);
+  assert.match(restore.stdout + restore.stderr, /does not hold \.env\.production of/);
+  await writeFile(join(project, '.env.production'), secrets['.env.production'] ?? '');
   const all = {
     ...secrets,
     ...ordinary,
