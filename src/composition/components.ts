@@ -1,3 +1,4 @@
+import { holdsSecret, lookedAtBytesMax, type LookedAtFile } from '../components/config/withheld.ts';
 import {
   createKeptApart,
   relationsOf,
@@ -52,10 +53,17 @@ export async function composeComponent(
   const build = await component.adapter();
   const context = {
     ...{ name, place },
+    foreignFiles: reserved.filter(({ owner }) => owner === 'tars').map(({ path }) => path),
     scratchDir: settings.scratch_dir,
     inContainers: settings.docker !== undefined,
     includeModels: overrides.includeModels,
-    configuration: { secrets: settings.secrets, ageRecipients: settings.age_recipients, knownSecrets },
+    configuration: {
+      ...{ secrets: settings.secrets, ageRecipients: settings.age_recipients, knownSecrets },
+      look: {
+        bytesMax: lookedAtBytesMax,
+        holdsSecret: (file: LookedAtFile) => holdsSecret(file, knownSecrets),
+      },
+    },
   };
   const buildWithout = (leftOut: LeftOutWays): Component => build({ ...context, leftOut });
   const own = livePlaces(component, place);

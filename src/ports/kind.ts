@@ -140,6 +140,8 @@ export interface BuildContext {
   readonly place: StorePlace;
   /** What of its places is not its own. */
   readonly leftOut: LeftOutWays;
+  /** Absolute paths of files that tars needs itself, which may have more names. */
+  readonly foreignFiles: readonly string[];
   readonly scratchDir: string;
   /** Whether the stack runs in containers, which keep a directory that was renamed. */
   readonly inContainers: boolean;
@@ -154,6 +156,19 @@ interface ConfigurationKeeping {
   readonly ageRecipients: readonly string[];
   /** Replaced wherever configuration is shown. */
   readonly knownSecrets: readonly string[];
+  /** What files of other components must not go into an archive in the clear. */
+  readonly look: SecretLook;
+}
+
+/** Tells files that hold secrets. */
+export interface SecretLook {
+  /** So much of a file is looked at. */
+  readonly bytesMax: number;
+  readonly holdsSecret: (file: {
+    readonly path: string;
+    readonly head: Uint8Array;
+    readonly isWhole: boolean;
+  }) => boolean;
 }
 
 /** The way back without tars. */

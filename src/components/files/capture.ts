@@ -9,6 +9,7 @@ import { someOf } from '../../model/plural.ts';
 import type { ArtifactSink } from '../../ports/artifacts.ts';
 import type { CaptureReport, MarkTerms, PreparedCapture } from '../../ports/component.ts';
 import type { OperationContext } from '../../ports/context.ts';
+import type { SecretLook } from '../../ports/kind.ts';
 import { IncompleteList } from '../paths/incomplete.ts';
 import { checkDatabases } from './cut/check-databases.ts';
 import { DeltaWriter } from './cut/delta.ts';
@@ -23,6 +24,7 @@ import { treeFolder, type CapturedTree, type TreesFacts } from './facts.ts';
 import { LeftOut } from './left-out.ts';
 import { captureLiveTree } from './live-tree.ts';
 import { HardLinks, namedMax, TreeSink } from './tree-sink.ts';
+import { WithholdingSink } from './withholding-sink.ts';
 import { keptOutOf, TreeScope, type Tree } from './tree/scope.ts';
 
 /** The walks before the cut, at most. */
@@ -42,6 +44,7 @@ export interface CapturedTrees {
   readonly trees: readonly Tree[];
   readonly keepOut: readonly string[];
   readonly scratchDir: string;
+  readonly look?: SecretLook | undefined;
 }
 
 /** @throws TarsError `capture-failed` when there is no directory, or only a way to it that others may change */
@@ -273,8 +276,10 @@ export class TreesCapture implements PreparedCapture {
     return { tree, notePath, deltaPath, databases, leftOut, missing, unmatched: scope.exclusions.unmatched };
   }
 
-  async capture(sink: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
-    const { name, trees } = this.#what;
+  async capture(destination: ArtifactSink, ctx: OperationContext): Promise<CaptureReport> {
+    const { name, trees, look } = this.#what;
+    const sink =
+      destination.encrypted || look === undefined ? destination : new WithholdingSink(destination, look);
     const incomplete = new IncompleteList();
     const hardLinks = new HardLinks();
     const captured = new Map<Tree, CapturedTree>();

@@ -36,7 +36,10 @@ const treeSchema = z.object({
   path: z.string().refine((path) => isAbsolute(path) && normalize(path) === path, 'is not an absolute path'),
   /** Of version 1.0 of tars; since then the snapshot's own tree is all there is, and this stays empty for old readers. */
   entries: z.array(entrySchema),
-  /** Of version 1.0, which left out sockets, devices and pipes. */
+  /**
+   * Files with secrets that an archive in the clear leaves out; of version 1.0, sockets, devices and pipes. A restore keeps
+   * what is there.
+   */
   skipped: z.array(z.string()),
   /** Files that changed while they were read, each time; some of them. */
   changing: z.array(z.string()),

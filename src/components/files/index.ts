@@ -6,6 +6,7 @@ import { openPath } from '../../disk/open-path.ts';
 import { ConfigurationError, messageOf, ServiceUnavailableError } from '../../model/errors.ts';
 import { counted } from '../../model/plural.ts';
 import type { Component, ComponentProbe } from '../../ports/component.ts';
+import type { SecretLook } from '../../ports/kind.ts';
 import type { OperationContext } from '../../ports/context.ts';
 import { leftoversAt } from '../paths/leftovers.ts';
 import { singleUse } from '../restore/single-use.ts';
@@ -38,6 +39,8 @@ export interface TreesOptions {
   readonly keepOut?: readonly string[];
   /** Where a backup keeps what it fixes at the cut. Absent: the directory for temporary files. */
   readonly scratchDir?: string;
+  /** Which files do not go into an archive in the clear. Absent: all go. */
+  readonly look?: SecretLook;
 }
 
 /** Directories with files of any kind, captured while they are used, as they are at the cut. */
@@ -60,7 +63,7 @@ export function createTreesComponent(options: TreesOptions): Component {
         if (!isAbsolute(live)) throw new ConfigurationError(`${name}: ${live} is not an absolute path`);
         await requireDirectory(live);
       }
-      return new TreesCapture(place);
+      return new TreesCapture({ ...place, look: options.look });
     },
     planRestore: async (from, restoreOptions, ctx, source) =>
       singleUse(await planTreesRestore(place, from, restoreOptions, ctx, source), (...stage) =>

@@ -1,4 +1,4 @@
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { nearestExisting } from '../../disk/space.ts';
 import { openPath, type OpenedPath } from '../../disk/open-path.ts';
 import { isThere } from '../../disk/is-there.ts';
@@ -51,6 +51,7 @@ export async function planTreesRestore(
     const { live } = restored.tree;
     const found = await compareForPlan(restored, place, source, ctx);
     steps.push(...stepsFor(live, found));
+    warnings.push(...(await absentWarnings(restored)));
     const left = found.kept.filter(({ reason }) => reason === 'restore').map(({ path }) => path);
     leftByRestores.set(restored.tree.path, left);
     const { sizeBytes = found.sizeBytes } = restored.captured;
@@ -68,6 +69,17 @@ export async function planTreesRestore(
     },
   };
   return { plan, details: { restoreId, from, leftByRestores } };
+}
+
+/** What the snapshot leaves out, such as files with secrets, and what is not here either. */
+async function absentWarnings({ tree: { live }, captured }: RestoredTree): Promise<readonly string[]> {
+  const absent: string[] = [];
+  for (const path of captured.skipped) if (!(await isThere(join(live, path)))) absent.push(path);
+  if (absent.length === 0) return [];
+  const names = someOf(absent.slice(0, namedMax), absent.length);
+  return [
+    `The snapshot does not hold ${names} of ${live}, and ${live} does not have it: write it again by hand`,
+  ];
 }
 
 /** A success would be taken for a restore. */

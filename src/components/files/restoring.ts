@@ -63,5 +63,9 @@ export async function scopeOf(
 ): Promise<TreeScope> {
   const { exclude: formerExclude = [] } = captured;
   const keepOut = await keptOutOf(tree, place.trees, place.keepOut);
-  return TreeScope.of(live, { exclude: tree.exclude, formerExclude, notCaptured }, keepOut);
+  return TreeScope.of(
+    live,
+    { exclude: tree.exclude, formerExclude, notCaptured, foreignFiles: tree.foreignFiles },
+    keepOut,
+  );
 }

@@ -5,6 +5,7 @@ import { someOf } from '../../model/plural.ts';
 import type { IncompleteList } from '../paths/incomplete.ts';
 import { treeFolder, type CapturedDatabase, type CapturedTree } from './facts.ts';
 import type { FileEntry, TreeEntry } from './tree/entry.ts';
+import { isWithheld } from './withholding-sink.ts';
 import { Lanes } from './tree/lanes.ts';
 import type { Tree } from './tree/scope.ts';
 
@@ -15,12 +16,22 @@ export const namedMax = 20;
 /** Artifacts by the file that they are a name of. */
 export class HardLinks {
   readonly #first = new Map<string, Promise<string | undefined>>();
+  readonly #withheld = new Set<string>();
 
   static keyOf = ({ deviceId = 0n, inode }: FileIdentity): string => `${deviceId}:${inode}`;
 
   /** Where the file was captured under another name; undefined for the first. */
   find(identity: FileIdentity): Promise<string | undefined> | undefined {
     return hasSeveralNames(identity) ? this.#first.get(HardLinks.keyOf(identity)) : undefined;
+  }
+
+  /** Holds secrets under one of its names, so that it does under all. */
+  withhold(identity: FileIdentity): void {
+    this.#withheld.add(HardLinks.keyOf(identity));
+  }
+
+  isWithheld(identity: FileIdentity): boolean {
+    return this.#withheld.has(HardLinks.keyOf(identity));
   }
 
   /** @param captured resolves to the artifact, or undefined when it could not be captured */
@@ -47,6 +58,7 @@ export class TreeSink {
   readonly #folder: string;
   readonly #lanes = new Lanes(filesAtOnce);
   readonly #changing: string[] = [];
+  readonly #withheld: string[] = [];
   #files = 0;
   #sizeBytes = 0;
   #databases = { databases: [] as CapturedDatabase[], databaseCount: 0 };
@@ -89,8 +101,17 @@ export class TreeSink {
     await this.#lanes.start(async () => {
       let artifact: string | undefined;
       try {
-        if (known !== undefined && (await this.#link(entry, await known))) return;
+        const existing = await known;
+        if (hasSeveralNames(entry.identity) && hardLinks.isWithheld(entry.identity)) {
+          this.#withheld.push(entry.path);
+          return;
+        }
+        if (known !== undefined && (await this.#link(entry, existing))) return;
         if (await write()) artifact = this.artifact(entry.path);
+      } catch (error) {
+        if (!isWithheld(error)) throw error;
+        this.#withheld.push(entry.path);
+        if (hasSeveralNames(entry.identity)) hardLinks.withhold(entry.identity);
       } finally {
         first?.resolve(artifact);
       }
@@ -153,8 +174,13 @@ export class TreeSink {
       ctx.log.warn(
         `${someOf(changing, this.#changing.length)} in ${tree.path} changed every time it was read; the snapshot keeps the last reading`,
       );
+    const withheld = this.#withheld.sort();
+    if (withheld.length > 0)
+      ctx.log.warn(
+        `${someOf(withheld.slice(0, namedMax), withheld.length)} in ${tree.path} can hold secrets, so this archive, which is not encrypted, leaves them out. A restore keeps the files that are there. Back up into a repository to capture them`,
+      );
     return {
-      ...{ path: tree.path, entries: [], skipped: [], changing },
+      ...{ path: tree.path, entries: [], skipped: withheld, changing },
       ...{ files: this.#files, sizeBytes: this.#sizeBytes, exclude: [...tree.exclude] },
       ...(this.#databases.databaseCount > 0 ? this.#databases : {}),
     };

@@ -1,4 +1,5 @@
 import type { BigIntStats } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { realPathIfThere } from '../../../disk/real-path.ts';
 import { mountsBelow } from '../../../disk/mounts.ts';
@@ -16,6 +17,8 @@ export interface Tree {
   readonly exclude: readonly string[];
   /** What is not the tree's own, relative to it: neither captured nor exchanged, whatever a snapshot holds. */
   readonly keepOut?: readonly string[];
+  /** Absolute paths of files that are not the tree's own under any of their names. */
+  readonly foreignFiles?: readonly string[];
 }
 
 /** Why something in a tree does not belong to it. */
@@ -40,6 +43,7 @@ interface TreePatterns {
   readonly formerExclude?: readonly string[];
   /** Paths that the snapshot lacks because they could not be captured. */
   readonly notCaptured?: readonly string[];
+  readonly foreignFiles?: readonly string[] | undefined;
 }
 
 /** What of a directory on this machine belongs to a tree, as things are now. */
@@ -49,8 +53,16 @@ export class TreeScope {
   readonly #formerExclusions: Exclusions;
   readonly #named: ReadonlyMap<string, OutsideReason>;
   readonly #device: bigint;
+  /** Device and inode of files that have more names. */
+  readonly #foreign: ReadonlySet<string>;
 
-  private constructor(patterns: TreePatterns, named: ReadonlyMap<string, OutsideReason>, device: bigint) {
+  private constructor(
+    patterns: TreePatterns,
+    named: ReadonlyMap<string, OutsideReason>,
+    foreign: ReadonlySet<string>,
+    device: bigint,
+  ) {
+    this.#foreign = foreign;
     this.exclusions = new Exclusions(patterns.exclude);
     this.#formerExclusions = new Exclusions(patterns.formerExclude ?? []);
     this.#named = named;
@@ -81,14 +93,19 @@ export class TreeScope {
       ...[...(await mountsBelow(path))].map((name) => [name, 'mounted'] as const),
       ...keptOut.map((name) => [name, 'kept-out'] as const),
     ]);
-    return new TreeScope(patterns, named, directory.stat().dev);
+    return new TreeScope(
+      patterns,
+      named,
+      await linkedFiles(patterns.foreignFiles ?? []),
+      directory.stat().dev,
+    );
   }
 
   /** @param path relative to the tree, not empty; to be asked of parents before their children */
-  outside(path: string, stats: Pick<BigIntStats, 'dev' | 'isDirectory'>): OutsideReason | undefined {
+  outside(path: string, stats: Pick<BigIntStats, 'dev' | 'ino' | 'isDirectory'>): OutsideReason | undefined {
     const named = this.#named.get(path);
     if (named === undefined && ownName.test(path)) return 'restore';
-    if (named === 'kept-out') return named;
+    if (named === 'kept-out' || this.#foreign.has(`${stats.dev}:${stats.ino}`)) return 'kept-out';
     const isDirectory = stats.isDirectory();
     if (this.exclusions.excludes(path, isDirectory) || this.#formerExclusions.excludes(path, isDirectory))
       return 'excluded';
@@ -97,11 +114,21 @@ export class TreeScope {
 
   /** Whether there may be something outside below `path`, so that it must be looked for there. */
   mayReach(path: string): boolean {
-    if (!this.exclusions.isEmpty || !this.#formerExclusions.isEmpty) return true;
+    if (!this.exclusions.isEmpty || !this.#formerExclusions.isEmpty || this.#foreign.size > 0) return true;
     return path === ''
       ? this.#named.size > 0
       : [...this.#named.keys()].some((name) => name.startsWith(`${path}/`));
   }
+}
+
+/** A hard link shows a file at a place that its path does not tell. What is not there has no other name. */
+async function linkedFiles(paths: readonly string[]): Promise<ReadonlySet<string>> {
+  const found = await Promise.all(paths.map((path) => stat(path, { bigint: true }).catch(() => undefined)));
+  return new Set(
+    found.flatMap((stats) =>
+      stats?.isFile() === true && stats.nlink > 1n ? [`${stats.dev}:${stats.ino}`] : [],
+    ),
+  );
 }
 
 /** What of each tree belongs to others: what is kept out of all, and the trees that lie in it. */

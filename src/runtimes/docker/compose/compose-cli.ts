@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { statIfThere } from '../../../disk/is-there.ts';
+import { shellWord } from '../../../model/shell-word.ts';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import { hideSecrets, secretsOfEnvironment } from '../../../model/hide-secrets.ts';
 import type { OperationContext } from '../../../ports/context.ts';
@@ -134,20 +135,26 @@ export class ComposeProject {
       ctx.signal,
     );
     if (!result.failed) {
-      for (const line of result.stderr.split('\n').filter((text) => /variable is not set/i.test(text)))
-        ctx.log.warn(`Docker Compose: ${line.replace(/^.*?msg=/, '')}`);
+      const unset = unsetVariables(result.stderr);
+      if (unset.length > 0)
+        ctx.log.warn(`Docker Compose: no value is set for ${unset.join(', ')}, so each counts as empty`);
       return result.stdout;
     }
     throwIfAborted(ctx.signal, ctx.signal.reason);
-    throw this.#failure(args, await masked(result.stderr, this.#files), result.timedOut);
+    throw this.#failure([file, ...all], args, await masked(result.stderr, this.#files), result.timedOut);
   }
 
-  #failure(args: readonly string[], stderr: string, timedOut: boolean): TarsError {
+  #failure(
+    command: readonly string[],
+    args: readonly string[],
+    stderr: string,
+    timedOut: boolean,
+  ): TarsError {
     const what = args.includes('config') ? 'read the files of' : 'create the containers of';
     const lines = stderr.split('\n').filter((line) => line.trim() !== '');
     const said = timedOut ? 'it took too long' : lines.slice(-4).join('; ') || 'it did not say why';
     const message = `Docker Compose cannot ${what} the project ${this.#files.project}: ${said}`;
-    const hint = `Try it by hand: ${this.#cli.command.join(' ')} -p ${this.#files.project} ${args.join(' ')}`;
+    const hint = `Try it by hand: ${command.map(shellWord).join(' ')}`;
     return args.includes('config')
       ? new ConfigurationError(message, { hint })
       : new TarsError('subprocess', message, { hint });
@@ -178,3 +185,8 @@ export async function missingFiles(paths: readonly string[]): Promise<readonly s
   const found = await Promise.all(paths.map(statIfThere));
   return paths.filter((_, i) => found[i] === undefined);
 }
+
+/** The names in Compose's warnings `The "NAME" variable is not set`, each once; Compose quotes its messages or not. */
+export const unsetVariables = (stderr: string): string[] => [
+  ...new Set([...stderr.matchAll(/\bThe \\?"?(\w+)\\?"? variable is not set/g)].map(([, name = '']) => name)),
+];
