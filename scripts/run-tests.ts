@@ -1,5 +1,5 @@
-// Runs test files, two at a time, and beside them three of those that wait for a Docker Engine half of their time. When
-// the others are done, their places go to these. Arguments: files; --grep PATTERN runs the tests of such names only.
+// Runs test files, two at a time, and beside them three of those that wait for a Docker Engine half of their time. A place
+// goes to the other kind when there are no more of its own. Arguments: files; --grep PATTERN runs the tests of such names only.
 // Ends with the slowest files.
 import { globSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -94,7 +94,7 @@ const waiting = files.filter((file) => waits(file));
 const busy = files.filter((file) => !waits(file));
 await Promise.all([
   ...Array.from({ length: filesAtATime }, () => runLane(() => busy.shift() ?? waiting.shift(), output)),
-  ...Array.from({ length: dockerFilesAtATime }, () => runLane(() => waiting.shift(), output)),
+  ...Array.from({ length: dockerFilesAtATime }, () => runLane(() => waiting.shift() ?? busy.shift(), output)),
 ]);
 const ended = new Promise((resolve) => printed.once('end', resolve));
 output.end();

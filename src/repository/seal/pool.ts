@@ -20,7 +20,7 @@ const workerLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 96 }
 
 /** A buffer shared with the workers; filled by its holder, then submitted or released. */
 interface Slot {
-  readonly number: number;
+  readonly buffer: SharedArrayBuffer;
   /** {@link chunkMaxBytes} long. */
   readonly bytes: Uint8Array;
 }
@@ -52,21 +52,24 @@ interface Batch {
 
 /**
  * Worker threads that hash, compress, seal and verify chunks and build packs. Slots and pack buffers are the only
- * places bytes can be, and their number is fixed. The first failure fails everything.
+ * places bytes can be, and their number has a limit; each is made when it is first needed. The first failure fails
+ * everything.
  */
 export class SealPool implements AsyncDisposable {
   readonly #options: SealPoolOptions;
   readonly #settings: WorkerSettings;
   readonly #workers: number;
   readonly #members: Member[] = [];
-  readonly #freeSlots: Slot[];
+  readonly #freeSlots: Slot[] = [];
+  #slotsLeft: number;
   readonly #slotWaiters: ((slot: Slot) => void)[] = [];
   readonly #batches = new Map<number, Batch>();
   readonly #stores = new Set<Promise<void>>();
   /** Rejecters of everything that waits. A race with one promise for all would keep every loser alive. */
   readonly #waiting = new Set<(reason: unknown) => void>();
   #failure: { readonly reason: unknown } | undefined;
-  readonly #spareBuffers = Array.from({ length: sparePackBuffers }, () => new ArrayBuffer(packMaxBytes));
+  readonly #spareBuffers: ArrayBuffer[] = [];
+  #sparesLeft = sparePackBuffers;
   /** Workers whose pack buffer is being stored. */
   readonly #starving: Member[] = [];
   #idleWaiter: (() => void) | undefined;
@@ -77,21 +80,25 @@ export class SealPool implements AsyncDisposable {
   constructor(options: SealPoolOptions) {
     this.#options = options;
     this.#workers = options.workers ?? Math.min(workersMax, availableParallelism());
-    const shared = Array.from(
-      { length: this.#workers * slotsPerWorker + 1 },
-      () => new SharedArrayBuffer(chunkMaxBytes),
-    );
-    this.#freeSlots = shared.map((buffer, number) => ({ number, bytes: new Uint8Array(buffer) }));
-    this.#settings = { key: options.key, compressionLevel: options.compressionLevel, slots: shared };
+    this.#slotsLeft = this.#workers * slotsPerWorker + 1;
+    this.#settings = { key: options.key, compressionLevel: options.compressionLevel };
   }
 
   /** Waits for a free slot. Every slot must be submitted or released. */
   acquireSlot(): Promise<Slot> {
     return this.#wait((resolve) => {
-      const free = this.#freeSlots.pop();
+      const free = this.#freeSlots.pop() ?? this.#newSlot();
       if (free) resolve(free);
       else this.#slotWaiters.push(resolve);
     });
+  }
+
+  /** Undefined when there are as many as there may be. */
+  #newSlot(): Slot | undefined {
+    if (this.#slotsLeft === 0) return undefined;
+    this.#slotsLeft--;
+    const buffer = new SharedArrayBuffer(chunkMaxBytes);
+    return { buffer, bytes: new Uint8Array(buffer) };
   }
 
   releaseSlot(slot: Slot): void {
@@ -113,7 +120,7 @@ export class SealPool implements AsyncDisposable {
       this.#post(member, {
         type: 'batch',
         batch,
-        slot: slot.number,
+        slot: slot.buffer,
         chunkBytes: Uint32Array.from(chunkBytes),
         compress,
       });
@@ -262,7 +269,7 @@ export class SealPool implements AsyncDisposable {
 
   #store(member: Member, pack: FinishedPack, buffer: ArrayBuffer): void {
     this.#starving.push(member);
-    const spare = this.#spareBuffers.pop();
+    const spare = this.#spareBuffers.pop() ?? this.#newSpare();
     if (spare) this.#recyclePackBuffer(spare);
     const stored = this.#options
       .store(pack, new Uint8Array(buffer, 0, pack.lengthBytes))
@@ -272,6 +279,12 @@ export class SealPool implements AsyncDisposable {
       )
       .finally(() => this.#stores.delete(stored));
     this.#stores.add(stored);
+  }
+
+  #newSpare(): ArrayBuffer | undefined {
+    if (this.#sparesLeft === 0) return undefined;
+    this.#sparesLeft--;
+    return new ArrayBuffer(packMaxBytes);
   }
 
   #givePackBuffer(member: Member, buffer: ArrayBuffer): void {

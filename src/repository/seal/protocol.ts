@@ -7,7 +7,6 @@ export interface WorkerSettings {
   readonly key: KeyMaterial;
   /** zstd's; 0 for none. */
   readonly compressionLevel: number;
-  readonly slots: readonly SharedArrayBuffer[];
 }
 
 /** What the pool says to a sealing thread. */
@@ -16,7 +15,7 @@ export type ToWorker =
   | {
       readonly type: 'batch';
       readonly batch: number;
-      readonly slot: number;
+      readonly slot: SharedArrayBuffer;
       readonly chunkBytes: Uint32Array;
       readonly compress: boolean;
     }

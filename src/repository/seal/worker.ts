@@ -8,7 +8,6 @@ import type { FromWorker, ToWorker, WorkerSettings } from './protocol.ts';
 /** One worker: hashes batches as they come, seals what is wanted in order, hands over finished packs. */
 
 const settings = workerData as WorkerSettings;
-const slots = settings.slots.map((slot) => Buffer.from(slot));
 const builder = new PackBuilder(new SealingKey(settings.key), 'data', settings.compressionLevel);
 
 interface Batch {
@@ -29,8 +28,7 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
 }
 
 function hashBatch(message: Extract<ToWorker, { type: 'batch' }>): void {
-  const slot = slots[message.slot];
-  if (!slot) throw new RangeError(`No slot ${message.slot}`);
+  const slot = Buffer.from(message.slot);
   const ids = new Uint8Array(message.chunkBytes.length * 32);
   const chunks: Buffer[] = [];
   let start = 0;
