@@ -19,6 +19,7 @@ const lighter = `--import=${new URL('lighter-tests.ts', import.meta.url).href}`;
 /** What takes longest begins first: at the end it would keep one processor busy while the other has nothing to do. */
 const longest = [
   ...['runbook', 'docker-restore', 'docker-kill', 'docker-own-server', 'first-snapshot', 'docker-reference'],
+  ...['docker-backup', 'docker-init', 'docker-layouts', 'docker-corners', 'docker-roles'],
   ...[
     'docker-volume',
     'docker-engine-restart',
