@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 const timeoutMs = 900_000;
 const [filesAtATime, dockerFilesAtATime] = [2, 3];
 const slowestShown = 10;
-/** In megabytes. With Node's own sizes, collecting garbage takes a third of the tests' processor time. */
+/** In megabytes. With Node's own sizes, collecting garbage takes over a quarter of the tests' processor time. */
 const heap = ['--max-semi-space-size=32', '--initial-heap-size=512'];
 const lighter = `--import=${new URL('lighter-tests.ts', import.meta.url).href}`;
 

@@ -186,7 +186,7 @@ function withFiles(settings: Settings, paths: readonly string[]): Settings['comp
 
 /** Of a directory that is captured around what other components capture in it. */
 const partNote = (place: PlaceNote['place'], exclude: readonly string[]): PlaceNote => ({
-  ...{ place, mayBeMissing: true },
+  ...{ place, mayBeMissing: true, isOfPlaceAlone: true },
   reason: `other components capture ${exclude.join(', ')} in it`,
 });
 
@@ -221,7 +221,7 @@ async function knownPlaces(
       if (service !== undefined && places.inside !== undefined && !places.inside.isWhole) {
         const place = { tree: places.inside.path, service };
         const reason = `what exclude: of ${name} in tars.yaml names`;
-        return { captured: [place], notes: [{ place, reason, mayBeMissing: true }] };
+        return { captured: [place], notes: [{ place, reason, mayBeMissing: true, isOfPlaceAlone: true }] };
       }
       const composed = await docker.component(name, component, stack, undefined);
       try {

@@ -7,4 +7,6 @@ export interface PlaceNote {
   readonly reason: string;
   /** A restore need not bring it back. */
   readonly mayBeMissing: boolean;
+  /** It does not hold for other places that lie in this one. Absent: it does. */
+  readonly isOfPlaceAlone?: true;
 }

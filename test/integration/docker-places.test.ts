@@ -176,8 +176,14 @@ test(
     await inWeb('rm -r /srv/d /srv/index && echo x >/srv/uploads/u && rm /etc/web/conf.d/a.conf');
     const plan = await ok('restore', '--dry-run');
     assert.match(plan, /stop for the swap: (?=.*\bweb\b)(?=.*\bworker\b)/);
+    await small.compose('stop', 'late');
     await ok('restore', '--yes');
     assert.equal(await inWeb(look), kept);
+    assert.equal(
+      await small.project.health('late'),
+      'running',
+      'it ran at the capture, and its directory is back',
+    );
 
     // All of it is lost: the directories, the volumes, the containers.
     await removeProject(docker.engine, small.name);

@@ -84,3 +84,20 @@ test('a snapshot that lacks a place is not whole, also one of a version that did
   assert.equal(missingFrom({ notCaptured: missing }).length, 2);
   assert.deepEqual(outcomeTags({ outcome: 'partial', notCaptured: missing }), ['partial', 'not-whole']);
 });
+
+test('what is said of a place with a part left out does not hold for what else is mounted in it', async () => {
+  const inner = {
+    ...{ mounts: () => Promise.resolve([mount('app', '/p', '/p'), mount('cache', '/data', '/p/cache')]) },
+  } as unknown as Runtime;
+  const placeNotes: PlaceNote[] = [
+    { place: { tree: '/p', service: 'app' }, reason: 'excluded', mayBeMissing: true, isOfPlaceAlone: true },
+  ];
+  const found = await uncapturedMounts({ components: [], runtime: inner, placeNotes }, testContext());
+  assert.deepEqual(
+    found.map(({ subject, status }) => [subject, status]),
+    [
+      ['app:/p', 'left-out'],
+      ['cache:/data', 'missing'],
+    ],
+  );
+});

@@ -60,9 +60,10 @@ class Notes {
 
   /** Of what lies at `path`, in a volume of that name. The first one counts: it was written by a person. */
   of(path: string, volume: string | undefined): PlaceNote | undefined {
-    return this.#notes.find(({ note: { place }, paths }) =>
-      'volume' in place ? place.volume === volume : paths.some((noted) => isWithin(path, noted)),
-    )?.note;
+    return this.#notes.find(({ note: { place, isOfPlaceAlone }, paths }) => {
+      if ('volume' in place) return place.volume === volume;
+      return isOfPlaceAlone === true ? paths.includes(path) : paths.some((noted) => isWithin(path, noted));
+    })?.note;
   }
 }
 

@@ -6,8 +6,13 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { includeSchema, listOf, type IncludeEntry } from './definition-schema.ts';
 import { readEnvFile } from './env-files.ts';
-import type { ComposeText } from './shell-variables.ts';
 import { textOf } from './variables.ts';
+
+/** A Compose file as it is parsed, with the variables that files define for it. */
+export interface ComposeText {
+  readonly value: unknown;
+  readonly variables: Environment;
+}
 
 /** A Compose file that another one includes. */
 interface IncludedFile {

@@ -102,3 +102,10 @@ test('an environment file that is written reads back as it was', () => {
   };
   assert.deepEqual(parseEnvFile(envFileText(values)), values);
 });
+
+test('a variable that is empty in the containers is one that no shell had, unless a default would differ', () => {
+  const text =
+    'services: {app: {environment: {A: "${A}", B: "${B}", C: "x${C-y}", D: "${D}${E}"}, labels: {b: "${B-z}"}}}';
+  const app = seen({ environment: { A: '', B: '', C: 'x', D: '' }, labels: { b: '' } });
+  assert.deepEqual(found(text, {}, { app }), { B: '', C: '' });
+});

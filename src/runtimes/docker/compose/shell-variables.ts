@@ -2,13 +2,8 @@ import type { Environment } from '../../../model/environment.ts';
 import { z } from 'zod';
 import type { ShellVariable } from '../../../ports/provisioner.ts';
 import { sightingsOf, type SeenContainer, type Sighting } from '../discovery/sightings.ts';
+import type { ComposeText } from './includes.ts';
 import { textOf, variablesIn } from './variables.ts';
-
-/** A Compose file as it is parsed, with the variables that files define for it. */
-export interface ComposeText {
-  readonly value: unknown;
-  readonly variables: Environment;
-}
 
 /** Every shell has them, and on a new machine they are right as well. */
 const everywhere: ReadonlySet<string> = new Set([
@@ -24,8 +19,8 @@ const everywhere: ReadonlySet<string> = new Set([
 
 const fileSchema = z.object({ services: z.record(z.string(), z.unknown()).nullish() });
 
-/** A string that files alone do not make into what the container has. */
-interface OpenSighting extends Sighting {
+/** A string of a Compose file, with what the container has there. */
+interface SeenString extends Sighting {
   readonly variables: Environment;
 }
 
@@ -38,34 +33,42 @@ export function shellVariables(
   texts: readonly ComposeText[],
   containers: ReadonlyMap<string, SeenContainer>,
 ): readonly ShellVariable[] {
-  const sightings = texts.flatMap((text) => openSightings(text, containers));
+  const all = texts.flatMap((text) => sightingsIn(text, containers));
+  const isRight = ({ template, actual, variables }: SeenString): boolean =>
+    textOf(template, variables) === actual;
+  const sightings = all.filter((sighting) => !isRight(sighting));
   const values = valuesFrom(sightings);
   const names = new Set(values.keys());
+  // What files alone make right, no shell had.
+  const unset = new Set(
+    all
+      .filter(isRight)
+      .flatMap(({ template, variables }) => unknownIn(template, variables).map(({ name }) => name)),
+  );
   for (const { value, variables } of texts)
     for (const string of stringsOf(value))
-      for (const { name, hasDefault } of unknownIn(string, variables)) if (!hasDefault) names.add(name);
+      for (const { name, hasDefault } of unknownIn(string, variables))
+        if (!hasDefault && !unset.has(name)) names.add(name);
   for (const { template, actual, variables } of sightings)
     if (textOf(template, { ...variables, ...Object.fromEntries(values) }) !== actual)
       for (const { name } of unknownIn(template, variables)) names.add(name);
   return [...names].sort().map((name) => ({ name, value: values.get(name) }));
 }
 
-function openSightings(
+function sightingsIn(
   { value, variables }: ComposeText,
   containers: ReadonlyMap<string, SeenContainer>,
-): readonly OpenSighting[] {
+): readonly SeenString[] {
   const file = fileSchema.safeParse(value);
   return Object.entries((file.success ? file.data.services : undefined) ?? {}).flatMap(([service, body]) => {
     const seen = containers.get(service);
     if (seen === undefined) return [];
-    return sightingsOf(body, seen, variables)
-      .filter(({ template, actual }) => textOf(template, variables) !== actual)
-      .map((sighting) => ({ ...sighting, variables }));
+    return sightingsOf(body, seen, variables).map((sighting) => ({ ...sighting, variables }));
   });
 }
 
 /** One that is found makes others known that stand beside it. */
-function valuesFrom(sightings: readonly OpenSighting[]): ReadonlyMap<string, string> {
+function valuesFrom(sightings: readonly SeenString[]): ReadonlyMap<string, string> {
   const values = new Map<string, string>();
   for (let before = -1; before !== values.size;) {
     before = values.size;

@@ -1,4 +1,3 @@
-import { realpath } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigurationError, TarsError } from '../../../model/errors.ts';
 import type { CapturedPlace } from '../../../model/captured-place.ts';
@@ -27,6 +26,7 @@ import {
   type SketchedService,
   type SketchedStore,
 } from './inventory.ts';
+import { runsFrom } from '../project/project-files.ts';
 import { listProjects, readProject, type Project } from '../project/project.ts';
 import { shellWord } from '../../../model/shell-word.ts';
 import { isJob, isStore, storeTraits, type StoreTraits } from './recognise.ts';
@@ -357,13 +357,4 @@ function runningProject({ project, isHere }: { project: Project; isHere: boolean
     ? `The Compose project ${name} runs from this directory`
     : `Docker has a Compose project with stores, ${name}`;
   return { selector: { project: name }, flags: `--project ${name}`, why, isHere };
-}
-
-/** Whether Compose was run there, or with a file that lies there. */
-async function runsFrom({ workingDirs, composeFiles }: Project, directory: string): Promise<boolean> {
-  // A directory that is gone is called what it was called.
-  const real = (path: string): Promise<string> => realpath(path).catch(() => path);
-  const places = [...workingDirs, ...composeFiles.map((file) => dirname(file))];
-  const [here, ...all] = await Promise.all([directory, ...places].map(real));
-  return all.includes(here ?? directory);
 }

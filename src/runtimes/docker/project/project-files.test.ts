@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
-import { callOf, wholeCalls, type ComposeCall } from './project-files.ts';
+import { callOf, runsFrom, wholeCalls, type ComposeCall } from './project-files.ts';
 
 const root = await mkdtemp(join(tmpdir(), 'tars-project-files-'));
 after(() => rm(root, { recursive: true, force: true }));
@@ -66,4 +66,30 @@ test('files that include each other are one call, the first', async () => {
 test('a file that is gone includes nothing, and labels without files are no call', async () => {
   const gone = call('d', 'd/gone.yaml');
   assert.deepEqual(await wholeCalls([gone, { workingDir: undefined, files: [], envFiles: [] }]), [gone]);
+});
+
+test('a file that cannot be read includes nothing, and costs no other', async () => {
+  await mkdir(at('e/compose.yaml'), { recursive: true });
+  await write({ 'e/other.yaml': 'services: {}\n' });
+  const [broken, other] = [call('e', 'e/compose.yaml'), call('e', 'e/other.yaml')];
+  assert.deepEqual(await wholeCalls([broken, other]), [broken, other]);
+});
+
+test('a project runs from where Compose was run, and from where its first file lies', async () => {
+  await mkdir(at('f/real'), { recursive: true });
+  await mkdir(at('g'), { recursive: true });
+  await symlink(at('f/real'), at('f/link'));
+  const project = { workingDirs: [at('f/link')], composeFiles: [at('g/compose.yaml'), at('h/shared.yaml')] };
+  for (const [directory, runs] of [
+    ...[
+      ['f/real', true],
+      ['f/link', true],
+    ],
+    ...[
+      ['g', true],
+      ['h', false],
+      ['f', false],
+    ],
+  ] as const)
+    assert.equal(await runsFrom(project, at(directory)), runs, directory);
 });

@@ -1,4 +1,6 @@
+import { realpath } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { TarsError } from '../../../model/errors.ts';
 import { readComposePaths } from '../compose/includes.ts';
 import { composeVariables } from '../compose/env-files.ts';
 
@@ -30,8 +32,7 @@ export function callOf(labels: CallLabels): ComposeCall {
 
 /**
  * The calls that bring a whole project up: one whose files another one names or includes adds nothing, and Compose would
- * take the same file for two.
- * @throws TarsError when a file cannot be read; one that is gone includes nothing
+ * take the same file for two. A file that is gone or that cannot be read includes nothing.
  */
 export async function wholeCalls(calls: readonly ComposeCall[]): Promise<readonly ComposeCall[]> {
   const known = calls.filter(({ workingDir, files }) => workingDir !== undefined || files.length > 0);
@@ -51,5 +52,26 @@ export async function wholeCalls(calls: readonly ComposeCall[]): Promise<readonl
 
 async function reachedFrom({ files, workingDir, envFiles }: ComposeCall): Promise<ReadonlySet<string>> {
   const base = workingDir ?? dirname(files[0] ?? '/');
-  return new Set(await readComposePaths(files, base, await composeVariables(base, envFiles, {})));
+  try {
+    return new Set(await readComposePaths(files, base, await composeVariables(base, envFiles, {})));
+  } catch (error) {
+    // What needs their content says so.
+    if (error instanceof TarsError) return new Set(files);
+    throw error;
+  }
+}
+
+/** Whether Compose was run in `directory`, or the first of the project's files lies there. */
+export async function runsFrom(
+  {
+    workingDirs,
+    composeFiles: [first],
+  }: { readonly workingDirs: readonly string[]; readonly composeFiles: readonly string[] },
+  directory: string,
+): Promise<boolean> {
+  // A directory that is gone is called what it was called.
+  const real = (path: string): Promise<string> => realpath(path).catch(() => path);
+  const places = [...workingDirs, ...(first === undefined ? [] : [dirname(first)])];
+  const [here, ...all] = await Promise.all([directory, ...places].map(real));
+  return all.includes(here ?? directory);
 }

@@ -8,8 +8,14 @@ import { shellWord } from '../../../model/shell-word.ts';
 import { isOfMachine } from '../../../model/surroundings.ts';
 import type { CreatedResources, ProvisionRequest } from '../../../ports/provisioner.ts';
 import { readProject, type ProjectContainer } from '../project/project.ts';
-import type { Lacking } from './externals.ts';
 import type { DockerProvisionerOptions, Situation } from './situation.ts';
+
+/** Something that a person has to create or bring. */
+export interface Lacking {
+  readonly what: string;
+  /** The shell line that creates it; a file is empty then. */
+  readonly line: string;
+}
 
 /** Files and directories of this machine that containers have mounted, as they are now. */
 export async function recordBinds(

@@ -4,7 +4,7 @@ import { externalVolumes, networkLine, volumeLine } from '../../../model/surroun
 import type { OperationContext } from '../../../ports/context.ts';
 import type { ProvisionRequest } from '../../../ports/provisioner.ts';
 import { engineError, type Engine } from '../engine/engine.ts';
-import { lackingFiles } from './binds.ts';
+import { lackingFiles, type Lacking } from './binds.ts';
 import { hasVolume } from './created.ts';
 import { canCreate, createNetwork, hasNetwork } from './networks.ts';
 import type { Situation } from './situation.ts';
@@ -18,13 +18,6 @@ interface MissingExternals {
 interface ExternalNames {
   readonly networks: readonly string[];
   readonly volumes: readonly string[];
-}
-
-/** Something that a person has to create or bring. */
-export interface Lacking {
-  readonly what: string;
-  /** The shell line that creates it; a file is empty then. */
-  readonly line: string;
 }
 
 /**
